@@ -1,0 +1,71 @@
+# `make demo` and `make test` are all that a fresh machine needs (Python 3.11+ with venv, and make).
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+TORCH_BACKEND ?=
+
+.PHONY: help demo serve test check lint format types lock clean
+
+help:
+	@echo "make demo    set up, start the service on the embedded demo models, transcribe a conversation"
+	@echo "make serve   set up and start the service (PORT, default 9000; settings from the environment and .env)"
+	@echo "make test    set up, check and test"
+	@echo "make check   lint, format check, types"
+	@echo "make format  rewrite the sources in the project's format"
+	@echo "make lock    write the lock files anew"
+	@echo "TORCH_BACKEND=cpu make demo    CPU-only PyTorch wheels (smaller; versions locked, hashes not checked)"
+
+demo: $(VENV)/.run
+	$(BIN)/whisperx-asr demo
+
+serve: $(VENV)/.run
+	$(BIN)/whisperx-asr serve
+
+test: check
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: $(VENV)/.uv
+	$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-annotate --custom-compile-command "make lock" -o requirements.lock pyproject.toml
+	$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-annotate --custom-compile-command "make lock" -c requirements.lock --extra dev \
+		-o requirements-dev.lock pyproject.toml
+
+clean:
+	rm -rf $(VENV)
+
+$(VENV)/.uv:
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 to 3.13 is needed, this is " + sys.version.split()[0] + ": try make PYTHON=python3.12") if not (3, 11) <= sys.version_info < (3, 14) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.5.4'
+	@touch $@
+
+# Both stamps depend on the lock they install from, so that a pull that changes it updates the environment.
+$(VENV)/.run: $(VENV)/.uv requirements.lock pyproject.toml
+	$(call install,requirements.lock,.)
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.uv requirements-dev.lock pyproject.toml
+	$(call install,requirements-dev.lock,.[dev])
+	@touch $@ $(VENV)/.run
+
+ifeq ($(TORCH_BACKEND),)
+define install
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(UV) pip install --quiet --require-hashes -r $(1)
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(UV) pip install --quiet --no-deps -e '.'
+endef
+else
+define install
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(UV) pip install --quiet --torch-backend $(TORCH_BACKEND) --no-verify-hashes -c $(1) -e '$(2)'
+endef
+endif

@@ -1,0 +1,258 @@
+"""POST /asr and /detect-language: the contract of whisper-asr-webservice and its successors."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar
+from urllib.parse import quote
+
+from fastapi import APIRouter, Query, Request, Response
+
+from app import formats
+from app.api.schemas import (
+    AsrParameters,
+    AsrRequest,
+    DetectParameters,
+    Dialect,
+    ErrorBody,
+    LanguageBody,
+    TranscriptBody,
+    parse_asr_request,
+)
+from app.api.uploads import FILE_FIELD, Upload, drain, receive_upload
+from app.batching import Work
+from app.errors import ClientGone, ServiceError
+from app.languages import language_name
+from app.service import Service
+from app.transcript import Audio, LanguageGuess, TranscribeOptions
+
+T = TypeVar("T")
+
+# How much of a recording is decoded to hear its language, and again if there was no speech in it.
+DETECTION_PREFIXES_S = (60.0, None)
+
+_FORM = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": [FILE_FIELD],
+                    "properties": {
+                        FILE_FIELD: {
+                            "type": "string",
+                            "format": "binary",
+                            "description": (
+                                "Any audio or video file. Every query parameter may be sent as a "
+                                "form field instead; the query wins."
+                            ),
+                        }
+                    },
+                }
+            }
+        },
+    }
+}
+_TEXT = {"schema": {"type": "string"}}
+_ERRORS = {
+    400: "Nothing in the upload can be decoded, or there is no sound in it.",
+    408: "The upload stalled.",
+    413: "Over the size or duration limit.",
+    422: "A parameter has a value that is not allowed.",
+    503: "The queue is full, a model cannot be loaded, or the service is shutting down.",
+    504: "Over the time limit.",
+    507: "No disk space left.",
+}
+_ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorBody, "description": text} for status, text in _ERRORS.items()
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    body: bytes
+    warnings: tuple[str, ...] = ()
+
+
+def build_router(service: Service) -> APIRouter:
+    router = APIRouter(tags=["transcription"])
+
+    @router.post(
+        "/asr",
+        summary="Transcribe an audio or video file",
+        openapi_extra=_FORM,
+        responses={
+            200: {
+                "model": TranscriptBody,
+                "description": "The transcript in the format asked for.",
+                "content": {"text/plain": _TEXT},
+            },
+            **_ERROR_RESPONSES,
+        },
+    )
+    async def asr(request: Request, parameters: Annotated[AsrParameters, Query()]) -> Response:
+        async with _admitted(service, request) as upload:
+            wanted = _parse(service, request, upload)
+            answer = await _run(
+                service, request, lambda work: _transcribe(service, upload, wanted, work)
+            )
+        return _file_response(answer, wanted, upload.file_name)
+
+    @router.post(
+        "/detect-language",
+        summary="Detect the language spoken in a file",
+        openapi_extra=_FORM,
+        responses={
+            200: {"model": LanguageBody, "description": "The language of the first speech."},
+            **_ERROR_RESPONSES,
+        },
+    )
+    async def detect_language(
+        request: Request, parameters: Annotated[DetectParameters, Query()]
+    ) -> Response:
+        async with _admitted(service, request) as upload:
+            wanted = _parse(service, request, upload)
+            guess = await _run(
+                service, request, lambda work: _detect(service, upload, wanted, work)
+            )
+        body = {
+            "detected_language": language_name(guess.language),
+            "language_code": guess.language,
+            "confidence": round(guess.probability, 4),
+        }
+        return Response(json.dumps(body), media_type="application/json")
+
+    return router
+
+
+def _parse(service: Service, request: Request, upload: Upload | None) -> AsrRequest:
+    """The parameters of query and form. The query alone is checked before the upload is read."""
+    fields = upload.fields if upload else {}
+    wanted = parse_asr_request(
+        {**fields, **request.query_params}, Dialect(service.settings.default_dialect)
+    )
+    service.catalog.resolve(wanted.model or service.catalog.default_model)
+    return wanted
+
+
+@asynccontextmanager
+async def _admitted(service: Service, request: Request) -> AsyncIterator[Upload]:
+    """A place in the queue and the upload on disk, until the block ends."""
+    settings = service.settings
+    try:
+        with service.admission.enter():
+            _parse(service, request, None)
+            async with receive_upload(
+                request,
+                service.temp.new_path(),
+                settings.max_file_size_mb << 20,
+                settings.upload_idle_timeout_s,
+            ) as upload:
+                yield upload
+    except ServiceError as error:
+        if not isinstance(error, ClientGone):
+            await drain(request)
+        raise
+
+
+async def _run(service: Service, request: Request, job: Callable[[Work], T]) -> T:
+    """Run a job in a thread of its own; give it up when the client hangs up."""
+    work = Work(secrets.token_hex(8), service.settings.request_timeout_s)
+    running = asyncio.wrap_future(service.threads.submit(job, work))
+    gone = asyncio.ensure_future(_hung_up(request))
+    both: set[asyncio.Future[Any]] = {running, gone}
+    try:
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        if not running.done():
+            work.cancel(ClientGone("The client hung up."))
+        return await running
+    except asyncio.CancelledError:
+        work.cancel(ClientGone("The request was dropped."))
+        raise
+    finally:
+        gone.cancel()
+
+
+async def _hung_up(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+# -- in a thread ---------------------------------------------------------------------------------
+
+
+def _decode(
+    service: Service, upload: Upload, wanted: AsrRequest, work: Work, prefix_s: float | None = None
+) -> Audio:
+    job = service.decoding.submit(
+        upload.path,
+        service.settings.max_duration_s,
+        raw_pcm=not wanted.encode,
+        stop_after_s=prefix_s,
+    )
+    work.track(job.future)
+    return job.audio(work.wait)
+
+
+def _transcribe(service: Service, upload: Upload, wanted: AsrRequest, work: Work) -> _Answer:
+    audio = _decode(service, upload, wanted, work)
+    options = TranscribeOptions(
+        model=service.catalog.resolve(wanted.model or service.catalog.default_model),
+        language=wanted.language,
+        task=wanted.task,
+        initial_prompt=wanted.initial_prompt,
+        hotwords=wanted.hotwords,
+        diarize=wanted.diarize,
+        speakers=wanted.speakers,
+    )
+    transcript = service.transcriber.transcribe(audio, options, work)
+    shape = formats.JsonShape(
+        text_is_string=wanted.dialect is Dialect.WEBSERVICE,
+        with_words=wanted.word_timestamps,
+        with_embeddings=wanted.speaker_embeddings,
+    )
+    body = formats.write(transcript, wanted.output, shape, service.subtitle_style)
+    return _Answer(body.encode(), transcript.warnings)
+
+
+def _detect(service: Service, upload: Upload, wanted: AsrRequest, work: Work) -> LanguageGuess:
+    model = service.catalog.resolve(wanted.model or service.catalog.default_model)
+    for prefix_s in DETECTION_PREFIXES_S:
+        audio = _decode(service, upload, wanted, work, prefix_s)
+        whole = prefix_s is None or audio.duration_s < prefix_s
+        if whole or service.transcriber.has_speech(audio, work):
+            break
+    return service.transcriber.detect_language(audio, model, work)
+
+
+# -- the answer ----------------------------------------------------------------------------------
+
+
+def _file_response(answer: _Answer, wanted: AsrRequest, file_name: str) -> Response:
+    headers = {
+        "Asr-Engine": "whisperx",
+        "Content-Disposition": content_disposition(
+            f"{file_name or 'audio'}.{formats.EXTENSIONS[wanted.output]}"
+        ),
+    }
+    if answer.warnings:
+        headers["X-ASR-Warning"] = " ".join(answer.warnings)
+    is_json = wanted.output == "json"
+    media_type = "application/json" if is_json else "text/plain; charset=utf-8"
+    return Response(answer.body, media_type=media_type, headers=headers)
+
+
+def content_disposition(file_name: str) -> str:
+    """A header that nothing in a file name can break out of. Source: RFC 6266, RFC 5987."""
+    base = file_name.replace("\\", "/").rsplit("/", 1)[-1]
+    clean = "".join(c for c in base if c.isprintable() and not 0xD800 <= ord(c) <= 0xDFFF)[-150:]
+    plain = "".join(c if c.isascii() and c not in '"\\%;' else "_" for c in clean)
+    if plain == clean:
+        return f'attachment; filename="{plain}"'
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(clean, safe='')}"

@@ -1,0 +1,77 @@
+"""ServiceError -> status and body. The only table of status codes."""
+
+from __future__ import annotations
+
+import logging
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+
+from app.errors import (
+    Cancelled,
+    ClientGone,
+    DeadlineExceeded,
+    DiskFull,
+    MalformedRequest,
+    ModelUnavailable,
+    Overloaded,
+    ServiceError,
+    ShuttingDown,
+    StageFailed,
+    UndecodableAudio,
+    UnsupportedOption,
+    UploadStalled,
+    UploadTooLarge,
+)
+
+log = logging.getLogger(__name__)
+
+STATUSES: dict[type[ServiceError], int] = {
+    UndecodableAudio: 400,
+    MalformedRequest: 400,
+    UploadStalled: 408,
+    UploadTooLarge: 413,
+    UnsupportedOption: 422,
+    ClientGone: 499,
+    StageFailed: 500,
+    Cancelled: 503,
+    ModelUnavailable: 503,
+    Overloaded: 503,
+    ShuttingDown: 503,
+    DeadlineExceeded: 504,
+    DiskFull: 507,
+}
+RETRY_AFTER_S = 10  # where the error itself does not know
+
+
+def status_of(error: ServiceError) -> int:
+    return next((STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES), 500)
+
+
+def error_response(error: ServiceError) -> Response:
+    status = status_of(error)
+    if status == 499:
+        return Response(status_code=status)
+    headers = {}
+    if status == 503:
+        headers["Retry-After"] = str(error.retry_after_s or RETRY_AFTER_S)
+    return JSONResponse({"detail": error.message}, status, headers)
+
+
+def install(app: FastAPI) -> None:
+    """Have every error leave as {"detail": "one clear sentence"}."""
+
+    @app.exception_handler(ServiceError)
+    async def _service_error(request: Request, error: ServiceError) -> Response:
+        return error_response(error)
+
+    @app.exception_handler(HTTPException)
+    async def _http_error(request: Request, error: HTTPException) -> Response:
+        return JSONResponse({"detail": str(error.detail)}, error.status_code, error.headers)
+
+    # The last resort: whatever it is, it is our fault and its text is nobody's business.
+    @app.exception_handler(Exception)
+    async def _any_error(request: Request, error: Exception) -> Response:
+        log.error("unexpected error", exc_info=error)
+        return JSONResponse({"detail": "The service failed on this request."}, 500)

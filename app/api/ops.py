@@ -1,0 +1,61 @@
+"""/health (the process lives), /ready (models can serve), /v1/models and the way to /docs."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse, RedirectResponse
+
+from app import __version__
+from app.api.schemas import ErrorBody, HealthBody, ModelBody, ModelListBody, ReadyBody
+from app.service import Service
+
+
+def build_router(service: Service) -> APIRouter:
+    router = APIRouter(tags=["service"])
+
+    def loaded_models() -> list[str]:
+        return sorted(key.name for key in service.store.loaded() if key.kind == "recognizer")
+
+    @router.get("/", include_in_schema=False)
+    async def root(request: Request) -> Response:
+        return RedirectResponse(f"{request.scope.get('root_path', '')}/docs")
+
+    @router.get("/health", summary="Whether the process lives")
+    async def health() -> HealthBody:
+        return HealthBody(
+            status="healthy",
+            device=service.device,
+            compute_type=service.compute_type,
+            version=__version__,
+            default_model=service.catalog.default_model,
+            loaded_models=loaded_models(),
+            requests=service.admission.num_requests,
+        )
+
+    @router.get(
+        "/ready",
+        summary="Whether it takes requests",
+        responses={200: {"model": ReadyBody}, 503: {"model": ErrorBody}},
+    )
+    async def ready() -> Response:
+        if service.ready.is_set():
+            return JSONResponse({"status": "ready"})
+        return JSONResponse(
+            {"detail": "The service is starting or shutting down."}, 503, {"Retry-After": "5"}
+        )
+
+    @router.get("/v1/models", summary="The models on offer")
+    async def models() -> ModelListBody:
+        loaded = set(loaded_models())
+        names = {name: name for name in service.catalog.names} | service.catalog.aliases
+        default = service.catalog.default_model
+        return ModelListBody(
+            data=[
+                ModelBody(id=name, owned_by="whisperx-asr-service", loaded=target in loaded)
+                for name, target in sorted(
+                    names.items(), key=lambda pair: (pair[0] != default, pair[0])
+                )
+            ]
+        )
+
+    return router

@@ -1,0 +1,255 @@
+"""Batcher: the work of many requests -> one call of a model. Owns the model's thread.
+
+A model is loaded, called and dropped in one thread, its own. Requests take turns item by item, so
+that a two-hour file does not starve a ten-second one; a request that is alone gets whole batches.
+Nothing waits for a batch to fill: what has piled up while the device was busy is the next batch.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from app.errors import Cancelled, DeadlineExceeded, ModelUnavailable, ServiceError, StageFailed
+from app.models.protocols import BatchModel
+
+log = logging.getLogger(__name__)
+
+MODEL_FAILED = "A model failed on this recording."
+
+Item = TypeVar("Item")
+Outcome = TypeVar("Outcome")
+Model = TypeVar("Model", bound=BatchModel[Any, Any])
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class _Task:
+    item: Any
+    key: Hashable
+    future: Future[Any]
+
+
+class Batcher(Generic[Model]):
+    """One model with its thread and its queue."""
+
+    def __init__(self, name: str, load: Callable[[], Model]) -> None:
+        """Load the model in its thread and wait for it.
+
+        Raises:
+            Whatever `load` raises.
+        """
+        self._name = name
+        self._changed = threading.Condition()
+        self._queues: OrderedDict[Hashable, deque[_Task]] = OrderedDict()
+        self._closing = False
+        self._model: Model | None = None
+        loaded: Future[Model] = Future()
+        self._thread = threading.Thread(
+            target=self._run, args=(load, loaded), name=name, daemon=True
+        )
+        self._thread.start()
+        try:
+            self._model = loaded.result()
+        except BaseException:
+            self._thread.join()
+            raise
+
+    @property
+    def model(self) -> Model:
+        """For what may be called in any thread.
+
+        Raises:
+            StageFailed: the model was unloaded.
+        """
+        if self._model is None or not self.alive:
+            raise StageFailed("The model was unloaded; try again.", retry_after_s=1)
+        return self._model
+
+    @property
+    def memory_bytes(self) -> int:
+        return self.model.memory_bytes
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread still takes work."""
+        return self._thread.is_alive() and not self._closing
+
+    def submit(self, owner: Hashable, items: Iterable[Any]) -> list[Future[Any]]:
+        """Queue the items behind the owner's own; owners are served in turn."""
+        model = self.model
+        tasks = [_Task(item, model.batch_key(item), Future()) for item in items]
+        with self._changed:
+            _ = self.model  # still there?
+            self._queues.setdefault(owner, deque()).extend(tasks)
+            self._changed.notify()
+        return [task.future for task in tasks]
+
+    def close(self) -> None:
+        """Fail what is queued, drop the model and wait until its memory is free."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        self._thread.join()
+
+    # -- the model's thread ----------------------------------------------------------------------
+
+    def _run(self, load: Callable[[], Model], loaded: Future[Model]) -> None:
+        try:
+            model = load()
+        except BaseException as error:  # noqa: BLE001 - it travels to whoever asked for the model
+            loaded.set_exception(error)
+            return
+        loaded.set_result(model)
+        try:
+            while batch := self._next_batch(model.batch_size):
+                _run_batch(model, batch)
+        finally:
+            self._closing = True
+            self._fail_queued()
+            self._model = None
+            model.close()
+
+    def _next_batch(self, batch_size: int) -> list[_Task]:
+        with self._changed:
+            while not self._closing:
+                if batch := self._take(batch_size):
+                    return batch
+                self._changed.wait()
+        return []
+
+    def _take(self, batch_size: int) -> list[_Task]:
+        """One task of each owner in turn, all with the key of the first, until it is full."""
+        batch: list[_Task] = []
+        progress = True
+        while progress and len(batch) < batch_size:
+            progress = False
+            for owner in list(self._queues):
+                task = self._pop(owner, batch[0].key if batch else None)
+                if task is not None:
+                    batch.append(task)
+                    progress = True
+                    if len(batch) == batch_size:
+                        break
+        return batch
+
+    def _pop(self, owner: Hashable, key: Hashable) -> _Task | None:
+        """The owner's next task, with this key unless it is None; the owner goes to the end."""
+        queue = self._queues[owner]
+        while queue and queue[0].future.cancelled():
+            queue.popleft()
+        found = next((t for t in queue if key is None or t.key == key), None)
+        if found is not None:
+            queue.remove(found)
+            if queue:
+                self._queues.move_to_end(owner)
+            if not found.future.set_running_or_notify_cancel():
+                found = None
+        if not queue:
+            del self._queues[owner]
+        return found
+
+    def _fail_queued(self) -> None:
+        with self._changed:
+            queues, self._queues = self._queues, OrderedDict()
+        for task in (task for queue in queues.values() for task in queue):
+            if task.future.set_running_or_notify_cancel():
+                task.future.set_exception(StageFailed("The model was unloaded; try again."))
+
+
+def _run_batch(model: BatchModel[Any, Any], batch: Sequence[_Task]) -> None:
+    """Resolve every future of the batch. Where the batch fails, only the guilty item does."""
+    try:
+        outcomes = model.run([task.item for task in batch])
+        if len(outcomes) != len(batch):
+            raise StageFailed("A model lost an item of its batch.")
+    # The worker's boundary: whatever breaks inside a model must reach the callers.
+    except Exception as error:
+        if len(batch) > 1:
+            for task in batch:
+                _run_batch(model, [task])
+            return
+        log.exception("a batch failed")
+        batch[0].future.set_exception(
+            error
+            if isinstance(error, ServiceError)
+            else StageFailed("A model failed on this file.")
+        )
+        return
+    except BaseException:  # ends the thread; nobody may wait for ever
+        for task in batch:
+            task.future.set_exception(StageFailed("A model's thread was stopped."))
+        raise
+    for task, outcome in zip(batch, outcomes, strict=True):
+        task.future.set_result(outcome)
+
+
+class Work:
+    """All that one request has under way, so that it can be given up at once."""
+
+    def __init__(self, request_id: str, timeout_s: float) -> None:
+        self.request_id = request_id
+        self._deadline = time.monotonic() + timeout_s
+        self._lock = threading.Lock()
+        self._open: set[Future[Any]] = set()
+        self._reason: ServiceError | None = None
+
+    def cancel(self, reason: ServiceError | None = None) -> None:
+        """Drop what is queued; whoever waits gets the reason. A running batch is not broken off."""
+        with self._lock:
+            self._reason = self._reason or reason or Cancelled("The request was cancelled.")
+            running = list(self._open)
+        for future in running:
+            future.cancel()
+
+    def check(self) -> None:
+        """Raise what the request was given up for, if it was."""
+        if self._reason is not None:
+            raise self._reason
+
+    def submit(self, batcher: Batcher[Any], items: Iterable[Any]) -> list[Future[Any]]:
+        self.check()
+        futures = batcher.submit(self.request_id, items)
+        for future in futures:
+            self.track(future)
+        return futures
+
+    def track(self, future: Future[T]) -> Future[T]:
+        """Have `cancel` cancel this one too."""
+        with self._lock:
+            self._open.add(future)
+        future.add_done_callback(self._forget)
+        if self._reason is not None:
+            future.cancel()
+        return future
+
+    def _forget(self, future: Future[Any]) -> None:
+        with self._lock:
+            self._open.discard(future)
+
+    def wait(self, future: Future[T]) -> T:
+        """The future's value.
+
+        Raises:
+            Cancelled, ClientGone, ...: the reason of `cancel`.
+            DeadlineExceeded: the request's time is over.
+        """
+        try:
+            value = future.result(timeout=max(0.0, self._deadline - time.monotonic()))
+        except CancelledError:
+            self.check()
+            raise ModelUnavailable("The work was dropped; try again.") from None
+        except TimeoutError:
+            if future.done():
+                raise
+            error = DeadlineExceeded("The request took longer than it may.")
+            self.cancel(error)
+            raise error from None
+        self.check()
+        return value

@@ -1,0 +1,242 @@
+"""whisperx-asr: serve, demo, download, health."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from app import __version__
+from app.errors import ConfigurationError, ServiceError
+from app.settings import DEMO_DIR, Settings, load_settings, subprocess_environment
+
+DEMO_START_TIMEOUT_S = 180.0
+EXIT_CONFIGURATION = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    try:
+        code: int = options.run(options)
+    except ConfigurationError as error:
+        print(f"whisperx-asr: {error}", file=sys.stderr)
+        return EXIT_CONFIGURATION
+    except KeyboardInterrupt:
+        return 130
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="whisperx-asr",
+        description="Aligned, diarized transcripts in the answer to POST /asr.",
+        epilog="Settings come from the environment and from .env: see .env.example.",
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    serve = commands.add_parser("serve", help="start the service")
+    serve.add_argument("--host", help="address to listen on (HOST, default 0.0.0.0)")
+    serve.add_argument("--port", type=int, help="port to listen on (PORT, default 9000)")
+    serve.set_defaults(run=_serve)
+
+    demo = commands.add_parser(
+        "demo", help="start the service on the embedded demo models and transcribe with it"
+    )
+    demo.add_argument(
+        "file",
+        nargs="?",
+        type=Path,
+        default=DEMO_DIR / "conversation.flac",
+        help="what to transcribe (default: the bundled conversation; the demo models know some "
+        "200 words of meeting talk, nothing else)",
+    )
+    demo.set_defaults(run=_demo)
+
+    download = commands.add_parser(
+        "download", help="fetch models ahead of time, for machines without internet"
+    )
+    download.add_argument("models", nargs="*", metavar="MODEL", help="e.g. large-v3 turbo")
+    download.add_argument(
+        "--align", default="", metavar="LANGUAGES", help="alignment models of these, e.g. en,es"
+    )
+    download.add_argument(
+        "--diarization", action="store_true", help="the diarization model too (needs HF_TOKEN)"
+    )
+    download.set_defaults(run=_download)
+
+    health = commands.add_parser("health", help="ask a running service how it is (exit 0: well)")
+    health.add_argument("--url", help="of the service (default: this machine, PORT)")
+    health.set_defaults(run=_health)
+    return parser
+
+
+# -- serve ---------------------------------------------------------------------------------------
+
+
+def _serve(options: argparse.Namespace) -> int:
+    given = {"host": options.host, "port": options.port}
+    settings = load_settings({name: v for name, v in given.items() if v is not None})
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    # Here and not above: `--help` answers at once, the server's libraries take a while.
+    import uvicorn
+
+    from app.main import build_service, create_app
+
+    service = build_service(settings)
+    uvicorn.run(
+        create_app(service),
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        server_header=False,
+    )
+    return 0
+
+
+# -- demo ----------------------------------------------------------------------------------------
+
+
+def _demo(options: argparse.Namespace) -> int:
+    if not options.file.is_file():
+        raise ConfigurationError(f"{options.file} is not a file.")
+    port = _free_port()
+    url = f"http://127.0.0.1:{port}"
+    with tempfile.TemporaryDirectory(prefix="whisperx-asr-demo-") as folder:
+        log_path = Path(folder) / "log"
+        environment = subprocess_environment(
+            ASR_MODEL="demo",
+            PRELOAD_MODEL="demo",
+            DIARIZATION_MODEL="demo",
+            HF_HUB_OFFLINE="1",
+            CACHE_DIR=folder,
+            TEMP_DIR=f"{folder}/tmp",
+        )
+        command = [sys.executable, "-m", "app.cli", "serve", "--host", "127.0.0.1"]
+        print("Starting the service on the embedded demo models ...", flush=True)
+        with log_path.open("w") as log:
+            # in its own folder, so that no .env of the caller's has a say
+            server = subprocess.Popen(
+                [*command, "--port", str(port)], cwd=folder, env=environment,
+                stdout=log, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+            try:
+                _wait_until_ready(url, server)
+                started = time.monotonic()
+                body = _post(url, options.file)
+                _print_transcript(body, time.monotonic() - started)
+            except ConfigurationError:
+                print(log_path.read_text(), file=sys.stderr)
+                raise
+            finally:
+                server.terminate()
+                server.wait()
+    print("\n`make serve` starts the service for use; its pages are then at")
+    print("http://localhost:9000/docs")
+    return 0
+
+
+def _free_port() -> int:
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def _wait_until_ready(url: str, server: subprocess.Popen[bytes]) -> None:
+    import httpx
+
+    deadline = time.monotonic() + DEMO_START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            raise ConfigurationError("The service ended at its start:")
+        try:
+            if httpx.get(f"{url}/ready", timeout=5).status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.2)
+    raise ConfigurationError("The service did not become ready:")
+
+
+def _post(url: str, path: Path) -> dict[str, Any]:
+    import httpx
+
+    print(f"POST {url}/asr  {path.name}", flush=True)
+    with path.open("rb") as file:
+        response = httpx.post(f"{url}/asr", files={"audio_file": file}, timeout=600)
+    if response.status_code != 200:
+        raise ConfigurationError(f"The service answered {response.status_code}: {response.text}")
+    body: dict[str, Any] = response.json()
+    return body
+
+
+def _print_transcript(body: dict[str, Any], took_s: float) -> None:
+    print()
+    for segment in body["segments"]:
+        start, end = (_clock(segment[edge]) for edge in ("start", "end"))
+        speaker = segment.get("speaker", "")
+        print(f"{start} - {end}  {speaker:10}  {segment['text'].strip()}")
+    duration_s = body["duration"]
+    print(
+        f"\n{duration_s:.1f} s of audio in {took_s:.1f} s, language {body['language']}, "
+        f"{len(body['word_segments'])} words, {len(body.get('speakers', []))} speakers"
+    )
+    for warning in body.get("warnings", []):
+        print(f"warning: {warning}")
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(seconds, 60)
+    return f"{int(minutes):02d}:{rest:05.2f}"
+
+
+# -- download and health -------------------------------------------------------------------------
+
+
+def _download(options: argparse.Namespace) -> int:
+    settings = load_settings()
+    from app.main import download_models
+
+    languages = [code for code in options.align.replace(",", " ").split() if code]
+    if not (options.models or languages or options.diarization):
+        raise ConfigurationError("Nothing to download: name a model, --align or --diarization.")
+    try:
+        for line in download_models(settings, options.models, languages, options.diarization):
+            print(line, flush=True)
+    except ServiceError as error:
+        print(f"whisperx-asr: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _health(options: argparse.Namespace) -> int:
+    import httpx
+
+    url = options.url or _own_url(load_settings())
+    try:
+        response = httpx.get(f"{url}/health", timeout=5)
+    except httpx.HTTPError as error:
+        print(f"whisperx-asr: {url} does not answer: {error}", file=sys.stderr)
+        return 1
+    print(response.text)
+    return 0 if response.status_code == 200 else 1
+
+
+def _own_url(settings: Settings) -> str:
+    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
+    return f"http://{host}:{settings.port}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

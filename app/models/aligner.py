@@ -1,0 +1,337 @@
+"""Forced alignment with wav2vec2: Segments -> sentences with timed words.
+
+The models, their alphabets and the trellis are whisperx's; the trellis and its path are computed
+for a whole batch of segments at once. Source: whisperx/alignment.py, version 3.8, after
+https://pytorch.org/audio/stable/tutorials/forced_alignment_tutorial.html
+"""
+
+from __future__ import annotations
+
+import threading
+import unicodedata
+import urllib.request
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import nltk
+import numpy as np
+import numpy.typing as npt
+import torch
+import torchaudio
+from whisperx.alignment import (
+    DEFAULT_ALIGN_MODELS_HF,
+    DEFAULT_ALIGN_MODELS_TORCH,
+    load_align_model,
+)
+from whisperx.utils import LANGUAGES_WITHOUT_SPACES, PUNKT_LANGUAGES
+
+from app.models.devices import free_memory
+from app.models.protocols import AlignmentItem
+from app.segments import cut_segment
+from app.settings import hub_is_offline
+from app.transcript import Segment, Word
+
+MIN_SAMPLES = 400  # the receptive field of wav2vec2's convolutions: less gives no frame
+CONNECT_TIMEOUT_S = 10.0
+
+WILDCARD = -1
+
+Emission = npt.NDArray[np.float32]  # (num_frames, num_labels), log probabilities
+
+
+def align_languages() -> frozenset[str]:
+    """The languages that whisperx has an alignment model for."""
+    return frozenset({**DEFAULT_ALIGN_MODELS_TORCH, **DEFAULT_ALIGN_MODELS_HF})
+
+
+@dataclass(frozen=True, slots=True)
+class Spelling:
+    """A text as labels of the model: `labels[i]` stands for the character `text[positions[i]]`."""
+
+    labels: tuple[int, ...]
+    positions: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CharTime:
+    """In frames; `score` is the mean probability of its frames."""
+
+    start: int
+    end: int
+    score: float
+
+
+class Wav2Vec2Aligner:
+    """Implements `Aligner` for one language."""
+
+    def __init__(
+        self, language: str, source: str, device: str, batch_size: int, cache_dir: Path
+    ) -> None:
+        """`source`: a hub repository or a folder; empty takes whisperx's model of the language."""
+        if not source:
+            _fetch_bundle(DEFAULT_ALIGN_MODELS_TORCH.get(language, ""), cache_dir)
+        self._model, metadata = load_align_model(
+            language,
+            device,
+            model_name=source or None,
+            model_dir=str(cache_dir),
+            model_cache_only=hub_is_offline(),
+        )
+        self._model.eval()
+        self._device = device
+        self._huggingface = metadata["type"] == "huggingface"
+        self._dictionary: dict[str, int] = metadata["dictionary"]
+        self._blank = next(
+            (self._dictionary[pad] for pad in ("<pad>", "[pad]") if pad in self._dictionary), 0
+        )
+        self._spaces = language not in LANGUAGES_WITHOUT_SPACES
+        self._splitter = SentenceSplitter(language)
+        self.batch_size = batch_size
+        self.memory_bytes = sum(p.numel() * p.element_size() for p in self._model.parameters())
+
+    def close(self) -> None:
+        del self._model
+        free_memory()
+
+    def batch_key(self, item: AlignmentItem) -> str:
+        return "segments"
+
+    def run(self, items: Sequence[AlignmentItem]) -> list[tuple[Segment, ...] | None]:
+        spellings = [
+            spell(item.segment.text, self._dictionary, with_spaces=self._spaces) for item in items
+        ]
+        emissions = [self._emission(item) for item in items]
+        paths = align_labels(emissions, [s.labels for s in spellings], self._blank)
+        return [
+            None if path is None else self._sentences(item.segment, spelling, path, len(emission))
+            for item, spelling, path, emission in zip(
+                items, spellings, paths, emissions, strict=True
+            )
+        ]
+
+    def _emission(self, item: AlignmentItem) -> Emission:
+        # One by one: models with group norm in their feature extractor hear padding in spite of
+        # lengths and masks.
+        samples = np.array(item.samples, np.float32)
+        if len(samples) < MIN_SAMPLES:
+            samples = np.pad(samples, (0, MIN_SAMPLES - len(samples)))
+        waveform = torch.from_numpy(samples).unsqueeze(0).to(self._device)
+        with torch.inference_mode():
+            logits = self._model(waveform).logits if self._huggingface else self._model(waveform)[0]
+            emission: Emission = torch.log_softmax(logits[0].float(), dim=-1).cpu().numpy()
+        return emission
+
+    def _sentences(
+        self, segment: Segment, spelling: Spelling, path: Sequence[CharTime], num_frames: int
+    ) -> tuple[Segment, ...]:
+        frame_s = (segment.end_s - segment.start_s) / num_frames
+        char_times = dict(zip(spelling.positions, path, strict=True))
+        sentences = []
+        for begin, end in self._splitter.spans(segment.text):
+            words = tuple(
+                _timed_word(segment.text, span, char_times, segment.start_s, frame_s)
+                for span in word_spans(segment.text, begin, end, with_spaces=self._spaces)
+            )
+            if not words:
+                continue
+            starts = [w.start_s for w in words if w.start_s is not None]
+            ends = [w.end_s for w in words if w.end_s is not None]
+            sentences.append(
+                replace(
+                    cut_segment(segment, begin, end),
+                    words=words,
+                    start_s=min(starts, default=segment.start_s),
+                    end_s=max(ends, default=segment.end_s),
+                )
+            )
+        return tuple(sentences)
+
+
+class SentenceSplitter:
+    """NLTK's Punkt for a language, English where it has none. Nothing is downloaded."""
+
+    def __init__(self, language: str) -> None:
+        name = PUNKT_LANGUAGES.get(language, "english")
+        self._punkt: Any = nltk.data.load(f"tokenizers/punkt_tab/{name}.pickle")
+
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Character spans that cover the text without gaps: white space goes to what follows."""
+        ends = [end for _, end in self._punkt.span_tokenize(text)]
+        if not ends:
+            return [(0, len(text))] if text else []
+        ends[-1] = len(text)
+        return list(zip([0, *ends[:-1]], ends, strict=True))
+
+
+def spell(text: str, dictionary: dict[str, int], with_spaces: bool) -> Spelling:
+    """Label every character that sounds; the model's alphabet may lack it (digits, symbols, other
+    scripts), then a wildcard stands for it. White space inside is "|" where the alphabet has it.
+    """
+    labels, positions = [], []
+    first, last = len(text) - len(text.lstrip()), len(text.rstrip())
+    for position in range(first, last):
+        char = text[position].lower()
+        if char.isspace():
+            char = "|" if with_spaces else " "
+        label = dictionary.get(char)
+        if label is None:
+            if char in " |" or not _sounds(char):
+                continue
+            label = WILDCARD
+        labels.append(label)
+        positions.append(position)
+    return Spelling(tuple(labels), tuple(positions))
+
+
+def _sounds(char: str) -> bool:
+    """Punctuation and combining marks are not heard; letters, digits and symbols are."""
+    return unicodedata.category(char)[0] in "LNS"
+
+
+def align_labels(
+    emissions: Sequence[Emission], labels: Sequence[Sequence[int]], blank: int
+) -> list[list[CharTime] | None]:
+    """The best path of each item's labels through its emission; None where there is none.
+
+    In every frame a path stays on its label (a blank is emitted) or goes on to the next (which is
+    emitted). It may end before the last frame.
+    """
+    fits = [i for i, e in enumerate(emissions) if 0 < len(labels[i]) <= len(e)]
+    outcomes: list[list[CharTime] | None] = [None] * len(emissions)
+    if not fits:
+        return outcomes
+    num_frames = max(len(emissions[i]) for i in fits)
+    num_labels = max(len(labels[i]) for i in fits)
+    # padding never wins: beyond an item's frames and labels everything is impossible
+    go = np.full((num_frames, len(fits), num_labels), -np.inf, np.float32)
+    stay = np.full((num_frames, len(fits), 1), -np.inf, np.float32)
+    for row, i in enumerate(fits):
+        scored = _label_scores(emissions[i], labels[i], blank)
+        go[: scored.shape[0], row, : scored.shape[1]] = scored
+        stay[: len(emissions[i]), row, 0] = emissions[i][:, blank]
+    went, final = _trellis(go, stay, [len(labels[i]) for i in fits])
+    for row, i in enumerate(fits):
+        end = int(np.argmax(final[:, row]))
+        if np.isneginf(final[end, row]):
+            continue
+        starts = _backtrack(went[:end, row], len(labels[i]))
+        outcomes[i] = _char_times(starts, end, go[:, row], stay[:, row, 0])
+    return outcomes
+
+
+def _label_scores(emission: Emission, labels: Sequence[int], blank: int) -> Emission:
+    """(num_frames, len(labels)); a wildcard scores like the best label that is no blank."""
+    others = emission.copy()
+    others[:, blank] = -np.inf
+    extended = np.concatenate([emission, others.max(axis=1, keepdims=True)], axis=1)
+    scores: Emission = extended[:, [emission.shape[1] if i == WILDCARD else i for i in labels]]
+    return scores
+
+
+def _trellis(
+    go: Emission, stay: Emission, num_labels: Sequence[int]
+) -> tuple[npt.NDArray[np.bool_], Emission]:
+    """(whether the best path goes on to the label, (num_frames, batch, labels);
+    score of all labels done before frame t, (num_frames + 1, batch))."""
+    num_frames, batch, width = go.shape
+    went = np.empty((num_frames, batch, width), np.bool_)
+    final = np.full((num_frames + 1, batch), -np.inf, np.float32)
+    score = np.full((batch, width + 1), -np.inf, np.float32)
+    score[:, 0] = 0.0
+    rows, last = np.arange(batch), np.asarray(num_labels)
+    for t in range(num_frames):
+        stayed = score + stay[t]
+        gone = score[:, :-1] + go[t]
+        np.greater(gone, stayed[:, 1:], out=went[t])
+        np.maximum(stayed[:, 1:], gone, out=stayed[:, 1:])
+        score = stayed
+        final[t + 1] = score[rows, last]
+    return went, final
+
+
+def _backtrack(went: npt.NDArray[np.bool_], num_labels: int) -> list[int]:
+    """The frame in which each label is emitted."""
+    starts = [0] * num_labels
+    label, t = num_labels, len(went)
+    while label > 0:
+        t -= 1
+        if went[t, label - 1]:
+            label -= 1
+            starts[label] = t
+    return starts
+
+
+def _char_times(
+    starts: Sequence[int], end: int, go: Emission, stay: npt.NDArray[np.float32]
+) -> list[CharTime]:
+    blanks = np.concatenate([[0.0], np.cumsum(np.exp(stay[:end], dtype=np.float64))])
+    times = []
+    for label, (start, stop) in enumerate(zip(starts, [*starts[1:], end], strict=True)):
+        emitted = float(np.exp(go[start, label]))
+        held = float(blanks[stop] - blanks[start + 1]) if stop > start + 1 else 0.0
+        times.append(CharTime(start, stop, (emitted + held) / max(1, stop - start)))
+    return times
+
+
+def word_spans(text: str, begin: int, end: int, with_spaces: bool) -> Iterable[tuple[int, int]]:
+    """The words between two characters: by white space, or one by one where none is written."""
+    start = None
+    for i in range(begin, end + 1):
+        inside = i < end and not text[i].isspace()
+        if inside and not with_spaces:
+            yield i, i + 1
+        elif inside and start is None:
+            start = i
+        elif not inside and start is not None:
+            yield start, i
+            start = None
+
+
+def _timed_word(
+    text: str,
+    span: tuple[int, int],
+    char_times: dict[int, CharTime],
+    start_s: float,
+    frame_s: float,
+) -> Word:
+    times = [char_times[i] for i in range(*span) if i in char_times]
+    if not times:
+        return Word(text[slice(*span)])
+    return Word(
+        text[slice(*span)],
+        start_s + times[0].start * frame_s,
+        start_s + times[-1].end * frame_s,
+        sum(t.score for t in times) / len(times),
+    )
+
+
+_fetch_lock = threading.Lock()
+
+
+def _fetch_bundle(name: str, cache_dir: Path) -> None:
+    """Download a torchaudio model ahead of its loader, which knows neither time-outs nor offline.
+
+    Raises:
+        OSError: not reachable, or not permitted to try.
+    """
+    bundle = getattr(torchaudio.pipelines, name, None) if name else None
+    if bundle is None:
+        return
+    url = f"https://download.pytorch.org/torchaudio/models/{bundle._path}"
+    target = cache_dir / Path(bundle._path).name
+    with _fetch_lock:
+        if target.exists():
+            return
+        if hub_is_offline():
+            raise OSError("offline, and the alignment model is not in the cache")
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        partial = target.with_suffix(".partial")
+        with (
+            urllib.request.urlopen(url, timeout=CONNECT_TIMEOUT_S) as response,
+            partial.open("wb") as file,
+        ):
+            while block := response.read(1 << 20):
+                file.write(block)
+        partial.rename(target)

@@ -1,0 +1,123 @@
+"""Which models there are: names and aliases -> what to load. Loads nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.errors import UnknownModel
+
+DEMO = "demo"
+DEMO_LANGUAGES = ("en", "es")
+COMMUNITY_PIPELINE = "pyannote/speaker-diarization-community-1"
+
+ALIASES = {
+    "whisper-1": "large-v3",
+    "whisper-large-v3": "large-v3",
+    "whisper-large-v3-turbo": "large-v3-turbo",
+    "whisper-large-v2": "large-v2",
+    "large": "large-v3",
+    "turbo": "large-v3-turbo",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelKey:
+    """What a loaded model is known by. `kind`: recognizer, aligner, diarizer or vad."""
+
+    kind: str
+    name: str
+    source: str
+    language: str = ""
+
+
+class Catalog:
+    """The models that this service offers; nothing else is ever loaded."""
+
+    def __init__(
+        self,
+        known: tuple[str, ...],
+        demo_dir: Path,
+        default_model: str,
+        allowed: tuple[str, ...] = (),
+        align_models: Mapping[str, str] | None = None,
+        align_languages: frozenset[str] = frozenset(),
+        diarization_model: str = "",
+    ) -> None:
+        """`known`: names of faster-whisper; `align_languages`: those whisperx has aligners for.
+
+        Raises:
+            UnknownModel: the default model is not among those allowed.
+        """
+        self._demo_dir = demo_dir
+        self._align_models = dict(align_models or {})
+        self._align_languages = align_languages
+        self._diarization_model = diarization_model
+        self._sources: dict[str, str] = {}
+        for name in allowed or (*known, DEMO, default_model):
+            source = ALIASES.get(name, name)
+            self._sources[_canonical(name)] = str(demo_dir / "whisper") if name == DEMO else source
+        self.default_model = self.resolve(default_model)
+
+    @property
+    def names(self) -> list[str]:
+        """Every model by its canonical name."""
+        return sorted(self._sources)
+
+    @property
+    def aliases(self) -> dict[str, str]:
+        """The other names that models here answer to."""
+        return {a: n for a, n in ALIASES.items() if n in self._sources and a not in self._sources}
+
+    def resolve(self, name: str) -> str:
+        """The canonical name.
+
+        Raises:
+            UnknownModel: not offered here.
+        """
+        canonical = _canonical(name.strip())
+        if canonical not in self._sources:
+            raise UnknownModel(
+                f"model: {_shown(name)} is not offered here; it must be one of "
+                f"{', '.join(self.names)}."
+            )
+        return canonical
+
+    def recognizer(self, model: str) -> ModelKey:
+        return ModelKey("recognizer", model, self._sources[model])
+
+    def vad(self) -> ModelKey:
+        return ModelKey("vad", "pyannote", "bundled")
+
+    def aligner(self, model: str, language: str) -> ModelKey | None:
+        """None where there is no aligner for the language."""
+        if language in self._align_models:
+            return ModelKey("aligner", language, self._align_models[language], language)
+        if model == DEMO:
+            if language not in DEMO_LANGUAGES:
+                return None
+            return ModelKey("aligner", f"demo-{language}", str(self._demo_dir / "align"), language)
+        if language in self._align_languages:
+            return ModelKey("aligner", language, "", language)
+        return None
+
+    def diarizer(self, model: str) -> ModelKey:
+        source = self._diarization_model
+        if not source:
+            source = str(self._demo_dir / "diarization") if model == DEMO else COMMUNITY_PIPELINE
+        elif source == DEMO:
+            source = str(self._demo_dir / "diarization")
+        return ModelKey("diarizer", source, source)
+
+
+def _canonical(name: str) -> str:
+    """A local folder is known by its own name, so that no path is shown to clients."""
+    if name.startswith(("/", "./", "../")):
+        return Path(name).name
+    return ALIASES.get(name, name)
+
+
+def _shown(name: str) -> str:
+    """A client's word, safe to repeat."""
+    return repr(name[:60])

@@ -1,0 +1,88 @@
+"""Which device and precision the models run on."""
+
+from __future__ import annotations
+
+import gc
+import os
+from dataclasses import dataclass
+
+import ctranslate2
+import torch
+
+from app.errors import ConfigurationError
+from app.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Devices:
+    """`device`, `align` and `diarize` as torch names them: "cpu" or "cuda:0"."""
+
+    device: str
+    compute_type: str
+    align: str
+    diarize: str
+    cpu_threads: int
+
+
+def choose_devices(settings: Settings) -> Devices:
+    """What the settings ask for, checked against what is there.
+
+    Raises:
+        ConfigurationError: a device or precision that is not to be had.
+    """
+    device = settings.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    compute_type = settings.compute_type
+    if compute_type in ("auto", "default"):
+        compute_type = "float16" if device == "cuda" else "int8"
+    for name, wanted in (
+        ("DEVICE", device),
+        ("ALIGN_DEVICE", settings.align_device),
+        ("DIARIZE_DEVICE", settings.diarize_device),
+    ):
+        if wanted == "cuda" and not torch.cuda.is_available():
+            raise ConfigurationError(
+                f"{name}=cuda, but PyTorch finds no CUDA device: check the driver and the "
+                f"container's GPU access, or set {name}=cpu."
+            )
+    if device == "cuda" and settings.device_index >= torch.cuda.device_count():
+        raise ConfigurationError(
+            f"DEVICE_INDEX={settings.device_index}, but there are only "
+            f"{torch.cuda.device_count()} CUDA devices, counted from 0."
+        )
+    supported = _supported(device)
+    if compute_type not in supported:
+        raise ConfigurationError(
+            f"COMPUTE_TYPE={compute_type} does not work on {device}; "
+            f"it must be auto or one of {', '.join(sorted(supported))}."
+        )
+
+    def placed(wanted: str) -> str:
+        return f"cuda:{settings.device_index}" if wanted == "cuda" else "cpu"
+
+    threads = settings.cpu_threads or len(os.sched_getaffinity(0))
+    torch.set_num_threads(threads)
+    return Devices(
+        placed(device),
+        compute_type,
+        placed(settings.align_device or device),
+        placed(settings.diarize_device or device),
+        threads,
+    )
+
+
+def _supported(device: str) -> set[str]:
+    try:
+        return set(ctranslate2.get_supported_compute_types(device))
+    except (RuntimeError, ValueError) as error:
+        raise ConfigurationError(
+            f"CTranslate2 cannot use DEVICE={device}: its CUDA libraries do not load."
+        ) from error
+
+
+def free_memory() -> None:
+    """Give back what a dropped model held."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

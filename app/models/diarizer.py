@@ -1,0 +1,265 @@
+"""pyannote.audio: who speaks when.
+
+The pipeline's own `apply` is taken apart into windows (segmentation and embedding, on the device)
+and clustering (on the host), for three reasons: recordings of several requests can take turns
+window by window; the embedding network's trunk runs once per window instead of once per local
+speaker; and exclusive turns are built without `min_duration_off`, which makes them overlap.
+Source: pyannote/audio/pipelines/speaker_diarization.py, version 4.0.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import whisperx
+import yaml
+from pyannote.audio import Pipeline
+from pyannote.audio.pipelines.speaker_diarization import SpeakerDiarization
+from pyannote.audio.utils.signal import binarize
+from pyannote.core import Annotation, SlidingWindow, SlidingWindowFeature
+
+from app.errors import ModelUnavailable
+from app.models.devices import free_memory
+from app.models.protocols import WindowBlock, WindowSpeakers
+from app.models.windows import split_windows, stack_windows
+from app.transcript import SAMPLE_RATE, Diarization, Samples, SpeakerBounds, Turn
+
+INACTIVE = -2  # pyannote's label for "belongs to no cluster"
+
+
+def _load_pipeline(source: str, token: str | None, cache_dir: Path) -> Any:
+    checkpoint: str | dict[str, Any] = source
+    config = Path(source) / "config.yaml"
+    if config.is_file() and not (Path(source) / "segmentation").exists():
+        checkpoint = _with_bundled_segmentation(config)
+    pipeline = Pipeline.from_pretrained(checkpoint, token=token, cache_dir=cache_dir)
+    if pipeline is None:  # what pyannote answers where a licence is not accepted
+        raise ModelUnavailable("The diarization model is gated: accept its licence, set HF_TOKEN.")
+    return pipeline
+
+
+def _with_bundled_segmentation(config: Path) -> dict[str, Any]:
+    """A local pipeline without a segmentation model of its own takes the one whisperx carries."""
+    content: dict[str, Any] = yaml.safe_load(config.read_text())
+    params = content["pipeline"]["params"]
+    for key, value in params.items():
+        if isinstance(value, str) and value.startswith("$model/"):
+            params[key] = str(config.parent / value.removeprefix("$model/"))
+    params["segmentation"] = str(Path(whisperx.__file__).parent / "assets" / "pytorch_model.bin")
+    return content
+
+
+class PyannoteDiarizer:
+    """Implements `Diarizer` for pyannote.audio's SpeakerDiarization pipelines."""
+
+    def __init__(
+        self,
+        source: str,
+        device: str,
+        batch_size: int,
+        cache_dir: Path,
+        token: str | None = None,
+        params: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
+        """`params` overrides the pipeline's own, e.g. {"clustering": {"threshold": 0.7}}.
+
+        Raises:
+            ModelUnavailable: gated, or not a diarization pipeline.
+        """
+        pipeline = _load_pipeline(source, token, cache_dir)
+        if not isinstance(pipeline, SpeakerDiarization):
+            raise ModelUnavailable("DIARIZATION_MODEL is not a speaker diarization pipeline.")
+        pipeline.to(torch.device(device))
+        if params:
+            _override(pipeline, params)
+        self._pipeline: Any = pipeline
+        inference = pipeline._segmentation
+        self._window_s: float = inference.duration
+        self._step_s: float = inference.step
+        self._window_samples = round(self._window_s * SAMPLE_RATE)
+        self._step_samples = round(self._step_s * SAMPLE_RATE)
+        self._frames: SlidingWindow = inference.model.receptive_field
+        self._powerset = bool(inference.model.specifications.powerset)
+        self._min_off_s: float = pipeline.segmentation.min_duration_off
+        self._min_num_samples: int = pipeline._embedding.min_num_samples
+        self._block_windows = batch_size
+        # pyannote's clustering holds its parameters on a shared object, and reads them only
+        self._clustering_lock = threading.Lock()
+        self.batch_size = 1  # an item is a whole batch of windows
+        self.memory_bytes = sum(
+            p.numel() * p.element_size()
+            for model in (inference.model, pipeline._embedding.model_)
+            for p in model.parameters()
+        )
+
+    def close(self) -> None:
+        del self._pipeline
+        free_memory()
+
+    def split(self, samples: Samples) -> list[WindowBlock]:
+        return split_windows(samples, self._window_samples, self._step_samples, self._block_windows)
+
+    def batch_key(self, item: WindowBlock) -> str:
+        return "windows"
+
+    def run(self, items: Sequence[WindowBlock]) -> list[WindowSpeakers]:
+        return [self._run_block(block) for block in items]
+
+    def _run_block(self, block: WindowBlock) -> WindowSpeakers:
+        windows = stack_windows(block, self._window_samples, self._step_samples)
+        activity = np.asarray(self._pipeline._segmentation.infer(windows), np.float32)
+        masks = self._embedding_masks(self._binarize(activity))
+        # masks: (num_windows, num_frames, num_local_speakers)
+        with torch.inference_mode(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the interpolation of masks
+            embedding = self._pipeline._embedding
+            vectors = embedding.model_(
+                windows.to(embedding.device),
+                weights=torch.from_numpy(masks.transpose(0, 2, 1).copy()).to(embedding.device),
+            )
+        return WindowSpeakers(activity, vectors.float().cpu().numpy())
+
+    def _binarize(self, activity: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        if self._powerset:
+            return activity
+        feature = SlidingWindowFeature(activity, self._window_grid())
+        binary = binarize(feature, onset=self._pipeline.segmentation.threshold, initial_state=False)
+        return np.asarray(binary.data, np.float32)
+
+    def _window_grid(self) -> SlidingWindow:
+        return SlidingWindow(start=0.0, duration=self._window_s, step=self._step_s)
+
+    def _embedding_masks(self, binary: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Where to listen to each local speaker: alone where that is long enough."""
+        if not self._pipeline.embedding_exclude_overlap:
+            return binary
+        num_frames = binary.shape[1]
+        min_frames = math.ceil(num_frames * self._min_num_samples / self._window_samples)
+        alone = binary * (binary.sum(axis=2, keepdims=True) < 2)
+        long_enough = alone.sum(axis=1, keepdims=True) > min_frames
+        return np.where(long_enough, alone, binary).astype(np.float32)
+
+    def join(
+        self, samples: Samples, blocks: Sequence[WindowSpeakers], bounds: SpeakerBounds
+    ) -> Diarization:
+        grid = self._window_grid()
+        activity = SlidingWindowFeature(np.concatenate([b.activity for b in blocks]), grid)
+        embeddings = np.concatenate([b.embeddings for b in blocks])
+        binary = SlidingWindowFeature(
+            np.concatenate([self._binarize(b.activity) for b in blocks]), grid
+        )
+        count = self._pipeline.speaker_count(binary, self._frames, warm_up=(0.0, 0.0))
+        if np.nanmax(count.data) == 0:
+            return Diarization()
+        clusters, centroids, max_speakers = self._cluster(embeddings, binary, bounds)
+        clusters[binary.data.sum(axis=1) == 0] = INACTIVE
+        count.data = np.minimum(count.data, max_speakers).astype(np.int8)
+        overlapping = self._annotate(activity, clusters, count, self._min_off_s)
+        count.data = np.minimum(count.data, 1).astype(np.int8)
+        exclusive = self._annotate(activity, clusters, count, min_duration_off_s=0.0)
+        return _to_diarization(overlapping, exclusive, centroids, len(samples) / SAMPLE_RATE)
+
+    def _cluster(
+        self,
+        embeddings: npt.NDArray[np.float32],
+        binary: SlidingWindowFeature,
+        bounds: SpeakerBounds,
+    ) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float64], float]:
+        """(cluster of each local speaker, centroids, how many may speak at once).
+
+        More speakers than there are embeddings to tell apart cannot be found; asking for them is
+        no error, which pyannote's VBx (through KMeans) makes it.
+        """
+        clustering = self._pipeline.clustering
+        trained, _, _ = clustering.filter_embeddings(embeddings, segmentations=binary)
+        available = max(1, len(np.unique(trained, axis=0)))
+        num = None if bounds.num_speakers is None else min(bounds.num_speakers, available)
+        least = num or min(bounds.min_speakers or 1, available)
+        most = num or bounds.max_speakers or math.inf
+        if len(trained) == 0:  # only scraps of speech: nobody can be told apart
+            clusters = np.zeros(embeddings.shape[:2], np.int8)
+            return clusters, _mean_embedding(embeddings), most
+        if least == most:
+            num = int(least)
+        with self._clustering_lock:
+            clusters, _, centroids = clustering(
+                embeddings=embeddings.astype(np.float64),
+                segmentations=binary,
+                num_clusters=num,
+                min_clusters=least,
+                max_clusters=most,
+            )
+        return np.array(clusters, np.int8), np.nan_to_num(centroids), most
+
+    def _annotate(
+        self,
+        activity: SlidingWindowFeature,
+        clusters: npt.NDArray[np.int8],
+        count: SlidingWindowFeature,
+        min_duration_off_s: float,
+    ) -> Annotation:
+        discrete = self._pipeline.reconstruct(activity, clusters, count)
+        return self._pipeline.to_annotation(
+            discrete, min_duration_on=0.0, min_duration_off=min_duration_off_s
+        )
+
+
+def _override(pipeline: Any, params: Mapping[str, Mapping[str, Any]]) -> None:
+    merged = {
+        group: dict(values) for group, values in pipeline.parameters(instantiated=True).items()
+    }
+    for group, values in params.items():
+        unknown = set(values) - set(merged.get(group, {}))
+        if group not in merged or unknown:
+            raise ModelUnavailable(
+                f"The diarization pipeline has no parameter {group}."
+                f"{', '.join(sorted(unknown)) or '*'}; it has {merged}."
+            )
+        merged[group].update(values)
+    pipeline.instantiate(merged)
+
+
+def _mean_embedding(embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    flat = embeddings.reshape(-1, embeddings.shape[-1]).astype(np.float64)
+    finite = flat[np.isfinite(flat).all(axis=1)]
+    if len(finite) == 0:
+        return np.zeros((1, flat.shape[1]))
+    mean: npt.NDArray[np.float64] = finite.mean(axis=0, keepdims=True)
+    return mean
+
+
+def _to_diarization(
+    overlapping: Annotation,
+    exclusive: Annotation,
+    centroids: npt.NDArray[np.float64],
+    duration_s: float,
+) -> Diarization:
+    """Speakers are numbered in the order in which they first speak."""
+    first_heard: dict[int, float] = {}
+    for turn, _, label in overlapping.itertracks(yield_label=True):
+        first_heard[label] = min(first_heard.get(label, math.inf), turn.start)
+    ordered = sorted(first_heard, key=lambda label: (first_heard[label], label))
+    names = {label: f"SPEAKER_{i:02d}" for i, label in enumerate(ordered)}
+
+    def turns(annotation: Annotation) -> tuple[Turn, ...]:
+        found = []
+        for turn, _, label in annotation.itertracks(yield_label=True):
+            start_s, end_s = max(0.0, turn.start), min(duration_s, turn.end)
+            if end_s > start_s and label in names:
+                found.append(Turn(start_s, end_s, names[label]))
+        return tuple(found)
+
+    embeddings = {
+        name: tuple(float(x) for x in centroids[label])
+        for label, name in names.items()
+        if label < len(centroids)
+    }
+    return Diarization(turns(overlapping), turns(exclusive), embeddings)

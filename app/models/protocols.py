@@ -1,0 +1,127 @@
+"""What models must do, so that all else can be written and tested without them.
+
+A model object is created and called in one thread only, its own; see `batching.py`. It holds
+weights and nothing of any request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from app.audio.chunking import SpeechScores
+from app.transcript import (
+    DecodingOptions,
+    Diarization,
+    Hypothesis,
+    LanguageGuess,
+    Samples,
+    Segment,
+    SpeakerBounds,
+)
+
+Item = TypeVar("Item", contravariant=True)
+Outcome = TypeVar("Outcome")
+
+
+class BatchModel(Protocol[Item, Outcome]):
+    """A model that works on several items at once."""
+
+    batch_size: int
+    memory_bytes: int
+
+    def batch_key(self, item: Item) -> Hashable:
+        """Items may share a batch where their keys are equal. Any thread."""
+
+    def run(self, items: Sequence[Item]) -> list[Outcome]:
+        """One outcome per item, in order; all items have the same key."""
+
+    def close(self) -> None:
+        """Drop the weights and give their memory back."""
+
+
+@dataclass(frozen=True, slots=True)
+class WindowBlock:
+    """Consecutive windows of a recording, `window_samples` long and `step_samples` apart.
+
+    The first starts at sample `first_window * step_samples`; windows that reach beyond the end of
+    the recording are padded with silence.
+    """
+
+    samples: Samples  # of the whole recording
+    first_window: int
+    num_windows: int
+
+
+WindowScores = npt.NDArray[np.float32]
+
+
+class VoiceActivityDetector(BatchModel[WindowBlock, WindowScores], Protocol):
+    """Finds speech, window by window."""
+
+    def split(self, samples: Samples) -> list[WindowBlock]:
+        """The recording as blocks for `run`. Any thread."""
+
+    def join(self, samples: Samples, blocks: Sequence[WindowScores]) -> SpeechScores:
+        """The outcomes of `run` for all blocks as scores of the whole recording. Any thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecognitionItem:
+    """One chunk: `samples` float32 (num_samples,), at most 30 s.
+
+    `options` None asks for the language only.
+    """
+
+    samples: Samples
+    options: DecodingOptions | None
+
+
+Recognized: TypeAlias = Hypothesis | tuple[LanguageGuess, ...]
+Aligned: TypeAlias = tuple[Segment, ...] | None
+
+
+class Recognizer(BatchModel[RecognitionItem, Recognized], Protocol):
+    """Whisper. The language guesses come most likely first."""
+
+    languages: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class AlignmentItem:
+    """A segment without words, and the samples between its start and end."""
+
+    samples: Samples
+    segment: Segment
+
+
+class Aligner(BatchModel[AlignmentItem, Aligned], Protocol):
+    """Segment -> sentences with timed words; None where this segment cannot be aligned."""
+
+
+@dataclass(frozen=True, slots=True)
+class WindowSpeakers:
+    """`run`'s outcome for one block of windows.
+
+    `activity`: float32 (num_windows, num_frames, num_local_speakers), how active each is.
+    `embeddings`: float32 (num_windows, num_local_speakers, dimension), NaN for the silent.
+    """
+
+    activity: npt.NDArray[np.float32]
+    embeddings: npt.NDArray[np.float32]
+
+
+class Diarizer(BatchModel[WindowBlock, WindowSpeakers], Protocol):
+    """Finds out who speaks when: windows first, then clustering over all of them."""
+
+    def split(self, samples: Samples) -> list[WindowBlock]:
+        """The recording as blocks for `run`. Any thread."""
+
+    def join(
+        self, samples: Samples, blocks: Sequence[WindowSpeakers], bounds: SpeakerBounds
+    ) -> Diarization:
+        """Cluster the local speakers of all windows. CPU work; any thread."""

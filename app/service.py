@@ -1,0 +1,34 @@
+"""Service: the object graph that the endpoints work with."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from app.admission import Admission
+from app.audio.decode import DecodePool
+from app.formats import SubtitleStyle
+from app.models.catalog import Catalog
+from app.settings import Settings
+from app.store import ModelStore
+from app.tempdir import PrivateDirectory
+from app.transcriber import Transcriber
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """`ready` is set once the models that the settings ask for are loaded."""
+
+    settings: Settings
+    device: str
+    compute_type: str
+    catalog: Catalog
+    store: ModelStore
+    transcriber: Transcriber
+    decoding: DecodePool
+    admission: Admission
+    temp: PrivateDirectory
+    threads: ThreadPoolExecutor
+    subtitle_style: SubtitleStyle
+    ready: threading.Event = field(default_factory=threading.Event)

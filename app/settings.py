@@ -1,0 +1,360 @@
+"""The settings of the service, and the only reader of the environment.
+
+Every field understands the names of both families of services that this one replaces. An empty
+variable means the same as an unset one.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from app.errors import ConfigurationError
+
+DEMO_DIR = Path(__file__).parent / "demo"
+
+
+def _names(*names: str) -> AliasChoices:
+    return AliasChoices(*names)
+
+
+class Settings(BaseSettings):
+    """Read once at start. The first of two names wins where both are set."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        populate_by_name=True,
+        frozen=True,
+    )
+
+    # Models
+    asr_model: str = Field(
+        "large-v3",
+        validation_alias=_names("ASR_MODEL", "PRELOAD_MODEL"),
+        description="Model of requests that name none.",
+    )
+    preload_model: str = Field(
+        "", validation_alias="PRELOAD_MODEL", description="Model to load at start, before /ready."
+    )
+    allowed_models: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        validation_alias="ALLOWED_MODELS",
+        description=(
+            "The whole list of models that may be loaded, comma-separated: names, local paths, "
+            "hub repositories. Empty: every model that faster-whisper knows, and demo."
+        ),
+    )
+    align_models: dict[str, str] = Field(
+        default_factory=dict,
+        validation_alias="ALIGN_MODELS",
+        description='Aligners by language as JSON, e.g. {"cy": "someone/wav2vec2-welsh"}.',
+    )
+    diarization_model: str = Field(
+        "",
+        validation_alias="DIARIZATION_MODEL",
+        description=(
+            "pyannote pipeline: hub name or local path. Empty: "
+            "pyannote/speaker-diarization-community-1, or the demo's with the demo model."
+        ),
+    )
+    hf_token: SecretStr = Field(
+        SecretStr(""),
+        validation_alias=_names("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"),
+        description="Hugging Face token; gated models (diarization) need one.",
+    )
+    cache_dir: Path = Field(
+        Path("cache"),
+        validation_alias=_names("ASR_MODEL_PATH", "CACHE_DIR"),
+        description="Where downloaded models are kept.",
+    )
+    model_idle_timeout_s: float = Field(
+        0,
+        ge=0,
+        validation_alias=_names("MODEL_IDLE_TIMEOUT", "MODEL_KEEP_ALIVE_SECONDS"),
+        description="Unload a model that nobody used for so many seconds. 0: keep it.",
+    )
+    max_loaded_models: int = Field(
+        8,
+        ge=1,
+        validation_alias="MAX_LOADED_MODELS",
+        description="Models in memory at most, aligners and the diarizer counted.",
+    )
+    model_memory_mb: int = Field(
+        0,
+        ge=0,
+        validation_alias="MODEL_MEMORY_MB",
+        description="Memory for the weights of all models in MB. 0: no limit.",
+    )
+
+    # Devices
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto",
+        validation_alias=_names("ASR_DEVICE", "DEVICE"),
+        description="auto takes CUDA where there is one.",
+    )
+    device_index: int = Field(
+        0, ge=0, validation_alias="DEVICE_INDEX", description="Which GPU, where there are several."
+    )
+    compute_type: Literal[
+        "auto",
+        "default",
+        "int8",
+        "int8_float32",
+        "int8_float16",
+        "int8_bfloat16",
+        "int16",
+        "float16",
+        "bfloat16",
+        "float32",
+    ] = Field(
+        "auto",
+        validation_alias=_names("ASR_QUANTIZATION", "COMPUTE_TYPE"),
+        description="Precision of recognition. auto: float16 on CUDA, int8 on CPU.",
+    )
+    align_device: Literal["", "cpu", "cuda"] = Field(
+        "", validation_alias="ALIGN_DEVICE", description="Device of alignment. Empty: as DEVICE."
+    )
+    diarize_device: Literal["", "cpu", "cuda"] = Field(
+        "",
+        validation_alias="DIARIZE_DEVICE",
+        description="Device of diarization. Empty: DEVICE.",
+    )
+    cpu_threads: int = Field(
+        0,
+        ge=0,
+        validation_alias="CPU_THREADS",
+        description="Threads per model on CPU. 0: all.",
+    )
+
+    # Recognition
+    batch_size: int = Field(
+        16, ge=1, le=512, validation_alias="BATCH_SIZE", description="Chunks recognised at once."
+    )
+    beam_size: int = Field(
+        5, ge=1, le=20, validation_alias="BEAM_SIZE", description="Width of the beam search."
+    )
+    chunk_s: float = Field(
+        30, ge=5, le=30, validation_alias="CHUNK_SECONDS", description="Longest chunk in seconds."
+    )
+    vad_onset: float = Field(
+        0.5, gt=0, lt=1, validation_alias="VAD_ONSET", description="Score at which speech begins."
+    )
+    vad_offset: float = Field(
+        0.363, gt=0, lt=1, validation_alias="VAD_OFFSET", description="Score at which speech ends."
+    )
+    align_batch_size: int = Field(
+        8,
+        ge=1,
+        le=512,
+        validation_alias="ALIGN_BATCH_SIZE",
+        description="Segments aligned together.",
+    )
+
+    # Diarization
+    segmentation_batch_size: int = Field(
+        32,
+        ge=1,
+        le=1024,
+        validation_alias="SEGMENTATION_BATCH_SIZE",
+        description="Windows that diarization and speech detection work on at once.",
+    )
+    diarization_threshold: float | None = Field(
+        None,
+        gt=0,
+        le=2,
+        validation_alias="DIARIZATION_CLUSTERING_THRESHOLD",
+        description="Distance up to which two voices are one speaker. Empty: the pipeline's own.",
+    )
+    diarization_min_duration_off: float | None = Field(
+        None,
+        ge=0,
+        le=10,
+        validation_alias="DIARIZATION_MIN_DURATION_OFF",
+        description="Shortest gap between a speaker's turns in seconds. Empty: the pipeline's own.",
+    )
+    diarization_params: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        validation_alias="DIARIZATION_PARAMS",
+        description='Further pipeline parameters as JSON, e.g. {"clustering": {"Fa": 0.07}}.',
+    )
+    assign_nearest_speaker: bool = Field(
+        True,
+        validation_alias="ASSIGN_NEAREST_SPEAKER",
+        description="Whether a word outside every turn takes the nearest speaker.",
+    )
+    strict_stages: bool = Field(
+        False,
+        validation_alias="STRICT_STAGES",
+        description="Fail a request whose alignment or diarization fails, instead of warning.",
+    )
+
+    # Limits
+    max_file_size_mb: int = Field(
+        1000, ge=1, validation_alias="MAX_FILE_SIZE_MB", description="Largest upload in MB."
+    )
+    max_duration_s: float = Field(
+        28_800,
+        gt=0,
+        validation_alias="MAX_DURATION_SECONDS",
+        description="Longest recording in seconds.",
+    )
+    max_queue_size: int = Field(
+        100, ge=1, validation_alias="MAX_QUEUE_SIZE", description="Requests admitted at a time."
+    )
+    request_timeout_s: float = Field(
+        14_400,
+        gt=0,
+        validation_alias="REQUEST_TIMEOUT_SECONDS",
+        description="Longest request in seconds.",
+    )
+    upload_idle_timeout_s: float = Field(
+        60,
+        gt=0,
+        validation_alias="UPLOAD_IDLE_TIMEOUT_SECONDS",
+        description="How long an upload may pause, in seconds.",
+    )
+    decode_workers: int = Field(
+        2, ge=1, le=64, validation_alias="DECODE_WORKERS", description="Files decoded at a time."
+    )
+    decode_timeout_s: float = Field(
+        900,
+        gt=0,
+        validation_alias="DECODE_TIMEOUT_SECONDS",
+        description="Longest decoding in seconds.",
+    )
+    decode_memory_mb: int = Field(
+        2048,
+        ge=512,
+        validation_alias="DECODE_MEMORY_MB",
+        description="Memory that one decoding process may take, in MB.",
+    )
+    temp_dir: Path = Field(
+        Path(tempfile.gettempdir()) / "whisperx-asr",
+        validation_alias="TEMP_DIR",
+        description="Private directory for uploads and decoded audio; emptied at start.",
+    )
+
+    # Wire
+    default_dialect: Literal["whisperx", "webservice"] = Field(
+        "whisperx",
+        validation_alias="DEFAULT_DIALECT",
+        description="Dialect of requests that do not show theirs.",
+    )
+    subtitle_max_line_width: int | None = Field(
+        None, ge=1, validation_alias="SUBTITLE_MAX_LINE_WIDTH", description="Characters per line."
+    )
+    subtitle_max_line_count: int | None = Field(
+        None, ge=1, validation_alias="SUBTITLE_MAX_LINE_COUNT", description="Lines per subtitle."
+    )
+    subtitle_highlight_words: bool = Field(
+        False,
+        validation_alias="SUBTITLE_HIGHLIGHT_WORDS",
+        description="Underline each word as it is spoken (srt and vtt).",
+    )
+
+    # Server
+    host: str = Field("0.0.0.0", validation_alias="HOST", description="Address to listen on.")
+    port: int = Field(
+        9000, ge=1, le=65535, validation_alias="PORT", description="Port to listen on."
+    )
+    root_path: str = Field(
+        "",
+        validation_alias="ROOT_PATH",
+        description="Path prefix that a proxy strips, e.g. /asr-api.",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", validation_alias="LOG_LEVEL", description="debug, info, warning or error."
+    )
+
+    @field_validator("allowed_models", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("log_level", "device", "compute_type", "default_dialect", mode="before")
+    @classmethod
+    def _lower(cls, value: object) -> object:
+        return value.strip().lower() if isinstance(value, str) else value
+
+    @field_validator("cache_dir", "temp_dir")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    def diarizer_params(self) -> dict[str, dict[str, Any]]:
+        """What overrides the diarization pipeline's own parameters, by group."""
+        params = {group: dict(values) for group, values in self.diarization_params.items()}
+        if self.diarization_threshold is not None:
+            params.setdefault("clustering", {})["threshold"] = self.diarization_threshold
+        if self.diarization_min_duration_off is not None:
+            group = params.setdefault("segmentation", {})
+            group["min_duration_off"] = self.diarization_min_duration_off
+        return params
+
+
+def load_settings(overrides: Mapping[str, object] | None = None) -> Settings:
+    """The settings of the environment and `.env`.
+
+    Raises:
+        ConfigurationError: a value that cannot work, with the variable's name and what is allowed.
+    """
+    try:
+        return Settings(**dict(overrides or {}))  # type: ignore[arg-type]
+    except ValidationError as error:
+        raise ConfigurationError(_explain(error)) from None
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors():
+        field = problem["loc"][0] if problem["loc"] else "settings"
+        lines.append(f"{variable_name(str(field))}: {problem['msg']} (it is {problem['input']!r})")
+    return "; ".join(lines)
+
+
+def variable_name(field: str) -> str:
+    """The environment variable of a field, both names where there are two."""
+    info = Settings.model_fields.get(field)
+    if info is None:
+        return field
+    alias = info.validation_alias
+    if isinstance(alias, AliasChoices):
+        return " or ".join(str(choice) for choice in alias.choices)
+    return str(alias)
+
+
+def prepare_environment(settings: Settings) -> None:
+    """Set what the libraries read from the environment. Call before any of them is imported."""
+    os.environ["PYANNOTE_METRICS_ENABLED"] = "0"  # telemetry, on by default
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", "5")  # s: an unreachable hub must fail fast
+    os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "15")
+    os.environ.setdefault("HF_HOME", str(settings.cache_dir))
+    os.environ.setdefault("TORCH_HOME", str(settings.cache_dir / "torch"))
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    # The demo's sentence splitters stand in where NLTK's own data is not installed, so that
+    # nothing is downloaded at request time: NLTK takes the first folder that has the file.
+    folders = [f for f in os.environ.get("NLTK_DATA", "").split(os.pathsep) if f]
+    folders += ["/usr/local/share/nltk_data", "/usr/share/nltk_data", str(DEMO_DIR / "nltk_data")]
+    os.environ["NLTK_DATA"] = os.pathsep.join(dict.fromkeys(folders))
+
+
+def hub_is_offline() -> bool:
+    """Whether the operator forbids downloads (HF_HUB_OFFLINE)."""
+    return os.environ.get("HF_HUB_OFFLINE", "").strip().lower() in {"1", "true", "yes", "on"}
+
+
+def subprocess_environment(**values: str) -> dict[str, str]:
+    """This process's environment with some values set, for a child."""
+    return {**os.environ, **values}

@@ -1,0 +1,114 @@
+"""Words + Turns -> Words with speakers, Segments split where the speaker changes. Pure."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import accumulate
+
+from app.segments import cut_segment
+from app.transcript import Diarization, Segment, Turn, Word
+
+
+class TurnIndex:
+    """Finds the turns around a moment. Turns may overlap."""
+
+    def __init__(self, turns: Sequence[Turn]) -> None:
+        self._turns = sorted(turns, key=lambda turn: turn.start_s)
+        self._starts = [turn.start_s for turn in self._turns]
+        # the latest end so far never falls, so that it can be searched
+        self._latest_ends = list(accumulate((turn.end_s for turn in self._turns), max))
+
+    def speaker(self, start_s: float, end_s: float, nearest: bool) -> str | None:
+        """Who speaks most of the time between, or else is nearest, or nobody."""
+        first = bisect_right(self._latest_ends, start_s)
+        last = bisect_left(self._starts, end_s)
+        shares: dict[str, float] = {}
+        for turn in self._turns[first:last]:
+            overlap_s = min(turn.end_s, end_s) - max(turn.start_s, start_s)
+            if overlap_s > 0:
+                shares[turn.speaker] = shares.get(turn.speaker, 0.0) + overlap_s
+        if shares:
+            return max(shares, key=lambda speaker: shares[speaker])
+        return self._nearest(start_s, end_s, first, last) if nearest else None
+
+    def _nearest(self, start_s: float, end_s: float, first: int, last: int) -> str | None:
+        if not self._turns:
+            return None
+        # whoever ended last before the moment ended at _latest_ends[first - 1]
+        before = max(self._turns[:first], key=lambda turn: turn.end_s) if first else None
+        after = self._turns[last] if last < len(self._turns) else None
+        inside = self._turns[first:last]
+        near = [turn for turn in (before, after, *inside) if turn is not None]
+        return min(near, key=lambda turn: max(turn.start_s - end_s, start_s - turn.end_s)).speaker
+
+
+def assign_speakers(
+    segments: Sequence[Segment], diarization: Diarization, nearest: bool
+) -> tuple[Segment, ...]:
+    """Give every word, and so every segment, its speaker; split segments where it changes.
+
+    Exclusive turns decide where the pipeline has them. A segment without words carries its
+    dominant speaker. `nearest`: words outside every turn take the nearest speaker.
+    """
+    index = TurnIndex(diarization.exclusive_turns or diarization.turns)
+    return tuple(part for segment in segments for part in _assign(segment, index, nearest))
+
+
+def _assign(segment: Segment, index: TurnIndex, nearest: bool) -> Iterator[Segment]:
+    if not segment.words or all(word.start_s is None for word in segment.words):
+        speaker = index.speaker(segment.start_s, segment.end_s, nearest)
+        labelled = segment.words and tuple(replace(w, speaker=speaker) for w in segment.words)
+        yield replace(segment, speaker=speaker, words=labelled)
+        return
+    words = _fill_untimed([_assign_word(word, index, nearest) for word in segment.words])
+    yield from _split(segment, words)
+
+
+def _assign_word(word: Word, index: TurnIndex, nearest: bool) -> Word:
+    if word.start_s is None or word.end_s is None:
+        return word
+    return replace(word, speaker=index.speaker(word.start_s, word.end_s, nearest))
+
+
+def _fill_untimed(words: Sequence[Word]) -> list[Word]:
+    """A word without times belongs to whoever speaks the word before it, or else after it."""
+    filled = list(words)
+    for order in (range(len(filled)), range(len(filled) - 1, -1, -1)):
+        speaker: str | None = None
+        for i in order:
+            if filled[i].start_s is None and filled[i].speaker is None:
+                filled[i] = replace(filled[i], speaker=speaker)
+            speaker = filled[i].speaker
+    return filled
+
+
+def _split(segment: Segment, words: Sequence[Word]) -> Iterator[Segment]:
+    """One segment for each run of words of one speaker; a word of nobody stays with its run."""
+    begin = 0  # of the run, in words and in characters of the text
+    begin_char = char = 0
+    speaker: str | None = None
+    for i, word in enumerate(words):
+        if speaker is not None and word.speaker not in (None, speaker):
+            yield _run(segment, words[begin:i], begin_char, char, speaker)
+            begin, begin_char, speaker = i, char, None
+        speaker = speaker or word.speaker
+        found = segment.text.find(word.text, char)
+        char = (found if found >= 0 else char) + len(word.text)
+    yield _run(segment, words[begin:], begin_char, len(segment.text), speaker)
+
+
+def _run(
+    segment: Segment, words: Sequence[Word], begin: int, end: int, speaker: str | None
+) -> Segment:
+    part = cut_segment(segment, begin, end)
+    starts = [word.start_s for word in words if word.start_s is not None]
+    ends = [word.end_s for word in words if word.end_s is not None]
+    return replace(
+        part,
+        words=tuple(words),
+        speaker=speaker,
+        start_s=min(starts, default=segment.start_s),
+        end_s=max(ends, default=segment.end_s),
+    )

@@ -1,0 +1,224 @@
+"""ModelStore: load once, lease, count, evict when idle or over the budget."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import cachetools
+
+from app.errors import ModelUnavailable, ServiceError, ShuttingDown
+from app.models.catalog import ModelKey
+
+log = logging.getLogger(__name__)
+
+
+class LoadedModel(Protocol):
+    @property
+    def memory_bytes(self) -> int: ...
+
+    @property
+    def alive(self) -> bool: ...
+
+    def close(self) -> None:
+        """Return once the weights are gone."""
+
+
+@dataclass(slots=True)
+class _Entry:
+    model: LoadedModel
+    last_used: float
+    num_leases: int = 0
+    closing: bool = False
+
+    @property
+    def idle(self) -> bool:
+        return self.num_leases == 0 and not self.closing
+
+
+class _IdleCache(cachetools.Cache[ModelKey, _Entry]):
+    """Evicts the least recently used model that nobody uses; cachetools would take any."""
+
+    def __init__(self) -> None:
+        super().__init__(maxsize=math.inf, getsizeof=lambda entry: entry.model.memory_bytes)
+
+    def oldest_idle(self) -> tuple[ModelKey, _Entry] | None:
+        idle = [(key, entry) for key, entry in self.items() if entry.idle]
+        return min(idle, key=lambda pair: pair[1].last_used, default=None)
+
+
+class ModelStore:
+    """The only owner of loaded models.
+
+    While every model is in use the bounds are exceeded rather than a request refused: the surplus
+    goes as soon as it is released.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[ModelKey], LoadedModel],
+        max_models: int,
+        max_bytes: int = 0,
+        idle_timeout_s: float = 0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`max_bytes` and `idle_timeout_s` 0: no such bound."""
+        self._load = load
+        self._max_models = max_models
+        self._max_bytes = max_bytes or math.inf
+        self._idle_timeout_s = idle_timeout_s or math.inf
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._cache = _IdleCache()
+        self._loading: dict[ModelKey, Future[None]] = {}
+        self._closed = False
+        self._reaper = threading.Thread(target=self._reap, name="model-reaper", daemon=True)
+        self._reaper.start()
+
+    def loaded(self) -> list[ModelKey]:
+        with self._changed:
+            return [key for key, entry in self._cache.items() if not entry.closing]
+
+    @contextmanager
+    def lease(self, key: ModelKey) -> Iterator[Any]:
+        """The model, loaded if need be, and kept until the block ends.
+
+        Raises:
+            ModelUnavailable: it cannot be loaded. The next lease tries again.
+            ShuttingDown: the store is closed.
+        """
+        entry = self._acquire(key)
+        try:
+            yield entry.model
+        finally:
+            self._release(entry)
+
+    def _acquire(self, key: ModelKey) -> _Entry:
+        while True:
+            with self._changed:
+                if self._closed:
+                    raise ShuttingDown("The service is shutting down.", retry_after_s=5)
+                entry = self._cache.get(key)
+                if entry is not None and entry.closing:
+                    self._changed.wait()
+                    continue
+                if entry is not None and entry.model.alive:
+                    entry.num_leases += 1
+                    return entry
+                if entry is not None:  # its thread died
+                    entry.closing = entry.num_leases == 0
+                    if not entry.closing:
+                        raise ModelUnavailable("A model failed and is being replaced.", 5)
+                loading = self._loading.get(key)
+                if entry is None and loading is None:
+                    loading = self._loading[key] = Future()
+                    break
+            if entry is not None:
+                self._evict(key, entry)
+            elif loading is not None:
+                loading.result()  # of somebody else's load: a failure reaches all who wait
+        return self._load_entry(key, loading)
+
+    def _load_entry(self, key: ModelKey, loading: Future[None]) -> _Entry:
+        try:
+            self._shrink(self._max_models - 1)
+            entry = self._try_load(key)
+        except BaseException as error:
+            with self._changed:
+                del self._loading[key]
+            loading.set_exception(error)
+            raise
+        with self._changed:
+            self._cache[key] = entry
+            del self._loading[key]
+        loading.set_result(None)
+        self._shrink(self._max_models)
+        return entry
+
+    def _try_load(self, key: ModelKey) -> _Entry:
+        started = self._clock()
+        try:
+            model = self._load(key)
+        except ServiceError:
+            raise
+        # Libraries raise anything here: a hub that is not there, a broken file, no memory.
+        except Exception as error:
+            log.exception("loading the %s %s failed", key.kind, key.name)
+            raise ModelUnavailable(
+                f"The {key.kind} model cannot be loaded: it is not in the cache and could not be "
+                "downloaded, or its files are broken. See the service's log.",
+                retry_after_s=30,
+            ) from error
+        if model.memory_bytes > self._max_bytes:
+            size = model.memory_bytes
+            model.close()
+            raise ModelUnavailable(
+                f"The {key.kind} model takes {size >> 20} MB, more than MODEL_MEMORY_MB allows."
+            )
+        log.info("loaded the %s %s in %.1f s", key.kind, key.name, self._clock() - started)
+        return _Entry(model, last_used=self._clock(), num_leases=1)
+
+    def _release(self, entry: _Entry) -> None:
+        with self._changed:
+            entry.num_leases -= 1
+            entry.last_used = self._clock()
+            self._changed.notify_all()
+        self._shrink(self._max_models)
+
+    def _shrink(self, max_models: int) -> None:
+        """Evict idle models, the least recently used first, until the bounds hold."""
+        while True:
+            with self._changed:
+                over = len(self._cache) > max_models or self._cache.currsize > self._max_bytes
+                oldest = self._cache.oldest_idle() if over else None
+                if oldest is None:
+                    return
+                oldest[1].closing = True
+            self._evict(*oldest)
+
+    def _evict(self, key: ModelKey, entry: _Entry) -> None:
+        """Drop an entry already marked as closing; it stays listed until its memory is free."""
+        entry.model.close()
+        with self._changed:
+            self._cache.pop(key, None)
+            self._changed.notify_all()
+        log.info("unloaded the %s %s", key.kind, key.name)
+
+    def _reap(self) -> None:
+        """Unload what was idle for too long. Sleeps until the next model is due."""
+        while True:
+            with self._changed:
+                if self._closed:
+                    return
+                oldest = self._cache.oldest_idle()
+                due_s = math.inf
+                if oldest is not None:
+                    due_s = oldest[1].last_used + self._idle_timeout_s - self._clock()
+                if oldest is None or due_s > 0:
+                    self._changed.wait(None if math.isinf(due_s) else due_s)
+                    continue
+                oldest[1].closing = True
+            self._evict(*oldest)
+
+    def evict_idle(self) -> None:
+        """Unload everything that nobody uses."""
+        self._shrink(0)
+
+    def close(self) -> None:
+        """Unload everything; leases that are still out keep their object, not its thread."""
+        with self._changed:
+            self._closed = True
+            entries = [(key, entry) for key, entry in self._cache.items() if not entry.closing]
+            for _, entry in entries:
+                entry.closing = True
+            self._changed.notify_all()
+        for key, entry in entries:
+            self._evict(key, entry)
+        self._reaper.join()

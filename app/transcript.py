@@ -1,0 +1,190 @@
+"""The words of the trade: audio, chunks, hypotheses, words, segments, turns, transcripts.
+
+Everything here is frozen and has no behaviour. Time is float seconds from the start of the file
+(or of the chunk, where a docstring says so); only `formats.py` rounds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+SAMPLE_RATE = 16_000  # Hz, of every model here
+
+Samples: TypeAlias = npt.NDArray[np.float32]
+
+
+class Task(StrEnum):
+    TRANSCRIBE = "transcribe"
+    TRANSLATE = "translate"
+
+
+@dataclass(frozen=True, slots=True)
+class Audio:
+    """Decoded sound. `samples`: float32 (num_samples,), mono, 16 kHz, mapped from a file."""
+
+    samples: Samples
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def duration_s(self) -> float:
+        return len(self.samples) / SAMPLE_RATE
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechRegion:
+    """A stretch in which somebody speaks."""
+
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """At most 30 s of audio, sent to the recognizer as one."""
+
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class DecodingOptions:
+    """How one chunk is decoded. Travels with the chunk; nothing is ever set on a shared model."""
+
+    language: str
+    task: Task = Task.TRANSCRIBE
+    initial_prompt: str = ""
+    hotwords: str = ""
+    beam_size: int = 5
+    temperature: float = 0.0
+    with_timestamps: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """What the decoder knows of its hypothesis: the chunk's figures, shared by all parts of it."""
+
+    avg_logprob: float
+    no_speech_prob: float
+    compression_ratio: float
+    temperature: float
+
+
+@dataclass(frozen=True, slots=True)
+class HypothesisPart:
+    """Text with its tokens; one per pair of timestamp tokens, or the whole hypothesis.
+
+    `start_s` and `end_s` count from the start of the chunk, None without timestamp tokens.
+    `token_ends[i]` is the length in characters of the text up to and including `tokens[i]`.
+    """
+
+    text: str
+    tokens: tuple[int, ...]
+    token_ends: tuple[int, ...]
+    start_s: float | None = None
+    end_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """The recognizer's answer for one chunk."""
+
+    language: str
+    parts: tuple[HypothesisPart, ...]
+    decoding: Decoding
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageGuess:
+    language: str
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A word as written, punctuation included. Without times where it could not be aligned."""
+
+    text: str
+    start_s: float | None = None
+    end_s: float | None = None
+    score: float | None = None
+    speaker: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A timed line of the transcript: a sentence or less where alignment is possible.
+
+    `words` is None where alignment was not possible or not wanted (translation).
+    """
+
+    start_s: float
+    end_s: float
+    text: str
+    words: tuple[Word, ...] | None = None
+    speaker: str | None = None
+    decoding: Decoding | None = None
+    tokens: tuple[int, ...] = ()
+    token_ends: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Somebody speaks from `start_s` to `end_s`."""
+
+    start_s: float
+    end_s: float
+    speaker: str
+
+
+@dataclass(frozen=True, slots=True)
+class Diarization:
+    """Who spoke when.
+
+    `turns` may overlap; `exclusive_turns` never do and are empty where the pipeline has none.
+    `embeddings`: one vector per speaker, finite numbers only.
+    """
+
+    turns: tuple[Turn, ...] = ()
+    exclusive_turns: tuple[Turn, ...] = ()
+    embeddings: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SpeakerBounds:
+    """What the caller knows about the number of speakers."""
+
+    num_speakers: int | None = None
+    min_speakers: int | None = None
+    max_speakers: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TranscribeOptions:
+    """One request, free of any wire format. `model`: canonical; `language` None: detect."""
+
+    model: str
+    language: str | None = None
+    task: Task = Task.TRANSCRIBE
+    initial_prompt: str = ""
+    hotwords: str = ""
+    diarize: bool = False
+    speakers: SpeakerBounds = SpeakerBounds()
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """`speakers_known` tells "diarized, nobody found" from "not diarized"."""
+
+    language: str
+    duration_s: float
+    model: str
+    segments: tuple[Segment, ...] = ()
+    speakers_known: bool = False
+    speaker_embeddings: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
