@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support import Server, running_server
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One service with the demo models for all tests that need no settings of their own."""
+    with running_server(tmp_path_factory.mktemp("service")) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def _no_debris(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Whatever a test does, no temporary file is left when it is over."""
+    yield
+    if "server" in request.fixturenames:
+        running: Server = request.getfixturevalue("server")
+        assert running.temp_files() == []
