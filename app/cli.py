@@ -1,4 +1,4 @@
-"""whisperx-asr: serve, demo, download, health."""
+"""whisperx-asr: serve, demo, download, settings, health."""
 
 from __future__ import annotations
 
@@ -16,7 +16,13 @@ from typing import Any
 
 from app import __version__
 from app.errors import ConfigurationError, ServiceError
-from app.settings import DEMO_DIR, Settings, load_settings, subprocess_environment
+from app.settings import (
+    DEMO_DIR,
+    Settings,
+    load_settings,
+    subprocess_environment,
+    write_example,
+)
 
 DEMO_START_TIMEOUT_S = 180.0
 EXIT_CONFIGURATION = 2
@@ -72,6 +78,9 @@ def _parser() -> argparse.ArgumentParser:
         "--diarization", action="store_true", help="the diarization model too (needs HF_TOKEN)"
     )
     download.set_defaults(run=_download)
+
+    settings = commands.add_parser("settings", help="list every setting with its default")
+    settings.set_defaults(run=_settings)
 
     health = commands.add_parser("health", help="ask a running service how it is (exit 0: well)")
     health.add_argument("--url", help="of the service (default: this machine, PORT)")
@@ -201,7 +210,7 @@ def _clock(seconds: float) -> str:
     return f"{int(minutes):02d}:{rest:05.2f}"
 
 
-# -- download and health -------------------------------------------------------------------------
+# -- download, settings, health -------------------------------------------------------------------------
 
 
 def _download(options: argparse.Namespace) -> int:
@@ -217,6 +226,11 @@ def _download(options: argparse.Namespace) -> int:
     except ServiceError as error:
         print(f"whisperx-asr: {error}", file=sys.stderr)
         return 1
+    return 0
+
+
+def _settings(options: argparse.Namespace) -> int:
+    print(write_example(), end="")
     return 0
 
 

@@ -6,6 +6,7 @@ The layouts are those of whisperx.utils' writers.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ from app.transcript import Segment, Transcript, Word
 
 LANGUAGES_WITHOUT_SPACES = ("ja", "zh")
 LONG_PAUSE_S = 3.0  # ends a subtitle where segments may be joined
+UNBROKEN_WIDTH = 1000  # of lines where no width is given, as in whisperx
+ARROW = re.compile("-{2,}>")  # divides times in SRT and VTT, so it may not stand in a text
+BREAKS = re.compile(r"[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]+")
 EXTENSIONS = {"json": "json", "text": "txt", "srt": "srt", "vtt": "vtt", "tsv": "tsv"}
 
 
@@ -26,6 +30,10 @@ class SubtitleStyle:
     max_line_width: int | None = None
     max_line_count: int | None = None
     highlight_words: bool = False
+
+    @property
+    def joins_segments(self) -> bool:
+        return self.max_line_width is not None and self.max_line_count is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +86,7 @@ def to_json(transcript: Transcript, shape: JsonShape) -> dict[str, Any]:
             body["speaker_embeddings"] = {
                 speaker: list(vector)
                 for speaker, vector in sorted(transcript.speaker_embeddings.items())
+                if all(map(math.isfinite, vector))
             }
     if transcript.warnings:
         body["warnings"] = list(transcript.warnings)
@@ -102,7 +111,7 @@ def _word_json(word: Word) -> dict[str, Any]:
     if word.start_s is not None and word.end_s is not None:
         body["start"] = _seconds(word.start_s)
         body["end"] = _seconds(word.end_s)
-    if word.score is not None:
+    if word.score is not None and math.isfinite(word.score):
         body["score"] = round(word.score, 3)
     if word.speaker is not None:
         body["speaker"] = word.speaker
@@ -125,7 +134,12 @@ def _speakers_json(segments: Sequence[Segment]) -> list[dict[str, Any]]:
 
 
 def _seconds(value: float) -> float:
-    return round(value, 3)
+    return _milliseconds(value) / 1000
+
+
+def _milliseconds(seconds: float) -> int:
+    """JSON has no NaN and no subtitle a negative time, wherever one may come from."""
+    return max(0, round(seconds * 1000)) if math.isfinite(seconds) else 0
 
 
 # -- text and tables -----------------------------------------------------------------------------
@@ -150,28 +164,32 @@ def _speaker_prefix(speaker: str | None) -> str:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
-
-
-def _milliseconds(seconds: float) -> int:
-    return max(0, round(seconds * 1000))
+    return BREAKS.sub(" ", text).strip()
 
 
 # -- subtitles -----------------------------------------------------------------------------------
 
 
+Escape = Callable[[str], str]
+
+
 def to_srt(transcript: Transcript, style: SubtitleStyle) -> str:
     return "".join(
         f"{number}\n{_clock(start, ',', True)} --> {_clock(end, ',', True)}\n{text}\n\n"
-        for number, (start, end, text) in enumerate(_timed_lines(transcript, style), 1)
+        for number, (start, end, text) in enumerate(_timed_lines(transcript, style, _one_line), 1)
     )
 
 
 def to_vtt(transcript: Transcript, style: SubtitleStyle) -> str:
     return "WEBVTT\n\n" + "".join(
         f"{_clock(start, '.', False)} --> {_clock(end, '.', False)}\n{text}\n\n"
-        for start, end, text in _timed_lines(transcript, style)
+        for start, end, text in _timed_lines(transcript, style, _escape_vtt)
     )
+
+
+def _escape_vtt(text: str) -> str:
+    """A player takes what follows "<" for a tag. Source: https://www.w3.org/TR/webvtt1/#cue-text"""
+    return _one_line(text).replace("&", "&amp;").replace("<", "&lt;")
 
 
 def _clock(milliseconds: int, mark: str, always_hours: bool) -> str:
@@ -182,31 +200,39 @@ def _clock(milliseconds: int, mark: str, always_hours: bool) -> str:
     return f"{head}{m:02d}:{s:02d}{mark}{ms:03d}"
 
 
-def _timed_lines(transcript: Transcript, style: SubtitleStyle) -> Iterator[tuple[int, int, str]]:
+def _timed_lines(
+    transcript: Transcript, style: SubtitleStyle, escape: Escape
+) -> Iterator[tuple[int, int, str]]:
     """(start, end) in milliseconds and text; no cue is empty or lasts no time."""
-    for cue in subtitle_cues(transcript, style):
-        text = cue.text.replace("-->", "->")
+    for cue in subtitle_cues(transcript, style, escape):
         start = _milliseconds(cue.start_s)
-        yield start, max(start + 1, _milliseconds(cue.end_s)), text
+        yield start, max(start + 1, _milliseconds(cue.end_s)), ARROW.sub("->", cue.text)
 
 
-def subtitle_cues(transcript: Transcript, style: SubtitleStyle) -> Iterator[Cue]:
+def subtitle_cues(
+    transcript: Transcript, style: SubtitleStyle, escape: Escape = _one_line
+) -> Iterator[Cue]:
+    """`escape` makes of a text what the format can hold, on one line."""
     space = "" if transcript.language in LANGUAGES_WITHOUT_SPACES else " "
-    if style.max_line_width is None or style.max_line_count is None:
-        groups = [[segment] for segment in transcript.segments]
-    else:  # joined, but never across speakers
-        runs = groupby(transcript.segments, key=lambda s: (s.speaker, s.words is None))
-        groups = [list(run) for _, run in runs]
-    for group in groups:
-        if any(not segment.words for segment in group):
-            for segment in group:
-                if text := _one_line(segment.text):
-                    prefix = _speaker_prefix(segment.speaker)
-                    yield Cue(segment.start_s, segment.end_s, prefix + text)
+    for group in _joined(transcript.segments, style):
+        if all(segment.words for segment in group):
+            words = [(word, segment) for segment in group for word in segment.words or ()]
+            for lines in _break_lines(words, style, len(space)):
+                yield from _cues_of(lines, space, style.highlight_words, escape)
             continue
-        words = [(word, segment) for segment in group for word in segment.words or ()]
-        for lines in _break_lines(words, style, len(space)):
-            yield from _cues_of(lines, space, style.highlight_words)
+        for segment in group:
+            if text := escape(segment.text):
+                prefix = _speaker_prefix(segment.speaker)
+                yield Cue(segment.start_s, segment.end_s, prefix + text)
+
+
+def _joined(segments: Sequence[Segment], style: SubtitleStyle) -> Iterator[Sequence[Segment]]:
+    """What may share subtitles: each segment alone, or all that follow in one speaker's words."""
+    if style.joins_segments:
+        for _, run in groupby(segments, key=lambda s: (s.speaker, bool(s.words))):
+            yield list(run)
+    else:
+        yield from ([segment] for segment in segments)
 
 
 Placed = tuple[Word, Segment]
@@ -215,17 +241,18 @@ Placed = tuple[Word, Segment]
 def _break_lines(
     words: Sequence[Placed], style: SubtitleStyle, space_width: int
 ) -> Iterator[list[list[Placed]]]:
-    """Subtitles as lines of words."""
-    width = style.max_line_width or 1000
+    """Subtitles as lines of words. The speaker before the first line counts as part of it."""
+    width = style.max_line_width or UNBROKEN_WIDTH
+    prefix_width = len(_speaker_prefix(words[0][1].speaker))
     lines: list[list[Placed]] = []
     line_width = 0
     last_start_s: float | None = None
     for word, segment in words:
-        pause_s = 0.0
+        long_pause = False
         if word.start_s is not None:
-            pause_s = 0.0 if last_start_s is None else word.start_s - last_start_s
+            paused = last_start_s is not None and word.start_s - last_start_s > LONG_PAUSE_S
+            long_pause = paused and style.joins_segments
             last_start_s = word.start_s
-        long_pause = style.max_line_count is not None and pause_s > LONG_PAUSE_S
         needed = space_width + len(word.text)
         if lines and not long_pause and line_width + needed <= width:
             lines[-1].append((word, segment))
@@ -235,43 +262,40 @@ def _break_lines(
         if lines and (full or long_pause):
             yield lines
             lines = []
+        line_width = len(word.text) + (0 if lines else prefix_width)
         lines.append([(word, segment)])
-        line_width = len(word.text)
     if lines:
         yield lines
 
 
-def _cues_of(lines: list[list[Placed]], space: str, highlight: bool) -> Iterator[Cue]:
+def _cues_of(
+    lines: Sequence[Sequence[Placed]], space: str, highlight: bool, escape: Escape
+) -> Iterator[Cue]:
+    """One cue, or one for each word and each pause between them where words are highlighted."""
     placed = [pair for line in lines for pair in line]
-    prefix = _speaker_prefix(placed[0][1].speaker)
     starts = [w.start_s for w, _ in placed if w.start_s is not None]
     ends = [w.end_s for w, _ in placed if w.end_s is not None]
     start_s = min(starts, default=placed[0][1].start_s)
     end_s = max(ends, default=placed[-1][1].end_s)
-
-    def text(marked: int = -1) -> str:
-        number = 0
-        shown = []
-        for line in lines:
-            parts = []
-            for word, _ in line:
-                parts.append(_underline(word.text) if number == marked else word.text)
-                number += 1
-            shown.append(space.join(parts))
-        return prefix + "\n".join(shown)
-
     if not highlight or not starts:
-        yield Cue(start_s, end_s, text())
+        yield Cue(start_s, end_s, _cue_text(lines, space, escape))
         return
     last_s = start_s
-    for number, (word, _) in enumerate(placed):
+    for word, _ in placed:
         if word.start_s is None or word.end_s is None:
             continue
         if _milliseconds(word.start_s) > _milliseconds(last_s):
-            yield Cue(last_s, word.start_s, text())
-        yield Cue(word.start_s, word.end_s, text(number))
+            yield Cue(last_s, word.start_s, _cue_text(lines, space, escape))
+        yield Cue(word.start_s, word.end_s, _cue_text(lines, space, escape, word))
         last_s = word.end_s
 
 
-def _underline(word: str) -> str:
-    return re.sub(r"^(\s*)(.*)$", r"\1<u>\2</u>", word)
+def _cue_text(
+    lines: Sequence[Sequence[Placed]], space: str, escape: Escape, underlined: Word | None = None
+) -> str:
+    def shown(word: Word) -> str:
+        text = escape(word.text)
+        return f"<u>{text}</u>" if word is underlined else text
+
+    rows = (space.join(shown(word) for word, _ in line) for line in lines)
+    return _speaker_prefix(lines[0][0][1].speaker) + "\n".join(rows)

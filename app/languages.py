@@ -119,6 +119,7 @@ OTHER_NAMES = {
     "moldovan": "ro",
     "sinhalese": "si",
     "castilian": "es",
+    "mandarin": "zh",
 }
 
 _CODES = {**{name: code for code, name in LANGUAGES.items()}, **OTHER_NAMES}

@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from dotenv import load_dotenv
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from app.errors import ConfigurationError
 
@@ -28,7 +29,6 @@ class Settings(BaseSettings):
     """Read once at start. The first of two names wins where both are set."""
 
     model_config = SettingsConfigDict(
-        env_file=".env",
         env_ignore_empty=True,
         extra="ignore",
         populate_by_name=True,
@@ -303,34 +303,38 @@ class Settings(BaseSettings):
 
 
 def load_settings(overrides: Mapping[str, object] | None = None) -> Settings:
-    """The settings of the environment and `.env`.
+    """The settings of the environment and `.env`; `overrides` win over both.
 
     Raises:
         ConfigurationError: a value that cannot work, with the variable's name and what is allowed.
     """
+    # into the environment, so that the libraries' own variables may stand there too
+    load_dotenv(Path(".env"), override=False)
     try:
         return Settings(**dict(overrides or {}))  # type: ignore[arg-type]
     except ValidationError as error:
         raise ConfigurationError(_explain(error)) from None
+    except SettingsError as error:  # JSON that is none
+        field = str(error).split('"')[1] if '"' in str(error) else "settings"
+        raise ConfigurationError(f"{variable_name(field)}: not valid JSON.") from None
 
 
 def _explain(error: ValidationError) -> str:
     lines = []
     for problem in error.errors():
-        field = problem["loc"][0] if problem["loc"] else "settings"
-        lines.append(f"{variable_name(str(field))}: {problem['msg']} (it is {problem['input']!r})")
+        name = variable_name(str(problem["loc"][0])) if problem["loc"] else "settings"
+        lines.append(f"{name}: {problem['msg']} (it is {problem['input']!r})")
     return "; ".join(lines)
 
 
 def variable_name(field: str) -> str:
-    """The environment variable of a field, both names where there are two."""
-    info = Settings.model_fields.get(field)
-    if info is None:
-        return field
-    alias = info.validation_alias
-    if isinstance(alias, AliasChoices):
-        return " or ".join(str(choice) for choice in alias.choices)
-    return str(alias)
+    """The environment variable of a field, or of one of its names; both where there are two."""
+    for name, info in Settings.model_fields.items():
+        alias = info.validation_alias
+        names = alias.choices if isinstance(alias, AliasChoices) else [alias]
+        if field == name or field in names:
+            return " or ".join(str(choice) for choice in names)
+    return field
 
 
 def prepare_environment(settings: Settings) -> None:
@@ -358,3 +362,38 @@ def hub_is_offline() -> bool:
 def subprocess_environment(**values: str) -> dict[str, str]:
     """This process's environment with some values set, for a child."""
     return {**os.environ, **values}
+
+
+SECTIONS = {
+    "asr_model": "Models",
+    "device": "Devices",
+    "batch_size": "Recognition",
+    "segmentation_batch_size": "Diarization",
+    "max_file_size_mb": "Limits",
+    "default_dialect": "Answers",
+    "host": "Server",
+}
+
+
+def write_example() -> str:
+    """The text of .env.example: every variable with its default and what it does."""
+    lines = [
+        "# Copy to .env and change what you need. An empty value means the default; a value set in",
+        "# the environment wins. Where a setting has two names, either will do.",
+    ]
+    for field, info in Settings.model_fields.items():
+        if field in SECTIONS:
+            lines += ["", f"# -- {SECTIONS[field]} --"]
+        name, *others = variable_name(field).split(" or ")
+        also = f" (also {', '.join(others)})" if others else ""
+        lines += ["", f"# {info.description}{also}", f"#{name}={_shown_default(field)}"]
+    return "\n".join(lines) + "\n"
+
+
+def _shown_default(field: str) -> str:
+    if field == "temp_dir":
+        return "/tmp/whisperx-asr"
+    default = Settings.model_fields[field].get_default(call_default_factory=True)
+    if isinstance(default, SecretStr) or default is None or default in ((), {}):
+        return ""
+    return str(default).lower() if isinstance(default, bool) else f"{default}"

@@ -5,26 +5,27 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, TypeVar
 from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request, Response
 
 from app import formats
+from app.api import documentation
 from app.api.schemas import (
     AsrParameters,
     AsrRequest,
     DetectParameters,
+    DetectRequest,
     Dialect,
-    ErrorBody,
-    LanguageBody,
-    TranscriptBody,
+    merge_parameters,
     parse_asr_request,
+    parse_detect_request,
 )
-from app.api.uploads import FILE_FIELD, Upload, drain, receive_upload
+from app.api.uploads import Upload, drain, receive_upload
 from app.batching import Work
 from app.errors import ClientGone, ServiceError
 from app.languages import language_name
@@ -32,46 +33,10 @@ from app.service import Service
 from app.transcript import Audio, LanguageGuess, TranscribeOptions
 
 T = TypeVar("T")
+Wanted = TypeVar("Wanted")
 
 # How much of a recording is decoded to hear its language, and again if there was no speech in it.
 DETECTION_PREFIXES_S = (60.0, None)
-
-_FORM = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": [FILE_FIELD],
-                    "properties": {
-                        FILE_FIELD: {
-                            "type": "string",
-                            "format": "binary",
-                            "description": (
-                                "Any audio or video file. Every query parameter may be sent as a "
-                                "form field instead; the query wins."
-                            ),
-                        }
-                    },
-                }
-            }
-        },
-    }
-}
-_TEXT = {"schema": {"type": "string"}}
-_ERRORS = {
-    400: "Nothing in the upload can be decoded, or there is no sound in it.",
-    408: "The upload stalled.",
-    413: "Over the size or duration limit.",
-    422: "A parameter has a value that is not allowed.",
-    503: "The queue is full, a model cannot be loaded, or the service is shutting down.",
-    504: "Over the time limit.",
-    507: "No disk space left.",
-}
-_ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorBody, "description": text} for status, text in _ERRORS.items()
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,19 +51,16 @@ def build_router(service: Service) -> APIRouter:
     @router.post(
         "/asr",
         summary="Transcribe an audio or video file",
-        openapi_extra=_FORM,
-        responses={
-            200: {
-                "model": TranscriptBody,
-                "description": "The transcript in the format asked for.",
-                "content": {"text/plain": _TEXT},
-            },
-            **_ERROR_RESPONSES,
-        },
+        description=documentation.ASR,
+        openapi_extra=documentation.FORM,
+        responses=documentation.ASR_RESPONSES,
     )
     async def asr(request: Request, parameters: Annotated[AsrParameters, Query()]) -> Response:
-        async with _admitted(service, request) as upload:
-            wanted = _parse(service, request, upload)
+        def parse(given: Mapping[str, str]) -> AsrRequest:
+            wanted = parse_asr_request(given, Dialect(service.settings.default_dialect))
+            return replace(wanted, model=_resolve(service, wanted.model))
+
+        async with _admitted(service, request, parse) as (upload, wanted):
             answer = await _run(
                 service, request, lambda work: _transcribe(service, upload, wanted, work)
             )
@@ -107,17 +69,18 @@ def build_router(service: Service) -> APIRouter:
     @router.post(
         "/detect-language",
         summary="Detect the language spoken in a file",
-        openapi_extra=_FORM,
-        responses={
-            200: {"model": LanguageBody, "description": "The language of the first speech."},
-            **_ERROR_RESPONSES,
-        },
+        description=documentation.DETECT,
+        openapi_extra=documentation.FORM,
+        responses=documentation.DETECT_RESPONSES,
     )
     async def detect_language(
         request: Request, parameters: Annotated[DetectParameters, Query()]
     ) -> Response:
-        async with _admitted(service, request) as upload:
-            wanted = _parse(service, request, upload)
+        def parse(given: Mapping[str, str]) -> DetectRequest:
+            wanted = parse_detect_request(given)
+            return replace(wanted, model=_resolve(service, wanted.model))
+
+        async with _admitted(service, request, parse) as (upload, wanted):
             guess = await _run(
                 service, request, lambda work: _detect(service, upload, wanted, work)
             )
@@ -131,30 +94,27 @@ def build_router(service: Service) -> APIRouter:
     return router
 
 
-def _parse(service: Service, request: Request, upload: Upload | None) -> AsrRequest:
-    """The parameters of query and form. The query alone is checked before the upload is read."""
-    fields = upload.fields if upload else {}
-    wanted = parse_asr_request(
-        {**fields, **request.query_params}, Dialect(service.settings.default_dialect)
-    )
-    service.catalog.resolve(wanted.model or service.catalog.default_model)
-    return wanted
+def _resolve(service: Service, model: str) -> str:
+    return service.catalog.resolve(model or service.catalog.default_model)
 
 
 @asynccontextmanager
-async def _admitted(service: Service, request: Request) -> AsyncIterator[Upload]:
-    """A place in the queue and the upload on disk, until the block ends."""
+async def _admitted(
+    service: Service, request: Request, parse: Callable[[Mapping[str, str]], Wanted]
+) -> AsyncIterator[tuple[Upload, Wanted]]:
+    """A place in the queue, the upload on disk and what is wanted of it, until the block ends."""
     settings = service.settings
+    query = request.query_params
     try:
         with service.admission.enter():
-            _parse(service, request, None)
+            parse(merge_parameters({}, query))  # a wrong value is refused before the upload is read
             async with receive_upload(
                 request,
                 service.temp.new_path(),
                 settings.max_file_size_mb << 20,
                 settings.upload_idle_timeout_s,
             ) as upload:
-                yield upload
+                yield upload, parse(merge_parameters(upload.fields, query))
     except ServiceError as error:
         if not isinstance(error, ClientGone):
             await drain(request)
@@ -188,12 +148,12 @@ async def _hung_up(request: Request) -> None:
 
 
 def _decode(
-    service: Service, upload: Upload, wanted: AsrRequest, work: Work, prefix_s: float | None = None
+    service: Service, upload: Upload, encode: bool, work: Work, prefix_s: float | None = None
 ) -> Audio:
     job = service.decoding.submit(
         upload.path,
         service.settings.max_duration_s,
-        raw_pcm=not wanted.encode,
+        raw_pcm=not encode,
         stop_after_s=prefix_s,
     )
     work.track(job.future)
@@ -201,9 +161,9 @@ def _decode(
 
 
 def _transcribe(service: Service, upload: Upload, wanted: AsrRequest, work: Work) -> _Answer:
-    audio = _decode(service, upload, wanted, work)
+    audio = _decode(service, upload, wanted.encode, work)
     options = TranscribeOptions(
-        model=service.catalog.resolve(wanted.model or service.catalog.default_model),
+        model=wanted.model,
         language=wanted.language,
         task=wanted.task,
         initial_prompt=wanted.initial_prompt,
@@ -221,14 +181,13 @@ def _transcribe(service: Service, upload: Upload, wanted: AsrRequest, work: Work
     return _Answer(body.encode(), transcript.warnings)
 
 
-def _detect(service: Service, upload: Upload, wanted: AsrRequest, work: Work) -> LanguageGuess:
-    model = service.catalog.resolve(wanted.model or service.catalog.default_model)
+def _detect(service: Service, upload: Upload, wanted: DetectRequest, work: Work) -> LanguageGuess:
     for prefix_s in DETECTION_PREFIXES_S:
-        audio = _decode(service, upload, wanted, work, prefix_s)
+        audio = _decode(service, upload, wanted.encode, work, prefix_s)
         whole = prefix_s is None or audio.duration_s < prefix_s
         if whole or service.transcriber.has_speech(audio, work):
             break
-    return service.transcriber.detect_language(audio, model, work)
+    return service.transcriber.detect_language(audio, wanted.model, work)
 
 
 # -- the answer ----------------------------------------------------------------------------------
@@ -237,9 +196,7 @@ def _detect(service: Service, upload: Upload, wanted: AsrRequest, work: Work) ->
 def _file_response(answer: _Answer, wanted: AsrRequest, file_name: str) -> Response:
     headers = {
         "Asr-Engine": "whisperx",
-        "Content-Disposition": content_disposition(
-            f"{file_name or 'audio'}.{formats.EXTENSIONS[wanted.output]}"
-        ),
+        "Content-Disposition": content_disposition(file_name, formats.EXTENSIONS[wanted.output]),
     }
     if answer.warnings:
         headers["X-ASR-Warning"] = " ".join(answer.warnings)
@@ -248,11 +205,12 @@ def _file_response(answer: _Answer, wanted: AsrRequest, file_name: str) -> Respo
     return Response(answer.body, media_type=media_type, headers=headers)
 
 
-def content_disposition(file_name: str) -> str:
+def content_disposition(file_name: str, extension: str) -> str:
     """A header that nothing in a file name can break out of. Source: RFC 6266, RFC 5987."""
     base = file_name.replace("\\", "/").rsplit("/", 1)[-1]
-    clean = "".join(c for c in base if c.isprintable() and not 0xD800 <= ord(c) <= 0xDFFF)[-150:]
-    plain = "".join(c if c.isascii() and c not in '"\\%;' else "_" for c in clean)
-    if plain == clean:
+    shown = "".join(c for c in base if c.isprintable()).strip()[-150:]
+    name = f"{shown or 'audio'}.{extension}"
+    plain = "".join(c if c.isascii() and c not in '"%;' else "_" for c in name)
+    if plain == name:
         return f'attachment; filename="{plain}"'
-    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(clean, safe='')}"
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
@@ -73,5 +74,7 @@ def install(app: FastAPI) -> None:
     # The last resort: whatever it is, it is our fault and its text is nobody's business.
     @app.exception_handler(Exception)
     async def _any_error(request: Request, error: Exception) -> Response:
-        log.error("unexpected error", exc_info=error)
-        return JSONResponse({"detail": "The service failed on this request."}, 500)
+        number = secrets.token_hex(4)
+        log.error("unexpected error %s", number, exc_info=error)
+        detail = f"The service failed on this request (its log says why under {number})."
+        return JSONResponse({"detail": detail}, 500)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse
+from fastapi.routing import APIRoute
 
 from app import __version__
 from app.api.schemas import ErrorBody, HealthBody, ModelBody, ModelListBody, ReadyBody
 from app.service import Service
+
+OWNER = "whisperx-asr-service"
 
 
 def build_router(service: Service) -> APIRouter:
@@ -51,11 +54,19 @@ def build_router(service: Service) -> APIRouter:
         default = service.catalog.default_model
         return ModelListBody(
             data=[
-                ModelBody(id=name, owned_by="whisperx-asr-service", loaded=target in loaded)
-                for name, target in sorted(
-                    names.items(), key=lambda pair: (pair[0] != default, pair[0])
-                )
+                ModelBody(id=name, owned_by=OWNER, loaded=names[name] in loaded)
+                for name in sorted(names, key=lambda name: (name != default, name))
             ]
         )
 
+    _answer_head(router)
     return router
+
+
+def _answer_head(router: APIRouter) -> None:
+    """Have HEAD answer wherever GET does: monitors and load balancers ask so."""
+    for route in tuple(router.routes):
+        if isinstance(route, APIRoute):
+            router.add_api_route(
+                route.path, route.endpoint, methods=["HEAD"], include_in_schema=False
+            )

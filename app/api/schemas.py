@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any
 
 from fastapi import Query
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from app.errors import UnsupportedOption
 from app.languages import parse_language
 from app.transcript import SpeakerBounds, Task
 
 OUTPUTS = {"txt": "text", "text": "text", "vtt": "vtt", "srt": "srt", "tsv": "tsv", "json": "json"}
-TRUE = {"true", "1", "yes", "on"}
-FALSE = {"false", "0", "no", "off"}
+TASKS = {task.value: task.value for task in Task}
+TRUE = frozenset({"true", "1", "yes", "on", "t", "y"})
+FALSE = frozenset({"false", "0", "no", "off", "f", "n"})
 MAX_SPEAKERS = 100
 
 
@@ -25,6 +26,14 @@ class Dialect(StrEnum):
 
     WEBSERVICE = "webservice"
     WHISPERX = "whisperx"
+
+
+@dataclass(frozen=True, slots=True)
+class DetectRequest:
+    """What a request to /detect-language asks for. `model`: as written; empty for the default."""
+
+    model: str
+    encode: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +54,15 @@ class AsrRequest:
     speaker_embeddings: bool
 
 
+def merge_parameters(fields: Mapping[str, str], query: Mapping[str, str]) -> dict[str, str]:
+    """Form fields and query parameters as one: the query wins, an empty value is none at all."""
+    merged = {}
+    for name, value in (*fields.items(), *query.items()):
+        if text := value.replace("\x00", "").strip():
+            merged[name] = text
+    return merged
+
+
 def recognise_dialect(parameters: Mapping[str, str], default: Dialect) -> Dialect:
     """By the parameters that only one of them has; the webservice's weigh more."""
     if parameters.keys() & {"output", "encode", "vad_filter"}:
@@ -55,7 +73,7 @@ def recognise_dialect(parameters: Mapping[str, str], default: Dialect) -> Dialec
 
 
 def parse_asr_request(parameters: Mapping[str, str], default_dialect: Dialect) -> AsrRequest:
-    """Query and form parameters already merged. Unknown ones are ignored.
+    """`parameters`: query and form, merged. Unknown ones are ignored.
 
     Raises:
         UnsupportedOption: a value that is not allowed; the message names the parameter.
@@ -63,73 +81,82 @@ def parse_asr_request(parameters: Mapping[str, str], default_dialect: Dialect) -
     dialect = recognise_dialect(parameters, default_dialect)
     webservice = dialect is Dialect.WEBSERVICE
     read = _Reader(parameters)
-    diarize = read.flag("diarize", read.flag("enable_diarization", not webservice))
-    if not webservice:
-        diarize = read.flag("enable_diarization", diarize)
+    # where both spellings are given, the dialect's own weighs more
+    output, other_output = _ordered("output", "output_format", webservice)
+    diarize, other_diarize = _ordered("diarize", "enable_diarization", webservice)
+    default_output = "text" if webservice else "json"
     read.flag("vad_filter", True)  # checked, and that is all: speech detection is always on
     return AsrRequest(
         dialect=dialect,
-        output=_output(read, webservice),
-        task=Task(read.choice("task", {t.value: t.value for t in Task}, Task.TRANSCRIBE.value)),
+        output=read.choice(output, OUTPUTS, read.choice(other_output, OUTPUTS, default_output)),
+        task=Task(read.choice("task", TASKS, Task.TRANSCRIBE.value)),
         language=parse_language(read.text("language")),
         initial_prompt=read.text("initial_prompt"),
         hotwords=read.text("hotwords"),
-        model=read.text("model").strip(),
+        model=read.text("model"),
         encode=read.flag("encode", True),
         word_timestamps=read.flag("word_timestamps", not webservice),
-        diarize=diarize,
+        diarize=read.flag(diarize, read.flag(other_diarize, not webservice)),
         speakers=_speaker_bounds(read),
         speaker_embeddings=read.flag("return_speaker_embeddings", False),
     )
 
 
-def _output(read: _Reader, webservice: bool) -> str:
-    own, other = ("output", "output_format") if webservice else ("output_format", "output")
-    default = "text" if webservice else "json"
-    return read.choice(own, OUTPUTS, read.choice(other, OUTPUTS, default))
+def parse_detect_request(parameters: Mapping[str, str]) -> DetectRequest:
+    """`parameters`: query and form, merged. Unknown ones, and those of /asr, are ignored.
+
+    Raises:
+        UnsupportedOption: a value that is not allowed; the message names the parameter.
+    """
+    read = _Reader(parameters)
+    return DetectRequest(model=read.text("model"), encode=read.flag("encode", True))
+
+
+def _ordered(first: str, second: str, in_this_order: bool) -> tuple[str, str]:
+    return (first, second) if in_this_order else (second, first)
 
 
 def _speaker_bounds(read: _Reader) -> SpeakerBounds:
     num_speakers = read.count("num_speakers")
-    least, most = read.count("min_speakers"), read.count("max_speakers")
-    if num_speakers is not None:
+    if num_speakers is not None:  # the other two are ignored
         return SpeakerBounds(num_speakers=num_speakers)
+    least, most = read.count("min_speakers"), read.count("max_speakers")
     if least is not None and most is not None and least > most:
         raise UnsupportedOption(
-            f"min_speakers: {least} is more than max_speakers, which is {most}."
+            f"min_speakers: {least} is not allowed; it must not be more than max_speakers, "
+            f"which is {most}."
         )
     return SpeakerBounds(min_speakers=least, max_speakers=most)
 
 
 class _Reader:
-    """Parameters as the values that they stand for; empty ones count as absent."""
+    """Merged parameters as the values that they stand for."""
 
     def __init__(self, parameters: Mapping[str, str]) -> None:
         self._parameters = parameters
 
     def text(self, name: str) -> str:
-        return self._parameters.get(name, "").replace("\x00", "")
-
-    def _given(self, name: str) -> str:
-        return self.text(name).strip().lower()
+        return self._parameters.get(name, "")
 
     def flag(self, name: str, default: bool) -> bool:
-        value = self._given(name)
-        if value not in TRUE | FALSE | {""}:
+        value = self.text(name).lower()
+        if value and value not in TRUE | FALSE:
             raise _not_allowed(name, value, "true, false, 1, 0, yes or no")
-        return default if not value else value in TRUE
+        return value in TRUE if value else default
 
     def choice(self, name: str, choices: Mapping[str, str], default: str) -> str:
-        value = self._given(name)
+        value = self.text(name).lower()
         if value and value not in choices:
             raise _not_allowed(name, value, f"one of {', '.join(choices)}")
         return choices[value] if value else default
 
     def count(self, name: str) -> int | None:
-        value = self._given(name)
+        value = self.text(name)
         if not value:
             return None
-        if not (value.isascii() and value.isdigit() and 1 <= int(value[:9]) <= MAX_SPEAKERS):
+        # their length first: int() refuses some thousands of digits in its own way
+        is_number = value.isascii() and value.isdigit() and len(value) < 10
+        if not (is_number and 1 <= int(value) <= MAX_SPEAKERS):
             raise _not_allowed(name, value, f"a whole number from 1 to {MAX_SPEAKERS}")
         return int(value)
 
@@ -138,186 +165,226 @@ def _not_allowed(name: str, value: str, allowed: str) -> UnsupportedOption:
     return UnsupportedOption(f"{name}: {value[:40]!r} is not allowed; it must be {allowed}.")
 
 
-# -- documentation -------------------------------------------------------------------------------
+# -- documentation of the requests ---------------------------------------------------------------
 # The parameters travel as text and are parsed above, so that both dialects, query and form, share
-# one reading and one kind of error. The schema has neither defaults nor examples outside the
-# descriptions: Swagger UI would send them unasked and so change the dialect.
-
-
-def _documented(description: str, choices: list[str] | None = None) -> Any:
-    extra: dict[str, Any] = {"type": "string"}
-    if choices:
-        extra["enum"] = choices
-
-    def replace_schema(schema: dict[str, Any]) -> None:
-        schema.pop("anyOf", None)
-        schema.pop("default", None)
-        schema.update(extra)
-
-    return Query(description=description, json_schema_extra=_as_schema(replace_schema))
-
-
-def _as_schema(change: Callable[[dict[str, Any]], None]) -> Any:
-    return change
-
+# one reading and one kind of error; the types below are for readers and generated clients. Defaults
+# and examples stand in the descriptions alone: where the schema has them, Swagger UI sends them
+# unasked and so changes the dialect.
 
 Text = str | None
-BOOLEANS = ["true", "false"]
+BOOLEAN = WithJsonSchema({"type": "boolean"})
+COUNT = WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MAX_SPEAKERS})
+OUTPUT = WithJsonSchema({"type": "string", "enum": list(OUTPUTS)})
+TASK = WithJsonSchema({"type": "string", "enum": list(TASKS)})
+FREE = WithJsonSchema({"type": "string"})
+
+
+def _about(text: str, default: str, example: str) -> Any:
+    return Query(description=f"{text} Default: {default}. Example: `{example}`.")
+
+
+ABOUT_MODEL = _about("Model to use, one of `/v1/models`.", "the service's own", "large-v3")
+ABOUT_ENCODE = _about(
+    "`false`: the upload is raw 16 kHz mono signed 16-bit little-endian PCM without a header. "
+    "On `/asr`, giving it chooses the webservice dialect.",
+    "`true`",
+    "false",
+)
 
 
 class DetectParameters(BaseModel):
     """The query parameters of POST /detect-language."""
 
-    encode: Annotated[
-        Text,
-        _documented(
-            "false: the upload is raw 16 kHz mono signed 16-bit little-endian PCM without a "
-            "header. Default: true. Example: false.",
-            BOOLEANS,
-        ),
-    ] = None
-    model: Annotated[
-        Text,
-        _documented("Model to ask, one of /v1/models. Default: the service's. Example: large-v3."),
-    ] = None
+    model: Annotated[Text, FREE, ABOUT_MODEL] = None
+    encode: Annotated[Text, BOOLEAN, ABOUT_ENCODE] = None
 
 
-class AsrParameters(DetectParameters):
+class AsrParameters(BaseModel):
     """The query parameters of POST /asr."""
 
-    task: Annotated[
-        Text,
-        _documented(
-            "transcribe, or translate into English. Default: transcribe. Example: translate.",
-            [t.value for t in Task],
-        ),
-    ] = None
-    language: Annotated[
-        Text,
-        _documented(
-            "Whisper code or English name of the language spoken; auto or nothing: detected. "
-            "Default: detected. Example: en."
-        ),
-    ] = None
-    initial_prompt: Annotated[
-        Text,
-        _documented(
-            "Text that goes before, for style and spelling. Default: none. "
-            "Example: Minutes of the budget meeting."
-        ),
-    ] = None
-    hotwords: Annotated[
-        Text,
-        _documented("Words to listen for. Default: none. Example: Speakr, Bazarr."),
-    ] = None
     output: Annotated[
         Text,
-        _documented(
-            "Format of the answer, webservice dialect: giving it chooses that dialect. "
-            "Default: txt. Example: srt.",
-            ["txt", "vtt", "srt", "tsv", "json"],
+        OUTPUT,
+        _about(
+            "Format of the answer in the webservice dialect; giving it chooses that dialect. "
+            "`text` is the same as `txt`.",
+            "`txt`",
+            "srt",
         ),
     ] = None
     output_format: Annotated[
         Text,
-        _documented(
-            "Format of the answer, WhisperX dialect. Default: json. Example: srt.",
-            ["json", "text", "srt", "vtt", "tsv"],
+        OUTPUT,
+        _about(
+            "Format of the answer in the WhisperX dialect; giving it chooses that dialect, unless "
+            "something else chooses the other. `txt` is the same as `text`.",
+            "`json`",
+            "srt",
         ),
+    ] = None
+    language: Annotated[
+        Text,
+        FREE,
+        _about(
+            "Whisper code or English name of the language spoken; `auto`: detect it.",
+            "`auto`",
+            "en",
+        ),
+    ] = None
+    task: Annotated[
+        Text,
+        TASK,
+        _about("`translate`: into English, without words.", "`transcribe`", "translate"),
+    ] = None
+    model: Annotated[Text, FREE, ABOUT_MODEL] = None
+    initial_prompt: Annotated[
+        Text,
+        FREE,
+        _about(
+            "Text that might have gone before, for style and spelling.",
+            "none",
+            "Minutes of the budget meeting.",
+        ),
+    ] = None
+    hotwords: Annotated[
+        Text, FREE, _about("Words and names to listen for.", "none", "Speakr, Bazarr")
     ] = None
     word_timestamps: Annotated[
         Text,
-        _documented(
-            "Words with times in JSON. Default: true; false in the webservice dialect. "
-            "Example: true.",
-            BOOLEANS,
-        ),
-    ] = None
-    vad_filter: Annotated[
-        Text,
-        _documented(
-            "Accepted for compatibility (speech detection is always on); giving it chooses the "
-            "webservice dialect. Default: true. Example: true.",
-            BOOLEANS,
-        ),
-    ] = None
-    enable_diarization: Annotated[
-        Text,
-        _documented(
-            "Tell speakers apart, WhisperX dialect. Default: true. Example: false.", BOOLEANS
+        BOOLEAN,
+        _about(
+            "Whether JSON has the words with their times.",
+            "`true`; `false` in the webservice dialect",
+            "true",
         ),
     ] = None
     diarize: Annotated[
         Text,
-        _documented(
-            "Tell speakers apart, both dialects. Default: false in the webservice dialect, true in "
-            "the WhisperX dialect. Example: true.",
-            BOOLEANS,
+        BOOLEAN,
+        _about(
+            "Whether to tell speakers apart, in both dialects.",
+            "`true`; `false` in the webservice dialect",
+            "true",
+        ),
+    ] = None
+    enable_diarization: Annotated[
+        Text,
+        BOOLEAN,
+        _about(
+            "The same in the WhisperX dialect; giving it chooses that dialect, unless something "
+            "else chooses the other.",
+            "as `diarize`",
+            "false",
         ),
     ] = None
     num_speakers: Annotated[
         Text,
-        _documented(
-            "Exact number of speakers; the next two are ignored then. Default: found out. "
-            "Example: 2."
-        ),
+        COUNT,
+        _about("Exact number of speakers; the next two are ignored then.", "found out", "2"),
     ] = None
-    min_speakers: Annotated[Text, _documented("Speakers at least. Default: 1. Example: 2.")] = None
-    max_speakers: Annotated[
-        Text, _documented("Speakers at most. Default: no limit. Example: 4.")
-    ] = None
+    min_speakers: Annotated[Text, COUNT, _about("Speakers at least.", "1", "2")] = None
+    max_speakers: Annotated[Text, COUNT, _about("Speakers at most.", "no limit", "4")] = None
     return_speaker_embeddings: Annotated[
         Text,
-        _documented(
-            "A voice vector of each speaker in JSON. Default: false. Example: true.", BOOLEANS
+        BOOLEAN,
+        _about("Whether JSON has a voice vector of each speaker.", "`false`", "true"),
+    ] = None
+    encode: Annotated[Text, BOOLEAN, ABOUT_ENCODE] = None
+    vad_filter: Annotated[
+        Text,
+        BOOLEAN,
+        _about(
+            "Accepted for compatibility: speech detection is always on. Giving it chooses the "
+            "webservice dialect.",
+            "`true`",
+            "true",
         ),
     ] = None
+
+
+# -- responses -----------------------------------------------------------------------------------
 
 
 class WordBody(BaseModel):
+    """A word as written; without times where it could not be aligned."""
+
     word: str
-    start: float | None = None
-    end: float | None = None
-    score: float | None = None
+    start: float | None = Field(None, description="Seconds.")
+    end: float | None = Field(None, description="Seconds.")
+    score: float | None = Field(None, description="How sure its place is, from 0 to 1.")
     speaker: str | None = None
 
 
 class SegmentBody(BaseModel):
-    start: float
-    end: float
-    text: str
-    speaker: str | None = None
-    words: list[WordBody] | None = None
+    """A sentence or less, of one speaker."""
+
+    start: float = Field(description="Seconds.")
+    end: float = Field(description="Seconds.")
+    text: str = Field(description="With its leading space: joining them rebuilds the transcript.")
+    speaker: str | None = Field(None, description="Where speakers were told apart.")
+    words: list[WordBody] | None = Field(None, description="Where asked for and aligned.")
 
 
 class SpeakerBody(BaseModel):
     speaker: str
-    total_duration: float
+    total_duration: float = Field(description="Seconds.")
     segment_count: int
+
+
+_WORD: dict[str, Any] = {
+    "word": "Hello.",
+    "start": 0.62,
+    "end": 1.04,
+    "score": 0.91,
+    "speaker": "SPEAKER_00",
+}
+_SEGMENT: dict[str, Any] = {
+    "start": 0.62,
+    "end": 1.04,
+    "text": " Hello.",
+    "speaker": "SPEAKER_00",
+    "words": [_WORD],
+}
 
 
 class TranscriptBody(BaseModel):
     """The JSON answer of POST /asr."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "text": [_SEGMENT],
+                "language": "en",
+                "segments": [_SEGMENT],
+                "word_segments": [_WORD],
+                "duration": 2.5,
+                "model": "large-v3",
+                "speakers": [{"speaker": "SPEAKER_00", "total_duration": 0.42, "segment_count": 1}],
+            }
+        }
+    )
+
     text: str | list[SegmentBody] = Field(
         description="The transcript (webservice dialect), or the segments (WhisperX dialect)."
     )
-    language: str
+    language: str = Field(description="Code of the language spoken.")
     segments: list[SegmentBody]
-    word_segments: list[WordBody]
-    duration: float
+    word_segments: list[WordBody] = Field(description="The words of all segments.")
+    duration: float = Field(description="Of the recording, in seconds.")
     model: str
-    speakers: list[SpeakerBody] | None = None
-    speaker_embeddings: dict[str, list[float]] | None = None
-    warnings: list[str] | None = None
+    speakers: list[SpeakerBody] | None = Field(None, description="Where they were told apart.")
+    speaker_embeddings: dict[str, list[float]] | None = Field(
+        None, description="A vector for each speaker, where asked for."
+    )
+    warnings: list[str] | None = Field(None, description="What the transcript lacks, and why.")
 
 
 class LanguageBody(BaseModel):
     """The answer of POST /detect-language."""
 
-    detected_language: str = Field(examples=["english"])
-    language_code: str = Field(examples=["en"])
-    confidence: float = Field(examples=[0.98])
+    detected_language: str = Field(description="English name.", examples=["english"])
+    language_code: str = Field(description="Whisper's code.", examples=["en"])
+    confidence: float = Field(description="From 0 to 1.", examples=[0.98])
 
 
 class ErrorBody(BaseModel):
@@ -325,21 +392,21 @@ class ErrorBody(BaseModel):
 
 
 class HealthBody(BaseModel):
-    status: str
-    device: str
-    compute_type: str
+    status: str = Field(examples=["healthy"])
+    device: str = Field(examples=["cuda"])
+    compute_type: str = Field(examples=["float16"])
     version: str
-    default_model: str
-    loaded_models: list[str] = Field(description="Names of recognizers.")
-    requests: int = Field(description="Requests that are being served.")
+    default_model: str = Field(examples=["large-v3"])
+    loaded_models: list[str] = Field(description="Names of recognizers.", examples=[["large-v3"]])
+    requests: int = Field(description="Requests that are being served.", examples=[0])
 
 
 class ReadyBody(BaseModel):
-    status: str
+    status: str = Field(examples=["ready"])
 
 
 class ModelBody(BaseModel):
-    id: str
+    id: str = Field(examples=["large-v3"])
     object: str = "model"
     created: int = 0
     owned_by: str

@@ -31,6 +31,7 @@ FLUSH_BYTES = 1 << 20
 FORM_OVERHEAD_BYTES = (MAX_FIELDS + 2) * MAX_FIELD_BYTES
 DRAIN_BYTES = 32 << 20  # of a refused upload that are still read, so that its sender hears why
 DRAIN_TIMEOUT_S = 10.0
+DRAIN_IDLE_S = 0.5
 
 
 @dataclass(slots=True)
@@ -54,17 +55,19 @@ class _Form:
         self.pending: list[bytes] = []  # of the file, to be written
         self.pending_bytes = 0
         self.complete = False
+        self._num_parts = 0
         self._name = ""
         self._sink: Callable[[bytes], None] = self._ignore
         self._header_name = b""
         self._header_value = b""
         self._disposition = b""
+        self._content_type = b""
         self._value = b""
 
     def on_part_begin(self) -> None:
-        self._disposition = b""
-        self._value = b""
-        if len(self.fields) >= MAX_FIELDS:
+        self._disposition = self._content_type = self._value = b""
+        self._num_parts += 1
+        if self._num_parts > MAX_FIELDS:
             raise MalformedRequest(f"The form has more than {MAX_FIELDS} fields.")
 
     def on_header_field(self, data: bytes, start: int, end: int) -> None:
@@ -74,21 +77,30 @@ class _Form:
         self._header_value += data[start:end]
 
     def on_header_end(self) -> None:
-        if self._header_name.lower() == b"content-disposition":
+        name = self._header_name.lower()
+        if name == b"content-disposition":
             self._disposition = self._header_value
+        elif name == b"content-type":
+            self._content_type = self._header_value
         self._header_name = self._header_value = b""
 
     def on_headers_finished(self) -> None:
         _, options = parse_options_header(self._disposition)
         self._name = options.get(b"name", b"").decode("utf-8", "replace")
-        file_name = options.get(b"filename")
-        if self._name == FILE_FIELD:
-            if self.file_name is not None:
-                raise UnsupportedOption(f"{FILE_FIELD}: one file is allowed, there are several.")
-            self.file_name = (file_name or b"").decode("utf-8", "replace")
-            self._sink = self._add_to_file
-        else:
-            self._sink = self._ignore if file_name is not None else self._add_to_value
+        # Some clients send a file without a name, or with one as RFC 5987 spells it.
+        is_file = bool(self._content_type) or b"filename" in self._disposition
+        if self._name != FILE_FIELD:
+            self._sink = self._ignore if b"filename" in options else self._add_to_value
+            return
+        if not is_file:
+            raise UnsupportedOption(
+                f"{FILE_FIELD}: a file is required, this is a text field; "
+                f"curl sends a file with -F {FILE_FIELD}=@speech.mp3"
+            )
+        if self.file_name is not None:
+            raise UnsupportedOption(f"{FILE_FIELD}: one file is allowed, there are several.")
+        self.file_name = options.get(b"filename", b"").decode("utf-8", "replace")
+        self._sink = self._add_to_file
 
     def on_part_data(self, data: bytes, start: int, end: int) -> None:
         self._sink(data[start:end])
@@ -142,10 +154,14 @@ async def _receive(
     if stated.isdigit() and int(stated) > max_file_bytes + FORM_OVERHEAD_BYTES:
         raise too_large(max_file_bytes)
     form = _Form(max_file_bytes)
-    parser = _parser(request, form)
+    num_bytes = 0
     try:
+        parser = _parser(request, form)
         with path.open("xb", buffering=0) as file:
             async for data in _incoming(request, idle_timeout_s):
+                num_bytes += len(data)
+                if num_bytes > max_file_bytes + FORM_OVERHEAD_BYTES:  # in files that nobody wants
+                    raise too_large(max_file_bytes)
                 parser.write(data)
                 if form.pending_bytes >= FLUSH_BYTES:
                     await _flush(form, file)
@@ -192,6 +208,7 @@ async def _incoming(request: Request, idle_timeout_s: float) -> AsyncIterator[by
             async with asyncio.timeout(idle_timeout_s):
                 data = await anext(stream, None)
         except TimeoutError:
+            request.state.body_read = True
             raise UploadStalled(
                 f"The upload stopped for more than {idle_timeout_s:g} seconds."
             ) from None
@@ -228,7 +245,8 @@ async def drain(request: Request) -> None:
     try:
         async with asyncio.timeout(DRAIN_TIMEOUT_S):
             while left > 0:
-                message = await request.receive()
+                async with asyncio.timeout(DRAIN_IDLE_S):
+                    message = await request.receive()
                 left -= len(message.get("body", b""))
                 if message["type"] == "http.disconnect" or not message.get("more_body", False):
                     return

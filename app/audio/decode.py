@@ -8,63 +8,66 @@ travel through a file, which the caller maps and unlinks, so that a day of audio
 from __future__ import annotations
 
 import errno
+import logging
 import multiprocessing
 import os
 import resource
 import secrets
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing.connection import wait as wait_for_any
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import av
 import numpy as np
-import numpy.typing as npt
 from av.audio.frame import AudioFrame
-from av.audio.resampler import AudioResampler
 from pebble import ProcessExpired, ProcessPool
 
+from app.audio.completeness import breaks_off
+from app.audio.timeline import SampleFile, Timeline
 from app.errors import (
+    Cancelled,
     DeadlineExceeded,
     DiskFull,
     ServiceError,
+    ShuttingDown,
     StageFailed,
     UndecodableAudio,
-    UploadTooLarge,
 )
-from app.transcript import SAMPLE_RATE, Audio
+from app.transcript import Audio
+
+log = logging.getLogger(__name__)
 
 # FFmpeg demuxers of real media containers. Playlists (concat, HLS, DASH, SDP, image sequences) are
 # left out: they make FFmpeg open other files and addresses, even when read from a byte stream.
 MEDIA_FORMATS = (
-    "aac,ac3,adx,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,dts,dv,eac3,flac,flv,gsm,iff,"
-    "ivf,loas,m4v,matroska,mlp,mov,mp3,mpc,mpc8,mpeg,mpegts,mxf,nut,ogg,oma,ray,rm,shn,sox,tak,"
-    "truehd,tta,voc,w64,wav,wsaud,wtv,wv,xwma"
+    "aac,ac3,adx,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,dss,dts,dv,eac3,flac,flv,gsm,iff,"
+    "ilbc,ivf,loas,m4v,matroska,mlp,mov,mp3,mpc,mpc8,mpeg,mpegts,mxf,nistsphere,nut,ogg,oma,qcp,"
+    "ray,rm,shn,sox,tak,truehd,tta,voc,w64,wav,wsaud,wtv,wv,xwma"
 )
-# Containers whose clock starts at zero by definition: sound that begins later is preceded by
-# silence. Others (MPEG transport streams, Ogg cut out of a live stream) count from anywhere.
-ZERO_BASED_FORMATS = {"matroska", "webm", "mov", "mp4", "avi", "asf", "flv"}
-MAX_START_OFFSET_S = 3600.0  # beyond it a "start offset" is the clock of a live recording
-
-GAP_TOLERANCE_S = 0.05  # timestamps in milliseconds and lost samples of priming are no gaps
-BLOCK_SAMPLES = 1 << 18
-RAW_BLOCK_BYTES = 2 * BLOCK_SAMPLES
+RAW_BLOCK_BYTES = 1 << 18
 MAX_BAD_PACKETS = 10_000
 
 BREAKS_OFF = "The file is damaged or breaks off: it was transcribed as far as it could be decoded."
-SHORTER_THAN_STATED = (
-    "The file ends before its stated duration: it was transcribed as far as it goes."
-)
+EMPTY = "The upload is empty."
 NOT_MEDIA = "The upload is not an audio or video file that can be decoded."
+NO_TRACK = "The file has no audio track."
 NO_SOUND = "The upload has no sound in it."
+
+# What FFmpeg and PyAV raise on files that are broken enough.
+BROKEN_FILE = (av.FFmpegError, ValueError, ArithmeticError)
 
 
 @dataclass(frozen=True, slots=True)
 class DecodeRequest:
     """`raw_pcm`: the file is 16 kHz mono signed 16-bit little-endian samples, without a header.
 
-    `stop_after_s`: the caller wants no more than the first so many seconds.
+    `stop_after_s`: the caller wants no more than the first so many seconds. `target` exists.
     """
 
     source: Path
@@ -82,39 +85,6 @@ class DecodedFile:
     warnings: tuple[str, ...]
 
 
-class SampleFile:
-    """Float32 samples on their way to a file; knows where on the time line it stands."""
-
-    def __init__(self, file: BinaryIO, request: DecodeRequest) -> None:
-        self._file = file
-        self._max_samples = int(request.max_duration_s * SAMPLE_RATE)
-        self._max_duration_s = request.max_duration_s
-        self._stop_after = (
-            None if request.stop_after_s is None else int(request.stop_after_s * SAMPLE_RATE)
-        )
-        self.num_samples = 0
-
-    @property
-    def full(self) -> bool:
-        return self._stop_after is not None and self.num_samples >= self._stop_after
-
-    def write(self, samples: npt.NDArray[Any]) -> None:
-        if self.num_samples + len(samples) > self._max_samples:
-            raise UploadTooLarge(
-                f"The recording is longer than the limit of {self._max_duration_s:g} seconds."
-            )
-        # A broken float stream may hold anything; NaN would poison every model downstream.
-        clean = np.nan_to_num(samples, nan=0.0, posinf=1.0, neginf=-1.0).clip(-1.0, 1.0)
-        self._file.write(clean.astype("<f4", copy=False).tobytes())
-        self.num_samples += len(samples)
-
-    def write_silence(self, num_samples: int) -> None:
-        while num_samples > 0 and not self.full:
-            block = min(num_samples, BLOCK_SAMPLES)
-            self.write(np.zeros(block, np.float32))
-            num_samples -= block
-
-
 def decode(request: DecodeRequest) -> DecodedFile:
     """Decode `request.source` into `request.target`. Runs in a worker process.
 
@@ -124,25 +94,31 @@ def decode(request: DecodeRequest) -> DecodedFile:
         DiskFull: no room for the samples.
     """
     try:
-        with request.source.open("rb") as source, request.target.open("wb") as target:
-            samples = SampleFile(target, request)
+        # "r+": a target that was removed meanwhile, with its request, is not made again.
+        with request.source.open("rb") as source, request.target.open("r+b") as target:
+            if not source.read(1):
+                raise UndecodableAudio(EMPTY)
+            source.seek(0)
+            samples = SampleFile(target, request.max_duration_s, request.stop_after_s)
             if request.raw_pcm:
                 warnings = _copy_raw(source, samples)
             else:
                 warnings = _decode_container(source, samples)
+            samples.finish()
+    except BROKEN_FILE:
+        raise UndecodableAudio(NOT_MEDIA) from None
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFull("There is no disk space left for the decoded audio.") from None
         raise
     if samples.num_samples == 0:
-        raise UndecodableAudio(NO_SOUND)
+        raise UndecodableAudio(NOT_MEDIA if warnings else NO_SOUND)
     return DecodedFile(samples.num_samples, tuple(dict.fromkeys(warnings)))
 
 
 def _copy_raw(source: BinaryIO, samples: SampleFile) -> list[str]:
-    while (block := source.read(RAW_BLOCK_BYTES)) and not samples.full:
-        whole = len(block) - len(block) % 2
-        samples.write(np.frombuffer(block[:whole], "<i2").astype(np.float32) / 32768)
+    while not samples.full and (block := source.read(RAW_BLOCK_BYTES)):
+        samples.write(np.frombuffer(block, "<i2", count=len(block) // 2))
     return []
 
 
@@ -156,119 +132,80 @@ def _decode_container(source: BinaryIO, samples: SampleFile) -> list[str]:
             metadata_errors="ignore",
             container_options={"format_whitelist": MEDIA_FORMATS, "protocol_whitelist": "none"},
         )
-    except (av.FFmpegError, ValueError, EOFError):
+    except EOFError:
         raise UndecodableAudio(NOT_MEDIA) from None
     with container:
-        stream = next(iter(container.streams.audio), None)
-        if stream is None:
-            raise UndecodableAudio("The file has no audio track.")
+        # without a context: a codec that FFmpeg cannot decode
+        tracks = [s for s in container.streams.audio if s.codec_context is not None]
+        if not tracks:
+            raise UndecodableAudio(NOT_MEDIA if container.streams.audio else NO_TRACK)
         timeline = Timeline(container, samples)
-        for frame in _frames(container, stream, warnings):
+        reader = PacketReader(container, tracks[0], warnings)
+        for frame in reader.frames():
             timeline.append(frame)
             if samples.full:
                 return warnings
         timeline.flush()
-        if samples.num_samples == 0 and warnings:
-            raise UndecodableAudio(NOT_MEDIA)
-        if not warnings and (timeline.ends_early(stream) or _ogg_breaks_off(container, source)):
-            warnings.append(SHORTER_THAN_STATED)
+        end_s = max(reader.end_s, timeline.end_s)
+        if not warnings and breaks_off(container, tracks[0], source, end_s):
+            warnings.append(BREAKS_OFF)
     return warnings
 
 
-def _frames(container: Any, stream: Any, warnings: list[str]) -> Iterator[AudioFrame]:
-    """The frames that can be decoded; what cannot be is skipped and noted in `warnings`."""
-    num_bad = 0
-    packets = container.demux(stream)
-    while num_bad < MAX_BAD_PACKETS:
-        try:
-            packet = next(packets)
-        except StopIteration:
-            return
-        except (av.FFmpegError, ValueError):
-            warnings.append(BREAKS_OFF)
-            return
-        try:
-            yield from packet.decode()
-        except (av.FFmpegError, ValueError):
-            num_bad += 1
-            warnings.append(BREAKS_OFF)
+class PacketReader:
+    """Reads a container to its end or to where it breaks off."""
+
+    def __init__(self, container: Any, stream: Any, warnings: list[str]) -> None:
+        self._container = container
+        self._stream = stream
+        self._warnings = warnings
+        self.end_s = 0.0  # the latest end of any packet, of any stream
+
+    def frames(self) -> Iterator[AudioFrame]:
+        """The frames that can be decoded; what cannot be is skipped and noted in the warnings."""
+        num_bad = 0
+        packets = self._container.demux()
+        while num_bad < MAX_BAD_PACKETS:
+            try:
+                packet = next(packets)
+            except StopIteration:
+                return
+            except BROKEN_FILE:
+                self._warnings.append(BREAKS_OFF)
+                return
+            if packet.pts is not None and packet.time_base is not None:
+                end = (packet.pts + (packet.duration or 0)) * packet.time_base
+                self.end_s = max(self.end_s, float(end))
+            if packet.stream_index != self._stream.index:
+                continue
+            try:
+                yield from packet.decode()
+            except BROKEN_FILE:
+                num_bad += 1
+                self._warnings.append(BREAKS_OFF)
 
 
-class Timeline:
-    """Puts frames where their timestamps say, so that subtitles do not drift.
-
-    A start offset and gaps between timestamps become silence. Timestamps that run backwards, or
-    far beyond the end of the file, are a broken clock and are ignored.
-    """
-
-    def __init__(self, container: Any, samples: SampleFile) -> None:
-        self._samples = samples
-        self._resampler: AudioResampler | None = None
-        self._layout: tuple[str, str, int] | None = None
-        start_s = (container.start_time or 0) / av.time_base
-        names = set(container.format.name.split(","))
-        zero_based = bool(names & ZERO_BASED_FORMATS) and 0 <= start_s <= MAX_START_OFFSET_S
-        self._origin_s = 0.0 if zero_based else start_s
-        self._stated_s = (container.duration or 0) / av.time_base
-        self._end_s: float | None = None  # of what was appended so far, by the samples' own count
-
-    def append(self, frame: AudioFrame) -> None:
-        layout = (frame.format.name, frame.layout.name, frame.sample_rate)
-        if layout != self._layout:  # a stream may change its format half-way
-            self.flush()
-            self._layout = layout
-            self._resampler = AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
-        if frame.pts is not None and frame.time_base is not None:
-            self._fill_gap(float(frame.pts * frame.time_base) - self._origin_s)
-        self._end_s = (self._end_s or 0.0) + frame.samples / frame.sample_rate
-        frame.pts = None  # the resampler would try to keep time by itself
-        assert self._resampler is not None
-        for resampled in self._resampler.resample(frame):
-            self._samples.write(resampled.to_ndarray().reshape(-1))
-
-    def _fill_gap(self, start_s: float) -> None:
-        gap_s = start_s - (self._end_s or 0.0)
-        beyond_end = self._stated_s > 0 and start_s > self._stated_s + self._origin_s + 10
-        if gap_s <= GAP_TOLERANCE_S or beyond_end:
-            return
-        self.flush()
-        self._resampler = AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
-        self._samples.write_silence(round(start_s * SAMPLE_RATE) - self._samples.num_samples)
-        self._end_s = start_s
-
-    def flush(self) -> None:
-        """Write what the resampler still holds."""
-        if self._resampler is None:
-            return
-        for resampled in self._resampler.resample(None):
-            self._samples.write(resampled.to_ndarray().reshape(-1))
-        self._resampler = None
-
-    def ends_early(self, stream: Any) -> bool:
-        """Whether the file states a duration that it does not have."""
-        stated_s: float = self._stated_s
-        if stream.duration and stream.time_base:
-            stated_s = float(stream.duration * stream.time_base)
-        return stated_s > 1.03 * (self._end_s or 0.0) + 0.3
+# -- the processes -------------------------------------------------------------------------------
 
 
-def _ogg_breaks_off(container: Any, source: BinaryIO) -> bool:
-    """Whether an Ogg file lacks its last page, which is marked "end of stream" (RFC 3533)."""
-    if container.format.name != "ogg":
-        return False
-    size = source.seek(0, os.SEEK_END)
-    source.seek(max(0, size - 70_000))
-    tail = source.read()
-    page = tail.rfind(b"OggS")
-    return page >= 0 and (len(tail) < page + 6 or not tail[page + 5] & 0x04)
-
-
-def _limit_process(memory_mb: int) -> None:
+def _start_worker(memory_mb: int) -> None:
     """Start of a worker process."""
     limit = memory_mb << 20
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     av.logging.set_level(None)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A service that is killed leaves no process behind that decodes on for nobody.
+
+    Not PR_SET_PDEATHSIG: that is sent when the *thread* that started this process ends.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait_for_any([parent.sentinel])
+    os._exit(1)
 
 
 class DecodePool:
@@ -276,18 +213,27 @@ class DecodePool:
 
     def __init__(self, folder: Path, workers: int, timeout_s: float, memory_mb: int) -> None:
         self._folder = folder
+        self._workers = workers
         self._timeout_s = timeout_s
-        self._pool = ProcessPool(
-            max_workers=workers,
+        self._memory_mb = memory_mb
+        self._lock = threading.Lock()
+        self._open: set[Future[Any]] = set()
+        self._closed = False
+        self._pool = self._new_pool()
+
+    def _new_pool(self) -> ProcessPool:
+        return ProcessPool(
+            max_workers=self._workers,
             max_tasks=50,  # then a fresh process: what leaks inside FFmpeg does not add up
             context=multiprocessing.get_context("spawn"),
-            initializer=_limit_process,
-            initargs=(memory_mb,),
+            initializer=_start_worker,
+            initargs=(self._memory_mb,),
         )
 
     def warm_up(self) -> None:
         """Start the processes before the first request needs them."""
-        self._pool.schedule(os.getpid)
+        with suppress(ShuttingDown):
+            self._schedule(os.getpid)
 
     def submit(
         self,
@@ -296,14 +242,44 @@ class DecodePool:
         raw_pcm: bool = False,
         stop_after_s: float | None = None,
     ) -> DecodeJob:
+        """Raises ShuttingDown, DiskFull."""
         target = self._folder / f"{secrets.token_hex(16)}.f32"
         request = DecodeRequest(source, target, max_duration_s, raw_pcm, stop_after_s)
-        future = self._pool.schedule(decode, args=(request,), timeout=self._timeout_s)
-        return DecodeJob(request, future)
+        try:
+            target.touch()
+            return DecodeJob(request, self._schedule(decode, request))
+        except OSError:
+            raise DiskFull("There is no disk space left for the decoded audio.") from None
+        except ServiceError:
+            target.unlink(missing_ok=True)
+            raise
+
+    def _schedule(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
+        with self._lock:
+            if self._closed:
+                raise ShuttingDown("The service is shutting down.", retry_after_s=5)
+            try:
+                future: Future[Any] = self._pool.schedule(
+                    function, args=args, timeout=self._timeout_s
+                )
+            except RuntimeError:
+                # pebble gives up for good when an idle process is killed, e.g. for memory
+                log.warning("decoding processes died; starting new ones")
+                self._pool.join()
+                self._pool = self._new_pool()
+                future = self._pool.schedule(function, args=args, timeout=self._timeout_s)
+            self._open.add(future)
+        future.add_done_callback(self._open.discard)
+        return future
 
     def close(self) -> None:
-        self._pool.stop()
-        self._pool.join()
+        """Kill the processes. Whoever waits for one is told that the work was cancelled."""
+        with self._lock:
+            self._closed = True
+            for future in list(self._open):
+                future.cancel()
+            self._pool.stop()
+            self._pool.join()
 
 
 class DecodeJob:
@@ -330,7 +306,9 @@ class DecodeJob:
         except (ProcessExpired, MemoryError):
             # FFmpeg crashed on it or took too much memory.
             raise UndecodableAudio(NOT_MEDIA) from None
-        except (OSError, av.FFmpegError, ValueError) as error:
+        except BrokenProcessPool:
+            raise Cancelled("Decoding was interrupted; try again.", retry_after_s=1) from None
+        except OSError as error:
             raise StageFailed("Decoding failed.") from error
         finally:
             target.unlink(missing_ok=True)

@@ -8,7 +8,6 @@ https://pytorch.org/audio/stable/tutorials/forced_alignment_tutorial.html
 from __future__ import annotations
 
 import threading
-import unicodedata
 import urllib.request
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -166,8 +165,8 @@ class SentenceSplitter:
 
 
 def spell(text: str, dictionary: dict[str, int], with_spaces: bool) -> Spelling:
-    """Label every character that sounds; the model's alphabet may lack it (digits, symbols, other
-    scripts), then a wildcard stands for it. White space inside is "|" where the alphabet has it.
+    """Label every character. A wildcard stands for those that the model's alphabet lacks: digits,
+    symbols, punctuation, other scripts. White space inside is "|" where the alphabet has it.
     """
     labels, positions = [], []
     first, last = len(text) - len(text.lstrip()), len(text.rstrip())
@@ -177,17 +176,12 @@ def spell(text: str, dictionary: dict[str, int], with_spaces: bool) -> Spelling:
             char = "|" if with_spaces else " "
         label = dictionary.get(char)
         if label is None:
-            if char in " |" or not _sounds(char):
+            if char in " |":
                 continue
             label = WILDCARD
         labels.append(label)
         positions.append(position)
     return Spelling(tuple(labels), tuple(positions))
-
-
-def _sounds(char: str) -> bool:
-    """Punctuation and combining marks are not heard; letters, digits and symbols are."""
-    return unicodedata.category(char)[0] in "LNS"
 
 
 def align_labels(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.errors import UnknownModel
+from app.errors import ConfigurationError, UnknownModel
 
 DEMO = "demo"
 DEMO_LANGUAGES = ("en", "es")
@@ -48,7 +48,7 @@ class Catalog:
         """`known`: names of faster-whisper; `align_languages`: those whisperx has aligners for.
 
         Raises:
-            UnknownModel: the default model is not among those allowed.
+            ConfigurationError: a name that is none, or a default model that is not allowed.
         """
         self._demo_dir = demo_dir
         self._align_models = dict(align_models or {})
@@ -57,8 +57,16 @@ class Catalog:
         self._sources: dict[str, str] = {}
         for name in allowed or (*known, DEMO, default_model):
             source = ALIASES.get(name, name)
+            if source not in (*known, DEMO) and "/" not in source:
+                raise ConfigurationError(
+                    f"{_shown(name)} is no model: ASR_MODEL and ALLOWED_MODELS take {DEMO}, "
+                    f"{', '.join(known)}, a local path or a hub repository (owner/name)."
+                )
             self._sources[_canonical(name)] = str(demo_dir / "whisper") if name == DEMO else source
-        self.default_model = self.resolve(default_model)
+        try:
+            self.default_model = self.resolve(default_model)
+        except UnknownModel as error:
+            raise ConfigurationError(f"ASR_MODEL or PRELOAD_MODEL: {error}") from None
 
     @property
     def names(self) -> list[str]:

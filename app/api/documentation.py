@@ -1,0 +1,127 @@
+"""What /docs says of /asr and /detect-language beside their parameters. Data, no code that runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from app.api.schemas import ErrorBody, LanguageBody, TranscriptBody
+from app.api.uploads import FILE_FIELD
+
+ASR = """\
+Only the file is required. Two dialects call themselves `/asr`; which one a request speaks is told
+by the parameters that it gives:
+
+| | webservice dialect | WhisperX dialect |
+|---|---|---|
+| recognised by | `output`, `encode` or `vad_filter` | `output_format` or `enable_diarization`, without those |
+| format | `output`, default `txt` | `output_format`, default `json` |
+| speakers | default `false` | default `true` |
+| words | default `false` | default `true` |
+| `text` in JSON | the whole transcript, a string | the list of segments |
+
+A request that gives none of these speaks `DEFAULT_DIALECT` (the WhisperX dialect, unless the
+operator chose otherwise). Unknown parameters are ignored, and an empty value is the same as none.
+"""  # noqa: E501 - a row of a table is one line
+
+DETECT = "Listens to the first speech in the file. Only the file is required."
+
+FORM = {
+    "requestBody": {
+        "required": True,
+        "description": (
+            "Every query parameter may be sent as a form field of the same name instead; where "
+            "both name one, the query wins."
+        ),
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": [FILE_FIELD],
+                    "properties": {
+                        FILE_FIELD: {
+                            "type": "string",
+                            "format": "binary",
+                            "description": "Any audio or video file.",
+                        }
+                    },
+                    "additionalProperties": {
+                        "type": "string",
+                        "description": "A query parameter as a form field, e.g. `language=en`.",
+                    },
+                }
+            }
+        },
+    }
+}
+
+# status: what it means, and what its body may say
+_ERRORS = {
+    400: (
+        "Nothing in the upload can be decoded, or there is no sound in it.",
+        "The upload is not an audio or video file that can be decoded.",
+    ),
+    408: ("The upload stalled.", "The upload stopped for more than 60 seconds."),
+    413: (
+        "Over the size or duration limit.",
+        "The upload is larger than the limit of 1000 MB.",
+    ),
+    422: (
+        "A parameter has a value that is not allowed, or the file is missing.",
+        "task: 'foo' is not allowed; it must be one of transcribe, translate.",
+    ),
+    500: (
+        "The service failed for a reason of its own.",
+        "The service failed on this request (its log says why under 5f0c2a71).",
+    ),
+    503: (
+        "The queue is full, a model cannot be loaded, or the service is shutting down.",
+        "The queue is full; try again later.",
+    ),
+    504: ("Over the time limit.", "The request took longer than it may."),
+    507: ("No disk space left.", "There is no disk space left for the upload."),
+}
+_RETRY_AFTER = {
+    "Retry-After": {
+        "description": "Seconds after which to try again.",
+        "schema": {"type": "integer"},
+    }
+}
+_ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
+    status: {
+        "model": ErrorBody,
+        "description": meaning,
+        "content": {"application/json": {"example": {"detail": detail}}},
+        **({"headers": _RETRY_AFTER} if status == 503 else {}),
+    }
+    for status, (meaning, detail) in _ERRORS.items()
+}
+
+_ANSWER_HEADERS = {
+    "Asr-Engine": {"description": "`whisperx`", "schema": {"type": "string"}},
+    "Content-Disposition": {
+        "description": "The name of the upload with the extension of the format.",
+        "schema": {"type": "string"},
+    },
+    "X-ASR-Warning": {
+        "description": "What the transcript lacks, and why; absent where it lacks nothing.",
+        "schema": {"type": "string"},
+    },
+}
+ASR_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "model": TranscriptBody,
+        "description": "The transcript in the format asked for, as a file.",
+        "headers": _ANSWER_HEADERS,
+        "content": {
+            "text/plain": {
+                "schema": {"type": "string"},
+                "example": "1\n00:00:00,620 --> 00:00:01,040\n[SPEAKER_00]: Hello.\n\n",
+            }
+        },
+    },
+    **_ERROR_RESPONSES,
+}
+DETECT_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"model": LanguageBody, "description": "The language of the first speech."},
+    **_ERROR_RESPONSES,
+}

@@ -1,0 +1,229 @@
+"""Batcher and Work: what happens when models fail, callers leave and requests pile up."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from concurrent.futures import CancelledError, Future
+from typing import Any
+
+import pytest
+
+from app.batching import Batcher, Work
+from app.errors import ClientGone, DeadlineExceeded, ModelUnavailable, StageFailed
+
+
+class Echo:
+    """A model without weights: answers with the item, records its batches, fails on demand."""
+
+    def __init__(self, batch_size: int = 4) -> None:
+        self.batch_size = batch_size
+        self.memory_bytes = 1
+        self.batches: list[list[Any]] = []
+        self.threads: set[int] = set()
+        self.gate = threading.Event()
+        self.gate.set()
+        self.entered = threading.Event()
+        self.closed = False
+
+    def batch_key(self, item: Any) -> Hashable:
+        return item[0] if isinstance(item, tuple) else ""
+
+    def run(self, items: Sequence[Any]) -> list[Any]:
+        self.threads.add(threading.get_ident())
+        self.entered.set()
+        assert self.gate.wait(10)
+        self.batches.append(list(items))
+        if "poison" in items:
+            raise ValueError("poisoned")
+        if "exit" in items:
+            raise SystemExit
+        return list(items)
+
+    def close(self) -> None:
+        self.threads.add(threading.get_ident())
+        self.closed = True
+
+
+@pytest.fixture
+def make() -> Iterator[Callable[..., tuple[Echo, Batcher[Echo]]]]:
+    batchers: list[Batcher[Echo]] = []
+
+    def create(batch_size: int = 4) -> tuple[Echo, Batcher[Echo]]:
+        batcher = Batcher("echo", lambda: Echo(batch_size))
+        batchers.append(batcher)
+        return batcher.model, batcher
+
+    yield create
+    for batcher in batchers:
+        if batcher.alive:
+            batcher.model.gate.set()
+        batcher.close()
+
+
+def block(model: Echo, batcher: Batcher[Echo]) -> Future[Any]:
+    """Keep the model busy until its gate opens, so that work piles up behind it."""
+    model.gate.clear()
+    model.entered.clear()
+    [future] = batcher.submit("blocker", ["block"])
+    assert model.entered.wait(10)
+    return future
+
+
+def values(futures: Sequence[Future[Any]]) -> list[Any]:
+    return [future.result(10) for future in futures]
+
+
+def test_a_lone_request_gets_whole_batches(make: Any) -> None:
+    model, batcher = make(4)
+    block(model, batcher)
+    futures = batcher.submit("a", list("12345678"))
+    model.gate.set()
+    assert values(futures) == list("12345678")
+    assert model.batches[1:] == [list("1234"), list("5678")]
+
+
+def test_requests_take_turns(make: Any) -> None:
+    """The short request is in the next batch, however long the queue of the other is."""
+    model, batcher = make(2)
+    block(model, batcher)
+    long = batcher.submit("long", [f"long{i}" for i in range(50)])
+    short = batcher.submit("short", ["short"])
+    model.gate.set()
+    values(short)
+    assert "short" in model.batches[1]
+    values(long)
+    assert sum(len(batch) for batch in model.batches) == 52
+
+
+def test_only_equal_keys_share_a_batch(make: Any) -> None:
+    model, batcher = make(8)
+    block(model, batcher)
+    first = batcher.submit("a", [("x", 1), ("y", 2), ("x", 3)])
+    second = batcher.submit("b", [("y", 4), ("x", 5)])
+    model.gate.set()
+    assert values(first) + values(second) == [("x", 1), ("y", 2), ("x", 3), ("y", 4), ("x", 5)]
+    for batch in model.batches[1:]:
+        assert len({model.batch_key(item) for item in batch}) == 1
+    assert len(model.batches) == 3
+
+
+def test_only_the_guilty_item_fails(make: Any) -> None:
+    model, batcher = make(4)
+    block(model, batcher)
+    innocent = batcher.submit("a", ["1", "2"])
+    [guilty] = batcher.submit("b", ["poison"])
+    model.gate.set()
+    assert values(innocent) == ["1", "2"]
+    with pytest.raises(StageFailed) as failure:
+        guilty.result(10)
+    assert "poisoned" not in str(failure.value)
+    assert values(batcher.submit("c", ["next"])) == ["next"]
+
+
+def test_cancelled_work_is_dropped_when_popped(make: Any) -> None:
+    model, batcher = make(1)
+    block(model, batcher)
+    work = Work("gone", 60)
+    futures = work.submit(batcher, ["1", "2", "3"])
+    other = batcher.submit("stays", ["4"])
+    work.cancel(ClientGone("gone"))
+    model.gate.set()
+    assert values(other) == ["4"]
+    assert model.batches == [["block"], ["4"]]
+    with pytest.raises(ClientGone):
+        work.wait(futures[0])
+    with pytest.raises(ClientGone):
+        work.submit(batcher, ["5"])
+
+
+def test_waiting_ends_at_the_deadline_and_drops_the_rest(make: Any) -> None:
+    model, batcher = make(1)
+    block(model, batcher)
+    work = Work("late", 0.05)
+    futures = work.submit(batcher, ["1", "2"])
+    with pytest.raises(DeadlineExceeded):
+        work.wait(futures[0])
+    model.gate.set()
+    assert values(batcher.submit("next", ["3"])) == ["3"]
+    assert ["1"] not in model.batches
+    assert all(future.cancelled() for future in futures)
+
+
+def test_a_time_out_of_the_work_itself_is_not_the_deadline() -> None:
+    work = Work("request", 60)
+    future: Future[None] = Future()
+    future.set_exception(TimeoutError())
+    with pytest.raises(TimeoutError):
+        work.wait(future)
+
+
+def test_one_thread_owns_the_model(make: Any) -> None:
+    model, batcher = make()
+    values(batcher.submit("a", list("123")) + batcher.submit("b", list("45")))
+    batcher.close()
+    assert model.closed
+    assert len(model.threads) == 1
+    assert threading.get_ident() not in model.threads
+
+
+def test_close_fails_what_is_queued_and_resolves_every_future(make: Any) -> None:
+    model, batcher = make(1)
+    running = block(model, batcher)
+    queued = batcher.submit("a", ["1", "2"])
+    closing = threading.Thread(target=batcher.close)
+    closing.start()
+    while batcher.alive:
+        time.sleep(0.01)
+    model.gate.set()
+    closing.join(10)
+    assert running.result(10) == "block"
+    for future in queued:
+        with pytest.raises(StageFailed):
+            future.result(10)
+    with pytest.raises(StageFailed):
+        batcher.submit("a", ["3"])
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_dies_leaves_nobody_waiting(make: Any) -> None:
+    model, batcher = make(1)
+    block(model, batcher)
+    fatal = batcher.submit("a", ["exit", "after"])
+    model.gate.set()
+    for future in fatal:
+        with pytest.raises(StageFailed):
+            future.result(10)
+    assert not batcher.alive
+    assert model.closed
+
+
+def test_a_failed_load_reaches_the_caller_and_ends_the_thread() -> None:
+    def fail() -> Echo:
+        raise ModelUnavailable("no weights")
+
+    before = threading.active_count()
+    with pytest.raises(ModelUnavailable):
+        Batcher("broken", fail)
+    assert threading.active_count() == before
+
+
+def test_nothing_runs_while_there_is_nothing_to_do(make: Any) -> None:
+    _, batcher = make()
+    values(batcher.submit("a", ["1"]))
+    before = time.process_time()
+    time.sleep(0.3)
+    assert time.process_time() - before < 0.1
+
+
+def test_cancelling_one_future_leaves_its_neighbours(make: Any) -> None:
+    model, batcher = make(4)
+    block(model, batcher)
+    futures = batcher.submit("a", ["1", "2", "3"])
+    assert futures[1].cancel()
+    model.gate.set()
+    assert futures[0].result(10) == "1"
+    assert futures[2].result(10) == "3"
+    with pytest.raises(CancelledError):
+        futures[1].result(10)

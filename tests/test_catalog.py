@@ -1,0 +1,99 @@
+"""Which models are offered, by which names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.errors import ConfigurationError, UnknownModel
+from app.models.catalog import COMMUNITY_PIPELINE, Catalog
+
+KNOWN = ("tiny", "large-v3", "large", "large-v3-turbo", "turbo", "large-v2")
+DEMO_DIR = Path("demo")
+
+
+def catalog(**options: Any) -> Catalog:
+    defaults: dict[str, Any] = {"default_model": "tiny", "align_languages": frozenset({"en", "de"})}
+    return Catalog(KNOWN, DEMO_DIR, **{**defaults, **options})
+
+
+@pytest.mark.parametrize(
+    ("name", "canonical"),
+    [
+        ("tiny", "tiny"),
+        ("large", "large-v3"),
+        ("turbo", "large-v3-turbo"),
+        ("whisper-1", "large-v3"),
+        ("whisper-large-v3", "large-v3"),
+        ("demo", "demo"),
+    ],
+)
+def test_names_and_aliases(name: str, canonical: str) -> None:
+    assert catalog().resolve(name) == canonical
+    assert catalog().recognizer(canonical).source == (
+        str(DEMO_DIR / "whisper") if name == "demo" else canonical
+    )
+
+
+@pytest.mark.parametrize("name", ["huge", "../../etc", "owner/repository", "/etc/passwd", ""])
+def test_nothing_else_is_ever_loaded(name: str) -> None:
+    with pytest.raises(UnknownModel) as failure:
+        catalog().resolve(name)
+    assert "large-v3-turbo" in str(failure.value)
+
+
+def test_allowed_models_are_the_whole_list() -> None:
+    allowed = catalog(default_model="demo", allowed=("demo", "owner/name", "/models/ours", "turbo"))
+    assert allowed.names == ["demo", "large-v3-turbo", "ours", "owner/name"]
+    assert allowed.recognizer(allowed.resolve("ours")).source == "/models/ours"
+    assert allowed.resolve("/models/ours") == "ours"
+    assert allowed.recognizer("owner/name").source == "owner/name"
+    assert "turbo" in allowed.aliases
+    assert "whisper-1" not in allowed.aliases
+    with pytest.raises(UnknownModel):
+        allowed.resolve("tiny")
+
+
+def test_the_operators_default_may_be_a_path_or_a_repository() -> None:
+    assert catalog(default_model="owner/name").default_model == "owner/name"
+    assert catalog(default_model="/models/ours").default_model == "ours"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"default_model": "hugo"},
+        {"default_model": "tiny", "allowed": ("demo",)},
+        {"default_model": "demo", "allowed": ("demo", "tyni")},
+    ],
+)
+def test_names_that_are_none_end_the_start(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError):
+        catalog(**options)
+
+
+def test_aligners() -> None:
+    plain = catalog(align_models={"cy": "someone/welsh", "en": "/models/english"})
+    welsh, english, german = (plain.aligner("tiny", code) for code in ("cy", "en", "de"))
+    assert welsh is not None
+    assert english is not None
+    assert german is not None
+    assert (welsh.source, english.source, german.source) == (
+        "someone/welsh", "/models/english", "",
+    )  # fmt: skip
+    assert plain.aligner("tiny", "mi") is None
+    demo = catalog().aligner("demo", "es")
+    assert demo is not None
+    assert demo.source == str(DEMO_DIR / "align")
+    assert catalog().aligner("demo", "de") is None
+
+
+def test_diarizers() -> None:
+    assert catalog().diarizer("tiny").source == COMMUNITY_PIPELINE
+    assert catalog().diarizer("demo").source == str(DEMO_DIR / "diarization")
+    assert catalog(diarization_model="demo").diarizer("tiny").source == str(
+        DEMO_DIR / "diarization"
+    )
+    assert catalog(diarization_model="/models/dia").diarizer("demo").source == "/models/dia"

@@ -1,0 +1,317 @@
+"""The adapters with their real models, held against the libraries that they adapt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+from app.settings import DEMO_DIR, Settings, prepare_environment
+from app.transcript import Segment, SpeakerBounds
+from tests.support import audio_of, truth_of
+from tests.test_diarization import make_vbx_pipeline
+from tests.test_telephone import sample_folder
+
+prepare_environment(Settings(_env_file=None))  # type: ignore[call-arg]
+
+import torch  # noqa: E402 - the libraries read the environment when they are imported
+import whisperx.alignment  # noqa: E402
+from whisperx.audio import N_SAMPLES, log_mel_spectrogram  # noqa: E402
+
+from app.models.aligner import Wav2Vec2Aligner, spell, word_spans  # noqa: E402
+from app.models.diarizer import PyannoteDiarizer, _load_pipeline  # noqa: E402
+from app.models.protocols import AlignmentItem, RecognitionItem  # noqa: E402
+from app.models.recognizer import (  # noqa: E402
+    MAX_PROMPT_TOKENS,
+    WhisperRecognizer,
+    fit_prompt,
+    log_mel,
+    split_at_timestamps,
+)
+from app.transcript import DecodingOptions, Hypothesis, Task  # noqa: E402
+
+RATE = 16_000
+
+
+def samples_of(path: Path) -> np.ndarray:
+    with av.open(str(path)) as container:
+        frames = [f.to_ndarray().reshape(-1) for f in container.decode(audio=0)]
+    return np.concatenate(frames).astype(np.float32) / 32768
+
+
+@pytest.fixture(scope="module")
+def recognizer() -> Iterator[WhisperRecognizer]:
+    model = WhisperRecognizer(str(DEMO_DIR / "whisper"), "cpu", "int8", 2, 8, Path("unused"))
+    yield model
+    model.close()
+
+
+# -- recognizer ----------------------------------------------------------------------------------
+
+
+def test_features_are_whispers_own() -> None:
+    pieces = [samples_of(audio_of(name)) for name in ("en_short", "es_mono")]
+    batch = log_mel(pieces, 80, "cpu").numpy()
+    for features, piece in zip(batch, pieces, strict=True):
+        alone = log_mel_spectrogram(piece, 80, padding=N_SAMPLES - len(piece)).numpy()
+        assert features.shape == (80, 3000)
+        np.testing.assert_allclose(features, alone, atol=1e-4)
+
+
+def test_languages_and_tasks_share_a_batch(recognizer: WhisperRecognizer) -> None:
+    items = [
+        RecognitionItem(samples_of(audio_of("en_short")), DecodingOptions("en")),
+        RecognitionItem(samples_of(audio_of("es_short")), DecodingOptions("es")),
+        RecognitionItem(
+            samples_of(audio_of("es_short")), DecodingOptions("es", task=Task.TRANSLATE)
+        ),
+    ]
+    assert len({recognizer.batch_key(item) for item in items}) == 1
+    texts = [h.parts[0].text.strip() for h in recognizer.run(items) if isinstance(h, Hypothesis)]
+    spanish = truth_of("es_short")["sentences"]
+    assert texts == [
+        " ".join(s["text"] for s in truth_of("en_short")["sentences"]),
+        " ".join(s["text"] for s in spanish),
+        " ".join(s["translation"] for s in spanish),
+    ]
+
+
+def test_what_cannot_share_a_batch_has_another_key(recognizer: WhisperRecognizer) -> None:
+    silence = np.zeros(RATE, np.float32)
+    variants = [
+        None,
+        DecodingOptions("en"),
+        DecodingOptions("en", with_timestamps=True),
+        DecodingOptions("en", temperature=0.2),
+        DecodingOptions("en", beam_size=1),
+        DecodingOptions("en", initial_prompt="Budget"),
+        DecodingOptions("en", initial_prompt="Budget and contract"),
+    ]
+    keys = [recognizer.batch_key(RecognitionItem(silence, options)) for options in variants]
+    assert len(set(keys)) == len(variants)
+
+
+def test_tokens_rebuild_the_text_that_they_end_in(recognizer: WhisperRecognizer) -> None:
+    [hypothesis] = recognizer.run(
+        [RecognitionItem(samples_of(audio_of("es_mono")), DecodingOptions("es"))]
+    )
+    assert isinstance(hypothesis, Hypothesis)
+    [part] = hypothesis.parts
+    assert part.token_ends[-1] == len(part.text)
+    assert list(part.token_ends) == sorted(part.token_ends)
+    tokenizer = recognizer._tokenizer("es", "transcribe")
+    for i in range(1, len(part.tokens)):
+        head = tokenizer.decode(list(part.tokens[:i]))
+        if "\ufffd" not in head:  # else the token ends inside a character
+            assert part.text[: part.token_ends[i - 1]] == head
+
+
+def test_decoding_figures_are_plausible(recognizer: WhisperRecognizer) -> None:
+    [clear] = recognizer.run(
+        [RecognitionItem(samples_of(audio_of("en_short")), DecodingOptions("en"))]
+    )
+    assert isinstance(clear, Hypothesis)
+    assert -0.3 < clear.decoding.avg_logprob < 0
+    assert clear.decoding.no_speech_prob < 0.1
+    assert 0.5 < clear.decoding.compression_ratio < 2
+    [sampled] = recognizer.run(
+        [RecognitionItem(samples_of(audio_of("en_short")), DecodingOptions("en", temperature=0.4))]
+    )
+    assert isinstance(sampled, Hypothesis)
+    assert sampled.decoding.temperature == 0.4
+    assert sampled.parts
+
+
+def test_timestamps_time_the_sentences(recognizer: WhisperRecognizer) -> None:
+    truth = truth_of("es_mono")
+    [hypothesis] = recognizer.run(
+        [
+            RecognitionItem(
+                samples_of(audio_of("es_mono")), DecodingOptions("es", with_timestamps=True)
+            )
+        ]
+    )
+    assert isinstance(hypothesis, Hypothesis)
+    assert [p.text.strip() for p in hypothesis.parts] == [s["text"] for s in truth["sentences"]]
+    for part, sentence in zip(hypothesis.parts, truth["sentences"], strict=True):
+        assert part.start_s == pytest.approx(sentence["start"], abs=0.3)
+        assert part.end_s == pytest.approx(sentence["end"], abs=0.3)
+
+
+@pytest.mark.parametrize(
+    ("num_prompt", "num_hotwords", "kept"),
+    [
+        (0, 0, (0, 0)),
+        (10, 20, (10, 20)),
+        (500, 0, (223, 0)),
+        (0, 500, (0, 223)),
+        (500, 500, (112, 111)),
+        (20, 500, (20, 203)),
+        (500, 20, (203, 20)),
+    ],
+)
+def test_prompt_and_hotwords_share_what_there_is(
+    num_prompt: int, num_hotwords: int, kept: tuple[int, int]
+) -> None:
+    prompt, hotwords = list(range(num_prompt)), list(range(1000, 1000 + num_hotwords))
+    short_prompt, short_hotwords = fit_prompt(prompt, hotwords, MAX_PROMPT_TOKENS)
+    assert (len(short_prompt), len(short_hotwords)) == kept
+    assert short_prompt == prompt[len(prompt) - kept[0] :]  # its end
+    assert short_hotwords == hotwords[: kept[1]]  # their beginning
+
+
+def test_timestamp_tokens_that_are_missing() -> None:
+    begin = 100
+    at = {s: begin + round(s / 0.02) for s in (0.0, 1.0, 2.0, 5.0)}
+    assert split_at_timestamps([at[0.0], 1, 2, at[1.0], at[2.0], 3, at[5.0]], begin) == [
+        (0.0, 1.0, [1, 2]),
+        (2.0, 5.0, [3]),
+    ]
+    assert split_at_timestamps([1, 2], begin) == [(None, None, [1, 2])]
+    assert split_at_timestamps([at[1.0], 1, at[2.0], at[2.0], 2], begin) == [
+        (1.0, 2.0, [1]),
+        (2.0, None, [2]),
+    ]
+
+
+# -- aligner -------------------------------------------------------------------------------------
+
+
+def chunks_of(truth: dict[str, Any]) -> list[Segment]:
+    """The truth's sentences in chunks as the recognizer returns them."""
+    groups: list[list[dict[str, Any]]] = [[]]
+    for sentence in truth["sentences"]:
+        if groups[-1] and sentence["end"] - groups[-1][0]["start"] > 28:
+            groups.append([])
+        groups[-1].append(sentence)
+    return [
+        Segment(g[0]["start"] - 0.05, g[-1]["end"] + 0.1, "".join(f" {s['text']}" for s in g))
+        for g in groups
+    ]
+
+
+@pytest.mark.parametrize("language", ["en", "es"])
+def test_word_times_are_those_of_whisperx(language: str) -> None:
+    source = str(DEMO_DIR / "align")
+    aligner = Wav2Vec2Aligner(language, source, "cpu", 8, Path("unused"))
+    model, metadata = whisperx.alignment.load_align_model(language, "cpu", model_name=source)
+    differences: list[float] = []
+    for name in ("two", "two_b", "mono"):
+        audio = samples_of(audio_of(f"{language}_{name}"))
+        segments = chunks_of(truth_of(f"{language}_{name}"))
+        items = [
+            AlignmentItem(audio[round(s.start_s * RATE) : round(s.end_s * RATE)], s)
+            for s in segments
+        ]
+        sentences = [s for group in aligner.run(items) for s in group or ()]
+        ours = [w for s in sentences for w in s.words or ()]
+        theirs = whisperx.alignment.align(
+            [{"start": s.start_s, "end": s.end_s, "text": s.text} for s in segments],
+            model,
+            metadata,
+            audio,
+            "cpu",
+        )["word_segments"]
+        assert [w.text for w in ours] == [w["word"] for w in theirs]
+        assert "".join(s.text for s in sentences) == "".join(s.text for s in segments)
+        for mine, other in zip(ours, theirs, strict=True):
+            assert mine.start_s is not None
+            differences.append(abs(mine.start_s - other["start"]))
+    assert np.mean(np.array(differences) <= 0.0205) >= 0.99
+
+
+def test_a_batch_gives_what_each_segment_gives_alone() -> None:
+    aligner = Wav2Vec2Aligner("en", str(DEMO_DIR / "align"), "cpu", 8, Path("unused"))
+    audio = samples_of(audio_of("en_two"))
+    items = [
+        AlignmentItem(audio[round(s.start_s * RATE) : round(s.end_s * RATE)], s)
+        for s in chunks_of(truth_of("en_two"))
+    ]
+    items.append(AlignmentItem(audio[:100], Segment(0, 100 / RATE, " Too short to say this.")))
+    together = aligner.run(items)
+    assert together == [aligner.run([item])[0] for item in items]
+    assert together[-1] is None
+
+
+def test_characters_outside_the_alphabet_get_times() -> None:
+    aligner = Wav2Vec2Aligner("es", str(DEMO_DIR / "align"), "cpu", 8, Path("unused"))
+    audio = samples_of(audio_of("es_short"))
+    text = " Hola, 25 % de 東京. ¿(2) sí?"
+    [sentences] = aligner.run([AlignmentItem(audio, Segment(0, len(audio) / RATE, text))])
+    assert sentences is not None
+    words = [w for s in sentences for w in s.words or ()]
+    assert [w.text for w in words] == text.split()
+    starts = [w.start_s for w in words]
+    assert None not in starts
+    assert starts == sorted(starts)  # type: ignore[type-var]
+
+
+def test_spelling() -> None:
+    alphabet = {"|": 4, "a": 5, "b": 6}
+    spelling = spell("  Ab 7|b. ", alphabet, with_spaces=True)
+    assert spelling.labels == (5, 6, 4, -1, 4, 6, -1)
+    assert spelling.positions == (2, 3, 4, 5, 6, 7, 8)
+    assert spell(" a b ", {"a": 1, "b": 2}, with_spaces=True).labels == (1, 2)
+    assert list(word_spans(" a  bc ", 0, 7, with_spaces=True)) == [(1, 2), (4, 6)]
+    assert list(word_spans("東 京", 0, 3, with_spaces=False)) == [(0, 1), (2, 3)]
+
+
+# -- diarizer ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=["agglomerative", "vbx"])
+def pipeline_folder(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    if request.param == "agglomerative":
+        return DEMO_DIR / "diarization"
+    return make_vbx_pipeline(tmp_path_factory.mktemp("vbx") / "pipeline")
+
+
+def test_turns_are_those_of_the_pipeline(pipeline_folder: Path) -> None:
+    diarizer = PyannoteDiarizer(str(pipeline_folder), "cpu", 32, Path("unused"))
+    pipeline = _load_pipeline(str(pipeline_folder), None, Path("unused"))
+    with av.open(str(sample_folder() / "sample.wav")) as container:
+        frames = [f.to_ndarray().reshape(-1) for f in container.decode(audio=0)]
+    telephone = np.concatenate(frames).astype(np.float32) / 32768
+    blocks = [diarizer.run([block])[0] for block in diarizer.split(telephone)]
+    file = {"waveform": torch.from_numpy(telephone[None]), "sample_rate": RATE}
+    for bounds in ({}, {"num_speakers": 3}, {"max_speakers": 1}):
+        ours = diarizer.join(telephone, blocks, SpeakerBounds(**bounds))
+        theirs = pipeline(file, **bounds).speaker_diarization
+        end_s = len(telephone) / RATE
+        expected = sorted(
+            (round(t.start, 3), round(min(t.end, end_s), 3)) for t, _ in theirs.itertracks()
+        )
+        assert sorted((round(t.start_s, 3), round(t.end_s, 3)) for t in ours.turns) == expected
+
+
+def test_exclusive_turns_never_overlap(pipeline_folder: Path) -> None:
+    """pyannote's own do, wherever min_duration_off fills a gap that another speaker speaks in."""
+    params = {"segmentation": {"min_duration_off": 1.0}}
+    diarizer = PyannoteDiarizer(
+        str(pipeline_folder), "cpu", 32, Path("unused"), token=None, params=params
+    )
+    audio = samples_of(audio_of("en_three"))
+    blocks = [diarizer.run([block])[0] for block in diarizer.split(audio)]
+    found = diarizer.join(audio, blocks, SpeakerBounds())
+    turns = sorted(found.exclusive_turns, key=lambda t: t.start_s)
+    assert turns
+    for before, after in pairwise(turns):
+        assert before.end_s <= after.start_s + 1e-6
+
+
+@pytest.mark.parametrize("seconds", [0.0001, 0.05, 0.1, 0.5, 1.0, 2.5])
+def test_scraps_of_speech_give_no_error_and_no_nan(pipeline_folder: Path, seconds: float) -> None:
+    diarizer = PyannoteDiarizer(str(pipeline_folder), "cpu", 32, Path("unused"))
+    speech = samples_of(audio_of("en_two_b"))[RATE : RATE + max(1, round(seconds * RATE))]
+    blocks = [diarizer.run([block])[0] for block in diarizer.split(speech)]
+    for bounds in ({}, {"num_speakers": 4}, {"min_speakers": 3}):
+        found = diarizer.join(speech, blocks, SpeakerBounds(**bounds))
+        assert all(np.isfinite(vector).all() for vector in found.embeddings.values())
+        assert all(t.end_s <= len(speech) / RATE + 1e-6 for t in found.turns)

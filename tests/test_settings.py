@@ -1,0 +1,151 @@
+"""Settings: names, values, messages."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from app.errors import ConfigurationError
+from app.settings import Settings, load_settings, variable_name, write_example
+from tests.support import ROOT, server_environment
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for field in Settings.model_fields:
+        for name in variable_name(field).split(" or "):
+            monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("field", "first", "second", "value", "other"),
+    [
+        ("asr_model", "ASR_MODEL", "PRELOAD_MODEL", "tiny", "base"),
+        ("device", "ASR_DEVICE", "DEVICE", "cpu", "cuda"),
+        ("compute_type", "ASR_QUANTIZATION", "COMPUTE_TYPE", "int8", "float32"),
+        ("cache_dir", "ASR_MODEL_PATH", "CACHE_DIR", "/models", "/cache"),
+        ("model_idle_timeout_s", "MODEL_IDLE_TIMEOUT", "MODEL_KEEP_ALIVE_SECONDS", "5", "7"),
+    ],
+)
+def test_both_families_of_names(
+    monkeypatch: pytest.MonkeyPatch, field: str, first: str, second: str, value: str, other: str
+) -> None:
+    monkeypatch.setenv(second, other)
+    assert str(getattr(load_settings(), field)) in (other, f"{other}.0")
+    monkeypatch.setenv(first, "")  # empty is the same as unset
+    assert str(getattr(load_settings(), field)) in (other, f"{other}.0")
+    monkeypatch.setenv(first, value)
+    assert str(getattr(load_settings(), field)) in (value, f"{value}.0")
+
+
+def test_the_preloaded_model_is_the_default_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().asr_model == "large-v3"
+    assert load_settings().preload_model == ""
+    monkeypatch.setenv("PRELOAD_MODEL", "small")
+    assert (load_settings().asr_model, load_settings().preload_model) == ("small", "small")
+    monkeypatch.setenv("ASR_MODEL", "tiny")
+    assert (load_settings().asr_model, load_settings().preload_model) == ("tiny", "small")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("DEVICE", "tpu", "'cpu' or 'cuda'"),
+        ("PORT", "99999", "65535"),
+        ("BATCH_SIZE", "0", "greater than or equal to 1"),
+        ("CHUNK_SECONDS", "45", "less than or equal to 30"),
+        ("MAX_DURATION_SECONDS", "long", "valid number"),
+        ("COMPUTE_TYPE", "float4", "float16"),
+        ("DIARIZATION_PARAMS", "{broken", "JSON"),
+        ("ALIGN_MODELS", "[1]", "dictionary"),
+        ("SUBTITLE_HIGHLIGHT_WORDS", "perhaps", "boolean"),
+    ],
+)
+def test_a_bad_value_is_one_clear_line(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, expected: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError) as failure:
+        load_settings()
+    message = str(failure.value)
+    assert name in message
+    assert expected in message
+    assert "\n" not in message
+
+
+def test_a_token_shows_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    monkeypatch.setenv("PORT", "no")
+    with pytest.raises(ConfigurationError) as failure:
+        load_settings()
+    assert "hf_secret" not in str(failure.value)
+    monkeypatch.setenv("PORT", "1")
+    assert "hf_secret" not in repr(load_settings())
+    assert load_settings().hf_token.get_secret_value() == "hf_secret"
+
+
+def test_dotenv_is_read_and_the_environment_wins(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text("PORT=1234\nBATCH_SIZE=3\nHF_TOKEN=\n")
+    monkeypatch.setenv("BATCH_SIZE", "5")
+    settings = load_settings()
+    assert (settings.port, settings.batch_size) == (1234, 5)
+    monkeypatch.delenv("PORT")
+    monkeypatch.delenv("HF_TOKEN")
+
+
+def test_diarization_parameters_are_merged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIARIZATION_CLUSTERING_THRESHOLD", "0.7")
+    monkeypatch.setenv("DIARIZATION_MIN_DURATION_OFF", "0.2")
+    monkeypatch.setenv("DIARIZATION_PARAMS", '{"clustering": {"Fa": 0.1, "threshold": 0.1}}')
+    assert load_settings().diarizer_params() == {
+        "clustering": {"Fa": 0.1, "threshold": 0.7},
+        "segmentation": {"min_duration_off": 0.2},
+    }
+
+
+def test_the_example_lists_every_setting() -> None:
+    assert (ROOT / ".env.example").read_text() == write_example(), (
+        "write it anew: whisperx-asr settings > .env.example"
+    )
+    readme = (ROOT / "README.md").read_text()
+    for field in Settings.model_fields:
+        for name in variable_name(field).split(" or "):
+            assert f"`{name}`" in readme, f"{name} is missing in the README's table of settings"
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"DEVICE": "cuda"}, "DEVICE=cuda"),
+        ({"DIARIZE_DEVICE": "cuda"}, "DIARIZE_DEVICE=cuda"),
+        ({"DEVICE": "cpu", "COMPUTE_TYPE": "float16"}, "COMPUTE_TYPE=float16"),
+        ({"ASR_MODEL": "huge-v9", "ALLOWED_MODELS": "demo"}, "huge-v9"),
+        ({"CACHE_DIR": "/proc/nowhere"}, "CACHE_DIR"),
+        ({"TEMP_DIR": "/proc/nowhere"}, "TEMP_DIR"),
+    ],
+)
+def test_settings_that_cannot_work_end_the_start(
+    tmp_path: Path, settings: dict[str, str], expected: str
+) -> None:
+    if "cuda" in settings.values() and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    done = subprocess.run(
+        [sys.executable, "-m", "app.cli", "serve", "--port", "1"],
+        env=server_environment(tmp_path, **settings),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    assert line.startswith("whisperx-asr: ")
+    assert expected in line
