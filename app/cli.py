@@ -97,6 +97,7 @@ def _serve(options: argparse.Namespace) -> int:
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    logging.getLogger("uvicorn.access").addFilter(_no_probes)
     # Here and not above: `--help` answers at once, the server's libraries take a while.
     import uvicorn
 
@@ -111,6 +112,12 @@ def _serve(options: argparse.Namespace) -> int:
         server_header=False,
     )
     return 0
+
+
+def _no_probes(record: logging.LogRecord) -> bool:
+    """Keep the probes of balancers and orchestrators out of the log while they succeed."""
+    message = record.getMessage()
+    return not (("GET /health " in message or "GET /ready " in message) and '" 200' in message)
 
 
 # -- demo ----------------------------------------------------------------------------------------
@@ -210,7 +217,7 @@ def _clock(seconds: float) -> str:
     return f"{int(minutes):02d}:{rest:05.2f}"
 
 
-# -- download, settings, health -------------------------------------------------------------------------
+# -- download, settings, health -----------------------------------------------------------------
 
 
 def _download(options: argparse.Namespace) -> int:

@@ -145,6 +145,7 @@ def model_loader(settings: Settings, chosen: Devices) -> Callable[[ModelKey], Ba
                     settings.cache_dir,
                     token,
                     settings.diarizer_params(),
+                    settings.diarization_part_s,
                 )
             return PyannoteVad(
                 chosen.align,

@@ -185,6 +185,12 @@ class Settings(BaseSettings):
         validation_alias="DIARIZATION_PARAMS",
         description='Further pipeline parameters as JSON, e.g. {"clustering": {"Fa": 0.07}}.',
     )
+    diarization_part_s: float = Field(
+        7200,
+        ge=60,
+        validation_alias="DIARIZATION_PART_SECONDS",
+        description="Longer recordings are clustered in parts whose speakers are joined.",
+    )
     assign_nearest_speaker: bool = Field(
         True,
         validation_alias="ASSIGN_NEAREST_SPEAKER",

@@ -10,10 +10,12 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from scipy.cluster import hierarchy
 
 from app.settings import DEMO_DIR, Settings, prepare_environment
-from app.transcript import Segment, SpeakerBounds
-from tests.support import audio_of, truth_of
+from app.speakers import assign_speakers
+from app.transcript import Segment, SpeakerBounds, Word
+from tests.support import audio_of, speaker_accuracy, truth_of
 from tests.test_diarization import make_vbx_pipeline
 from tests.test_telephone import sample_folder
 
@@ -24,7 +26,9 @@ import whisperx.alignment  # noqa: E402
 from whisperx.audio import N_SAMPLES, log_mel_spectrogram  # noqa: E402
 
 from app.models.aligner import Wav2Vec2Aligner, spell, word_spans  # noqa: E402
+from app.models.clustering import join_centroids  # noqa: E402
 from app.models.diarizer import PyannoteDiarizer, _load_pipeline  # noqa: E402
+from app.models.linkage import INLINE_ROWS, linkage  # noqa: E402
 from app.models.protocols import AlignmentItem, RecognitionItem  # noqa: E402
 from app.models.recognizer import (  # noqa: E402
     MAX_PROMPT_TOKENS,
@@ -315,3 +319,48 @@ def test_scraps_of_speech_give_no_error_and_no_nan(pipeline_folder: Path, second
         found = diarizer.join(speech, blocks, SpeakerBounds(**bounds))
         assert all(np.isfinite(vector).all() for vector in found.embeddings.values())
         assert all(t.end_s <= len(speech) / RATE + 1e-6 for t in found.turns)
+
+
+def test_clustering_of_many_embeddings_is_scipys() -> None:
+    embeddings = np.random.default_rng(0).normal(size=(INLINE_ROWS + 50, 8))
+    for method, metric in (("average", "cosine"), ("centroid", "euclidean")):
+        expected = hierarchy.linkage(embeddings, method=method, metric=metric)
+        np.testing.assert_array_equal(linkage(embeddings, method=method, metric=metric), expected)
+
+
+def test_a_long_recording_is_clustered_in_parts_with_the_same_speakers() -> None:
+    """Three speakers over three minutes in parts of one: the same people from end to end."""
+    truth = truth_of("en_long")
+    audio = samples_of(audio_of("en_long"))
+    source = str(DEMO_DIR / "diarization")
+    diarizer = PyannoteDiarizer(source, "cpu", 32, Path("unused"), part_s=60)
+    blocks = [diarizer.run([block])[0] for block in diarizer.split(audio)]
+    for bounds in ({}, {"num_speakers": 3}, {"min_speakers": 2, "max_speakers": 3}):
+        found = diarizer.join(audio, blocks, SpeakerBounds(**bounds))
+        assert len(found.embeddings) == 3
+        spoken = [
+            Segment(w["start"], w["end"], w["word"], (Word(w["word"], w["start"], w["end"]),))
+            for w in truth["words"]
+        ]
+        heard = [
+            {"word": s.text, "start": s.start_s, "end": s.end_s, "speaker": s.speaker}
+            for s in assign_speakers(spoken, found, nearest=True)
+        ]
+        assert speaker_accuracy(truth["words"], heard) >= 0.97
+    assert len(diarizer.join(audio, blocks, SpeakerBounds(num_speakers=2)).embeddings) == 2
+
+
+def test_joining_centroids() -> None:
+    a, b, c = np.eye(3)
+    near_a, near_b = a + 0.1 * b, b + 0.2 * c
+    part = np.array([0, 0, 1, 1, 2])
+    centroids = np.stack([a, b, near_b, c, near_a])
+    assert join_centroids(centroids, part, SpeakerBounds()).tolist() in (
+        [[0, 1, 1, 2, 0], [1, 0, 0, 2, 1], [2, 1, 1, 0, 2], [0, 2, 2, 1, 0], [1, 2, 2, 0, 1],
+         [2, 0, 0, 1, 2]]
+    )  # fmt: skip
+    assert len(set(join_centroids(centroids, part, SpeakerBounds(num_speakers=2)))) == 2
+    assert len(set(join_centroids(centroids, part, SpeakerBounds(min_speakers=4)))) == 4
+    # two speakers of one part were told apart already, however near they are
+    assert len(set(join_centroids(np.stack([a, near_a]), np.array([0, 0]), SpeakerBounds()))) == 2
+    assert join_centroids(np.zeros((2, 3)), np.array([0, 1]), SpeakerBounds()).max() <= 1

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from app.errors import ConfigurationError
+from app.models.devices import choose_devices
 from app.settings import Settings, load_settings, variable_name, write_example
 from tests.support import ROOT, server_environment
 
@@ -123,21 +124,41 @@ def test_the_example_lists_every_setting() -> None:
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({"DEVICE": "cuda"}, "DEVICE=cuda"),
-        ({"DIARIZE_DEVICE": "cuda"}, "DIARIZE_DEVICE=cuda"),
-        ({"DEVICE": "cpu", "COMPUTE_TYPE": "float16"}, "COMPUTE_TYPE=float16"),
-        ({"ASR_MODEL": "huge-v9", "ALLOWED_MODELS": "demo"}, "huge-v9"),
-        ({"CACHE_DIR": "/proc/nowhere"}, "CACHE_DIR"),
+        ({"device": "cuda"}, "DEVICE=cuda"),
+        ({"diarize_device": "cuda"}, "DIARIZE_DEVICE=cuda"),
+        ({"align_device": "cuda"}, "ALIGN_DEVICE=cuda"),
+        ({"device": "cpu", "compute_type": "float16"}, "COMPUTE_TYPE=float16"),
+    ],
+)
+def test_devices_that_are_not_there(settings: dict[str, str], expected: str) -> None:
+    if "cuda" in settings.values() and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(ConfigurationError, match=expected):
+        choose_devices(load_settings(settings))
+
+
+def test_the_device_is_chosen() -> None:
+    chosen = choose_devices(load_settings({"diarize_device": "cpu"}))
+    expected = ("cuda:0", "float16") if torch.cuda.is_available() else ("cpu", "int8")
+    assert (chosen.device, chosen.compute_type) == expected
+    assert chosen.align == chosen.device
+    assert chosen.diarize == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"PORT": "none"}, "PORT"),
+        ({"CACHE_DIR": "/proc/nowhere"}, "chown"),
         ({"TEMP_DIR": "/proc/nowhere"}, "TEMP_DIR"),
+        ({"ASR_MODEL": "huge-v9"}, "huge-v9"),
     ],
 )
 def test_settings_that_cannot_work_end_the_start(
     tmp_path: Path, settings: dict[str, str], expected: str
 ) -> None:
-    if "cuda" in settings.values() and torch.cuda.is_available():
-        pytest.skip("there is a GPU")
     done = subprocess.run(
-        [sys.executable, "-m", "app.cli", "serve", "--port", "1"],
+        [sys.executable, "-m", "app.cli", "serve"],
         env=server_environment(tmp_path, **settings),
         cwd=tmp_path,
         capture_output=True,

@@ -10,8 +10,6 @@ Source: pyannote/audio/pipelines/speaker_diarization.py, version 4.0.
 from __future__ import annotations
 
 import math
-import threading
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +25,7 @@ from pyannote.audio.utils.signal import binarize
 from pyannote.core import Annotation, SlidingWindow, SlidingWindowFeature
 
 from app.errors import ModelUnavailable
+from app.models.clustering import Clusters, SpeakerClustering
 from app.models.devices import free_memory
 from app.models.protocols import WindowBlock, WindowSpeakers
 from app.models.windows import split_windows, stack_windows
@@ -68,8 +67,10 @@ class PyannoteDiarizer:
         cache_dir: Path,
         token: str | None = None,
         params: Mapping[str, Mapping[str, Any]] | None = None,
+        part_s: float = math.inf,
     ) -> None:
-        """`params` overrides the pipeline's own, e.g. {"clustering": {"threshold": 0.7}}.
+        """`params` overrides the pipeline's own, e.g. {"clustering": {"threshold": 0.7}};
+        recordings longer than `part_s` are clustered in parts, see `clustering.py`.
 
         Raises:
             ModelUnavailable: gated, or not a diarization pipeline.
@@ -91,8 +92,7 @@ class PyannoteDiarizer:
         self._min_off_s: float = pipeline.segmentation.min_duration_off
         self._min_num_samples: int = pipeline._embedding.min_num_samples
         self._block_windows = batch_size
-        # pyannote's clustering holds its parameters on a shared object, and reads them only
-        self._clustering_lock = threading.Lock()
+        self._clustering = SpeakerClustering(pipeline, self._step_s, part_s)
         self.batch_size = 1  # an item is a whole batch of windows
         self.memory_bytes = sum(
             p.numel() * p.element_size()
@@ -118,8 +118,7 @@ class PyannoteDiarizer:
         activity = np.asarray(self._pipeline._segmentation.infer(windows), np.float32)
         masks = self._embedding_masks(self._binarize(activity))
         # masks: (num_windows, num_frames, num_local_speakers)
-        with torch.inference_mode(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the interpolation of masks
+        with torch.inference_mode():
             embedding = self._pipeline._embedding
             vectors = embedding.model_(
                 windows.to(embedding.device),
@@ -159,54 +158,23 @@ class PyannoteDiarizer:
         count = self._pipeline.speaker_count(binary, self._frames, warm_up=(0.0, 0.0))
         if np.nanmax(count.data) == 0:
             return Diarization()
-        clusters, centroids, max_speakers = self._cluster(embeddings, binary, bounds)
-        clusters[binary.data.sum(axis=1) == 0] = INACTIVE
-        count.data = np.minimum(count.data, max_speakers).astype(np.int8)
-        overlapping = self._annotate(activity, clusters, count, self._min_off_s)
+        found = self._clustering.cluster(embeddings, binary, bounds)
+        found.labels[binary.data.sum(axis=1) == 0] = INACTIVE
+        count.data = np.minimum(count.data, found.max_speakers).astype(np.int8)
+        overlapping = self._annotate(activity, found, count, self._min_off_s)
         count.data = np.minimum(count.data, 1).astype(np.int8)
-        exclusive = self._annotate(activity, clusters, count, min_duration_off_s=0.0)
-        return _to_diarization(overlapping, exclusive, centroids, len(samples) / SAMPLE_RATE)
-
-    def _cluster(
-        self,
-        embeddings: npt.NDArray[np.float32],
-        binary: SlidingWindowFeature,
-        bounds: SpeakerBounds,
-    ) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float64], float]:
-        """(cluster of each local speaker, centroids, how many may speak at once).
-
-        More speakers than there are embeddings to tell apart cannot be found; asking for them is
-        no error, which pyannote's VBx (through KMeans) makes it.
-        """
-        clustering = self._pipeline.clustering
-        trained, _, _ = clustering.filter_embeddings(embeddings, segmentations=binary)
-        available = max(1, len(np.unique(trained, axis=0)))
-        num = None if bounds.num_speakers is None else min(bounds.num_speakers, available)
-        least = num or min(bounds.min_speakers or 1, available)
-        most = num or bounds.max_speakers or math.inf
-        if len(trained) == 0:  # only scraps of speech: nobody can be told apart
-            clusters = np.zeros(embeddings.shape[:2], np.int8)
-            return clusters, _mean_embedding(embeddings), most
-        if least == most:
-            num = int(least)
-        with self._clustering_lock:
-            clusters, _, centroids = clustering(
-                embeddings=embeddings.astype(np.float64),
-                segmentations=binary,
-                num_clusters=num,
-                min_clusters=least,
-                max_clusters=most,
-            )
-        return np.array(clusters, np.int8), np.nan_to_num(centroids), most
+        exclusive = self._annotate(activity, found, count, min_duration_off_s=0.0)
+        duration_s = len(samples) / SAMPLE_RATE
+        return _to_diarization(overlapping, exclusive, found.centroids, duration_s)
 
     def _annotate(
         self,
         activity: SlidingWindowFeature,
-        clusters: npt.NDArray[np.int8],
+        clusters: Clusters,
         count: SlidingWindowFeature,
         min_duration_off_s: float,
     ) -> Annotation:
-        discrete = self._pipeline.reconstruct(activity, clusters, count)
+        discrete = self._pipeline.reconstruct(activity, clusters.labels, count)
         return self._pipeline.to_annotation(
             discrete, min_duration_on=0.0, min_duration_off=min_duration_off_s
         )
@@ -225,15 +193,6 @@ def _override(pipeline: Any, params: Mapping[str, Mapping[str, Any]]) -> None:
             )
         merged[group].update(values)
     pipeline.instantiate(merged)
-
-
-def _mean_embedding(embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    flat = embeddings.reshape(-1, embeddings.shape[-1]).astype(np.float64)
-    finite = flat[np.isfinite(flat).all(axis=1)]
-    if len(finite) == 0:
-        return np.zeros((1, flat.shape[1]))
-    mean: npt.NDArray[np.float64] = finite.mean(axis=0, keepdims=True)
-    return mean
 
 
 def _to_diarization(

@@ -1,0 +1,236 @@
+"""The order of the stages, without HTTP: the core is callable by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from app.batching import Batcher, Work
+from app.errors import StageFailed, UnsupportedOption
+from app.main import build_service, close_service
+from app.models.catalog import ModelKey
+from app.models.protocols import AlignmentItem, RecognitionItem
+from app.service import Service
+from app.settings import load_settings
+from app.transcriber import (
+    TEMPERATURES,
+    Transcriber,
+    best_hypothesis,
+    draft_segments,
+    is_silence,
+    needs_fallback,
+)
+from app.transcript import (
+    Audio,
+    Chunk,
+    Decoding,
+    Hypothesis,
+    HypothesisPart,
+    LanguageGuess,
+    SpeakerBounds,
+    Task,
+    TranscribeOptions,
+)
+from tests.support import audio_of, truth_of
+from tests.test_models import samples_of
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    folder = tmp_path_factory.mktemp("core")
+    built = build_service(
+        load_settings({"asr_model": "demo", "cache_dir": folder, "temp_dir": folder / "tmp"})
+    )
+    yield built
+    close_service(built)
+
+
+def audio(name: str) -> Audio:
+    return Audio(samples_of(audio_of(name)))
+
+
+def hypothesis(
+    text: str = " Fine.", logprob: float = -0.2, ratio: float = 1.0, silence: float = 0.0
+) -> Hypothesis:
+    parts = (HypothesisPart(text, (1,), (len(text),)),)
+    return Hypothesis("en", parts, Decoding(logprob, silence, ratio, 0.0))
+
+
+def test_the_core_without_http(service: Service) -> None:
+    truth = truth_of("es_two_b")
+    options = TranscribeOptions("demo", diarize=True, speakers=SpeakerBounds(num_speakers=2))
+    transcript = service.transcriber.transcribe(audio("es_two_b"), options, Work("core", 60))
+    assert transcript.language == "es"
+    assert transcript.speakers_known
+    assert len(transcript.speaker_embeddings) == 2
+    assert sum(len(s.words or ()) for s in transcript.segments) == len(truth["words"])
+
+
+@pytest.mark.parametrize("task", list(Task))
+def test_what_the_decoder_knows_stays_with_the_sentences(service: Service, task: Task) -> None:
+    options = TranscribeOptions("demo", language="es", task=task, diarize=True)
+    transcript = service.transcriber.transcribe(audio("es_two"), options, Work("core", 60))
+    tokens = 0
+    for segment in transcript.segments:
+        assert segment.decoding is not None
+        assert -1 < segment.decoding.avg_logprob < 0
+        assert 0 <= segment.decoding.no_speech_prob < 0.5
+        assert segment.decoding.compression_ratio > 0.5
+        assert segment.decoding.temperature == 0.0
+        assert segment.tokens, "no token of the hypothesis is lost to a sentence"
+        assert segment.token_ends[-1] == len(segment.text)
+        tokens += len(segment.tokens)
+    assert tokens > len(transcript.segments) * 4
+
+
+def test_a_language_that_the_model_does_not_know(service: Service) -> None:
+    with pytest.raises(UnsupportedOption, match="language"):
+        service.transcriber.transcribe(
+            audio("en_short"), TranscribeOptions("demo", language="yue"), Work("core", 60)
+        )
+
+
+# -- hypotheses ----------------------------------------------------------------------------------
+
+
+def test_what_is_decoded_again() -> None:
+    assert not needs_fallback(hypothesis())
+    assert needs_fallback(hypothesis(ratio=2.5))
+    assert needs_fallback(hypothesis(logprob=-1.1))
+    silence = hypothesis(logprob=-1.1, silence=0.7)
+    assert is_silence(silence)
+    assert not needs_fallback(silence)
+    assert not is_silence(hypothesis(silence=0.9)), "clear words are no silence"
+
+
+def test_the_best_of_bad_hypotheses() -> None:
+    repeating = hypothesis(logprob=-0.1, ratio=3.0)
+    unlikely, less = hypothesis(logprob=-2.0), hypothesis(logprob=-1.5)
+    assert best_hypothesis([repeating, unlikely, less]) is less
+    assert best_hypothesis([repeating]) is repeating
+
+
+def test_silence_makes_no_segment() -> None:
+    assert draft_segments(Chunk(0, 5), hypothesis(logprob=-1.5, silence=0.9)) == []
+
+
+def test_parts_are_placed_on_the_time_line() -> None:
+    parts = (
+        HypothesisPart(" a", (1,), (2,), 0.5, 2.0),
+        HypothesisPart(" b", (2,), (2,), None, 4.0),
+        HypothesisPart(" c", (3,), (2,), 6.0, None),
+        HypothesisPart(" d", (4,), (2,), 8.0, 99.0),
+    )
+    made = draft_segments(Chunk(10, 20), Hypothesis("en", parts, Decoding(-0.1, 0.0, 1.0, 0.0)))
+    assert [(s.start_s, s.end_s) for s in made] == [
+        (10.5, 12.0),
+        (12.0, 14.0),
+        (16.0, 18.0),
+        (18.0, 20.0),
+    ]
+
+
+# -- models that fail on demand ------------------------------------------------------------------
+
+
+class Scripted:
+    """Recognizer, aligner and detector in one: what it says is given beforehand."""
+
+    languages = frozenset({"en"})
+    batch_size = 4
+    memory_bytes = 1
+
+    def __init__(self, by_temperature: dict[float, Hypothesis], align_error: Exception | None):
+        self.by_temperature = by_temperature
+        self.align_error = align_error
+        self.tried: list[float] = []
+
+    def batch_key(self, item: Any) -> str:
+        return str(type(item)) + str(getattr(item, "options", ""))
+
+    def run(self, items: Sequence[Any]) -> list[Any]:
+        return [self._answer(item) for item in items]
+
+    def _answer(self, item: Any) -> Any:
+        if isinstance(item, AlignmentItem):
+            if self.align_error is not None:
+                raise self.align_error
+            return None
+        assert isinstance(item, RecognitionItem)
+        if item.options is None:
+            return (LanguageGuess("en", 0.9),)
+        self.tried.append(item.options.temperature)
+        return self.by_temperature.get(item.options.temperature, hypothesis(logprob=-3.0))
+
+    def close(self) -> None:
+        pass
+
+
+class ScriptedStore:
+    """Lends the scripted model for recognition and alignment, real speech detection besides."""
+
+    def __init__(self, real: Any, scripted: Batcher[Scripted]) -> None:
+        self._real = real
+        self._scripted = scripted
+
+    def lease(self, key: ModelKey) -> Any:
+        return self._real.lease(key) if key.kind == "vad" else nullcontext(self._scripted)
+
+
+def run_scripted(
+    service: Service,
+    by_temperature: dict[float, Hypothesis],
+    align_error: Exception | None = None,
+    **options: Any,
+) -> tuple[Scripted, Any]:
+    batcher = Batcher("scripted", lambda: Scripted(by_temperature, align_error))
+    model = batcher.model
+    real = service.transcriber
+    chosen = real._options
+    if options:
+        chosen = replace(chosen, **options)
+    store: Any = ScriptedStore(service.store, batcher)
+    transcriber = Transcriber(store, service.catalog, ThreadPoolExecutor(1), chosen)
+    try:
+        work = Work("scripted", 60)
+        return model, transcriber.transcribe(audio("en_short"), TranscribeOptions("demo"), work)
+    finally:
+        batcher.close()
+
+
+def test_failing_hypotheses_are_decoded_again_at_higher_temperatures(service: Service) -> None:
+    good = hypothesis(" Better.")
+    model, transcript = run_scripted(service, {0.4: good})
+    assert model.tried == [0.0, 0.2, 0.4]
+    assert [s.text for s in transcript.segments] == [" Better."]
+
+
+def test_when_all_temperatures_fail_the_best_is_kept(service: Service) -> None:
+    model, transcript = run_scripted(service, {0.6: hypothesis(" Least bad.", logprob=-1.2)})
+    assert model.tried == list(TEMPERATURES)
+    assert [s.text for s in transcript.segments] == [" Least bad."]
+
+
+def test_alignment_that_breaks_costs_nobody_the_transcript(service: Service) -> None:
+    fine = {0.0: hypothesis(" It is fine.")}
+    for error in (ValueError("/secret"), None):
+        _, transcript = run_scripted(service, fine, error)
+        [segment] = transcript.segments
+        assert segment.text == " It is fine."
+        assert [w.text for w in segment.words or ()] == ["It", "is", "fine."]
+        assert all(w.start_s is None for w in segment.words or ())
+        [warning] = transcript.warnings
+        assert "alignment" in warning
+        assert "secret" not in warning
+
+
+def test_strict_stages_make_it_an_error(service: Service) -> None:
+    with pytest.raises(StageFailed):
+        run_scripted(
+            service, {0.0: hypothesis(" It is fine.")}, ValueError("broken"), strict_stages=True
+        )
