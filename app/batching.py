@@ -16,17 +16,32 @@ from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+import cachetools
+
 from app.errors import Cancelled, DeadlineExceeded, ModelUnavailable, ServiceError, StageFailed
 from app.models.protocols import BatchModel
+from app.sizing import BatchSizer
 
 log = logging.getLogger(__name__)
 
 MODEL_FAILED = "A model failed on this recording."
+NO_MEMORY = "The device has too little free memory for this recording; try again later."
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
 Model = TypeVar("Model", bound=BatchModel[Any, Any])
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """What to do when a device is out of memory."""
+
+    is_out_of_memory: Callable[[BaseException], bool]
+    free_memory: Callable[[], None]  # drop what nobody uses
+
+
+NO_RECOVERY = Recovery(lambda error: isinstance(error, MemoryError), lambda: None)
 
 
 @dataclass(slots=True)
@@ -39,13 +54,17 @@ class _Task:
 class Batcher(Generic[Model]):
     """One model with its thread and its queue."""
 
-    def __init__(self, name: str, load: Callable[[], Model]) -> None:
+    def __init__(
+        self, name: str, load: Callable[[], Model], recovery: Recovery = NO_RECOVERY
+    ) -> None:
         """Load the model in its thread and wait for it.
 
         Raises:
             Whatever `load` raises.
         """
-        self._name = name
+        self._recovery = recovery
+        # by batch key: what is decoded with other settings takes another time
+        self._sizers: cachetools.LRUCache[Hashable, BatchSizer] = cachetools.LRUCache(64)
         self._changed = threading.Condition()
         self._queues: OrderedDict[Hashable, deque[_Task]] = OrderedDict()
         self._closing = False
@@ -109,7 +128,7 @@ class Batcher(Generic[Model]):
         loaded.set_result(model)
         try:
             while batch := self._next_batch(model.batch_size):
-                _run_batch(model, batch)
+                self._run_batch(model, batch)
         finally:
             self._closing = True
             self._fail_queued()
@@ -133,11 +152,18 @@ class Batcher(Generic[Model]):
             for owner in list(self._queues):
                 task = self._pop(owner, batch[0].key if batch else None)
                 if task is not None:
+                    if not batch:
+                        batch_size = self._sizer(task.key, batch_size).size
                     batch.append(task)
                     progress = True
-                    if len(batch) == batch_size:
+                    if len(batch) >= batch_size:
                         break
         return batch
+
+    def _sizer(self, key: Hashable, batch_size: int) -> BatchSizer:
+        if key not in self._sizers:
+            self._sizers[key] = BatchSizer(batch_size)
+        return self._sizers[key]
 
     def _pop(self, owner: Hashable, key: Hashable) -> _Task | None:
         """The owner's next task, with this key unless it is None; the owner goes to the end."""
@@ -155,39 +181,58 @@ class Batcher(Generic[Model]):
             del self._queues[owner]
         return found
 
+    def _run_batch(self, model: Model, batch: Sequence[_Task]) -> None:
+        """Resolve every future of the batch. Where the batch fails, only the guilty item does."""
+        started = time.monotonic()
+        try:
+            outcomes = model.run([task.item for task in batch])
+            if len(outcomes) != len(batch):
+                raise StageFailed("A model lost an item of its batch.")
+        # The worker's boundary: whatever breaks inside a model must reach the callers.
+        except Exception as error:  # noqa: BLE001
+            self._recover(model, batch, error)
+            return
+        except BaseException:  # ends the thread; nobody may wait for ever
+            for task in batch:
+                task.future.set_exception(StageFailed("A model's thread was stopped."))
+            raise
+        self._sizer(batch[0].key, model.batch_size).observe(len(batch), time.monotonic() - started)
+        for task, outcome in zip(batch, outcomes, strict=True):
+            task.future.set_result(outcome)
+
+    def _recover(self, model: Model, batch: Sequence[_Task], error: Exception) -> None:
+        """Out of memory: halve the batch; what fails alone gets a second try with memory freed.
+        Any other error: item by item, to find the guilty one."""
+        starved = self._recovery.is_out_of_memory(error)
+        if starved:
+            log.warning("out of memory with a batch of %d", len(batch))
+            self._recovery.free_memory()
+        if len(batch) > 1:
+            if starved:
+                self._sizer(batch[0].key, model.batch_size).shrink(len(batch))
+            step = (len(batch) + 1) // 2 if starved else 1
+            for i in range(0, len(batch), step):
+                self._run_batch(model, batch[i : i + step])
+            return
+        [task] = batch
+        if starved:
+            try:
+                task.future.set_result(model.run([task.item])[0])
+            # The same boundary, for the second and last try.
+            except Exception:
+                log.exception("out of memory with a single item")
+                task.future.set_exception(ModelUnavailable(NO_MEMORY, retry_after_s=30))
+            return
+        log.error("a batch failed", exc_info=error)
+        ours = error if isinstance(error, ServiceError) else StageFailed(MODEL_FAILED)
+        task.future.set_exception(ours)
+
     def _fail_queued(self) -> None:
         with self._changed:
             queues, self._queues = self._queues, OrderedDict()
         for task in (task for queue in queues.values() for task in queue):
             if task.future.set_running_or_notify_cancel():
                 task.future.set_exception(StageFailed("The model was unloaded; try again."))
-
-
-def _run_batch(model: BatchModel[Any, Any], batch: Sequence[_Task]) -> None:
-    """Resolve every future of the batch. Where the batch fails, only the guilty item does."""
-    try:
-        outcomes = model.run([task.item for task in batch])
-        if len(outcomes) != len(batch):
-            raise StageFailed("A model lost an item of its batch.")
-    # The worker's boundary: whatever breaks inside a model must reach the callers.
-    except Exception as error:
-        if len(batch) > 1:
-            for task in batch:
-                _run_batch(model, [task])
-            return
-        log.exception("a batch failed")
-        batch[0].future.set_exception(
-            error
-            if isinstance(error, ServiceError)
-            else StageFailed("A model failed on this file.")
-        )
-        return
-    except BaseException:  # ends the thread; nobody may wait for ever
-        for task in batch:
-            task.future.set_exception(StageFailed("A model's thread was stopped."))
-        raise
-    for task, outcome in zip(batch, outcomes, strict=True):
-        task.future.set_result(outcome)
 
 
 class Work:

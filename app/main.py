@@ -17,7 +17,7 @@ from app import __version__
 from app.admission import Admission
 from app.api import asr, errors, ops
 from app.audio.decode import DecodePool
-from app.batching import Batcher
+from app.batching import Batcher, Recovery
 from app.errors import ModelUnavailable, ServiceError, UnknownModel
 from app.formats import SubtitleStyle
 from app.languages import parse_language
@@ -51,10 +51,10 @@ def build_service(settings: Settings) -> Service:
     check_writable(settings.cache_dir, "CACHE_DIR")
     temp = PrivateDirectory(settings.temp_dir)
     prepare_environment(settings)
-    quiet_libraries()
     # Here and not above: the libraries read the environment when they are imported.
     from app.models import aligner, devices, recognizer
 
+    quiet_libraries()  # once imported: some set their own log level then
     chosen = devices.choose_devices(settings)
     catalog = Catalog(
         known=recognizer.known_models(),
@@ -65,8 +65,13 @@ def build_service(settings: Settings) -> Service:
         align_languages=aligner.align_languages(),
         diarization_model=settings.diarization_model,
     )
+
+    def make_room() -> None:
+        store.evict_idle()
+        devices.free_memory()
+
     store = ModelStore(
-        model_loader(settings, chosen),
+        model_loader(settings, chosen, Recovery(devices.is_out_of_memory, make_room)),
         settings.max_loaded_models,
         settings.model_memory_mb << 20,
         settings.model_idle_timeout_s,
@@ -108,7 +113,9 @@ def build_service(settings: Settings) -> Service:
     )
 
 
-def model_loader(settings: Settings, chosen: Devices) -> Callable[[ModelKey], Batcher[Any]]:
+def model_loader(
+    settings: Settings, chosen: Devices, recovery: Recovery
+) -> Callable[[ModelKey], Batcher[Any]]:
     """How each kind of model is loaded: names, tokens and the cache are the same for all."""
     from app.models.aligner import Wav2Vec2Aligner
     from app.models.diarizer import PyannoteDiarizer
@@ -154,7 +161,7 @@ def model_loader(settings: Settings, chosen: Devices) -> Callable[[ModelKey], Ba
                 settings.segmentation_batch_size,
             )
 
-        return Batcher(f"{key.kind} {key.name}", create)
+        return Batcher(f"{key.kind} {key.name}", create, recovery)
 
     return load
 

@@ -347,6 +347,7 @@ def prepare_environment(settings: Settings) -> None:
     """Set what the libraries read from the environment. Call before any of them is imported."""
     os.environ["PYANNOTE_METRICS_ENABLED"] = "0"  # telemetry, on by default
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", "5")  # s: an unreachable hub must fail fast
     os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "15")
     os.environ.setdefault("HF_HOME", str(settings.cache_dir))

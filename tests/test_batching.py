@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from app.batching import Batcher, Work
+from app.batching import Batcher, Recovery, Work
 from app.errors import ClientGone, DeadlineExceeded, ModelUnavailable, StageFailed
+from app.sizing import BatchSizer
 
 
 class Echo:
@@ -26,6 +27,7 @@ class Echo:
         self.gate.set()
         self.entered = threading.Event()
         self.closed = False
+        self.capacity = 100  # more items at once and it is out of memory
 
     def batch_key(self, item: Any) -> Hashable:
         return item[0] if isinstance(item, tuple) else ""
@@ -35,6 +37,8 @@ class Echo:
         self.entered.set()
         assert self.gate.wait(10)
         self.batches.append(list(items))
+        if len(items) > self.capacity:
+            raise MemoryError
         if "poison" in items:
             raise ValueError("poisoned")
         if "exit" in items:
@@ -227,3 +231,73 @@ def test_cancelling_one_future_leaves_its_neighbours(make: Any) -> None:
     assert futures[2].result(10) == "3"
     with pytest.raises(CancelledError):
         futures[1].result(10)
+
+
+def test_out_of_memory_halves_the_batch_and_loses_nothing(make: Any) -> None:
+    model, batcher = make(8)
+    model.capacity = 3
+    block(model, batcher)
+    futures = batcher.submit("a", list("12345678"))
+    model.gate.set()
+    assert values(futures) == list("12345678")
+    # the next batch is small from the start
+    model.batches.clear()
+    values(batcher.submit("a", list("12")))
+    block(model, batcher)
+    futures = batcher.submit("b", list("123456"))
+    model.batches.clear()
+    model.gate.set()
+    values(futures)
+    assert max(len(batch) for batch in model.batches) <= 3
+
+
+def test_out_of_memory_frees_what_it_can_before_it_gives_up() -> None:
+    model = Echo()
+    freed: list[int] = []
+
+    def free() -> None:
+        freed.append(1)
+        if len(freed) == 2:
+            model.capacity = 1
+
+    recovery = Recovery(lambda error: isinstance(error, MemoryError), free)
+    batcher = Batcher("echo", lambda: model, recovery)
+    model.capacity = 0
+    try:
+        with pytest.raises(ModelUnavailable):
+            batcher.submit("a", ["1"])[0].result(10)
+        assert batcher.submit("a", ["2"])[0].result(10) == "2"
+    finally:
+        batcher.close()
+
+
+# -- sizes of batches ----------------------------------------------------------------------------
+
+
+def best_size(seconds: Callable[[int], float], max_size: int = 16) -> int:
+    sizer = BatchSizer(max_size)
+    for _ in range(20):
+        sizer.observe(sizer.size, seconds(sizer.size))
+    return sizer.size
+
+
+def test_quick_batches_stay_whole() -> None:
+    assert best_size(lambda n: 0.05 * n) == 16
+
+
+def test_slow_batches_are_halved_where_that_costs_nothing() -> None:
+    assert best_size(lambda n: 0.2 * n) == 4
+    assert best_size(lambda n: 5.0 * n) == 1
+
+
+def test_batches_that_pay_off_stay_whole_however_slow() -> None:
+    assert best_size(lambda n: 3.0 + 0.01 * n) == 16
+    assert best_size(lambda n: 0.2 + 0.1 * n) == 8  # 8 cost 11 % more for each than 16 do
+    assert best_size(lambda n: 0.5 + 0.1 * n) == 16  # here 24 %
+
+
+def test_odd_sizes_and_partial_batches() -> None:
+    assert best_size(lambda n: 0.2 * n, max_size=6) in (3, 6)
+    sizer = BatchSizer(16)
+    sizer.observe(5, 10.0)
+    assert sizer.size == 16, "a batch of five says nothing about sixteen"

@@ -16,7 +16,7 @@ SOURCES = sorted(p for p in APP.rglob("*.py") if "demo" not in p.parts)
 # In the order of the flow: a file imports from its own group and from those above it.
 ORDER = [
     {"__init__", "transcript", "errors", "languages", "segments"},
-    {"settings", "tempdir", "admission"},
+    {"settings", "tempdir", "admission", "sizing"},
     {"audio"},
     {"speakers", "formats"},
     {"models"},
@@ -28,7 +28,9 @@ ORDER = [
     {"cli"},
 ]
 MODEL_LIBRARIES = {"torch", "torchaudio", "ctranslate2", "faster_whisper", "whisperx", "pyannote"}
-ADAPTERS = {"devices", "windows", "vad", "recognizer", "aligner", "diarizer"}
+ADAPTERS = {
+    "devices", "windows", "vad", "recognizer", "aligner", "diarizer", "clustering", "linkage",
+}  # fmt: skip
 
 
 def module_name(path: Path) -> str:

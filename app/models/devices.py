@@ -5,12 +5,16 @@ from __future__ import annotations
 import gc
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import ctranslate2
 import torch
 
 from app.errors import ConfigurationError
 from app.settings import Settings
+
+
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,7 @@ def choose_devices(settings: Settings) -> Devices:
     def placed(wanted: str) -> str:
         return f"cuda:{settings.device_index}" if wanted == "cuda" else "cpu"
 
-    threads = settings.cpu_threads or len(os.sched_getaffinity(0))
+    threads = settings.cpu_threads or available_cpus()
     torch.set_num_threads(threads)
     return Devices(
         placed(device),
@@ -70,6 +74,16 @@ def choose_devices(settings: Settings) -> Devices:
         placed(settings.diarize_device or device),
         threads,
     )
+
+
+def available_cpus() -> int:
+    """The cores that this process may use: by affinity, and by a container's quota (cgroup v2)."""
+    cores = len(os.sched_getaffinity(0))
+    try:
+        quota, period = CPU_QUOTA.read_text().split()
+    except (OSError, ValueError):
+        return cores
+    return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
 
 
 def _supported(device: str) -> set[str]:
@@ -86,3 +100,10 @@ def free_memory() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Of the GPU (PyTorch's own error, CTranslate2's by its words) or of the host."""
+    if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and "out of memory" in str(error).lower()
