@@ -110,6 +110,7 @@ def _serve(options: argparse.Namespace) -> int:
         port=settings.port,
         log_config=None,
         server_header=False,
+        timeout_graceful_shutdown=settings.shutdown_grace_s,
     )
     return 0
 

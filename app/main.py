@@ -186,6 +186,7 @@ def create_app(service: Service) -> FastAPI:
         version=__version__,
         description=DESCRIPTION,
         lifespan=lifespan,
+        redoc_url=None,  # one page is enough, and this one loads its logo from elsewhere
         root_path=service.settings.root_path,
         license_info={"name": "MIT"},
     )

@@ -221,6 +221,12 @@ class Settings(BaseSettings):
         validation_alias="REQUEST_TIMEOUT_SECONDS",
         description="Longest request in seconds.",
     )
+    shutdown_grace_s: int = Field(
+        50,
+        ge=1,
+        validation_alias="SHUTDOWN_GRACE_SECONDS",
+        description="How long running requests may go on after SIGTERM, in seconds.",
+    )
     upload_idle_timeout_s: float = Field(
         60,
         gt=0,

@@ -35,6 +35,44 @@ class Media:
     options: tuple[tuple[str, str], ...] = ()  # of the muxer
 
 
+FASTSTART = (("movflags", "faststart"),)
+FORMATS = {
+    "wav": Media("wav", "pcm_s16le"),
+    "wav of 24 bits, stereo": Media("wav", "pcm_s24le", 48_000, "stereo"),
+    "wav of floats, 5.1": Media("wav", "pcm_f32le", 48_000, "5.1"),
+    "wav from the telephone": Media("wav", "pcm_s16le", 8_000),
+    "wav mu-law": Media("wav", "pcm_mulaw", 8_000),
+    "mp3": Media("mp3", "libmp3lame", 44_100),
+    "mp3 without header": Media("mp3", "libmp3lame", 44_100, options=(("write_xing", "0"),)),
+    "flac": Media("flac", "flac", 44_100),
+    "ogg opus": Media("ogg", "libopus", 48_000),
+    "ogg vorbis": Media("ogg", "vorbis", 44_100, "stereo", 128_000),
+    "m4a": Media("mp4", "aac", 44_100, options=FASTSTART),
+    "m4a, index last": Media("mp4", "aac", 44_100),
+    "aac": Media("adts", "aac", 44_100),
+    "webm": Media("webm", "libopus", 48_000),
+    "wma": Media("asf", "wmav2", 44_100, "stereo", 64_000),
+    "amr": Media("amr", "libopencore_amrnb", 8_000, bit_rate=12_200),
+    "3gp": Media("3gp", "libopencore_amrnb", 8_000, "mono", 12_200, options=FASTSTART),
+    "aiff": Media("aiff", "pcm_s16be", 44_100),
+    "mp4 with video": Media("mp4", "aac", 48_000, "stereo", video="mpeg4", options=FASTSTART),
+    "mov with video": Media("mov", "aac", 44_100, video="mpeg4", options=FASTSTART),
+    "avi with video": Media("avi", "libmp3lame", 44_100, video="mpeg4"),
+    "mkv with video": Media("matroska", "libopus", 48_000, video="mpeg4"),
+    "transport stream": Media("mpegts", "aac", 48_000, video="mpeg2video"),
+}
+
+# Seconds of silence that a codec puts first where no header says so: half of the files of this
+# kind have it, and every player plays it.
+PRIMING_S = {
+    "mp3 without header": 1105 / 44_100,
+    "avi with video": 1105 / 44_100,
+    "aac": 1024 / 44_100,
+    "transport stream": 1024 / 48_000,
+    "wma": 2048 / 44_100,
+}
+
+
 def speech(name: str) -> Samples:
     """A conversation's samples: float32, mono, 16 kHz."""
     with av.open(str(audio_of(name))) as container:

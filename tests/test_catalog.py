@@ -37,7 +37,9 @@ def test_names_and_aliases(name: str, canonical: str) -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["huge", "../../etc", "owner/repository", "/etc/passwd", ""])
+@pytest.mark.parametrize(
+    "name", ["huge", "../../etc", "owner/repository", "/etc/passwd", "", "/any/demo", "../demo"]
+)
 def test_nothing_else_is_ever_loaded(name: str) -> None:
     with pytest.raises(UnknownModel) as failure:
         catalog().resolve(name)

@@ -257,7 +257,7 @@ def test_without_words_nothing_else_changes() -> None:
     whole = formats.to_json(written, LIST)
     bare = formats.to_json(written, replace(LIST, with_words=False))
     assert bare["word_segments"] == []
-    assert len(whole["word_segments"]) > 10
+    assert len(whole["word_segments"]) > 5
     for item in whole["segments"]:
         del item["words"]
     assert bare["segments"] == whole["segments"]

@@ -30,6 +30,7 @@ ORDER = [
 MODEL_LIBRARIES = {"torch", "torchaudio", "ctranslate2", "faster_whisper", "whisperx", "pyannote"}
 ADAPTERS = {
     "devices", "windows", "vad", "recognizer", "aligner", "diarizer", "clustering", "linkage",
+    "wav2vec",
 }  # fmt: skip
 
 

@@ -21,11 +21,14 @@ from tests.test_telephone import sample_folder
 
 prepare_environment(Settings(_env_file=None))  # type: ignore[call-arg]
 
+import nltk  # noqa: E402
 import torch  # noqa: E402 - the libraries read the environment when they are imported
+import torchaudio  # noqa: E402
 import whisperx.alignment  # noqa: E402
+from nltk.tokenize.punkt import PunktSentenceTokenizer  # noqa: E402
 from whisperx.audio import N_SAMPLES, log_mel_spectrogram  # noqa: E402
 
-from app.models.aligner import Wav2Vec2Aligner, spell, word_spans  # noqa: E402
+from app.models.aligner import Wav2Vec2Aligner, bundled_punkt, spell, word_spans  # noqa: E402
 from app.models.clustering import join_centroids  # noqa: E402
 from app.models.diarizer import PyannoteDiarizer, _load_pipeline  # noqa: E402
 from app.models.linkage import INLINE_ROWS, linkage  # noqa: E402
@@ -37,6 +40,7 @@ from app.models.recognizer import (  # noqa: E402
     log_mel,
     split_at_timestamps,
 )
+from app.models.wav2vec import Wav2Vec2  # noqa: E402
 from app.transcript import DecodingOptions, Hypothesis, Task  # noqa: E402
 
 RATE = 16_000
@@ -242,6 +246,26 @@ def test_a_batch_gives_what_each_segment_gives_alone() -> None:
     assert together[-1] is None
 
 
+@pytest.mark.parametrize("library", ["transformers", "torchaudio"])
+def test_padding_is_not_heard(library: str) -> None:
+    """A batch of unequal lengths, as on a GPU, gives what each waveform gives alone."""
+    if library == "transformers":
+        model, _ = whisperx.alignment.load_align_model(
+            "en", "cpu", model_name=str(DEMO_DIR / "align")
+        )
+    else:
+        torch.manual_seed(0)
+        model = torchaudio.models.wav2vec2_base(aux_num_out=29)
+    network = Wav2Vec2(model, library == "transformers", "cpu")
+    audio = samples_of(audio_of("en_two"))
+    pieces = [audio[:80_000], audio[80_000:112_345], audio[200_000:203_000], audio[5000:5200]]
+    together = network._batch(pieces)
+    for emission, piece in zip(together, pieces, strict=True):
+        [alone] = network._batch([piece])
+        assert emission.shape == alone.shape
+        np.testing.assert_allclose(emission, alone, atol=2e-3)
+
+
 def test_characters_outside_the_alphabet_get_times() -> None:
     aligner = Wav2Vec2Aligner("es", str(DEMO_DIR / "align"), "cpu", 8, Path("unused"))
     audio = samples_of(audio_of("es_short"))
@@ -253,6 +277,18 @@ def test_characters_outside_the_alphabet_get_times() -> None:
     starts = [w.start_s for w in words]
     assert None not in starts
     assert starts == sorted(starts)  # type: ignore[type-var]
+
+
+@pytest.mark.parametrize("language", ["english", "spanish", "german"])
+def test_sentences_split_the_same_where_nltk_refuses_the_folder(language: str) -> None:
+    texts = (
+        "Good morning, Dr. Smith. The report is late! Is it ready? Let's get started.",
+        "Buenos días, Sra. López. ¿Puedes enviar el informe? El plan no está listo.",
+    )
+    loaded = nltk.data.load(f"tokenizers/punkt_tab/{language}.pickle")
+    bundled = PunktSentenceTokenizer(bundled_punkt(language))
+    for text in texts:
+        assert list(bundled.span_tokenize(text)) == list(loaded.span_tokenize(text))
 
 
 def test_spelling() -> None:

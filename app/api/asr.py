@@ -208,7 +208,7 @@ def _file_response(answer: _Answer, wanted: AsrRequest, file_name: str) -> Respo
 def content_disposition(file_name: str, extension: str) -> str:
     """A header that nothing in a file name can break out of. Source: RFC 6266, RFC 5987."""
     base = file_name.replace("\\", "/").rsplit("/", 1)[-1]
-    shown = "".join(c for c in base if c.isprintable()).strip()[-150:]
+    shown = "".join(c for c in base if c.isprintable()).strip(" .")[-150:]
     name = f"{shown or 'audio'}.{extension}"
     plain = "".join(c if c.isascii() and c not in '"%;' else "_" for c in name)
     if plain == name:

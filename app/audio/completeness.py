@@ -13,7 +13,7 @@ import av
 # Containers that state durations; others are guessed at from the bit rate, which proves nothing.
 STATING_FORMATS = {"flac", "matroska", "webm", "mov", "mp4", "aiff", "au", "caf"}
 UNKNOWN_SIZE = 0x7FFF_0000  # and more: written by recorders that cannot know it in advance
-TRANSPORT_PACKET_BYTES = (188, 192, 204)
+TRANSPORT_PACKETS = ((188, 0), (192, 4), (204, 0))  # bytes, and where their sync byte stands
 SLACK_BYTES = 16  # writers disagree on what a stated size counts
 SLACK_S = 0.25
 SLACK_SHARE = 0.005
@@ -28,7 +28,7 @@ def breaks_off(container: Any, stream: Any, source: BinaryIO, end_s: float) -> b
     if name == "ogg":
         return _ogg_breaks_off(source, size)
     if name == "mpegts":
-        return all(size % packet for packet in TRANSPORT_PACKET_BYTES)
+        return _transport_breaks_off(source, size)
     stating = bool(STATING_FORMATS & set(name.split(",")))
     if not stating and not (name == "mp3" and _mp3_states_frames(source)):
         return False
@@ -57,6 +57,15 @@ def _ogg_breaks_off(source: BinaryIO, size: int) -> bool:
     lacing = tail[page + 27 : page + 27 + header[-1]]
     complete = len(header) == 27 and len(lacing) == header[-1]
     return not complete or len(tail) < page + 27 + len(lacing) + sum(lacing)
+
+
+def _transport_breaks_off(source: BinaryIO, size: int) -> bool:
+    """Whether the last packet is cut. Source: ISO 13818-1, section 2.4.3.2."""
+    head = _read(source, 0, 1024)
+    for packet_bytes, sync in TRANSPORT_PACKETS:
+        if set(head[sync::packet_bytes]) == {0x47}:
+            return size % packet_bytes != 0
+    return False
 
 
 def _mp3_states_frames(source: BinaryIO) -> bool:

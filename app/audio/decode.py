@@ -110,6 +110,8 @@ def decode(request: DecodeRequest) -> DecodedFile:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFull("There is no disk space left for the decoded audio.") from None
+        if error.errno in (errno.EINVAL, errno.EOVERFLOW):  # a broken header points nowhere
+            raise UndecodableAudio(NOT_MEDIA) from None
         raise
     if samples.num_samples == 0:
         raise UndecodableAudio(NOT_MEDIA if warnings else NO_SOUND)
@@ -138,7 +140,8 @@ def _decode_container(source: BinaryIO, samples: SampleFile) -> list[str]:
         # without a context: a codec that FFmpeg cannot decode
         tracks = [s for s in container.streams.audio if s.codec_context is not None]
         if not tracks:
-            raise UndecodableAudio(NOT_MEDIA if container.streams.audio else NO_TRACK)
+            pictures_only = container.streams.video and not container.streams.audio
+            raise UndecodableAudio(NO_TRACK if pictures_only else NOT_MEDIA)
         timeline = Timeline(container, samples)
         reader = PacketReader(container, tracks[0], warnings)
         for frame in reader.frames():

@@ -17,8 +17,8 @@ from typing import Any
 import nltk
 import numpy as np
 import numpy.typing as npt
-import torch
 import torchaudio
+from nltk.tokenize.punkt import PunktParameters, PunktSentenceTokenizer
 from whisperx.alignment import (
     DEFAULT_ALIGN_MODELS_HF,
     DEFAULT_ALIGN_MODELS_TORCH,
@@ -28,16 +28,14 @@ from whisperx.utils import LANGUAGES_WITHOUT_SPACES, PUNKT_LANGUAGES
 
 from app.models.devices import free_memory
 from app.models.protocols import AlignmentItem
+from app.models.wav2vec import Emission, Wav2Vec2
 from app.segments import cut_segment
-from app.settings import hub_is_offline
+from app.settings import DEMO_DIR, hub_is_offline
 from app.transcript import Segment, Word
 
-MIN_SAMPLES = 400  # the receptive field of wav2vec2's convolutions: less gives no frame
 CONNECT_TIMEOUT_S = 10.0
 
 WILDCARD = -1
-
-Emission = npt.NDArray[np.float32]  # (num_frames, num_labels), log probabilities
 
 
 def align_languages() -> frozenset[str]:
@@ -71,16 +69,14 @@ class Wav2Vec2Aligner:
         """`source`: a hub repository or a folder; empty takes whisperx's model of the language."""
         if not source:
             _fetch_bundle(DEFAULT_ALIGN_MODELS_TORCH.get(language, ""), cache_dir)
-        self._model, metadata = load_align_model(
+        model, metadata = load_align_model(
             language,
             device,
             model_name=source or None,
             model_dir=str(cache_dir),
             model_cache_only=hub_is_offline(),
         )
-        self._model.eval()
-        self._device = device
-        self._huggingface = metadata["type"] == "huggingface"
+        self._model = Wav2Vec2(model, metadata["type"] == "huggingface", device)
         self._dictionary: dict[str, int] = metadata["dictionary"]
         self._blank = next(
             (self._dictionary[pad] for pad in ("<pad>", "[pad]") if pad in self._dictionary), 0
@@ -88,7 +84,7 @@ class Wav2Vec2Aligner:
         self._spaces = language not in LANGUAGES_WITHOUT_SPACES
         self._splitter = SentenceSplitter(language)
         self.batch_size = batch_size
-        self.memory_bytes = sum(p.numel() * p.element_size() for p in self._model.parameters())
+        self.memory_bytes = self._model.memory_bytes
 
     def close(self) -> None:
         del self._model
@@ -101,7 +97,7 @@ class Wav2Vec2Aligner:
         spellings = [
             spell(item.segment.text, self._dictionary, with_spaces=self._spaces) for item in items
         ]
-        emissions = [self._emission(item) for item in items]
+        emissions = self._model.emissions([item.samples for item in items])
         paths = align_labels(emissions, [s.labels for s in spellings], self._blank)
         return [
             None if path is None else self._sentences(item.segment, spelling, path, len(emission))
@@ -109,18 +105,6 @@ class Wav2Vec2Aligner:
                 items, spellings, paths, emissions, strict=True
             )
         ]
-
-    def _emission(self, item: AlignmentItem) -> Emission:
-        # One by one: models with group norm in their feature extractor hear padding in spite of
-        # lengths and masks.
-        samples = np.array(item.samples, np.float32)
-        if len(samples) < MIN_SAMPLES:
-            samples = np.pad(samples, (0, MIN_SAMPLES - len(samples)))
-        waveform = torch.from_numpy(samples).unsqueeze(0).to(self._device)
-        with torch.inference_mode():
-            logits = self._model(waveform).logits if self._huggingface else self._model(waveform)[0]
-            emission: Emission = torch.log_softmax(logits[0].float(), dim=-1).cpu().numpy()
-        return emission
 
     def _sentences(
         self, segment: Segment, spelling: Spelling, path: Sequence[CharTime], num_frames: int
@@ -153,7 +137,11 @@ class SentenceSplitter:
 
     def __init__(self, language: str) -> None:
         name = PUNKT_LANGUAGES.get(language, "english")
-        self._punkt: Any = nltk.data.load(f"tokenizers/punkt_tab/{name}.pickle")
+        try:
+            self._punkt: Any = nltk.data.load(f"tokenizers/punkt_tab/{name}.pickle")
+        except (LookupError, OSError):
+            # NLTK trusts no folder that a group may write, as in a clone made under umask 002
+            self._punkt = PunktSentenceTokenizer(bundled_punkt(name))
 
     def spans(self, text: str) -> list[tuple[int, int]]:
         """Character spans that cover the text without gaps: white space goes to what follows."""
@@ -162,6 +150,22 @@ class SentenceSplitter:
             return [(0, len(text))] if text else []
         ends[-1] = len(text)
         return list(zip([0, *ends[:-1]], ends, strict=True))
+
+
+def bundled_punkt(name: str) -> PunktParameters:
+    """The demo's parameters of a language, read without NLTK's own loader."""
+    folder = DEMO_DIR / "nltk_data" / "tokenizers" / "punkt_tab" / name
+
+    def rows(file: str) -> list[list[str]]:
+        lines = (folder / file).read_text(encoding="utf-8").splitlines()
+        return [line.split("\t") for line in lines if line]
+
+    parameters = PunktParameters()
+    parameters.abbrev_types = {row[0] for row in rows("abbrev_types.txt")}
+    parameters.sent_starters = {row[0] for row in rows("sent_starters.txt")}
+    parameters.collocations = {(row[0], row[1]) for row in rows("collocations.tab")}
+    parameters.ortho_context.update({row[0]: int(row[1]) for row in rows("ortho_context.tab")})
+    return parameters
 
 
 def spell(text: str, dictionary: dict[str, int], with_spaces: bool) -> Spelling:

@@ -55,6 +55,7 @@ class Catalog:
         self._align_languages = align_languages
         self._diarization_model = diarization_model
         self._sources: dict[str, str] = {}
+        self._short_names = dict(ALIASES)
         for name in allowed or (*known, DEMO, default_model):
             source = ALIASES.get(name, name)
             if source not in (*known, DEMO) and "/" not in source:
@@ -62,7 +63,11 @@ class Catalog:
                     f"{_shown(name)} is no model: ASR_MODEL and ALLOWED_MODELS take {DEMO}, "
                     f"{', '.join(known)}, a local path or a hub repository (owner/name)."
                 )
-            self._sources[_canonical(name)] = str(demo_dir / "whisper") if name == DEMO else source
+            if name.startswith(("/", "./", "../")):
+                # a local folder is known by its own name, so that clients see no path
+                self._short_names[name] = Path(name).name
+            canonical = self._short_names.get(name, name)
+            self._sources[canonical] = str(demo_dir / "whisper") if name == DEMO else source
         try:
             self.default_model = self.resolve(default_model)
         except UnknownModel as error:
@@ -84,7 +89,7 @@ class Catalog:
         Raises:
             UnknownModel: not offered here.
         """
-        canonical = _canonical(name.strip())
+        canonical = self._short_names.get(name.strip(), name.strip())
         if canonical not in self._sources:
             raise UnknownModel(
                 f"model: {_shown(name)} is not offered here; it must be one of "
@@ -117,13 +122,6 @@ class Catalog:
         elif source == DEMO:
             source = str(self._demo_dir / "diarization")
         return ModelKey("diarizer", source, source)
-
-
-def _canonical(name: str) -> str:
-    """A local folder is known by its own name, so that no path is shown to clients."""
-    if name.startswith(("/", "./", "../")):
-        return Path(name).name
-    return ALIASES.get(name, name)
 
 
 def _shown(name: str) -> str:

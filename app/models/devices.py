@@ -13,7 +13,6 @@ import torch
 from app.errors import ConfigurationError
 from app.settings import Settings
 
-
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
