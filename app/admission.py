@@ -1,4 +1,4 @@
-"""How much work is let in at a time, and when to come back."""
+"""How much work is let in at a time, what of it is under way, and when to come back."""
 
 from __future__ import annotations
 
@@ -7,52 +7,143 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
-from app.errors import Overloaded, ShuttingDown
+from app.batching import Work
+from app.errors import Cancelled, Overloaded, ShuttingDown
 
-SMOOTHING = 0.2  # of the running mean of how long a request takes
-FIRST_GUESS_S = 10.0
+SMOOTHING = 0.2  # of the running means
+FIRST_GUESS_S = 10.0  # how long a request takes, before any has ended
+MIN_PROGRESS = 0.15  # below it, the time left is anybody's guess
+
+
+@dataclass(slots=True)
+class Ticket:
+    """A request from the first byte of its upload to the end of its answer. Never its content.
+
+    `audio_s` is known once the upload is decoded, `model` once the form is read.
+    """
+
+    work: Work
+    kind: str
+    started: float
+    model: str = ""
+    audio_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QueueEntry:
+    """A ticket as it is shown. `left_s` None: not known yet."""
+
+    id: str
+    kind: str
+    state: str
+    model: str
+    audio_s: float | None
+    progress: float
+    elapsed_s: float
+    left_s: float | None
 
 
 class Admission:
-    """Counts requests from the first byte of their upload to the end of their answer."""
+    """Counts requests and their seconds of audio."""
 
-    def __init__(self, max_requests: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        max_requests: int,
+        max_audio_s: float = math.inf,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._max_requests = max_requests
+        self._max_audio_s = max_audio_s
         self._clock = clock
         self._lock = threading.Lock()
-        self._num_requests = 0
+        self._tickets: dict[str, Ticket] = {}
         self._mean_s = FIRST_GUESS_S
         self._closed = False
 
     @property
     def num_requests(self) -> int:
-        return self._num_requests
+        return len(self._tickets)
 
     @contextmanager
-    def enter(self) -> Iterator[None]:
+    def enter(self, kind: str, work: Work) -> Iterator[Ticket]:
         """Take a place until the block ends.
 
         Raises:
             Overloaded: there is none; says when one may be free.
             ShuttingDown: nobody is let in any more.
         """
+        ticket = Ticket(work, kind, self._clock())
         with self._lock:
             if self._closed:
                 raise ShuttingDown("The service is shutting down.", retry_after_s=5)
-            if self._num_requests >= self._max_requests:
-                # places come free one by one, each after its share of the mean
-                wait_s = max(1, math.ceil(self._mean_s / self._num_requests))
-                raise Overloaded("The queue is full; try again later.", retry_after_s=wait_s)
-            self._num_requests += 1
-        started = self._clock()
+            if len(self._tickets) >= self._max_requests:
+                raise Overloaded("The queue is full; try again later.", self._wait_s())
+            while work.request_id in self._tickets:  # a client may use an id twice
+                work.request_id += "-2"
+            self._tickets[work.request_id] = ticket
         try:
-            yield
+            yield ticket
         finally:
             with self._lock:
-                self._num_requests -= 1
-                self._mean_s += SMOOTHING * (self._clock() - started - self._mean_s)
+                del self._tickets[work.request_id]
+                self._mean_s += SMOOTHING * (self._clock() - ticket.started - self._mean_s)
+
+    def weigh(self, ticket: Ticket, audio_s: float) -> None:
+        """Let a request's audio in; the only request there is may be as long as it likes.
+
+        Raises:
+            Overloaded: too many seconds of audio are under way already.
+        """
+        with self._lock:
+            others_s = sum(t.audio_s or 0.0 for t in self._tickets.values() if t is not ticket)
+            if others_s > 0 and others_s + audio_s > self._max_audio_s:
+                raise Overloaded(
+                    "Too much audio is in the queue already; try again later.", self._wait_s()
+                )
+            ticket.audio_s = audio_s
+
+    def entries(self) -> list[QueueEntry]:
+        """What is under way, oldest first."""
+        with self._lock:
+            return [self._entry(ticket) for ticket in self._tickets.values()]
+
+    def cancel(self, request_id: str) -> bool:
+        """Give a request up; False where there is none of this id."""
+        with self._lock:
+            ticket = self._tickets.get(request_id)
+        if ticket is None:
+            return False
+        ticket.work.cancel(Cancelled("The request was cancelled."))
+        return True
 
     def close(self) -> None:
         with self._lock:
             self._closed = True
+
+    def _entry(self, ticket: Ticket) -> QueueEntry:
+        progress = ticket.work.progress
+        return QueueEntry(
+            id=ticket.work.request_id,
+            kind=ticket.kind,
+            state="running" if progress > 0 else "waiting",
+            model=ticket.model,
+            audio_s=ticket.audio_s,
+            progress=progress,
+            elapsed_s=self._clock() - ticket.started,
+            left_s=self._left_s(ticket),
+        )
+
+    def _left_s(self, ticket: Ticket) -> float | None:
+        progress = ticket.work.progress
+        if progress < MIN_PROGRESS:
+            return None
+        return (self._clock() - ticket.started) * (1 - progress) / progress
+
+    def _wait_s(self) -> int:
+        """When a place may be free: the first of those whose end can be told, or else the mean
+        time of a request shared by all."""
+        told = [left for t in self._tickets.values() if (left := self._left_s(t)) is not None]
+        shared = self._mean_s / max(1, len(self._tickets))
+        return max(1, math.ceil(min(told, default=shared)))

@@ -240,6 +240,7 @@ class Work:
 
     def __init__(self, request_id: str, timeout_s: float) -> None:
         self.request_id = request_id
+        self.progress = 0.0  # 0 to 1, as far as can be told
         self._deadline = time.monotonic() + timeout_s
         self._lock = threading.Lock()
         self._open: set[Future[Any]] = set()
@@ -260,7 +261,7 @@ class Work:
 
     def submit(self, batcher: Batcher[Any], items: Iterable[Any]) -> list[Future[Any]]:
         self.check()
-        futures = batcher.submit(self.request_id, items)
+        futures = batcher.submit(self, items)
         for future in futures:
             self.track(future)
         return futures

@@ -16,6 +16,7 @@ from fastapi_offline import FastAPIOffline
 from app import __version__
 from app.admission import Admission
 from app.api import asr, errors, ops
+from app.api.request_id import RequestIdMiddleware
 from app.audio.decode import DecodePool
 from app.batching import Batcher, Recovery
 from app.errors import ModelUnavailable, ServiceError, UnknownModel
@@ -102,7 +103,7 @@ def build_service(settings: Settings) -> Service:
         decoding=DecodePool(
             temp.path, settings.decode_workers, settings.decode_timeout_s, settings.decode_memory_mb
         ),
-        admission=Admission(settings.max_queue_size),
+        admission=Admission(settings.max_queue_size, settings.max_queue_audio_s),
         temp=temp,
         threads=threads,
         subtitle_style=SubtitleStyle(
@@ -190,6 +191,7 @@ def create_app(service: Service) -> FastAPI:
         root_path=service.settings.root_path,
         license_info={"name": "MIT"},
     )
+    app.add_middleware(RequestIdMiddleware)
     errors.install(app)
     app.include_router(asr.build_router(service))
     app.include_router(ops.build_router(service))

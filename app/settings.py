@@ -215,6 +215,12 @@ class Settings(BaseSettings):
     max_queue_size: int = Field(
         100, ge=1, validation_alias="MAX_QUEUE_SIZE", description="Requests admitted at a time."
     )
+    max_queue_audio_s: float = Field(
+        86_400,
+        gt=0,
+        validation_alias="MAX_QUEUE_AUDIO_SECONDS",
+        description="Seconds of audio admitted at a time; a lone request may be longer.",
+    )
     request_timeout_s: float = Field(
         14_400,
         gt=0,

@@ -10,7 +10,7 @@ import signal
 import time
 import wave
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from email.message import Message
 from email.policy import HTTP
 from typing import Any
@@ -21,10 +21,11 @@ import pytest
 import srt
 import webvtt
 
-from app.admission import Admission
+from app.admission import Admission, Ticket
 from app.api.asr import content_disposition
 from app.api.errors import error_response
 from app.api.schemas import Dialect, merge_parameters, parse_asr_request, parse_detect_request
+from app.batching import Work
 from app.errors import Overloaded, ShuttingDown
 from app.models.catalog import ALIASES
 from app.transcript import SpeakerBounds, Task
@@ -422,7 +423,7 @@ def test_no_file_name_can_inject_anything(server: Server, name: str, expected: s
     )
     text_of(response)
     allowed = {"date", "asr-engine", "content-disposition", "content-length", "content-type"}
-    assert set(response.headers) == allowed
+    assert set(response.headers) == allowed | {"x-request-id"}
     header = response.headers["content-disposition"]
     message = parsed_disposition(header)
     assert message.get_filename() in (f"{expected}.srt", content_names(header)[0])
@@ -755,13 +756,17 @@ def test_a_full_queue(other_server: Server) -> None:
     assert other_server.post(ENGLISH).status_code == 200
 
 
+def enter(admission: Admission) -> AbstractContextManager[Ticket]:
+    return admission.enter("transcription", Work("request", 60))
+
+
 def test_when_to_come_back_follows_how_long_requests_take() -> None:
     now_s = 0.0
     admission = Admission(2, clock=lambda: now_s)
     waits = []
     for seconds in (0.1, 0.1, 100.0, 100.0, 100.0):
-        with admission.enter():
-            with admission.enter(), pytest.raises(Overloaded) as caught, admission.enter():
+        with enter(admission):
+            with enter(admission), pytest.raises(Overloaded) as caught, enter(admission):
                 pass
             waits.append(caught.value.retry_after_s or 0)
             now_s += seconds
@@ -773,7 +778,7 @@ def test_when_to_come_back_follows_how_long_requests_take() -> None:
 def test_nobody_is_let_in_while_shutting_down() -> None:
     admission = Admission(2)
     admission.close()
-    with pytest.raises(ShuttingDown) as caught, admission.enter():
+    with pytest.raises(ShuttingDown) as caught, enter(admission):
         pass
     response = error_response(caught.value)
     assert response.status_code == 503

@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 import os
-import resource
-import signal
 import struct
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError, Future
+from collections.abc import Callable
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -18,7 +12,6 @@ from typing import Any
 
 import av
 import numpy as np
-import psutil
 import pytest
 
 from app.audio import decode as decoding
@@ -28,12 +21,10 @@ from app.audio.decode import (
     NO_SOUND,
     NO_TRACK,
     NOT_MEDIA,
-    DecodedFile,
-    DecodePool,
     DecodeRequest,
     decode,
 )
-from app.errors import DeadlineExceeded, ShuttingDown, UndecodableAudio, UploadTooLarge
+from app.errors import UndecodableAudio, UploadTooLarge
 from tests.media import FORMATS, PRIMING_S, Media, Samples, encode, speech
 
 SPEECH = speech("en_short")
@@ -489,194 +480,3 @@ def test_a_reference_to_another_file_is_not_followed(decoded: Any, tmp_path: Pat
     assert not _opens_victim(movie, victim, **willing, **protocols)
     with pytest.raises(UndecodableAudio):
         decoded(movie)
-
-
-# -- the processes -------------------------------------------------------------------------------
-
-
-def _crash() -> DecodedFile:
-    os.kill(os.getpid(), signal.SIGSEGV)
-    raise AssertionError
-
-
-def _take_memory() -> DecodedFile:
-    hoard = np.empty(1 << 34, np.uint8)
-    raise AssertionError(len(hoard))
-
-
-def _sleep() -> DecodedFile:
-    time.sleep(600)
-    raise AssertionError
-
-
-def _limits() -> tuple[int, ...]:
-    return (*resource.getrlimit(resource.RLIMIT_AS), resource.getrlimit(resource.RLIMIT_CORE)[1])
-
-
-@pytest.fixture(scope="module")
-def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DecodePool]:
-    pool = DecodePool(tmp_path_factory.mktemp("pool"), workers=2, timeout_s=2.0, memory_mb=1024)
-    pool.warm_up()
-    yield pool
-    folder = pool._folder
-    pool.close()
-    assert list(folder.glob("*.f32")) == []
-
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("clip") / "clip.mp3"
-    path.write_bytes(encode(FORMATS["mp3"], (0, SPEECH)))
-    return path
-
-
-def wait(future: Future[DecodedFile]) -> DecodedFile:
-    return future.result(timeout=30)
-
-
-def play(pool: DecodePool, clip: Path) -> None:
-    audio = pool.submit(clip, HOUR_S).audio(wait)
-    assert audio.duration_s == pytest.approx(SPEECH_S, abs=0.01)
-
-
-def fail(pool: DecodePool, clip: Path, function: Callable[[], DecodedFile]) -> BaseException:
-    """The error of a job whose process does this instead of decoding."""
-    job = pool.submit(clip, HOUR_S)
-    job.future.cancel()
-    job.future = pool._schedule(function)
-    with pytest.raises(Exception) as caught:  # noqa: PT011 - looked at by the caller
-        job.audio(wait)
-    return caught.value
-
-
-def test_warm_up_starts_all_workers(pool: DecodePool, clip: Path) -> None:
-    play(pool, clip)
-    assert len(_workers()) == 2
-
-
-def _workers() -> list[psutil.Process]:
-    children = psutil.Process().children()
-    return [c for c in children if "spawn_main" in " ".join(c.cmdline())]
-
-
-def test_a_warm_pool_is_quick(pool: DecodePool, clip: Path) -> None:
-    play(pool, clip)
-    started = time.monotonic()
-    for _ in range(10):
-        play(pool, clip)
-    assert (time.monotonic() - started) / 10 < 0.2
-
-
-@pytest.mark.parametrize("times", range(3))
-def test_a_crash_fails_one_file(pool: DecodePool, clip: Path, times: int) -> None:
-    error = fail(pool, clip, _crash)
-    assert isinstance(error, UndecodableAudio)
-    assert error.message == NOT_MEDIA
-    play(pool, clip)
-
-
-def test_too_much_memory_fails_one_file(pool: DecodePool, clip: Path) -> None:
-    assert isinstance(fail(pool, clip, _take_memory), UndecodableAudio)
-    play(pool, clip)
-    assert pool._schedule(_limits).result(30) == (1024 << 20, 1024 << 20, 0)
-
-
-def test_too_much_time_fails_one_file(pool: DecodePool, clip: Path) -> None:
-    started = time.monotonic()
-    assert isinstance(fail(pool, clip, _sleep), DeadlineExceeded)
-    assert time.monotonic() - started < 10
-    play(pool, clip)
-
-
-def test_a_cancelled_file_stops_its_process(pool: DecodePool, clip: Path) -> None:
-    job = pool.submit(clip, HOUR_S)
-    job.future.cancel()
-    sleeping = pool._schedule(_sleep)
-    deadline = time.monotonic() + 10
-    while not sleeping.running() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert sleeping.running()
-    sleeping.cancel()
-    with pytest.raises(CancelledError):
-        job.audio(wait)
-    play(pool, clip)
-
-
-def test_files_cancelled_at_any_moment_leave_nothing(pool: DecodePool, clip: Path) -> None:
-    """The process may open its target after the request has gone, and must not make it anew."""
-    for pause_ms in (0, 1, 2, 5, 10, 20):
-        job = pool.submit(clip, HOUR_S)
-        time.sleep(pause_ms / 1000)
-        if job.future.cancel():
-            with pytest.raises(CancelledError):
-                job.audio(wait)
-        else:
-            job.audio(wait)
-    play(pool, clip)
-    assert list(pool._folder.iterdir()) == []
-
-
-def test_killed_while_idle(pool: DecodePool, clip: Path) -> None:
-    """The kernel kills what it likes when memory is short."""
-    for _ in range(2):
-        play(pool, clip)
-        for worker in _workers():
-            worker.kill()
-        time.sleep(0.3)
-        play(pool, clip)
-
-
-def test_processes_are_replaced_before_leaks_add_up(tmp_path: Path, clip: Path) -> None:
-    pool = DecodePool(tmp_path, workers=1, timeout_s=30, memory_mb=1024)
-    try:
-        used = {pool._schedule(os.getpid).result(30) for _ in range(60)}
-    finally:
-        pool.close()
-    assert len(used) == 2
-
-
-def test_closing_ends_all_processes_and_all_waiting(tmp_path: Path, clip: Path) -> None:
-    before = set(_workers())
-    pool = DecodePool(tmp_path, workers=1, timeout_s=600, memory_mb=1024)
-    jobs = [pool._schedule(_sleep) for _ in range(3)]
-    assert jobs[0].exception is not None
-    pool.close()
-    for job in jobs:
-        with pytest.raises(CancelledError):
-            job.result(5)
-    assert set(_workers()) <= before
-    with pytest.raises(ShuttingDown):
-        pool.submit(clip, HOUR_S)
-    pool.close()
-    assert list(tmp_path.iterdir()) == []
-
-
-SERVICE = """
-import time
-from pathlib import Path
-from app.audio.decode import DecodePool
-if __name__ == "__main__":
-    pool = DecodePool(Path("."), workers=2, timeout_s=600, memory_mb=1024)
-    for _ in range(2):
-        pool._schedule(time.sleep, 600)
-    pool._schedule(time.sleep, 600)
-    print("started", flush=True)
-    time.sleep(600)
-"""
-
-
-def test_no_process_survives_a_service_that_is_killed() -> None:
-    service = psutil.Popen([sys.executable, "-c", SERVICE], stdout=subprocess.PIPE)
-    try:
-        assert service.stdout.readline() == b"started\n"
-        workers: list[psutil.Process] = []
-        deadline = time.monotonic() + 30
-        while len(workers) < 2 and time.monotonic() < deadline:
-            # a process that has its watchdog runs two threads at least
-            workers = [c for c in service.children() if c.num_threads() > 1]
-        assert len(workers) == 2
-    finally:
-        service.kill()
-        service.wait()
-    _, alive = psutil.wait_procs(workers, timeout=10)
-    assert alive == []

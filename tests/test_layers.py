@@ -16,11 +16,12 @@ SOURCES = sorted(p for p in APP.rglob("*.py") if "demo" not in p.parts)
 # In the order of the flow: a file imports from its own group and from those above it.
 ORDER = [
     {"__init__", "transcript", "errors", "languages", "segments"},
-    {"settings", "tempdir", "admission", "sizing"},
+    {"settings", "tempdir", "sizing"},
     {"audio"},
     {"speakers", "formats"},
     {"models"},
     {"store", "batching"},
+    {"admission"},
     {"transcriber"},
     {"service"},
     {"api"},

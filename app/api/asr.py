@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -14,7 +13,9 @@ from urllib.parse import quote
 from fastapi import APIRouter, Query, Request, Response
 
 from app import formats
+from app.admission import Ticket
 from app.api import documentation
+from app.api.request_id import request_id_of
 from app.api.schemas import (
     AsrParameters,
     AsrRequest,
@@ -60,9 +61,10 @@ def build_router(service: Service) -> APIRouter:
             wanted = parse_asr_request(given, Dialect(service.settings.default_dialect))
             return replace(wanted, model=_resolve(service, wanted.model))
 
-        async with _admitted(service, request, parse) as (upload, wanted):
+        async with _admitted(service, request, "transcription", parse) as (ticket, upload, wanted):
+            ticket.model = wanted.model
             answer = await _run(
-                service, request, lambda work: _transcribe(service, upload, wanted, work)
+                service, request, ticket, lambda: _transcribe(service, upload, wanted, ticket)
             )
         return _file_response(answer, wanted, upload.file_name)
 
@@ -80,9 +82,10 @@ def build_router(service: Service) -> APIRouter:
             wanted = parse_detect_request(given)
             return replace(wanted, model=_resolve(service, wanted.model))
 
-        async with _admitted(service, request, parse) as (upload, wanted):
+        async with _admitted(service, request, "detection", parse) as (ticket, upload, wanted):
+            ticket.model = wanted.model
             guess = await _run(
-                service, request, lambda work: _detect(service, upload, wanted, work)
+                service, request, ticket, lambda: _detect(service, upload, wanted, ticket)
             )
         body = {
             "detected_language": language_name(guess.language),
@@ -100,13 +103,14 @@ def _resolve(service: Service, model: str) -> str:
 
 @asynccontextmanager
 async def _admitted(
-    service: Service, request: Request, parse: Callable[[Mapping[str, str]], Wanted]
-) -> AsyncIterator[tuple[Upload, Wanted]]:
+    service: Service, request: Request, kind: str, parse: Callable[[Mapping[str, str]], Wanted]
+) -> AsyncIterator[tuple[Ticket, Upload, Wanted]]:
     """A place in the queue, the upload on disk and what is wanted of it, until the block ends."""
     settings = service.settings
+    work = Work(request_id_of(request), settings.request_timeout_s)
     query = request.query_params
     try:
-        with service.admission.enter():
+        with service.admission.enter(kind, work) as ticket:
             parse(merge_parameters({}, query))  # a wrong value is refused before the upload is read
             async with receive_upload(
                 request,
@@ -114,17 +118,17 @@ async def _admitted(
                 settings.max_file_size_mb << 20,
                 settings.upload_idle_timeout_s,
             ) as upload:
-                yield upload, parse(merge_parameters(upload.fields, query))
+                yield ticket, upload, parse(merge_parameters(upload.fields, query))
     except ServiceError as error:
         if not isinstance(error, ClientGone):
             await drain(request)
         raise
 
 
-async def _run(service: Service, request: Request, job: Callable[[Work], T]) -> T:
+async def _run(service: Service, request: Request, ticket: Ticket, job: Callable[[], T]) -> T:
     """Run a job in a thread of its own; give it up when the client hangs up."""
-    work = Work(secrets.token_hex(8), service.settings.request_timeout_s)
-    running = asyncio.wrap_future(service.threads.submit(job, work))
+    work = ticket.work
+    running = asyncio.wrap_future(service.threads.submit(job))
     gone = asyncio.ensure_future(_hung_up(request))
     both: set[asyncio.Future[Any]] = {running, gone}
     try:
@@ -148,7 +152,7 @@ async def _hung_up(request: Request) -> None:
 
 
 def _decode(
-    service: Service, upload: Upload, encode: bool, work: Work, prefix_s: float | None = None
+    service: Service, upload: Upload, encode: bool, ticket: Ticket, prefix_s: float | None = None
 ) -> Audio:
     job = service.decoding.submit(
         upload.path,
@@ -156,12 +160,14 @@ def _decode(
         raw_pcm=not encode,
         stop_after_s=prefix_s,
     )
-    work.track(job.future)
-    return job.audio(work.wait)
+    ticket.work.track(job.future)
+    audio = job.audio(ticket.work.wait)
+    service.admission.weigh(ticket, audio.duration_s)
+    return audio
 
 
-def _transcribe(service: Service, upload: Upload, wanted: AsrRequest, work: Work) -> _Answer:
-    audio = _decode(service, upload, wanted.encode, work)
+def _transcribe(service: Service, upload: Upload, wanted: AsrRequest, ticket: Ticket) -> _Answer:
+    audio = _decode(service, upload, wanted.encode, ticket)
     options = TranscribeOptions(
         model=wanted.model,
         language=wanted.language,
@@ -171,7 +177,7 @@ def _transcribe(service: Service, upload: Upload, wanted: AsrRequest, work: Work
         diarize=wanted.diarize,
         speakers=wanted.speakers,
     )
-    transcript = service.transcriber.transcribe(audio, options, work)
+    transcript = service.transcriber.transcribe(audio, options, ticket.work)
     shape = formats.JsonShape(
         text_is_string=wanted.dialect is Dialect.WEBSERVICE,
         with_words=wanted.word_timestamps,
@@ -181,9 +187,12 @@ def _transcribe(service: Service, upload: Upload, wanted: AsrRequest, work: Work
     return _Answer(body.encode(), transcript.warnings)
 
 
-def _detect(service: Service, upload: Upload, wanted: DetectRequest, work: Work) -> LanguageGuess:
+def _detect(
+    service: Service, upload: Upload, wanted: DetectRequest, ticket: Ticket
+) -> LanguageGuess:
+    work = ticket.work
     for prefix_s in DETECTION_PREFIXES_S:
-        audio = _decode(service, upload, wanted.encode, work, prefix_s)
+        audio = _decode(service, upload, wanted.encode, ticket, prefix_s)
         whole = prefix_s is None or audio.duration_s < prefix_s
         if whole or service.transcriber.has_speech(audio, work):
             break

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import secrets
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
+from app.api.request_id import HEADER, request_id_of
 from app.errors import (
     Cancelled,
     ClientGone,
@@ -36,7 +36,7 @@ STATUSES: dict[type[ServiceError], int] = {
     UnsupportedOption: 422,
     ClientGone: 499,
     StageFailed: 500,
-    Cancelled: 503,
+    Cancelled: 410,
     ModelUnavailable: 503,
     Overloaded: 503,
     ShuttingDown: 503,
@@ -74,7 +74,8 @@ def install(app: FastAPI) -> None:
     # The last resort: whatever it is, it is our fault and its text is nobody's business.
     @app.exception_handler(Exception)
     async def _any_error(request: Request, error: Exception) -> Response:
-        number = secrets.token_hex(4)
-        log.error("unexpected error %s", number, exc_info=error)
-        detail = f"The service failed on this request (its log says why under {number})."
-        return JSONResponse({"detail": detail}, 500)
+        request_id = request_id_of(request)
+        log.error("request %s failed", request_id, exc_info=error)
+        detail = f"The service failed on this request (its log says why under {request_id})."
+        # beyond the reach of the middleware that sets the header elsewhere
+        return JSONResponse({"detail": detail}, 500, {HEADER: request_id})

@@ -1,4 +1,4 @@
-"""/health (the process lives), /ready (models can serve), /v1/models and the way to /docs."""
+"""/health (the process lives), /ready (models can serve), /queue, /v1/models, the way to /docs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,15 @@ from fastapi.responses import JSONResponse, RedirectResponse
 from fastapi.routing import APIRoute
 
 from app import __version__
-from app.api.schemas import ErrorBody, HealthBody, ModelBody, ModelListBody, ReadyBody
+from app.api.schemas import (
+    ErrorBody,
+    HealthBody,
+    ModelBody,
+    ModelListBody,
+    QueueBody,
+    QueueEntryBody,
+    ReadyBody,
+)
 from app.service import Service
 
 OWNER = "whisperx-asr-service"
@@ -59,8 +67,42 @@ def build_router(service: Service) -> APIRouter:
             ]
         )
 
+    @router.get("/queue", summary="What is under way")
+    async def queue() -> QueueBody:
+        return QueueBody(
+            requests=[
+                QueueEntryBody(
+                    id=entry.id,
+                    kind=entry.kind,
+                    state=entry.state,
+                    model=entry.model,
+                    audio_seconds=_rounded(entry.audio_s),
+                    progress=round(entry.progress, 3),
+                    elapsed_seconds=round(entry.elapsed_s, 1),
+                    seconds_left=_rounded(entry.left_s),
+                )
+                for entry in service.admission.entries()
+            ]
+        )
+
     _answer_head(router)
+
+    @router.delete(
+        "/queue/{request_id}",
+        status_code=204,
+        summary="Cancel a request",
+        responses={404: {"model": ErrorBody, "description": "There is none of this id."}},
+    )
+    async def cancel(request_id: str) -> Response:
+        if service.admission.cancel(request_id):
+            return Response(status_code=204)
+        return JSONResponse({"detail": "request_id: no such request is under way."}, 404)
+
     return router
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 1)
 
 
 def _answer_head(router: APIRouter) -> None:

@@ -416,3 +416,20 @@ class ModelBody(BaseModel):
 class ModelListBody(BaseModel):
     object: str = "list"
     data: list[ModelBody]
+
+
+class QueueEntryBody(BaseModel):
+    """A request that is under way; never its content."""
+
+    id: str = Field(description="The request's X-Request-ID.")
+    kind: str = Field(examples=["transcription"])
+    state: str = Field(description="waiting (upload, decoding) or running.")
+    model: str
+    audio_seconds: float | None = Field(description="Known once the upload is decoded.")
+    progress: float = Field(description="0 to 1, an estimate.")
+    elapsed_seconds: float
+    seconds_left: float | None = Field(description="An estimate, null while there is none.")
+
+
+class QueueBody(BaseModel):
+    requests: list[QueueEntryBody]

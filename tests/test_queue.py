@@ -1,0 +1,114 @@
+"""The queue seen from outside, ids, and admission by seconds of audio."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+
+from app.admission import Admission
+from app.batching import Work
+from app.errors import Cancelled, Overloaded
+from tests.support import Server, audio_of
+
+
+def wait_for(server: Server, condition: Any, timeout_s: float = 20) -> list[dict[str, Any]]:
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        entries: list[dict[str, Any]] = server.get("/queue").json()["requests"]
+        if condition(entries):
+            return entries
+        time.sleep(0.02)
+    raise AssertionError(f"never so: {entries}")
+
+
+def post_with_id(server: Server, request_id: str, name: str = "en_long") -> httpx.Response:
+    return httpx.post(
+        server.url + "/asr",
+        files={"audio_file": ("meeting.flac", audio_of(name).read_bytes())},
+        headers={"X-Request-ID": request_id},
+        timeout=600,
+        verify=False,
+    )
+
+
+def test_a_running_request_is_listed_and_can_be_cancelled(server: Server) -> None:
+    assert server.get("/queue").json() == {"requests": []}
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(post_with_id, server, "long-meeting")
+        [entry] = wait_for(server, lambda es: es and es[0]["audio_seconds"])
+        assert entry["id"] == "long-meeting"
+        assert entry["kind"] == "transcription"
+        assert entry["model"] == "demo"
+        assert entry["audio_seconds"] == pytest.approx(193, abs=1)
+        assert "meeting.flac" not in str(entry)
+        [entry] = wait_for(server, lambda es: es and es[0]["progress"] > 0.2)
+        assert entry["state"] == "running"
+        assert 0 < entry["seconds_left"] < 300
+        assert httpx.delete(f"{server.url}/queue/long-meeting").status_code == 204
+        response = answer.result(30)
+    assert response.status_code == 410
+    assert "cancelled" in response.json()["detail"]
+    wait_for(server, lambda es: es == [])
+    assert httpx.delete(f"{server.url}/queue/long-meeting").status_code == 404
+    assert server.post(audio_of("en_short")).status_code == 200
+
+
+def test_two_requests_of_one_id_are_both_served(server: Server) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        answers = [pool.submit(post_with_id, server, "twin", "en_short") for _ in range(2)]
+        assert [a.result(60).status_code for a in answers] == [200, 200]
+
+
+@pytest.mark.parametrize("path", ["/health", "/docs", "/nowhere", "/queue"])
+def test_every_answer_carries_an_id(server: Server, path: str) -> None:
+    given = httpx.get(server.url + path, headers={"X-Request-ID": "abc.DEF-1_2"})
+    assert given.headers["X-Request-ID"] == "abc.DEF-1_2"
+    for harmful in ("", "a b", "x" * 200, 'a"b', "<script>"):
+        made = httpx.get(server.url + path, headers={"X-Request-ID": harmful})
+        assert made.headers["X-Request-ID"] != harmful
+        assert len(made.headers["X-Request-ID"]) == 16
+    refused = server.post(b"no media")
+    assert refused.status_code == 400
+    assert refused.headers["X-Request-ID"]
+
+
+def test_seconds_of_audio_are_bounded() -> None:
+    admission = Admission(10, max_audio_s=100)
+    with admission.enter("transcription", Work("a", 60)) as first:
+        admission.weigh(first, 5000)  # alone, it may be as long as it likes
+        with admission.enter("transcription", Work("b", 60)) as second:
+            with pytest.raises(Overloaded) as refusal:
+                admission.weigh(second, 1)
+            assert refusal.value.retry_after_s is not None
+            admission.weigh(first, 60)
+            admission.weigh(second, 40)
+    with admission.enter("transcription", Work("c", 60)) as third:
+        admission.weigh(third, 100)
+
+
+def test_the_time_to_come_back_is_that_of_the_request_nearest_to_its_end() -> None:
+    now = [0.0]
+    admission = Admission(2, clock=lambda: now[0])
+    with (
+        admission.enter("transcription", Work("a", 60)) as a,
+        admission.enter("transcription", Work("b", 60)) as b,
+    ):
+        now[0] = 30.0
+        a.work.progress, b.work.progress = 0.5, 0.75
+        entries = {entry.id: entry for entry in admission.entries()}
+        assert entries["a"].left_s == pytest.approx(30)
+        assert entries["b"].left_s == pytest.approx(10)
+        with (
+            pytest.raises(Overloaded) as refusal,
+            admission.enter("transcription", Work("c", 60)),
+        ):
+            pass
+        assert refusal.value.retry_after_s == 10
+        assert admission.cancel("a")
+        with pytest.raises(Cancelled):
+            a.work.check()
+        assert not admission.cancel("nobody")
