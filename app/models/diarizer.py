@@ -19,13 +19,13 @@ import numpy.typing as npt
 import torch
 import whisperx
 import yaml
-from pyannote.audio import Pipeline
+from pyannote.audio import Inference, Pipeline
 from pyannote.audio.pipelines.speaker_diarization import SpeakerDiarization
 from pyannote.audio.utils.signal import binarize
 from pyannote.core import Annotation, SlidingWindow, SlidingWindowFeature
 
 from app.errors import ModelUnavailable
-from app.models.clustering import Clusters, SpeakerClustering
+from app.models.clustering import SpeakerClustering
 from app.models.devices import free_memory
 from app.models.protocols import WindowBlock, WindowSpeakers
 from app.models.windows import split_windows, stack_windows
@@ -160,24 +160,61 @@ class PyannoteDiarizer:
             return Diarization()
         found = self._clustering.cluster(embeddings, binary, bounds)
         found.labels[binary.data.sum(axis=1) == 0] = INACTIVE
-        count.data = np.minimum(count.data, found.max_speakers).astype(np.int8)
-        overlapping = self._annotate(activity, found, count, self._min_off_s)
-        count.data = np.minimum(count.data, 1).astype(np.int8)
-        exclusive = self._annotate(activity, found, count, min_duration_off_s=0.0)
+        most = np.minimum(count.data, found.max_speakers).astype(np.int8)
+        frames = _aggregate(activity, found.labels, count.sliding_window, int(most.max()))
+        overlapping = self._annotate(frames, most, self._min_off_s)
+        exclusive = self._annotate(frames, np.minimum(most, 1), min_duration_off_s=0.0)
         duration_s = len(samples) / SAMPLE_RATE
         return _to_diarization(overlapping, exclusive, found.centroids, duration_s)
 
     def _annotate(
         self,
-        activity: SlidingWindowFeature,
-        clusters: Clusters,
-        count: SlidingWindowFeature,
+        activations: SlidingWindowFeature,
+        count: npt.NDArray[np.int8],
         min_duration_off_s: float,
     ) -> Annotation:
-        discrete = self._pipeline.reconstruct(activity, clusters.labels, count)
+        """In each frame the `count` most active speakers speak."""
+        num_frames = min(len(activations.data), len(count))
+        scores = activations.data[:num_frames]
+        ranked = np.argsort(-scores, axis=-1)
+        active = np.zeros_like(scores)
+        chosen = np.arange(scores.shape[1]) < count[:num_frames]
+        np.put_along_axis(active, ranked, chosen.astype(scores.dtype), axis=-1)
         return self._pipeline.to_annotation(
-            discrete, min_duration_on=0.0, min_duration_off=min_duration_off_s
+            SlidingWindowFeature(active, activations.sliding_window),
+            min_duration_on=0.0,
+            min_duration_off=min_duration_off_s,
         )
+
+
+def _aggregate(
+    activity: SlidingWindowFeature,
+    labels: npt.NDArray[np.int16],
+    frames: SlidingWindow,
+    min_speakers: int,
+) -> SlidingWindowFeature:
+    """How active each speaker is in each frame, over all windows: (num_frames, num_speakers).
+
+    As pyannote's `reconstruct`, whose loop over all frames this spares; `min_speakers` columns at
+    least, for frames in which more speak than there are clusters.
+    """
+    num_windows, num_frames, _ = activity.data.shape
+    num_speakers = int(labels.max()) + 1
+    clustered = np.full((num_windows, num_frames, num_speakers), np.nan)
+    for window, (own, scores) in enumerate(zip(labels, activity.data, strict=True)):
+        for speaker in np.unique(own[own != INACTIVE]):
+            clustered[window, :, speaker] = scores[:, own == speaker].max(axis=1)
+    aggregated = Inference.aggregate(
+        SlidingWindowFeature(clustered, activity.sliding_window),
+        frames,
+        hamming=False,
+        missing=0.0,
+        skip_average=True,
+    )
+    missing = max(0, min_speakers - num_speakers)
+    return SlidingWindowFeature(
+        np.pad(aggregated.data, ((0, 0), (0, missing))), aggregated.sliding_window
+    )
 
 
 def _override(pipeline: Any, params: Mapping[str, Mapping[str, Any]]) -> None:

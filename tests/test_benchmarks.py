@@ -1,0 +1,75 @@
+"""The benchmark harness runs: tiny lengths, demo models, and the geometry that it builds."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from faster_whisper import WhisperModel
+
+from benchmarks.audio import LONGEST, clips, duration_s, read_samples
+from benchmarks.random_whisper import GEOMETRIES, Geometry, write_whisper
+from benchmarks.results import Figure
+from tests.support import DEMO, ROOT
+
+SPEECH = read_samples(LONGEST)[: 28 * 16_000]
+
+
+def test_stages_run_and_both_sides_agree(tmp_path: Path) -> None:
+    out = tmp_path / "results.json"
+    command = [sys.executable, "-m", "benchmarks", "--models", "demo", "--minutes", "0.1"]
+    command += ["--only", "stages", "--stages", "recognition,diarization", "--repeats", "1"]
+    done = subprocess.run(
+        [*command, "--out", str(out)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    written = json.loads(out.read_text())
+    figures = {figure["name"].split()[0]: figure for figure in written["figures"]}
+    assert set(figures) == {"recognition", "alignment", "diarization"}
+    assert all(figure["ratio"] > 0 for figure in figures.values())
+    assert "DIFFERENT" not in figures["alignment"]["note"]
+    assert "identical" in figures["diarization"]["note"]
+    for setting in ("batch_size", "beam_size", "compute_type", "threads", "chunk_s"):
+        assert written["ours"][setting] == written["reference"][setting]
+
+
+def test_random_whisper_says_more_of_longer_speech(tmp_path: Path) -> None:
+    write_whisper(Geometry(384, 2, 2, 6), DEMO / "whisper", SPEECH, tmp_path)
+    lengths = _tokens(tmp_path)
+    assert 50 < lengths[0] < 110
+    assert 3 < lengths[1] < 40
+
+
+def test_random_whisper_of_the_third_vocabulary(tmp_path: Path) -> None:
+    largest = GEOMETRIES["large-v3"]
+    small = Geometry(64, 2, 2, 2, largest.num_mels, largest.vocabulary)
+    write_whisper(small, DEMO / "whisper", SPEECH, tmp_path)
+    assert 50 < _tokens(tmp_path)[0] < 110
+    tokenizer = WhisperModel(str(tmp_path), device="cpu").hf_tokenizer
+    assert tokenizer.token_to_id("<|yue|>") == 50_358
+    assert tokenizer.token_to_id("<|notimestamps|>") == 50_364
+
+
+def _tokens(folder: Path) -> list[int]:
+    """Text tokens for 28 s and for 5 s of speech."""
+    model = WhisperModel(str(folder), device="cpu", compute_type="int8", cpu_threads=1)
+    lengths = []
+    for samples in (SPEECH, SPEECH[: 5 * 16_000]):
+        segments, info = model.transcribe(samples, without_timestamps=True)
+        lengths.append(sum(len(segment.tokens) for segment in segments))
+        assert info.language == "en"
+    return lengths
+
+
+def test_clips_have_the_lengths_of_calls() -> None:
+    lengths = sorted(duration_s(clip) for clip in clips(4))
+    assert lengths == [5.125, 9.375, 13.625, 17.875]
+
+
+def test_a_ratio_over_one_is_in_our_favour() -> None:
+    assert Figure("latency", 2.0, 4.0, bar=1.5).ratio == 2.0
+    assert Figure("throughput", 4.0, 2.0, higher_is_better=True).ratio == 2.0
+    assert "MISSED" in Figure("alignment", 2.0, 4.0, bar=3.0).verdict
+    assert "met" in Figure("overhead", 4.0, None, limit=5.0).verdict
