@@ -31,9 +31,9 @@ from pebble import ProcessExpired, ProcessPool
 from app.audio.completeness import breaks_off
 from app.audio.timeline import SampleFile, Timeline
 from app.errors import (
-    Cancelled,
     DeadlineExceeded,
     DiskFull,
+    ModelUnavailable,
     ServiceError,
     ShuttingDown,
     StageFailed,
@@ -310,7 +310,7 @@ class DecodeJob:
             # FFmpeg crashed on it or took too much memory.
             raise UndecodableAudio(NOT_MEDIA) from None
         except BrokenProcessPool:
-            raise Cancelled("Decoding was interrupted; try again.", retry_after_s=1) from None
+            raise ModelUnavailable("Decoding was interrupted; try again.", 1) from None
         except OSError as error:
             raise StageFailed("Decoding failed.") from error
         finally:
