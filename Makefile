@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 UV := $(BIN)/uv
 TORCH_BACKEND ?=
 
-.PHONY: help demo serve test check lint format types lock clean
+.PHONY: help demo serve test check bench format lock clean
 
 help:
 	@echo "make demo    set up, start the service on the embedded demo models, transcribe a conversation"
 	@echo "make serve   set up and start the service (PORT, default 9000; settings from the environment and .env)"
 	@echo "make test    set up, check and test"
 	@echo "make check   lint, format check, types"
+	@echo "make bench   measure against the bare libraries (BENCH='--help' lists the options)"
 	@echo "make format  rewrite the sources in the project's format"
 	@echo "make lock    write the lock files anew"
 	@echo "TORCH_BACKEND=cpu make demo    CPU-only PyTorch wheels (smaller; versions locked, hashes not checked)"
@@ -29,6 +30,9 @@ check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks $(BENCH)
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

@@ -366,6 +366,11 @@ def prepare_environment(settings: Settings) -> None:
     os.environ.setdefault("TORCH_HOME", str(settings.cache_dir / "torch"))
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    # Several models compute side by side: threads that wait must not spin on the others' cores, and
+    # huge pages spare PyTorch millions of page faults (its large buffers come and go).
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("KMP_BLOCKTIME", "0")
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     # The demo's sentence splitters stand in where NLTK's own data is not installed, so that
     # nothing is downloaded at request time: NLTK takes the first folder that has the file.
     folders = [f for f in os.environ.get("NLTK_DATA", "").split(os.pathsep) if f]

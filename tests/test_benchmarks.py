@@ -3,28 +3,40 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from faster_whisper import WhisperModel
 
+from app.models.protocols import RecognitionItem
+from app.models.recognizer import WhisperRecognizer
+from app.transcriber import needs_fallback
+from app.transcript import DecodingOptions, Hypothesis
+from benchmarks.__main__ import main
 from benchmarks.audio import LONGEST, clips, duration_s, read_samples
 from benchmarks.random_whisper import GEOMETRIES, Geometry, write_whisper
 from benchmarks.results import Figure
-from tests.support import DEMO, ROOT
+from tests.support import DEMO
 
 SPEECH = read_samples(LONGEST)[: 28 * 16_000]
 
 
+@pytest.fixture
+def environment() -> Iterator[None]:
+    """A run writes its settings into the environment."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.mark.usefixtures("environment")
 def test_stages_run_and_both_sides_agree(tmp_path: Path) -> None:
     out = tmp_path / "results.json"
-    command = [sys.executable, "-m", "benchmarks", "--models", "demo", "--minutes", "0.1"]
-    command += ["--only", "stages", "--stages", "recognition,diarization", "--repeats", "1"]
-    done = subprocess.run(
-        [*command, "--out", str(out)], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    arguments = ["--models", "demo", "--minutes", "0.1", "--repeats", "1", "--out", str(out)]
+    assert main([*arguments, "--only", "stages", "--stages", "recognition,diarization"]) == 0
     written = json.loads(out.read_text())
     figures = {figure["name"].split()[0]: figure for figure in written["figures"]}
     assert set(figures) == {"recognition", "alignment", "diarization"}
@@ -54,13 +66,14 @@ def test_random_whisper_of_the_third_vocabulary(tmp_path: Path) -> None:
 
 def _tokens(folder: Path) -> list[int]:
     """Text tokens for 28 s and for 5 s of speech."""
-    model = WhisperModel(str(folder), device="cpu", compute_type="int8", cpu_threads=1)
-    lengths = []
-    for samples in (SPEECH, SPEECH[: 5 * 16_000]):
-        segments, info = model.transcribe(samples, without_timestamps=True)
-        lengths.append(sum(len(segment.tokens) for segment in segments))
-        assert info.language == "en"
-    return lengths
+    model = WhisperRecognizer(str(folder), "cpu", "int8", 1, 2, folder)
+    items = [RecognitionItem(s, DecodingOptions("en")) for s in (SPEECH, SPEECH[: 5 * 16_000])]
+    hypotheses = [found for found in model.run(items) if isinstance(found, Hypothesis)]
+    assert not any(needs_fallback(hypothesis) for hypothesis in hypotheses)
+    guesses = model.run([RecognitionItem(SPEECH, None)])[0]
+    assert isinstance(guesses, tuple)
+    assert guesses[0].language == "en"
+    return [len(part.tokens) for hypothesis in hypotheses for part in hypothesis.parts]
 
 
 def test_clips_have_the_lengths_of_calls() -> None:

@@ -26,11 +26,12 @@ import torch  # noqa: E402 - the libraries read the environment when they are im
 import torchaudio  # noqa: E402
 import whisperx.alignment  # noqa: E402
 from nltk.tokenize.punkt import PunktSentenceTokenizer  # noqa: E402
+from pyannote.audio.models.embedding import WeSpeakerResNet34  # noqa: E402
 from whisperx.audio import N_SAMPLES, log_mel_spectrogram  # noqa: E402
 
 from app.models.aligner import Wav2Vec2Aligner, bundled_punkt, spell, word_spans  # noqa: E402
 from app.models.clustering import join_centroids  # noqa: E402
-from app.models.diarizer import PyannoteDiarizer, _load_pipeline  # noqa: E402
+from app.models.diarizer import PyannoteDiarizer, _load_pipeline, fold_batch_norms  # noqa: E402
 from app.models.linkage import INLINE_ROWS, linkage  # noqa: E402
 from app.models.protocols import AlignmentItem, RecognitionItem  # noqa: E402
 from app.models.recognizer import (  # noqa: E402
@@ -400,3 +401,21 @@ def test_joining_centroids() -> None:
     # two speakers of one part were told apart already, however near they are
     assert len(set(join_centroids(np.stack([a, near_a]), np.array([0, 0]), SpeakerBounds()))) == 2
     assert join_centroids(np.zeros((2, 3)), np.array([0, 1]), SpeakerBounds()).max() <= 1
+
+
+def test_folded_batch_norms_give_the_same_embeddings() -> None:
+    torch.manual_seed(0)
+    model = WeSpeakerResNet34().eval()
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):  # as after training, not as after birth
+            module.running_mean.uniform_(-0.5, 0.5)
+            module.running_var.uniform_(0.5, 2.0)
+    waveforms = torch.from_numpy(samples_of(audio_of("en_short"))[None, None, :32_000].copy())
+    masks = torch.ones(1, 2, 100)
+    masks[0, 1, 50:] = 0
+    with torch.inference_mode():
+        before = model(waveforms, weights=masks)
+        fold_batch_norms(model)
+        after = model(waveforms, weights=masks)
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in model.resnet.layer1.modules())
+    torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-5)

@@ -1,0 +1,111 @@
+"""`python -m benchmarks`: both sides in one run, a table with the ratio, and results.json."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.results import HEADER, Figure, write_json, write_markdown
+from benchmarks.setup import OUT, Plan, apply_settings, describe_machine
+
+SECTIONS = ("stages", "overhead", "callers", "head-of-line", "memory")
+MODELS = ("demo", "tiny", "base", "small", "large-v3", "large-v3-turbo")  # of geometry.py
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    return tuple(float(part) for part in text.split(",") if part.strip())
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=__doc__,
+        epilog="All else comes from the service's settings, for both sides: e.g. BATCH_SIZE, "
+        "BEAM_SIZE, COMPUTE_TYPE, DEVICE, CPU_THREADS, SEGMENTATION_BATCH_SIZE.",
+    )
+    add = parser.add_argument
+    add("--models", default="base", choices=MODELS, help="geometry of Whisper (default: base)")
+    add("--only", default=",".join(SECTIONS), help=f"some of {','.join(SECTIONS)}")
+    add("--stages", default="", help="some of decode,recognition,diarization,end-to-end")
+    add("--minutes", type=float, default=10, help="length for the stages (default: 10)")
+    add("--diarization-minutes", default="", help="e.g. 10,60 (default: as --minutes)")
+    add("--long-minutes", type=float, default=0, help="end to end, head of line (as --minutes)")
+    add("--memory-minutes", default="10,60", help="e.g. 10,60,240,480 (default: 10,60)")
+    add("--reference-memory-minutes", type=float, default=60, help="the reference's longest")
+    add("--callers", default="1,4,16,64", help="how many at once (default: 1,4,16,64)")
+    add("--clips-per-caller", type=int, default=2, help="clips that each of them posts (2)")
+    add("--speakers", action="store_true", help="diarize the clips of callers and head of line")
+    add("--repeats", type=int, default=3, help="of everything up to --minutes long (default: 3)")
+    add("--out", type=Path, default=OUT / "results.json", help="where the figures are written")
+    return parser
+
+
+def _plan(options: argparse.Namespace) -> Plan:
+    return Plan(
+        models=options.models,
+        minutes=options.minutes,
+        diarization_minutes=_numbers(options.diarization_minutes) or (options.minutes,),
+        long_minutes=options.long_minutes or options.minutes,
+        memory_minutes=_numbers(options.memory_minutes),
+        reference_memory_minutes=options.reference_memory_minutes,
+        callers=tuple(round(number) for number in _numbers(options.callers)),
+        repeats=options.repeats,
+        clips_per_caller=options.clips_per_caller,
+        speakers_in_clips=options.speakers,
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    sections = [name.strip() for name in options.only.split(",")]
+    if unknown := set(sections) - set(SECTIONS):
+        parser.error(f"--only takes {', '.join(SECTIONS)}, not {', '.join(unknown)}")
+    plan = _plan(options)
+    head: dict[str, object] = {
+        "machine": describe_machine(),
+        "plan": options.__dict__ | {"out": ""},
+    }
+    figures: list[Figure] = []
+    print(HEADER, flush=True)
+    for figure in _measure(plan, sections, options.stages, head):
+        figures.append(figure)
+        write_json(options.out, head, figures)  # after each: a run that is cut short leaves these
+    print("\n" + write_markdown(head, figures))
+    print(f"\nwritten to {os.path.relpath(options.out)}")
+    return 0
+
+
+def _measure(
+    plan: Plan, sections: list[str], stages: str, head: dict[str, object]
+) -> Iterator[Figure]:
+    # The libraries read the environment when they are imported, so it comes first.
+    apply_settings(None)
+    from benchmarks.callers import run_callers
+    from benchmarks.geometry import build_models
+    from benchmarks.head_of_line import run_head_of_line
+    from benchmarks.memory import run_memory
+    from benchmarks.results import BARS
+    from benchmarks.stages import Stages, run_overhead
+
+    settings = apply_settings(build_models(plan.models, OUT / "models"))
+    both = Stages(settings, plan)
+    head["ours"], head["reference"] = both.ours.configuration(), both.reference.configuration()
+    bars = BARS[str(both.ours.configuration()["device"]).partition(":")[0]]
+    if "stages" in sections:
+        yield from both.run([name for name in stages.split(",") if name], bars)
+    both.close()
+    if "overhead" in sections:
+        yield from run_overhead(settings, plan)
+    if "callers" in sections:
+        yield from run_callers(plan, bars)
+    if "head-of-line" in sections:
+        yield from run_head_of_line(plan)
+    if "memory" in sections:
+        yield from run_memory(plan)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

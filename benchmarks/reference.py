@@ -1,0 +1,119 @@
+"""The reference: whisperx and pyannote.audio as they come, one request at a time.
+
+Today's services put a lock around the libraries' own calls. Nothing is held back here: models stay
+loaded, and batch sizes, threads, precision, beam and chunk length are those of our side.
+Temperature fallback does not exist in whisperx's batched pipeline; on our side the random models
+are made so that it is not triggered, and the report counts how often it was.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import torch
+import whisperx
+from whisperx.diarize import DiarizationPipeline, assign_word_speakers
+
+from app.models.devices import choose_devices
+from app.settings import Settings
+from app.transcript import SAMPLE_RATE, Samples
+
+LANGUAGE = "en"
+
+
+class Reference:
+    """The libraries, loaded once. `transcribe` holds a lock, the other calls are for one thread."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._devices = choose_devices(settings)  # sets the number of torch's threads
+        self._settings = settings
+        kind, _, index = self._devices.device.partition(":")
+        self._pipeline = whisperx.load_model(
+            settings.asr_model,
+            kind,
+            int(index or 0),
+            self._devices.compute_type,
+            asr_options={"beam_size": settings.beam_size},
+            language=LANGUAGE,
+            vad_options={
+                "chunk_size": settings.chunk_s,
+                "vad_onset": settings.vad_onset,
+                "vad_offset": settings.vad_offset,
+            },
+            threads=self._devices.cpu_threads,
+        )
+        self._aligner, self._metadata = whisperx.load_align_model(
+            LANGUAGE, self._devices.align, model_name=settings.align_models[LANGUAGE]
+        )
+        self._aligner.eval()
+        self._diarizer = DiarizationPipeline(
+            settings.diarization_model, None, self._devices.diarize
+        )
+        embedding_batch = getattr(settings, "embedding_batch_size", 0)
+        self._diarizer.model.segmentation_batch_size = settings.segmentation_batch_size
+        self._diarizer.model.embedding_batch_size = (
+            embedding_batch or settings.segmentation_batch_size
+        )
+        self._lock = threading.Lock()
+
+    def configuration(self) -> dict[str, Any]:
+        diarizer = self._diarizer.model
+        return {
+            "device": self._devices.device,
+            "compute_type": self._devices.compute_type,
+            "beam_size": self._pipeline.options.beam_size,
+            "batch_size": self._settings.batch_size,
+            "chunk_s": self._settings.chunk_s,
+            "threads": [self._devices.cpu_threads, torch.get_num_threads()],
+            "segmentation_batch_size": diarizer.segmentation_batch_size,
+            "embedding_batch_size": diarizer.embedding_batch_size,
+            "temperature_fallback": "none (whisperx has none in batches)",
+            "requests_at_a_time": 1,
+        }
+
+    def decode(self, path: Path) -> Samples:
+        """By PyAV in this process: whisperx's own loader starts an ffmpeg program, which may not be
+        there, and faster-whisper's collects garbage after each file, which takes most of its time.
+        """
+        resampler = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
+        blocks = []
+        with av.open(str(path)) as container:
+            for frame in container.decode(audio=0):
+                blocks += [part.to_ndarray()[0] for part in resampler.resample(frame)]
+        blocks += [part.to_ndarray()[0] for part in resampler.resample(None)]
+        samples: Samples = np.concatenate(blocks).astype(np.float32) / np.float32(32768)
+        return samples
+
+    def recognize(self, samples: Samples) -> list[dict[str, Any]]:
+        """Speech detection included, which is part of whisperx's pipeline."""
+        found = self._pipeline.transcribe(
+            samples,
+            batch_size=self._settings.batch_size,
+            language=LANGUAGE,
+            chunk_size=int(self._settings.chunk_s),
+        )
+        segments: list[dict[str, Any]] = found["segments"]
+        return segments
+
+    def align(self, segments: list[dict[str, Any]], samples: Samples) -> dict[str, Any]:
+        aligned: dict[str, Any] = whisperx.align(
+            segments, self._aligner, self._metadata, samples, self._devices.align
+        )
+        return aligned
+
+    def diarize(self, samples: Samples) -> Any:
+        """pyannote's turns as whisperx's data frame."""
+        return self._diarizer(samples)
+
+    def transcribe(self, path: Path, diarize: bool) -> dict[str, Any]:
+        """Everything, one after the other, nobody else meanwhile."""
+        with self._lock:
+            samples = self.decode(path)
+            aligned = self.align(self.recognize(samples), samples)
+            if diarize:
+                aligned = assign_word_speakers(self.diarize(samples), aligned, fill_nearest=True)
+        return aligned

@@ -1,0 +1,90 @@
+"""Servers of both sides in processes of their own, and a client for them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from benchmarks.setup import OUT
+
+SIDES = ("ours", "reference")
+START_TIMEOUT_S = 900  # large models load slowly from a cold disk
+REQUEST_TIMEOUT_S = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    side: str
+    url: str
+    process: subprocess.Popen[bytes]
+
+    def post(self, audio: bytes | Path, diarize: bool) -> float:
+        """Transcribe and give back the seconds that it took.
+
+        Raises:
+            RuntimeError: an answer that is no transcript.
+        """
+        content = audio if isinstance(audio, bytes) else audio.open("rb")
+        started = time.perf_counter()
+        response = httpx.post(
+            self.url + "/asr",
+            data={"diarize": str(diarize).lower(), "language": "en"},
+            files={"audio_file": ("audio", content)},
+            timeout=REQUEST_TIMEOUT_S,
+        )
+        took_s = time.perf_counter() - started
+        if response.status_code != 200 or "segments" not in response.json():
+            raise RuntimeError(f"{self.side}: {response.status_code} {response.text[:300]}")
+        return took_s
+
+
+@contextmanager
+def running(side: str) -> Iterator[Server]:
+    """Started with the environment's settings, warmed up by nobody yet; ended with the block."""
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    module = {"ours": ["app.cli", "serve"], "reference": ["benchmarks.reference_server"]}[side]
+    OUT.mkdir(parents=True, exist_ok=True)
+    with (OUT / f"{side}.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *module, "--port", str(port)],
+            cwd=Path(__file__).parent.parent,
+            env=os.environ | {"TEMP_DIR": str(OUT / f"tmp-{side}-{port}")},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    server = Server(side, f"http://127.0.0.1:{port}", process)
+    try:
+        _wait_until_ready(server)
+        yield server
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait_until_ready(server: Server) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline and server.process.poll() is None:
+        try:
+            if httpx.get(server.url + "/ready", timeout=5).status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.2)
+    log = (OUT / f"{server.side}.log").read_text()
+    raise RuntimeError(f"the server of {server.side} did not start:\n{log[-3000:]}")
