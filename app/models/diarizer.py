@@ -235,9 +235,10 @@ def fold_batch_norms(model: nn.Module) -> None:
                 fused = fuse_conv_bn_eval(getattr(module, conv), getattr(module, norm))
                 setattr(module, conv, fused)
                 setattr(module, norm, nn.Identity())
-        shortcut = getattr(module, "shortcut", None)
+        shortcut: Any = getattr(module, "shortcut", None)
         if isinstance(shortcut, nn.Sequential) and len(shortcut) == 2:
-            module.shortcut = nn.Sequential(fuse_conv_bn_eval(shortcut[0], shortcut[1]))
+            conv_and_norm: Any = tuple(shortcut)
+            module.shortcut = nn.Sequential(fuse_conv_bn_eval(*conv_and_norm))
     model.resnet.to(memory_format=torch.channels_last)
 
 
