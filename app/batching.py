@@ -24,6 +24,7 @@ from app.sizing import BatchSizer
 
 log = logging.getLogger(__name__)
 
+MODEL_GONE = "The model was unloaded; try again."
 MODEL_FAILED = "A model failed on this recording."
 NO_MEMORY = "The device has too little free memory for this recording; try again later."
 
@@ -35,16 +36,18 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """What to do when a device is out of memory."""
+    """What to do when a device is out of memory, or gone."""
 
     is_out_of_memory: Callable[[BaseException], bool]
-    free_memory: Callable[[], None]  # drop what nobody uses
+    free_memory: Callable[[], None]  # drop what nobody uses; returns at once
+    is_fatal: Callable[[BaseException], bool] = lambda error: False  # the device is lost
+    give_up: Callable[[], None] = lambda: None  # end the process, for another to take its place
 
 
 NO_RECOVERY = Recovery(lambda error: isinstance(error, MemoryError), lambda: None)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)  # compared by identity: items hold arrays
 class _Task:
     item: Any
     key: Hashable
@@ -85,10 +88,10 @@ class Batcher(Generic[Model]):
         """For what may be called in any thread.
 
         Raises:
-            StageFailed: the model was unloaded.
+            ModelUnavailable: the model was unloaded.
         """
         if self._model is None or not self.alive:
-            raise StageFailed("The model was unloaded; try again.", retry_after_s=1)
+            raise ModelUnavailable(MODEL_GONE, retry_after_s=1)
         return self._model
 
     @property
@@ -126,11 +129,13 @@ class Batcher(Generic[Model]):
             loaded.set_exception(error)
             return
         loaded.set_result(model)
+        batch: list[_Task] = []
         try:
             while batch := self._next_batch(model.batch_size):
                 self._run_batch(model, batch)
         finally:
             self._closing = True
+            _fail(batch)  # whatever ended the thread, nobody may wait for ever
             self._fail_queued()
             self._model = None
             model.close()
@@ -192,10 +197,6 @@ class Batcher(Generic[Model]):
         except Exception as error:  # noqa: BLE001
             self._recover(model, batch, error)
             return
-        except BaseException:  # ends the thread; nobody may wait for ever
-            for task in batch:
-                task.future.set_exception(StageFailed("A model's thread was stopped."))
-            raise
         self._sizer(batch[0].key, model.batch_size).observe(len(batch), time.monotonic() - started)
         for task, outcome in zip(batch, outcomes, strict=True):
             task.future.set_result(outcome)
@@ -207,6 +208,11 @@ class Batcher(Generic[Model]):
         if starved:
             log.warning("out of memory with a batch of %d", len(batch))
             self._recovery.free_memory()
+        elif self._recovery.is_fatal(error):
+            log.critical("the device is lost", exc_info=error)
+            self._recovery.give_up()
+            _fail(batch)
+            return
         if len(batch) > 1:
             if starved:
                 self._sizer(batch[0].key, model.batch_size).shrink(len(batch))
@@ -230,9 +236,16 @@ class Batcher(Generic[Model]):
     def _fail_queued(self) -> None:
         with self._changed:
             queues, self._queues = self._queues, OrderedDict()
-        for task in (task for queue in queues.values() for task in queue):
-            if task.future.set_running_or_notify_cancel():
-                task.future.set_exception(StageFailed("The model was unloaded; try again."))
+        _fail([task for queue in queues.values() for task in queue])
+
+
+def _fail(tasks: Iterable[_Task]) -> None:
+    """Resolve what is still open."""
+    for task in tasks:
+        if task.future.cancelled() or task.future.done():
+            continue
+        if task.future.running() or task.future.set_running_or_notify_cancel():
+            task.future.set_exception(ModelUnavailable(MODEL_GONE, retry_after_s=1))
 
 
 class Work:
@@ -279,6 +292,11 @@ class Work:
         with self._lock:
             self._open.discard(future)
 
+    @property
+    def left_s(self) -> float:
+        """Seconds until the deadline; 0 beyond it."""
+        return max(0.0, self._deadline - time.monotonic())
+
     def wait(self, future: Future[T]) -> T:
         """The future's value.
 
@@ -287,7 +305,7 @@ class Work:
             DeadlineExceeded: the request's time is over.
         """
         try:
-            value = future.result(timeout=max(0.0, self._deadline - time.monotonic()))
+            value = future.result(timeout=self.left_s)
         except CancelledError:
             self.check()
             raise ModelUnavailable("The work was dropped; try again.") from None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import signal
 import threading
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -19,7 +21,7 @@ from app.api import asr, errors, ops
 from app.api.request_id import RequestIdMiddleware
 from app.audio.decode import DecodePool
 from app.batching import Batcher, Recovery
-from app.errors import ModelUnavailable, ServiceError, UnknownModel
+from app.errors import ConfigurationError, ModelUnavailable, ServiceError, UnknownModel
 from app.formats import SubtitleStyle
 from app.languages import parse_language
 from app.models.catalog import Catalog, ModelKey
@@ -57,6 +59,7 @@ def build_service(settings: Settings) -> Service:
 
     quiet_libraries()  # once imported: some set their own log level then
     chosen = devices.choose_devices(settings)
+    ready = threading.Event()
     catalog = Catalog(
         known=recognizer.known_models(),
         demo_dir=DEMO_DIR,
@@ -66,13 +69,23 @@ def build_service(settings: Settings) -> Service:
         align_languages=aligner.align_languages(),
         diarization_model=settings.diarization_model,
     )
+    if settings.preload_model:
+        try:
+            catalog.resolve(settings.preload_model)
+        except UnknownModel as error:
+            raise ConfigurationError(f"PRELOAD_MODEL: {error}") from None
 
     def make_room() -> None:
         store.evict_idle()
         devices.free_memory()
 
+    def give_up() -> None:
+        ready.clear()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    recovery = Recovery(devices.is_out_of_memory, make_room, devices.is_lost, give_up)
     store = ModelStore(
-        model_loader(settings, chosen, Recovery(devices.is_out_of_memory, make_room)),
+        model_loader(settings, chosen, recovery),
         settings.max_loaded_models,
         settings.model_memory_mb << 20,
         settings.model_idle_timeout_s,
@@ -111,6 +124,7 @@ def build_service(settings: Settings) -> Service:
             settings.subtitle_max_line_count,
             settings.subtitle_highlight_words,
         ),
+        ready=ready,
     )
 
 
@@ -173,14 +187,16 @@ def create_app(service: Service) -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         stopping = threading.Event()
-        warming = threading.Thread(target=_warm_up, args=(service, stopping), name="warm-up")
+        # a daemon: a load or download that is under way at the end is nobody's any more
+        warming = threading.Thread(
+            target=_warm_up, args=(service, stopping), name="warm-up", daemon=True
+        )
         warming.start()
         try:
             yield
         finally:
             stopping.set()
             close_service(service)
-            warming.join()
 
     app: FastAPI = FastAPIOffline(
         title="WhisperX ASR service",

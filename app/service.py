@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from app.admission import Admission
 from app.audio.decode import DecodePool
@@ -31,4 +31,4 @@ class Service:
     temp: PrivateDirectory
     threads: ThreadPoolExecutor
     subtitle_style: SubtitleStyle
-    ready: threading.Event = field(default_factory=threading.Event)
+    ready: threading.Event

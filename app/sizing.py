@@ -5,6 +5,7 @@ from __future__ import annotations
 TARGET_S = 1.0  # a batch that takes longer keeps others waiting
 NEARLY_AS_WELL = 1.15  # a smaller batch may cost this much more for each item
 SMOOTHING = 0.3
+RETRY_AFTER = 50  # batches; then a size that was given up is tried again
 
 
 class BatchSizer:
@@ -18,12 +19,18 @@ class BatchSizer:
     def __init__(self, max_size: int) -> None:
         self._max_size = max_size
         self._item_s: dict[int, float] = {}  # size -> seconds for each item, smoothed
+        self._num_batches = 0
 
     def observe(self, num_items: int, seconds: float) -> None:
-        size = self._size_of(num_items)
+        """What a batch took. The first tells of warming up, a partial one of no size."""
+        self._num_batches += 1
+        if self._num_batches == 1 or num_items not in self._sizes():
+            return
         item_s = seconds / num_items
-        known = self._item_s.get(size)
-        self._item_s[size] = item_s if known is None else known + SMOOTHING * (item_s - known)
+        known = self._item_s.get(num_items)
+        self._item_s[num_items] = item_s if known is None else known + SMOOTHING * (item_s - known)
+        if self._num_batches % RETRY_AFTER == 0:
+            self._item_s = {size: s for size, s in self._item_s.items() if size <= num_items}
 
     def shrink(self, num_items: int) -> None:
         """So many items did not fit into memory: never again."""
@@ -41,9 +48,9 @@ class BatchSizer:
             size = half
         return size
 
-    def _size_of(self, num_items: int) -> int:
-        """The size that a batch of so many items tells something about."""
-        size = self._max_size
-        while size // 2 >= num_items and size > 1:
+    def _sizes(self) -> set[int]:
+        sizes, size = set(), self._max_size
+        while size >= 1:
+            sizes.add(size)
             size //= 2
-        return size
+        return sizes

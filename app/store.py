@@ -79,6 +79,7 @@ class ModelStore:
         self._cache = _IdleCache()
         self._loading: dict[ModelKey, Future[None]] = {}
         self._closed = False
+        self._purging = False
         self._reaper = threading.Thread(target=self._reap, name="model-reaper", daemon=True)
         self._reaper.start()
 
@@ -87,20 +88,23 @@ class ModelStore:
             return [key for key, entry in self._cache.items() if not entry.closing]
 
     @contextmanager
-    def lease(self, key: ModelKey) -> Iterator[Any]:
-        """The model, loaded if need be, and kept until the block ends.
+    def lease(
+        self, key: ModelKey, wait: Callable[[Future[None]], None] = Future.result
+    ) -> Iterator[Any]:
+        """The model, loaded if need be, and kept until the block ends. `wait` waits for a load
+        that somebody else began: with the caller's patience, not the loader's.
 
         Raises:
             ModelUnavailable: it cannot be loaded. The next lease tries again.
             ShuttingDown: the store is closed.
         """
-        entry = self._acquire(key)
+        entry = self._acquire(key, wait)
         try:
             yield entry.model
         finally:
             self._release(entry)
 
-    def _acquire(self, key: ModelKey) -> _Entry:
+    def _acquire(self, key: ModelKey, wait: Callable[[Future[None]], None]) -> _Entry:
         while True:
             with self._changed:
                 if self._closed:
@@ -112,18 +116,13 @@ class ModelStore:
                 if entry is not None and entry.model.alive:
                     entry.num_leases += 1
                     return entry
-                if entry is not None:  # its thread died
-                    entry.closing = entry.num_leases == 0
-                    if not entry.closing:
-                        raise ModelUnavailable("A model failed and is being replaced.", 5)
+                if entry is not None:  # its thread died: those who hold it will find out
+                    del self._cache[key]
                 loading = self._loading.get(key)
-                if entry is None and loading is None:
+                if loading is None:
                     loading = self._loading[key] = Future()
                     break
-            if entry is not None:
-                self._evict(key, entry)
-            elif loading is not None:
-                loading.result()  # of somebody else's load: a failure reaches all who wait
+            wait(loading)  # for somebody else's load: a failure reaches all who wait
         return self._load_entry(key, loading)
 
     def _load_entry(self, key: ModelKey, loading: Future[None]) -> _Entry:
@@ -136,9 +135,13 @@ class ModelStore:
             loading.set_exception(error)
             raise
         with self._changed:
-            self._cache[key] = entry
             del self._loading[key]
+            if not self._closed:
+                self._cache[key] = entry
         loading.set_result(None)
+        if self._closed:
+            entry.model.close()
+            raise ShuttingDown("The service is shutting down.", retry_after_s=5)
         self._shrink(self._max_models)
         return entry
 
@@ -185,10 +188,13 @@ class ModelStore:
 
     def _evict(self, key: ModelKey, entry: _Entry) -> None:
         """Drop an entry already marked as closing; it stays listed until its memory is free."""
-        entry.model.close()
-        with self._changed:
-            self._cache.pop(key, None)
-            self._changed.notify_all()
+        try:
+            entry.model.close()
+        finally:
+            with self._changed:
+                if self._cache.get(key) is entry:
+                    del self._cache[key]
+                self._changed.notify_all()
         log.info("unloaded the %s %s", key.kind, key.name)
 
     def _reap(self) -> None:
@@ -199,17 +205,22 @@ class ModelStore:
                     return
                 oldest = self._cache.oldest_idle()
                 due_s = math.inf
-                if oldest is not None:
+                if oldest is not None and self._purging:
+                    due_s = 0.0
+                elif oldest is not None:
                     due_s = oldest[1].last_used + self._idle_timeout_s - self._clock()
                 if oldest is None or due_s > 0:
+                    self._purging = False
                     self._changed.wait(None if math.isinf(due_s) else due_s)
                     continue
                 oldest[1].closing = True
             self._evict(*oldest)
 
     def evict_idle(self) -> None:
-        """Unload everything that nobody uses."""
-        self._shrink(0)
+        """Have everything unloaded that nobody uses, soon. Safe to call in a model's thread."""
+        with self._changed:
+            self._purging = True
+            self._changed.notify_all()
 
     def close(self) -> None:
         """Unload everything; leases that are still out keep their object, not its thread."""

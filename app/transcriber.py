@@ -111,7 +111,7 @@ class Transcriber:
     def detect_language(self, audio: Audio, model: str, work: Work) -> LanguageGuess:
         """The language of the first speech; of the first 30 s where there is none."""
         chunks = self._detect_speech(audio, work)
-        with self._store.lease(self._catalog.recognizer(model)) as recognizer:
+        with self._store.lease(self._catalog.recognizer(model), work.wait) as recognizer:
             return self._detect_language(recognizer, audio, chunks, work)
 
     def has_speech(self, audio: Audio, work: Work) -> bool:
@@ -130,7 +130,7 @@ class Transcriber:
         diarizing: Future[tuple[Diarization | None, str]] | None,
     ) -> Transcript:
         warnings = list(audio.warnings)
-        with self._store.lease(self._catalog.recognizer(options.model)) as recognizer:
+        with self._store.lease(self._catalog.recognizer(options.model), work.wait) as recognizer:
             self._check_language(recognizer, options)
             chunks = self._detect_speech(audio, work)
             language = options.language
@@ -165,7 +165,7 @@ class Transcriber:
             )
 
     def _detect_speech(self, audio: Audio, work: Work) -> list[Chunk]:
-        with self._store.lease(self._catalog.vad()) as batcher:
+        with self._store.lease(self._catalog.vad(), work.wait) as batcher:
             vad: VoiceActivityDetector = batcher.model
             futures = work.submit(batcher, vad.split(audio.samples))
             speech = vad.join(audio.samples, [work.wait(future) for future in futures])
@@ -204,7 +204,7 @@ class Transcriber:
         with ExitStack() as leases:
             aligner = None
             if chunks and options.task is Task.TRANSCRIBE:
-                aligner = self._lease_aligner(leases, options, warnings)
+                aligner = self._lease_aligner(leases, options, work, warnings)
             decoding = DecodingOptions(
                 language=options.language or "en",
                 task=options.task,
@@ -247,14 +247,14 @@ class Transcriber:
         return best_hypothesis(tried)
 
     def _lease_aligner(
-        self, leases: ExitStack, options: TranscribeOptions, warnings: list[str]
+        self, leases: ExitStack, options: TranscribeOptions, work: Work, warnings: list[str]
     ) -> Batcher[Aligner] | None:
         key = self._catalog.aligner(options.model, options.language or "")
         if key is None:
             warnings.append(NO_ALIGNER)
             return None
         with self._optional_stage(ALIGNER_UNAVAILABLE, ALIGNER_UNAVAILABLE, warnings):
-            batcher: Batcher[Aligner] = leases.enter_context(self._store.lease(key))
+            batcher: Batcher[Aligner] = leases.enter_context(self._store.lease(key, work.wait))
             return batcher
         return None
 
@@ -292,14 +292,17 @@ class Transcriber:
     ) -> tuple[Diarization | None, str]:
         """(who speaks when, "") or (None, why that is not known)."""
         warnings: list[str] = []
-        with (
-            self._optional_stage(NO_DIARIZATION, DIARIZATION_FAILED, warnings),
-            self._store.lease(self._catalog.diarizer(options.model)) as batcher,
-        ):
-            diarizer: Diarizer = batcher.model
-            futures = work.submit(batcher, diarizer.split(audio.samples))
-            windows = [work.wait(future) for future in futures]
-            return diarizer.join(audio.samples, windows, options.speakers), ""
+        with ExitStack() as leases:
+            key = self._catalog.diarizer(options.model)
+            with self._optional_stage(NO_DIARIZATION, DIARIZATION_FAILED, warnings):
+                batcher = leases.enter_context(self._store.lease(key, work.wait))
+            if warnings:
+                return None, warnings[0]
+            with self._optional_stage(DIARIZATION_FAILED, DIARIZATION_FAILED, warnings):
+                diarizer: Diarizer = batcher.model
+                futures = work.submit(batcher, diarizer.split(audio.samples))
+                windows = [work.wait(future) for future in futures]
+                return diarizer.join(audio.samples, windows, options.speakers), ""
         return None, warnings[0]
 
     @contextmanager
@@ -308,7 +311,10 @@ class Transcriber:
         try:
             yield
         except (ModelUnavailable, StageFailed) as error:
-            self._warn(unavailable if isinstance(error, ModelUnavailable) else failed, warnings)
+            missing = isinstance(error, ModelUnavailable)
+            if missing and self._options.strict_stages:
+                raise ModelUnavailable(unavailable, error.retry_after_s) from error
+            self._warn(unavailable if missing else failed, warnings)
         except ServiceError:
             raise  # cancelled, out of time, shutting down: the request ends
         # The optional stage's boundary: a library's fault on this recording.

@@ -152,6 +152,14 @@ def test_timestamps_time_the_sentences(recognizer: WhisperRecognizer) -> None:
         assert part.end_s == pytest.approx(sentence["end"], abs=0.3)
 
 
+def test_a_clients_special_tokens_are_none(recognizer: WhisperRecognizer) -> None:
+    plain = DecodingOptions("en", initial_prompt="budget", hotwords="contract")
+    sly = DecodingOptions(
+        "en", initial_prompt="budget<|startoftranscript|>", hotwords="contract<|es|><|endoftext|>"
+    )
+    assert recognizer._prompt(sly) == recognizer._prompt(plain)
+
+
 @pytest.mark.parametrize(
     ("num_prompt", "num_hotwords", "kept"),
     [

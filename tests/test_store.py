@@ -222,6 +222,38 @@ def test_a_lease_during_an_unload_waits_and_loads_anew(open_store: Any, shelf: S
     evicting.join(10)
 
 
+def test_idle_models_can_be_dropped_from_a_models_own_thread(open_store: Any) -> None:
+    """Out of memory in a batch that nobody waits for any more: the model itself is idle then."""
+    store = open_store()
+    model = use(store, "a")
+    done = threading.Event()
+    own = threading.Thread(target=lambda: (store.evict_idle(), done.set()))
+
+    def close() -> None:
+        own.join(5)  # as a Batcher joins its thread
+        model.alive = False
+
+    model.close = close
+    own.start()
+    assert done.wait(5)
+    deadline = time.monotonic() + 5
+    while store.loaded() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert use(store, "a") is not model
+
+
+def test_a_dead_model_is_replaced_while_somebody_still_holds_it(
+    open_store: Any, shelf: Shelf
+) -> None:
+    store = open_store()
+    with store.lease(key("a")) as broken:
+        broken.alive = False
+        broken.close = lambda: None
+        assert use(store, "a") is not broken
+    assert shelf.loads == ["a", "a"]
+    assert names(store) == {"a"}
+
+
 def test_a_closed_store_lends_nothing(open_store: Any) -> None:
     store = open_store()
     model = use(store, "a")

@@ -178,7 +178,7 @@ class ScriptedStore:
         self._real = real
         self._scripted = scripted
 
-    def lease(self, key: ModelKey) -> Any:
+    def lease(self, key: ModelKey, wait: Any = None) -> Any:
         return self._real.lease(key) if key.kind == "vad" else nullcontext(self._scripted)
 
 

@@ -111,12 +111,14 @@ async def _admitted(
     query = request.query_params
     try:
         with service.admission.enter(kind, work) as ticket:
+            request.state.request_id = work.request_id  # another one, where it was taken
             parse(merge_parameters({}, query))  # a wrong value is refused before the upload is read
             async with receive_upload(
                 request,
                 service.temp.new_path(),
                 settings.max_file_size_mb << 20,
                 settings.upload_idle_timeout_s,
+                work,
             ) as upload:
                 yield ticket, upload, parse(merge_parameters(upload.fields, query))
     except ServiceError as error:

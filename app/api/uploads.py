@@ -14,8 +14,10 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
+from app.batching import Work
 from app.errors import (
     ClientGone,
+    DeadlineExceeded,
     DiskFull,
     MalformedRequest,
     UnsupportedOption,
@@ -41,7 +43,6 @@ class Upload:
     path: Path
     file_name: str = ""
     fields: dict[str, str] = field(default_factory=dict)
-    num_bytes: int = 0
 
 
 class _Form:
@@ -134,21 +135,22 @@ def too_large(max_bytes: int) -> UploadTooLarge:
 
 @asynccontextmanager
 async def receive_upload(
-    request: Request, path: Path, max_file_bytes: int, idle_timeout_s: float
+    request: Request, path: Path, max_file_bytes: int, idle_timeout_s: float, work: Work
 ) -> AsyncIterator[Upload]:
     """The form of a request, its file at `path` until the block ends.
 
     Raises:
+        DeadlineExceeded, Cancelled: as `work` says
         MalformedRequest, UnsupportedOption, UploadTooLarge, UploadStalled, ClientGone, DiskFull
     """
     try:
-        yield await _receive(request, path, max_file_bytes, idle_timeout_s)
+        yield await _receive(request, path, max_file_bytes, idle_timeout_s, work)
     finally:
         path.unlink(missing_ok=True)  # noqa: ASYNC240 - no wait worth a thread
 
 
 async def _receive(
-    request: Request, path: Path, max_file_bytes: int, idle_timeout_s: float
+    request: Request, path: Path, max_file_bytes: int, idle_timeout_s: float, work: Work
 ) -> Upload:
     stated = request.headers.get("content-length", "")
     if stated.isdigit() and int(stated) > max_file_bytes + FORM_OVERHEAD_BYTES:
@@ -158,8 +160,9 @@ async def _receive(
     try:
         parser = _parser(request, form)
         with path.open("xb", buffering=0) as file:
-            async for data in _incoming(request, idle_timeout_s):
+            async for data in _incoming(request, idle_timeout_s, work):
                 num_bytes += len(data)
+                work.check()
                 if num_bytes > max_file_bytes + FORM_OVERHEAD_BYTES:  # in files that nobody wants
                     raise too_large(max_file_bytes)
                 parser.write(data)
@@ -176,7 +179,7 @@ async def _receive(
         raise MalformedRequest("The multipart form breaks off before its end.")
     if form.file_name is None:
         raise UnsupportedOption(f"{FILE_FIELD}: required, a multipart file field.")
-    return Upload(path, form.file_name, form.fields, form.file_bytes)
+    return Upload(path, form.file_name, form.fields)
 
 
 def _parser(request: Request, form: _Form) -> MultipartParser:
@@ -201,14 +204,16 @@ def _parser(request: Request, form: _Form) -> MultipartParser:
     return MultipartParser(boundary, callbacks, max_header_size=MAX_HEADER_BYTES)  # type: ignore[arg-type]
 
 
-async def _incoming(request: Request, idle_timeout_s: float) -> AsyncIterator[bytes]:
+async def _incoming(request: Request, idle_timeout_s: float, work: Work) -> AsyncIterator[bytes]:
     stream = request.stream()
     while True:
         try:
-            async with asyncio.timeout(idle_timeout_s):
+            async with asyncio.timeout(min(idle_timeout_s, work.left_s)):
                 data = await anext(stream, None)
         except TimeoutError:
             request.state.body_read = True
+            if work.left_s == 0:
+                raise DeadlineExceeded("The upload took longer than a request may.") from None
             raise UploadStalled(
                 f"The upload stopped for more than {idle_timeout_s:g} seconds."
             ) from None

@@ -7,6 +7,7 @@ https://pytorch.org/audio/stable/tutorials/forced_alignment_tutorial.html
 
 from __future__ import annotations
 
+import secrets
 import threading
 import urllib.request
 from collections.abc import Iterable, Sequence
@@ -325,11 +326,15 @@ def _fetch_bundle(name: str, cache_dir: Path) -> None:
         if hub_is_offline():
             raise OSError("offline, and the alignment model is not in the cache")
         cache_dir.mkdir(parents=True, exist_ok=True)
-        partial = target.with_suffix(".partial")
+        partial = target.with_suffix(f".{secrets.token_hex(4)}.partial")
         with (
             urllib.request.urlopen(url, timeout=CONNECT_TIMEOUT_S) as response,
             partial.open("wb") as file,
         ):
+            expected = int(response.headers.get("Content-Length") or 0)
             while block := response.read(1 << 20):
                 file.write(block)
-        partial.rename(target)
+        if expected and partial.stat().st_size != expected:
+            partial.unlink()
+            raise OSError("the download of the alignment model broke off")
+        partial.replace(target)

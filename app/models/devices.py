@@ -106,3 +106,10 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
         return True
     return isinstance(error, RuntimeError) and "out of memory" in str(error).lower()
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether the GPU can do nothing more for this process (a broken CUDA context)."""
+    words = str(error).lower()
+    known = ("illegal memory access", "device-side assert", "unspecified launch failure")
+    return isinstance(error, RuntimeError) and any(word in words for word in known)

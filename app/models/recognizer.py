@@ -166,10 +166,8 @@ class WhisperRecognizer:
     def _prompt(self, options: DecodingOptions) -> list[int]:
         tokenizer = self._tokenizer(options.language, options.task.value)
         prompt, hotwords = fit_prompt(
-            tokenizer.encode(" " + options.initial_prompt.strip())
-            if options.initial_prompt
-            else [],
-            tokenizer.encode(" " + options.hotwords.strip()) if options.hotwords else [],
+            _encode_prompt(tokenizer, options.initial_prompt),
+            _encode_prompt(tokenizer, options.hotwords),
             MAX_PROMPT_TOKENS,
         )
         tokens: list[int] = [tokenizer.sot_prev] if prompt or hotwords else []
@@ -244,8 +242,10 @@ class WhisperRecognizer:
 
 
 def _encode_prompt(tokenizer: Any, text: str) -> list[int]:
-    tokens: list[int] = tokenizer.encode(" " + text.strip()) if text.strip() else []
-    return tokens
+    """Tokens of plain text: a client's "<|startoftranscript|>" is none of Whisper's own."""
+    text = text.strip()
+    tokens: list[int] = tokenizer.encode(" " + text) if text else []
+    return [token for token in tokens if token < tokenizer.eot]
 
 
 def split_at_timestamps(

@@ -85,18 +85,22 @@ class Wav2Vec2:
             out = self._model(waveforms)
         else:
             sizes = torch.tensor(lengths, device=self._device)
-            if self._norm is not None:
-                kernel, stride = self._convolutions[0]
-                self._norm.num_frames = (sizes - kernel) // stride + 1
-            if self._huggingface:
-                steps = torch.arange(waveforms.shape[1], device=self._device)
-                out = self._model(waveforms, attention_mask=(steps < sizes[:, None]).long())
-            else:
-                out = self._model(waveforms, lengths=sizes)
-            if self._norm is not None:
-                self._norm.num_frames = None
+            try:
+                if self._norm is not None:
+                    kernel, stride = self._convolutions[0]
+                    self._norm.num_frames = (sizes - kernel) // stride + 1
+                out = self._forward_masked(waveforms, sizes)
+            finally:  # a batch that fails leaves nothing behind for the next
+                if self._norm is not None:
+                    self._norm.num_frames = None
         logits: torch.Tensor = out.logits if self._huggingface else out[0]
         return logits
+
+    def _forward_masked(self, waveforms: torch.Tensor, sizes: torch.Tensor) -> Any:
+        if not self._huggingface:
+            return self._model(waveforms, lengths=sizes)
+        steps = torch.arange(waveforms.shape[1], device=self._device)
+        return self._model(waveforms, attention_mask=(steps < sizes[:, None]).long())
 
     def _num_frames(self, num_samples: int) -> int:
         for kernel, stride in self._convolutions:
