@@ -39,7 +39,7 @@ class Recovery:
     """What to do when a device is out of memory, or gone."""
 
     is_out_of_memory: Callable[[BaseException], bool]
-    free_memory: Callable[[], None]  # drop what nobody uses; returns at once
+    free_memory: Callable[[], None]  # drop what nobody uses
     is_fatal: Callable[[BaseException], bool] = lambda error: False  # the device is lost
     give_up: Callable[[], None] = lambda: None  # end the process, for another to take its place
 

@@ -127,7 +127,7 @@ def _no_probes(record: logging.LogRecord) -> bool:
 def _demo(options: argparse.Namespace) -> int:
     if not options.file.is_file():
         raise ConfigurationError(f"{options.file} is not a file.")
-    port = _free_port()
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     with tempfile.TemporaryDirectory(prefix="whisperx-asr-demo-") as folder:
         log_path = Path(folder) / "log"
@@ -163,7 +163,8 @@ def _demo(options: argparse.Namespace) -> int:
     return 0
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine's loopback that nobody listens on."""
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

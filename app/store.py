@@ -19,6 +19,8 @@ from app.models.catalog import ModelKey
 
 log = logging.getLogger(__name__)
 
+EVICTION_WAIT_S = 2.0  # the memory of dropped models is wanted for the very next try
+
 
 class LoadedModel(Protocol):
     @property
@@ -217,10 +219,18 @@ class ModelStore:
             self._evict(*oldest)
 
     def evict_idle(self) -> None:
-        """Have everything unloaded that nobody uses, soon. Safe to call in a model's thread."""
+        """Have everything unloaded that nobody uses, and wait a little for it.
+
+        Safe in a model's thread, which must not close models itself: two of them would wait for
+        each other, and its own may be idle. Then the wait ends without it.
+        """
         with self._changed:
             self._purging = True
             self._changed.notify_all()
+            self._changed.wait_for(self._nothing_idle, timeout=EVICTION_WAIT_S)
+
+    def _nothing_idle(self) -> bool:
+        return all(entry.num_leases > 0 for entry in self._cache.values())
 
     def close(self) -> None:
         """Unload everything; leases that are still out keep their object, not its thread."""

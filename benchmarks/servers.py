@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 
+from app.cli import free_port
 from benchmarks.setup import OUT
 
 SIDES = ("ours", "reference")
@@ -51,9 +51,7 @@ class Server:
 @contextmanager
 def running(side: str) -> Iterator[Server]:
     """Started with the environment's settings, warmed up by nobody yet; ended with the block."""
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     module = {"ours": ["app.cli", "serve"], "reference": ["benchmarks.reference_server"]}[side]
     OUT.mkdir(parents=True, exist_ok=True)
     with (OUT / f"{side}.log").open("wb") as log:

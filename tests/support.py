@@ -6,12 +6,11 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
@@ -20,6 +19,8 @@ from typing import Any
 import httpx
 import jiwer
 import numpy as np
+
+from app.cli import free_port
 
 DATA = Path(__file__).parent / "data"
 ROOT = Path(__file__).parent.parent
@@ -84,9 +85,7 @@ def server_environment(folder: Path, **settings: Any) -> dict[str, str]:
 @contextmanager
 def running_server(folder: Path, **settings: Any) -> Iterator[Server]:
     """The service as users start it, with the demo models and these settings."""
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "app.cli", "serve", "--host", "127.0.0.1"]
     with (folder / "log").open("wb") as log:

@@ -222,6 +222,16 @@ def test_a_lease_during_an_unload_waits_and_loads_anew(open_store: Any, shelf: S
     evicting.join(10)
 
 
+def test_room_is_made_before_the_next_try(open_store: Any) -> None:
+    store = open_store()
+    with store.lease(key("used")) as used:
+        idle = use(store, "idle")
+        store.evict_idle()
+        assert not idle.alive
+        assert used.alive
+        assert names(store) == {"used"}
+
+
 def test_idle_models_can_be_dropped_from_a_models_own_thread(open_store: Any) -> None:
     """Out of memory in a batch that nobody waits for any more: the model itself is idle then."""
     store = open_store()
