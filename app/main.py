@@ -136,7 +136,9 @@ def model_loader(
     from app.models.diarizer import PyannoteDiarizer
     from app.models.recognizer import WhisperRecognizer
     from app.models.vad import PyannoteVad
+    from app.models.windows import choose_batches
 
+    sizes = settings.segmentation_batch_size, settings.embedding_batch_size
     token = settings.hf_token.get_secret_value() or None
 
     def load(key: ModelKey) -> Batcher[Any]:
@@ -163,7 +165,7 @@ def model_loader(
                 return PyannoteDiarizer(
                     key.source,
                     chosen.diarize,
-                    settings.segmentation_batch_size,
+                    choose_batches(chosen.diarize, *sizes),
                     settings.cache_dir,
                     token,
                     settings.diarizer_params(),
@@ -173,7 +175,7 @@ def model_loader(
                 chosen.align,
                 settings.vad_onset,
                 settings.vad_offset,
-                settings.segmentation_batch_size,
+                choose_batches(chosen.align, *sizes).segmentation,
             )
 
         return Batcher(f"{key.kind} {key.name}", create, recovery)

@@ -160,11 +160,21 @@ class Settings(BaseSettings):
 
     # Diarization
     segmentation_batch_size: int = Field(
-        32,
-        ge=1,
+        0,
+        ge=0,
         le=1024,
         validation_alias="SEGMENTATION_BATCH_SIZE",
-        description="Windows that diarization and speech detection work on at once.",
+        description=(
+            "Windows that diarization and speech detection work on at once. "
+            "0: by device, 32 on CUDA and 8 on CPU."
+        ),
+    )
+    embedding_batch_size: int = Field(
+        0,
+        ge=0,
+        le=1024,
+        validation_alias="EMBEDDING_BATCH_SIZE",
+        description="Windows whose speakers' voices are embedded at once. 0: by device, as above.",
     )
     diarization_threshold: float | None = Field(
         None,
@@ -366,9 +376,10 @@ def prepare_environment(settings: Settings) -> None:
     os.environ.setdefault("TORCH_HOME", str(settings.cache_dir / "torch"))
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    # Several models compute side by side: threads that wait must not spin on the others' cores, and
-    # huge pages spare PyTorch millions of page faults (its large buffers come and go).
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Several models compute side by side: threads that wait must not spin for long on the others'
+    # cores, but for a moment, or an LSTM sleeps and wakes at each of its steps. Huge pages spare
+    # PyTorch millions of page faults (its large buffers come and go).
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     os.environ.setdefault("KMP_BLOCKTIME", "0")
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     # The demo's sentence splitters stand in where NLTK's own data is not installed, so that

@@ -15,6 +15,7 @@ from app.batching import Batcher, Work
 from app.main import build_service, close_service
 from app.models.catalog import ModelKey
 from app.models.protocols import AlignmentItem, Diarizer, RecognitionItem, VoiceActivityDetector
+from app.models.windows import choose_batches
 from app.settings import Settings
 from app.transcriber import draft_segments, needs_fallback
 from app.transcript import (
@@ -49,6 +50,9 @@ class Ours:
 
     def configuration(self) -> dict[str, Any]:
         settings = self._settings
+        batches = choose_batches(
+            self._service.device, settings.segmentation_batch_size, settings.embedding_batch_size
+        )
         return {
             "device": self._service.device,
             "compute_type": self._service.compute_type,
@@ -56,10 +60,8 @@ class Ours:
             "batch_size": settings.batch_size,
             "chunk_s": settings.chunk_s,
             "threads": [torch.get_num_threads(), torch.get_num_threads()],
-            "segmentation_batch_size": settings.segmentation_batch_size,
-            "embedding_batch_size": getattr(
-                settings, "embedding_batch_size", settings.segmentation_batch_size
-            ),
+            "segmentation_batch_size": batches.segmentation,
+            "embedding_batch_size": batches.embedding,
             "align_batch_size": settings.align_batch_size,
             "temperature_fallback": "as the service does",
             "requests_at_a_time": settings.max_queue_size,

@@ -19,6 +19,7 @@ import whisperx
 from whisperx.diarize import DiarizationPipeline, assign_word_speakers
 
 from app.models.devices import choose_devices
+from app.models.windows import choose_batches
 from app.settings import Settings
 from app.transcript import SAMPLE_RATE, Samples
 
@@ -53,11 +54,11 @@ class Reference:
         self._diarizer = DiarizationPipeline(
             settings.diarization_model, None, self._devices.diarize
         )
-        embedding_batch = getattr(settings, "embedding_batch_size", 0)
-        self._diarizer.model.segmentation_batch_size = settings.segmentation_batch_size
-        self._diarizer.model.embedding_batch_size = (
-            embedding_batch or settings.segmentation_batch_size
+        batches = choose_batches(
+            self._devices.diarize, settings.segmentation_batch_size, settings.embedding_batch_size
         )
+        self._diarizer.model.segmentation_batch_size = batches.segmentation
+        self._diarizer.model.embedding_batch_size = batches.embedding
         self._lock = threading.Lock()
 
     def configuration(self) -> dict[str, Any]:

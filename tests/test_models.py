@@ -27,6 +27,7 @@ import torchaudio  # noqa: E402
 import whisperx.alignment  # noqa: E402
 from nltk.tokenize.punkt import PunktSentenceTokenizer  # noqa: E402
 from pyannote.audio.models.embedding import WeSpeakerResNet34  # noqa: E402
+from pyannote.audio.utils.signal import binarize  # noqa: E402
 from whisperx.audio import N_SAMPLES, log_mel_spectrogram  # noqa: E402
 
 from app.models.aligner import Wav2Vec2Aligner, bundled_punkt, spell, word_spans  # noqa: E402
@@ -42,6 +43,7 @@ from app.models.recognizer import (  # noqa: E402
     split_at_timestamps,
 )
 from app.models.wav2vec import Wav2Vec2  # noqa: E402
+from app.models.windows import WindowBatches, choose_batches  # noqa: E402
 from app.transcript import DecodingOptions, Hypothesis, Task  # noqa: E402
 
 RATE = 16_000
@@ -312,6 +314,8 @@ def test_spelling() -> None:
 
 # -- diarizer ------------------------------------------------------------------------------------
 
+WINDOWS = WindowBatches(segmentation=32, embedding=8)
+
 
 @pytest.fixture(scope="module", params=["agglomerative", "vbx"])
 def pipeline_folder(
@@ -323,7 +327,7 @@ def pipeline_folder(
 
 
 def test_turns_are_those_of_the_pipeline(pipeline_folder: Path) -> None:
-    diarizer = PyannoteDiarizer(str(pipeline_folder), "cpu", 32, Path("unused"))
+    diarizer = PyannoteDiarizer(str(pipeline_folder), "cpu", WINDOWS, Path("unused"))
     pipeline = _load_pipeline(str(pipeline_folder), None, Path("unused"))
     with av.open(str(sample_folder() / "sample.wav")) as container:
         frames = [f.to_ndarray().reshape(-1) for f in container.decode(audio=0)]
@@ -340,11 +344,58 @@ def test_turns_are_those_of_the_pipeline(pipeline_folder: Path) -> None:
         assert sorted((round(t.start_s, 3), round(t.end_s, 3)) for t in ours.turns) == expected
 
 
+def test_embeddings_are_those_of_the_pipeline_silent_windows_included(
+    pipeline_folder: Path,
+) -> None:
+    speech = samples_of(audio_of("en_two_b"))[: 8 * RATE]
+    gappy = np.concatenate([speech, np.zeros(20 * RATE, np.float32), speech, np.zeros(7 * RATE)])
+    gappy = gappy.astype(np.float32)
+    diarizer = PyannoteDiarizer(str(pipeline_folder), "cpu", WINDOWS, Path("unused"))
+    found = diarizer.run(diarizer.split(gappy))  # all in one batch
+    ours = np.concatenate([block.embeddings for block in found])
+    pipeline = _load_pipeline(str(pipeline_folder), None, Path("unused"))
+    file = {"waveform": torch.from_numpy(gappy[None]), "sample_rate": RATE}
+    segmentations = pipeline.get_segmentations(file)
+    binary = binarize(segmentations, onset=pipeline.segmentation.threshold, initial_state=False)
+    theirs = pipeline.get_embeddings(
+        file, binary, exclude_overlap=pipeline.embedding_exclude_overlap
+    )
+    silent = binary.data.sum(axis=(1, 2)) == 0
+    assert silent.any()
+    assert not silent.all()
+    np.testing.assert_allclose(ours, theirs, atol=2e-3)
+
+
+def test_windows_of_two_recordings_share_a_batch(pipeline_folder: Path) -> None:
+    diarizer = PyannoteDiarizer(str(pipeline_folder), "cpu", WINDOWS, Path("unused"))
+    blocks = [
+        block
+        for name in ("en_short", "es_two_b")
+        for block in diarizer.split(samples_of(audio_of(name))[: 12 * RATE])
+    ]
+    for together, block in zip(diarizer.run(blocks), blocks, strict=True):
+        [alone] = diarizer.run([block])
+        np.testing.assert_allclose(together.activity, alone.activity, atol=1e-4)
+        np.testing.assert_allclose(together.embeddings, alone.embeddings, atol=2e-3)
+
+
+def test_batches_are_as_set_or_as_the_device_likes() -> None:
+    assert choose_batches("cuda:1", 0, 0) == WindowBatches(32, 32)
+    assert choose_batches("cpu", 0, 3) == WindowBatches(8, 3)
+    small = PyannoteDiarizer(
+        str(DEMO_DIR / "diarization"), "cpu", WindowBatches(1, 1), Path("unused")
+    )
+    assert small.batch_size == 1
+    speech = samples_of(audio_of("en_short"))
+    [found] = small.run(small.split(speech)[:1])
+    assert len(found.embeddings) == small.split(speech)[0].num_windows
+
+
 def test_exclusive_turns_never_overlap(pipeline_folder: Path) -> None:
     """pyannote's own do, wherever min_duration_off fills a gap that another speaker speaks in."""
     params = {"segmentation": {"min_duration_off": 1.0}}
     diarizer = PyannoteDiarizer(
-        str(pipeline_folder), "cpu", 32, Path("unused"), token=None, params=params
+        str(pipeline_folder), "cpu", WINDOWS, Path("unused"), token=None, params=params
     )
     audio = samples_of(audio_of("en_three"))
     blocks = [diarizer.run([block])[0] for block in diarizer.split(audio)]
@@ -357,7 +408,7 @@ def test_exclusive_turns_never_overlap(pipeline_folder: Path) -> None:
 
 @pytest.mark.parametrize("seconds", [0.0001, 0.05, 0.1, 0.5, 1.0, 2.5])
 def test_scraps_of_speech_give_no_error_and_no_nan(pipeline_folder: Path, seconds: float) -> None:
-    diarizer = PyannoteDiarizer(str(pipeline_folder), "cpu", 32, Path("unused"))
+    diarizer = PyannoteDiarizer(str(pipeline_folder), "cpu", WINDOWS, Path("unused"))
     speech = samples_of(audio_of("en_two_b"))[RATE : RATE + max(1, round(seconds * RATE))]
     blocks = [diarizer.run([block])[0] for block in diarizer.split(speech)]
     for bounds in ({}, {"num_speakers": 4}, {"min_speakers": 3}):
@@ -378,7 +429,7 @@ def test_a_long_recording_is_clustered_in_parts_with_the_same_speakers() -> None
     truth = truth_of("en_long")
     audio = samples_of(audio_of("en_long"))
     source = str(DEMO_DIR / "diarization")
-    diarizer = PyannoteDiarizer(source, "cpu", 32, Path("unused"), part_s=60)
+    diarizer = PyannoteDiarizer(source, "cpu", WINDOWS, Path("unused"), part_s=60)
     blocks = [diarizer.run([block])[0] for block in diarizer.split(audio)]
     for bounds in ({}, {"num_speakers": 3}, {"min_speakers": 2, "max_speakers": 3}):
         found = diarizer.join(audio, blocks, SpeakerBounds(**bounds))

@@ -31,7 +31,13 @@ from app.errors import ModelUnavailable
 from app.models.clustering import SpeakerClustering
 from app.models.devices import free_memory
 from app.models.protocols import WindowBlock, WindowSpeakers
-from app.models.windows import split_windows, stack_windows
+from app.models.windows import (
+    WindowBatches,
+    blocks_per_batch,
+    ends_of_blocks,
+    split_windows,
+    stack_windows,
+)
 from app.transcript import SAMPLE_RATE, Diarization, Samples, SpeakerBounds, Turn
 
 INACTIVE = -2  # pyannote's label for "belongs to no cluster"
@@ -66,7 +72,7 @@ class PyannoteDiarizer:
         self,
         source: str,
         device: str,
-        batch_size: int,
+        batches: WindowBatches,
         cache_dir: Path,
         token: str | None = None,
         params: Mapping[str, Mapping[str, Any]] | None = None,
@@ -96,9 +102,10 @@ class PyannoteDiarizer:
         self._powerset = bool(inference.model.specifications.powerset)
         self._min_off_s: float = pipeline.segmentation.min_duration_off
         self._min_num_samples: int = pipeline._embedding.min_num_samples
-        self._block_windows = batch_size
+        self._embedding_batch_size = batches.embedding
+        self._silent_vector = _silent_embedding(pipeline._embedding)
         self._clustering = SpeakerClustering(pipeline, self._step_s, part_s)
-        self.batch_size = 1  # an item is a whole batch of windows
+        self.batch_size = blocks_per_batch(batches.segmentation)
         self.memory_bytes = sum(
             p.numel() * p.element_size()
             for model in (inference.model, pipeline._embedding.model_)
@@ -110,26 +117,45 @@ class PyannoteDiarizer:
         free_memory()
 
     def split(self, samples: Samples) -> list[WindowBlock]:
-        return split_windows(samples, self._window_samples, self._step_samples, self._block_windows)
+        return split_windows(samples, self._window_samples, self._step_samples)
 
     def batch_key(self, item: WindowBlock) -> str:
         return "windows"
 
     def run(self, items: Sequence[WindowBlock]) -> list[WindowSpeakers]:
-        return [self._run_block(block) for block in items]
-
-    def _run_block(self, block: WindowBlock) -> WindowSpeakers:
-        windows = stack_windows(block, self._window_samples, self._step_samples)
+        windows = stack_windows(items, self._window_samples, self._step_samples)
         activity = np.asarray(self._pipeline._segmentation.infer(windows), np.float32)
-        masks = self._embedding_masks(self._binarize(activity))
-        # masks: (num_windows, num_frames, num_local_speakers)
+        embeddings = self._embed(windows, self._embedding_masks(self._binarize(activity)))
+        ends = ends_of_blocks(items)
+        return [
+            WindowSpeakers(*pair)
+            for pair in zip(np.split(activity, ends), np.split(embeddings, ends), strict=True)
+        ]
+
+    def _embed(
+        self, windows: torch.Tensor, masks: npt.NDArray[np.float32]
+    ) -> npt.NDArray[np.float32]:
+        """float32 (num_windows, num_local_speakers, dimension).
+
+        `masks`: (num_windows, num_frames, num_local_speakers). The network's trunk runs once for
+        each window in which anybody speaks; its pooling for each local speaker.
+        """
+        embedding = self._pipeline._embedding
+        weights = torch.from_numpy(masks.transpose(0, 2, 1).copy())
+        num_windows, num_speakers, _ = weights.shape
+        vectors = np.empty((num_windows, num_speakers, embedding.dimension), np.float32)
+        heard = np.arange(num_windows)
+        if self._silent_vector is not None:
+            vectors[:] = self._silent_vector
+            heard = np.flatnonzero(masks.any(axis=(1, 2)))
         with torch.inference_mode():
-            embedding = self._pipeline._embedding
-            vectors = embedding.model_(
-                windows.to(embedding.device),
-                weights=torch.from_numpy(masks.transpose(0, 2, 1).copy()).to(embedding.device),
-            )
-        return WindowSpeakers(activity, vectors.float().cpu().numpy())
+            for begin in range(0, len(heard), self._embedding_batch_size):
+                rows = heard[begin : begin + self._embedding_batch_size]
+                found = embedding.model_(
+                    windows[rows].to(embedding.device), weights=weights[rows].to(embedding.device)
+                )
+                vectors[rows] = found.float().cpu().numpy()
+        return vectors
 
     def _binarize(self, activity: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         if self._powerset:
@@ -220,6 +246,19 @@ def _aggregate(
     return SlidingWindowFeature(
         np.pad(aggregated.data, ((0, 0), (0, missing))), aggregated.sliding_window
     )
+
+
+def _silent_embedding(embedding: Any) -> npt.NDArray[np.float32] | None:
+    """What the network makes of a mask without speech: the same for every window. None where it is
+    not a WeSpeaker, of whose pooling that is known.
+    """
+    if not isinstance(embedding.model_, BaseWeSpeakerResNet):
+        return None
+    noise = torch.rand(1, 1, SAMPLE_RATE, device=embedding.device)
+    with torch.inference_mode():
+        found = embedding.model_(noise, weights=torch.zeros(1, 1, 100, device=embedding.device))
+    vector: npt.NDArray[np.float32] = found[0, 0].float().cpu().numpy()
+    return vector if np.isfinite(vector).all() else None
 
 
 def fold_batch_norms(model: nn.Module) -> None:

@@ -13,7 +13,12 @@ from whisperx.vads.pyannote import load_vad_model
 from app.audio.chunking import SpeechScores
 from app.models.devices import free_memory
 from app.models.protocols import WindowBlock, WindowScores
-from app.models.windows import split_windows, stack_windows
+from app.models.windows import (
+    blocks_per_batch,
+    ends_of_blocks,
+    split_windows,
+    stack_windows,
+)
 from app.transcript import SAMPLE_RATE, Samples
 
 STEP_RATIO = (
@@ -25,6 +30,7 @@ class PyannoteVad:
     """Implements `VoiceActivityDetector`."""
 
     def __init__(self, device: str, onset: float, offset: float, batch_size: int) -> None:
+        """`batch_size`: windows at once."""
         pipeline = load_vad_model(torch.device(device), vad_onset=onset, vad_offset=offset)
         self._inference: Inference = pipeline._segmentation
         self._window_s: float = self._inference.duration
@@ -32,8 +38,7 @@ class PyannoteVad:
         self._window_samples = round(self._window_s * SAMPLE_RATE)
         self._step_samples = round(self._step_s * SAMPLE_RATE)
         self._frames: SlidingWindow = self._inference.model.receptive_field
-        self._block_windows = batch_size
-        self.batch_size = 1  # an item is a whole batch of windows
+        self.batch_size = blocks_per_batch(batch_size)
         self.memory_bytes = sum(
             p.numel() * p.element_size() for p in self._inference.model.parameters()
         )
@@ -43,19 +48,16 @@ class PyannoteVad:
         free_memory()
 
     def split(self, samples: Samples) -> list[WindowBlock]:
-        return split_windows(samples, self._window_samples, self._step_samples, self._block_windows)
+        return split_windows(samples, self._window_samples, self._step_samples)
 
     def batch_key(self, item: WindowBlock) -> str:
         return "windows"
 
     def run(self, items: Sequence[WindowBlock]) -> list[WindowScores]:
         """Per block float32 (num_windows, num_frames, 1): the most active local speaker's score."""
-        outcomes = []
-        for block in items:
-            windows = stack_windows(block, self._window_samples, self._step_samples)
-            scores: WindowScores = self._inference.infer(windows)
-            outcomes.append(scores.max(axis=-1, keepdims=True))
-        return outcomes
+        windows = stack_windows(items, self._window_samples, self._step_samples)
+        scores: WindowScores = self._inference.infer(windows)
+        return np.split(scores.max(axis=-1, keepdims=True), ends_of_blocks(items))
 
     def join(self, samples: Samples, blocks: Sequence[WindowScores]) -> SpeechScores:
         aggregated = Inference.aggregate(

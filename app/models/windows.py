@@ -2,11 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 
 from app.models.protocols import WindowBlock
 from app.transcript import Samples
+
+ITEM_WINDOWS = 4  # an item of the queue: what others wait for, and what memory must hold at least
+
+
+@dataclass(frozen=True, slots=True)
+class WindowBatches:
+    """Windows that the segmentation and the embedding network work on at once."""
+
+    segmentation: int
+    embedding: int
+
+
+# A GPU is full with 32; on a CPU more windows at once take as much longer as there are more.
+DEFAULT_BATCHES = {"cuda": WindowBatches(32, 32), "cpu": WindowBatches(8, 8)}
+
+
+def choose_batches(device: str, segmentation: int, embedding: int) -> WindowBatches:
+    """The sizes as set, or the device's own where they are 0."""
+    default = DEFAULT_BATCHES[device.partition(":")[0]]
+    return WindowBatches(segmentation or default.segmentation, embedding or default.embedding)
 
 
 def count_windows(num_samples: int, window_samples: int, step_samples: int) -> int:
@@ -17,21 +40,34 @@ def count_windows(num_samples: int, window_samples: int, step_samples: int) -> i
     return whole + 1 + (left > 0)
 
 
-def split_windows(
-    samples: Samples, window_samples: int, step_samples: int, block_windows: int
-) -> list[WindowBlock]:
+def split_windows(samples: Samples, window_samples: int, step_samples: int) -> list[WindowBlock]:
+    """Blocks of a few windows: several make a batch, of one recording or of many."""
     total = count_windows(len(samples), window_samples, step_samples)
     return [
-        WindowBlock(samples, first, min(block_windows, total - first))
-        for first in range(0, total, block_windows)
+        WindowBlock(samples, first, min(ITEM_WINDOWS, total - first))
+        for first in range(0, total, ITEM_WINDOWS)
     ]
 
 
-def stack_windows(block: WindowBlock, window_samples: int, step_samples: int) -> torch.Tensor:
-    """float32 (num_windows, 1, window_samples), the end padded with silence."""
-    begin = block.first_window * step_samples
-    length = window_samples + (block.num_windows - 1) * step_samples
-    piece = np.zeros(length, np.float32)
-    available = block.samples[begin : begin + length]
-    piece[: len(available)] = available
-    return torch.from_numpy(piece).unfold(0, window_samples, step_samples).unsqueeze(1)
+def blocks_per_batch(num_windows: int) -> int:
+    return -(-num_windows // ITEM_WINDOWS)
+
+
+def stack_windows(
+    blocks: Sequence[WindowBlock], window_samples: int, step_samples: int
+) -> torch.Tensor:
+    """The windows of all blocks: float32 (num_windows, 1, window_samples), padded with silence."""
+    stacked = []
+    for block in blocks:
+        begin = block.first_window * step_samples
+        length = window_samples + (block.num_windows - 1) * step_samples
+        piece = np.zeros(length, np.float32)
+        available = block.samples[begin : begin + length]
+        piece[: len(available)] = available
+        stacked.append(torch.from_numpy(piece).unfold(0, window_samples, step_samples))
+    return torch.cat(stacked).unsqueeze(1)
+
+
+def ends_of_blocks(blocks: Sequence[WindowBlock]) -> list[int]:
+    """Where to split the windows of `stack_windows` again, for np.split."""
+    return [int(end) for end in np.cumsum([block.num_windows for block in blocks])[:-1]]
