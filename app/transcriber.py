@@ -133,11 +133,16 @@ class Transcriber:
         with self._store.lease(self._catalog.recognizer(options.model), work.wait) as recognizer:
             self._check_language(recognizer, options)
             chunks = self._detect_speech(audio, work)
+            first: Future[Any] | None = None
             language = options.language
-            if language is None:
+            if language is None and len(chunks) == 1:
+                first = self._recognize_unknown(recognizer, audio, chunks[0], options, work)
+                language = work.wait(first).language
+            elif language is None:
                 language = self._detect_language(recognizer, audio, chunks, work).language
+            options = replace(options, language=language)
             segments = self._recognize_and_align(
-                recognizer, audio, chunks, replace(options, language=language), work, warnings
+                recognizer, audio, chunks, options, work, warnings, first
             )
         diarization = None
         if diarizing is not None:
@@ -191,6 +196,32 @@ class Transcriber:
         language = max(heard, key=lambda code: (len(heard[code]), max(heard[code])))
         return LanguageGuess(language, max(heard[language]))
 
+    def _decoding(self, options: TranscribeOptions, with_timestamps: bool) -> DecodingOptions:
+        return DecodingOptions(
+            language=options.language,
+            task=options.task,
+            initial_prompt=options.initial_prompt,
+            hotwords=options.hotwords,
+            beam_size=self._options.beam_size,
+            with_timestamps=with_timestamps,
+        )
+
+    def _recognize_unknown(
+        self,
+        recognizer: Batcher[Recognizer],
+        audio: Audio,
+        chunk: Chunk,
+        options: TranscribeOptions,
+        work: Work,
+    ) -> Future[Any]:
+        """The hypothesis of an only chunk in whatever language it is: encoded once, not twice.
+
+        It has timestamps where no language would have an aligner.
+        """
+        decoding = self._decoding(options, with_timestamps=options.task is not Task.TRANSCRIBE)
+        item = RecognitionItem(_slice(audio, chunk.start_s, chunk.end_s), decoding)
+        return work.submit(recognizer, [item])[0]
+
     def _recognize_and_align(
         self,
         recognizer: Batcher[Recognizer],
@@ -199,22 +230,22 @@ class Transcriber:
         options: TranscribeOptions,
         work: Work,
         warnings: list[str],
+        first: Future[Any] | None,
     ) -> list[Segment]:
-        """Chunk by chunk: one is aligned while the next is recognised."""
+        """Chunk by chunk: one is aligned while the next is recognised.
+
+        `first`: of `_recognize_unknown`, taken if it has timestamps where they are needed.
+        """
         with ExitStack() as leases:
             aligner = None
             if chunks and options.task is Task.TRANSCRIBE:
                 aligner = self._lease_aligner(leases, options, work, warnings)
-            decoding = DecodingOptions(
-                language=options.language or "en",
-                task=options.task,
-                initial_prompt=options.initial_prompt,
-                hotwords=options.hotwords,
-                beam_size=self._options.beam_size,
-                with_timestamps=aligner is None,
-            )
+            decoding = self._decoding(options, with_timestamps=aligner is None)
             pieces = [_slice(audio, chunk.start_s, chunk.end_s) for chunk in chunks]
-            futures = work.submit(recognizer, [RecognitionItem(p, decoding) for p in pieces])
+            if first is not None and (aligner or options.task is not Task.TRANSCRIBE):
+                futures = [first]
+            else:
+                futures = work.submit(recognizer, [RecognitionItem(p, decoding) for p in pieces])
             aligning: list[tuple[Segment, Future[Any] | None]] = []
             for chunk, piece, future in zip(chunks, pieces, futures, strict=True):
                 hypothesis = self._settle(recognizer, piece, decoding, future, work)

@@ -54,9 +54,12 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class DecodingOptions:
-    """How one chunk is decoded. Travels with the chunk; nothing is ever set on a shared model."""
+    """How one chunk is decoded. Travels with the chunk; nothing is ever set on a shared model.
 
-    language: str
+    `language` None: the one that the chunk is found to be in.
+    """
+
+    language: str | None
     task: Task = Task.TRANSCRIBE
     initial_prompt: str = ""
     hotwords: str = ""

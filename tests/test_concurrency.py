@@ -102,6 +102,31 @@ def test_the_event_loop_is_never_blocked(server: Server) -> None:
     assert np.median(delays) < 0.05
 
 
+def test_a_clip_overtakes_a_long_file(server: Server) -> None:
+    """Recognised, aligned and diarized while the long file, which came first, still runs."""
+
+    def running() -> dict[str, float]:
+        entries = server.get("/queue").json()["requests"]
+        return {entry["id"]: entry["progress"] for entry in entries}
+
+    long_id = "long-file"
+    with ThreadPoolExecutor(1) as pool:
+        long = pool.submit(
+            httpx.post,
+            server.url + "/asr",
+            headers={"X-Request-ID": long_id},
+            files={"audio_file": ("long.flac", audio_of("en_long").read_bytes())},
+            timeout=600,
+        )
+        while running().get(long_id, 0) == 0:  # its speech is found, its chunks are queued
+            assert not long.done()
+            time.sleep(0.05)
+        clip = server.post(audio_of("en_short"))
+        assert long_id in running()
+        assert clip.status_code == 200
+        assert long.result().status_code == 200
+
+
 def test_a_client_that_hangs_up_frees_its_place(server: Server) -> None:
     with pytest.raises(httpx.TimeoutException):
         httpx.post(

@@ -92,6 +92,19 @@ def test_languages_and_tasks_share_a_batch(recognizer: WhisperRecognizer) -> Non
     ]
 
 
+def test_an_unknown_language_is_found_within_the_batch(recognizer: WhisperRecognizer) -> None:
+    items = [
+        RecognitionItem(samples_of(audio_of(name)), DecodingOptions(language))
+        for name, language in (("es_short", None), ("en_short", "en"), ("en_short", None))
+    ]
+    assert len({recognizer.batch_key(item) for item in items}) == 1
+    found = [h for h in recognizer.run(items) if isinstance(h, Hypothesis)]
+    assert [h.language for h in found] == ["es", "en", "en"]
+    assert found[1].parts == found[2].parts
+    [known] = recognizer.run([RecognitionItem(items[0].samples, DecodingOptions("es"))])
+    assert found[0].parts == known.parts
+
+
 def test_what_cannot_share_a_batch_has_another_key(recognizer: WhisperRecognizer) -> None:
     silence = np.zeros(RATE, np.float32)
     variants = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,8 @@ class WhisperRecognizer:
 
     def batch_key(self, item: RecognitionItem) -> Hashable:
         """CTranslate2 takes a prompt per item but one set of settings per call, and wants
-        <|startoftranscript|> at the same place in all prompts. Language and task may differ.
+        <|startoftranscript|> at the same place in all prompts. Language and task may differ,
+        and a language that is still unknown takes as many tokens as another.
         """
         if item.options is None:
             return DETECT
@@ -143,7 +145,14 @@ class WhisperRecognizer:
         encoded = self._encode([item.samples for item in items])
         if options[0] is None:
             return [self._guesses(found) for found in self._detect(encoded, len(items))]
-        return list(self._generate(encoded, [o for o in options if o is not None]))
+        known = [o for o in options if o is not None]
+        if any(o.language is None for o in known):
+            best = [self._guesses(found)[0].language for found in self._detect(encoded, len(items))]
+            known = [
+                replace(o, language=o.language or language)
+                for o, language in zip(known, best, strict=True)
+            ]
+        return list(self._generate(encoded, known))
 
     def _encode(self, samples: Sequence[Samples]) -> Any:
         features = log_mel(samples, self._num_mels, self._device)
@@ -164,7 +173,7 @@ class WhisperRecognizer:
         return tuple(LanguageGuess(token[2:-2], float(p)) for token, p in found)
 
     def _prompt(self, options: DecodingOptions) -> list[int]:
-        tokenizer = self._tokenizer(options.language, options.task.value)
+        tokenizer = self._tokenizer(options.language or "en", options.task.value)
         prompt, hotwords = fit_prompt(
             _encode_prompt(tokenizer, options.initial_prompt),
             _encode_prompt(tokenizer, options.hotwords),
@@ -201,6 +210,7 @@ class WhisperRecognizer:
         return [self._hypothesis(r, o) for r, o in zip(results, options, strict=True)]
 
     def _hypothesis(self, result: Any, options: DecodingOptions) -> Hypothesis:
+        assert options.language is not None
         tokens: list[int] = result.sequences_ids[0]
         tokenizer = self._tokenizer(options.language, options.task.value)
         text: str = tokenizer.decode(tokens)
