@@ -4,27 +4,28 @@ from __future__ import annotations
 
 TARGET_S = 1.0  # a batch that takes longer keeps others waiting
 NEARLY_AS_WELL = 1.15  # a smaller batch may cost this much more for each item
+FIRST_SIZE = 4  # before anything is measured: neither long on a CPU nor far from a GPU's best
 SMOOTHING = 0.3
 RETRY_AFTER = 50  # batches; then a size that was given up is tried again
 
 
 class BatchSizer:
-    """Halves batches that hold the device for more than about a second, where that costs little.
+    """Finds batches that hold the device for no more than about a second, where that costs little.
 
-    On a GPU a batch of sixteen takes hardly longer than one of eight, so sixteen stay; on a CPU
-    it takes twice as long, so that smaller batches let others in sooner for the same throughput.
-    Sizes are `max_size` halved again and again.
+    On a GPU a batch of sixteen takes hardly longer than one of eight, so it grows to sixteen; on a
+    CPU it takes twice as long, so that smaller batches let others in sooner for the same
+    throughput. Sizes are `max_size` halved again and again.
     """
 
     def __init__(self, max_size: int) -> None:
-        self._max_size = max_size
+        self._sizes = _halvings(max_size)
         self._item_s: dict[int, float] = {}  # size -> seconds for each item, smoothed
         self._num_batches = 0
 
     def observe(self, num_items: int, seconds: float) -> None:
         """What a batch took. The first tells of warming up, a partial one of no size."""
         self._num_batches += 1
-        if self._num_batches == 1 or num_items not in self._sizes():
+        if self._num_batches == 1 or num_items not in self._sizes:
             return
         item_s = seconds / num_items
         known = self._item_s.get(num_items)
@@ -34,23 +35,43 @@ class BatchSizer:
 
     def shrink(self, num_items: int) -> None:
         """So many items did not fit into memory: never again."""
-        self._max_size = max(1, min(self._max_size, num_items // 2))
-        self._item_s = {size: s for size, s in self._item_s.items() if size <= self._max_size}
+        self._sizes = _halvings(max(1, min(self._sizes[-1], num_items // 2)))
+        self._item_s = {size: s for size, s in self._item_s.items() if size <= self._sizes[-1]}
 
     @property
     def size(self) -> int:
         """The best size as far as is known; a size not yet tried where that may be better."""
-        size = self._max_size
-        while size > 1 and self._item_s.get(size, 0.0) * size > TARGET_S:
-            half = size // 2
-            if half in self._item_s and self._item_s[half] > NEARLY_AS_WELL * self._item_s[size]:
-                break
-            size = half
-        return size
+        sizes = self._sizes
+        at = max(i for i, size in enumerate(sizes) if size <= max(FIRST_SIZE, sizes[0]))
+        while at + 1 < len(sizes) and self._is_worth_growing(at):
+            at += 1
+        while at > 0 and self._is_slow(at) and self._pays(at - 1, at) is not True:
+            at -= 1
+        return sizes[at]
 
-    def _sizes(self) -> set[int]:
-        sizes, size = set(), self._max_size
-        while size >= 1:
-            sizes.add(size)
-            size //= 2
-        return sizes
+    def _is_slow(self, at: int) -> bool:
+        size = self._sizes[at]
+        return self._item_s.get(size, 0.0) * size > TARGET_S
+
+    def _pays(self, small: int, large: int) -> bool | None:
+        """Whether the larger size saves much for each item; None while one is not measured."""
+        small_s = self._item_s.get(self._sizes[small])
+        large_s = self._item_s.get(self._sizes[large])
+        if small_s is None or large_s is None:
+            return None
+        return small_s > NEARLY_AS_WELL * large_s
+
+    def _is_worth_growing(self, at: int) -> bool:
+        if self._sizes[at] not in self._item_s:
+            return False
+        if self._sizes[at + 1] in self._item_s:
+            return not self._is_slow(at + 1) or self._pays(at, at + 1) is True
+        return not self._is_slow(at) or (at > 0 and self._pays(at - 1, at) is True)
+
+
+def _halvings(size: int) -> list[int]:
+    """In rising order."""
+    sizes = [size]
+    while sizes[0] > 1:
+        sizes.insert(0, sizes[0] // 2)
+    return sizes

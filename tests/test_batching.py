@@ -327,18 +327,39 @@ def test_batches_that_pay_off_stay_whole_however_slow() -> None:
 
 def test_odd_sizes_and_partial_batches() -> None:
     assert best_size(lambda n: 0.2 * n, max_size=6) in (3, 6)
+    assert best_size(lambda n: 0.01 * n, max_size=6) == 6
+    assert best_size(lambda n: 0.01 * n, max_size=1) == 1
     sizer = BatchSizer(16)
     for _ in range(3):
         sizer.observe(15, 30.0)
-    assert sizer.size == 16, "a partial batch says nothing about whole ones"
+    assert sizer.size == 4, "a partial batch says nothing about whole ones"
+
+
+def test_nobody_waits_long_for_the_first_batches() -> None:
+    """Sizes are tried from a small one on, so that a slow machine shows itself early."""
+    sizer, tried = BatchSizer(16), []
+    for _ in range(8):
+        tried.append(sizer.size)
+        sizer.observe(sizer.size, 0.8 * sizer.size)
+    assert tried == [4, 4, 2, 1, 1, 1, 1, 1]
 
 
 def test_a_slow_start_is_forgotten() -> None:
     sizer = BatchSizer(16)
-    sizer.observe(16, 30.0)  # warming up
-    assert sizer.size == 16
-    sizer.observe(16, 3.0)  # the machine was busy
-    assert sizer.size == 8
+    sizer.observe(4, 30.0)  # warming up
+    assert sizer.size == 4
+    sizer.observe(4, 3.0)  # the machine was busy
+    assert sizer.size == 2
     for _ in range(60):
         sizer.observe(sizer.size, 0.1 + 0.03 * sizer.size)
     assert sizer.size == 16
+
+
+def test_what_did_not_fit_into_memory_is_not_tried_again() -> None:
+    sizer = BatchSizer(16)
+    sizer.observe(4, 0.1)
+    sizer.shrink(3)
+    assert sizer.size == 1
+    for _ in range(60):
+        sizer.observe(sizer.size, 0.01)
+        assert sizer.size == 1

@@ -22,6 +22,7 @@ import yaml
 from pyannote.audio import Inference, Pipeline
 from pyannote.audio.models.embedding.wespeaker import BaseWeSpeakerResNet
 from pyannote.audio.pipelines.speaker_diarization import SpeakerDiarization
+from pyannote.audio.utils.reproducibility import fix_reproducibility
 from pyannote.audio.utils.signal import binarize
 from pyannote.core import Annotation, SlidingWindow, SlidingWindowFeature
 from torch import nn
@@ -88,6 +89,7 @@ class PyannoteDiarizer:
         if not isinstance(pipeline, SpeakerDiarization):
             raise ModelUnavailable("DIARIZATION_MODEL is not a speaker diarization pipeline.")
         pipeline.to(torch.device(device))
+        fix_reproducibility(torch.device(device))  # no TF32, as the pipeline's own `apply` does
         if device == "cpu":
             fold_batch_norms(pipeline._embedding.model_)
         if params:
