@@ -2,12 +2,14 @@
 
 A model is loaded, called and dropped in one thread, its own. Requests take turns item by item, so
 that a two-hour file does not starve a ten-second one; a request that is alone gets whole batches.
+Whose turn it is where several models share a CPU, `turns.py` tells.
 Nothing waits for a batch to fill: what has piled up while the device was busy is the next batch.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import OrderedDict, deque
@@ -21,6 +23,7 @@ import cachetools
 from app.errors import Cancelled, DeadlineExceeded, ModelUnavailable, ServiceError, StageFailed
 from app.models.protocols import BatchModel
 from app.sizing import BatchSizer
+from app.turns import FreeForAll, Turns
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +52,7 @@ NO_RECOVERY = Recovery(lambda error: isinstance(error, MemoryError), lambda: Non
 
 @dataclass(slots=True, eq=False)  # compared by identity: items hold arrays
 class _Task:
+    owner: Hashable
     item: Any
     key: Hashable
     future: Future[Any]
@@ -58,14 +62,19 @@ class Batcher(Generic[Model]):
     """One model with its thread and its queue."""
 
     def __init__(
-        self, name: str, load: Callable[[], Model], recovery: Recovery = NO_RECOVERY
+        self,
+        name: str,
+        load: Callable[[], Model],
+        recovery: Recovery = NO_RECOVERY,
+        turns: Turns | None = None,
     ) -> None:
-        """Load the model in its thread and wait for it.
+        """Load the model in its thread and wait for it. `turns` are those of its device.
 
         Raises:
             Whatever `load` raises.
         """
         self._recovery = recovery
+        self._turns = turns or FreeForAll()
         # by batch key: what is decoded with other settings takes another time
         self._sizers: cachetools.LRUCache[Hashable, BatchSizer] = cachetools.LRUCache(64)
         self._changed = threading.Condition()
@@ -106,7 +115,7 @@ class Batcher(Generic[Model]):
     def submit(self, owner: Hashable, items: Iterable[Any]) -> list[Future[Any]]:
         """Queue the items behind the owner's own; owners are served in turn."""
         model = self.model
-        tasks = [_Task(item, model.batch_key(item), Future()) for item in items]
+        tasks = [_Task(owner, item, model.batch_key(item), Future()) for item in items]
         with self._changed:
             _ = self.model  # still there?
             self._queues.setdefault(owner, deque()).extend(tasks)
@@ -131,8 +140,13 @@ class Batcher(Generic[Model]):
         loaded.set_result(model)
         batch: list[_Task] = []
         try:
-            while batch := self._next_batch(model.batch_size):
-                self._run_batch(model, batch)
+            while self._wait_for_work():
+                with self._turns.turn(self._lowest_tag) as owners:
+                    with self._changed:
+                        batch = self._take(model.batch_size)
+                    owners += [task.owner for task in batch]
+                    if batch:
+                        self._run_batch(model, batch)
         finally:
             self._closing = True
             _fail(batch)  # whatever ended the thread, nobody may wait for ever
@@ -140,13 +154,18 @@ class Batcher(Generic[Model]):
             self._model = None
             model.close()
 
-    def _next_batch(self, batch_size: int) -> list[_Task]:
+    def _wait_for_work(self) -> bool:
+        """False when it is time to end."""
         with self._changed:
-            while not self._closing:
-                if batch := self._take(batch_size):
-                    return batch
-                self._changed.wait()
-        return []
+            self._changed.wait_for(lambda: self._queues or self._closing)
+            return not self._closing
+
+    def _lowest_tag(self) -> float:
+        """Of those who wait for this model; that of nobody where it closes and must not wait."""
+        with self._changed:
+            if self._closing:
+                return -math.inf
+            return min(map(self._turns.tag, self._queues), default=-math.inf)
 
     def _take(self, batch_size: int) -> list[_Task]:
         """One task of each owner in turn, all with the key of the first, until it is full."""
@@ -154,7 +173,7 @@ class Batcher(Generic[Model]):
         progress = True
         while progress and len(batch) < batch_size:
             progress = False
-            for owner in list(self._queues):
+            for owner in sorted(self._queues, key=self._turns.tag):
                 task = self._pop(owner, batch[0].key if batch else None)
                 if task is not None:
                     if not batch:

@@ -30,6 +30,7 @@ from app.settings import DEMO_DIR, Settings, prepare_environment
 from app.store import ModelStore
 from app.tempdir import PrivateDirectory, check_writable
 from app.transcriber import Transcriber, TranscriberOptions
+from app.turns import FairTurns, FreeForAll
 
 if TYPE_CHECKING:
     from app.models.devices import Devices
@@ -139,6 +140,13 @@ def model_loader(
     from app.models.windows import choose_batches
 
     sizes = settings.segmentation_batch_size, settings.embedding_batch_size
+    cpu = FairTurns()
+    device_of = {
+        "recognizer": chosen.device,
+        "aligner": chosen.align,
+        "diarizer": chosen.diarize,
+        "vad": chosen.align,
+    }
     token = settings.hf_token.get_secret_value() or None
 
     def load(key: ModelKey) -> Batcher[Any]:
@@ -178,7 +186,8 @@ def model_loader(
                 choose_batches(chosen.align, *sizes).segmentation,
             )
 
-        return Batcher(f"{key.kind} {key.name}", create, recovery)
+        turns = cpu if device_of[key.kind] == "cpu" else FreeForAll()
+        return Batcher(f"{key.kind} {key.name}", create, recovery, turns)
 
     return load
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 TARGET_S = 1.0  # a batch that takes longer keeps others waiting
 NEARLY_AS_WELL = 1.15  # a smaller batch may cost this much more for each item
-FIRST_SIZE = 4  # before anything is measured: neither long on a CPU nor far from a GPU's best
 SMOOTHING = 0.3
 RETRY_AFTER = 50  # batches; then a size that was given up is tried again
 
@@ -12,9 +11,9 @@ RETRY_AFTER = 50  # batches; then a size that was given up is tried again
 class BatchSizer:
     """Finds batches that hold the device for no more than about a second, where that costs little.
 
-    On a GPU a batch of sixteen takes hardly longer than one of eight, so it grows to sixteen; on a
-    CPU it takes twice as long, so that smaller batches let others in sooner for the same
-    throughput. Sizes are `max_size` halved again and again.
+    They grow from one item on. On a GPU a batch of sixteen takes hardly longer than one of eight,
+    so they grow to sixteen; on a CPU it takes twice as long, so that smaller batches let others in
+    sooner for the same throughput. Sizes are `max_size` halved again and again.
     """
 
     def __init__(self, max_size: int) -> None:
@@ -42,7 +41,7 @@ class BatchSizer:
     def size(self) -> int:
         """The best size as far as is known; a size not yet tried where that may be better."""
         sizes = self._sizes
-        at = max(i for i, size in enumerate(sizes) if size <= max(FIRST_SIZE, sizes[0]))
+        at = 0
         while at + 1 < len(sizes) and self._is_worth_growing(at):
             at += 1
         while at > 0 and self._is_slow(at) and self._pays(at - 1, at) is not True:
@@ -66,7 +65,7 @@ class BatchSizer:
             return False
         if self._sizes[at + 1] in self._item_s:
             return not self._is_slow(at + 1) or self._pays(at, at + 1) is True
-        return not self._is_slow(at) or (at > 0 and self._pays(at - 1, at) is True)
+        return at == 0 or not self._is_slow(at) or self._pays(at - 1, at) is True
 
 
 def _halvings(size: int) -> list[int]:

@@ -14,6 +14,7 @@ import pytest
 from app.batching import Batcher, Recovery, Work
 from app.errors import ClientGone, DeadlineExceeded, ModelUnavailable, StageFailed
 from app.sizing import BatchSizer
+from app.turns import FairTurns
 
 
 class Echo:
@@ -58,6 +59,9 @@ def make() -> Iterator[Callable[..., tuple[Echo, Batcher[Echo]]]]:
     def create(batch_size: int = 4) -> tuple[Echo, Batcher[Echo]]:
         batcher = Batcher("echo", lambda: Echo(batch_size))
         batchers.append(batcher)
+        for _ in range(8):  # until its batches have grown
+            values(batcher.submit("warming up", ["warm"] * batch_size))
+        batcher.model.batches.clear()
         return batcher.model, batcher
 
     yield create
@@ -104,6 +108,9 @@ def test_requests_take_turns(make: Any) -> None:
 
 def test_only_equal_keys_share_a_batch(make: Any) -> None:
     model, batcher = make(8)
+    for _ in range(8):
+        values(batcher.submit("warming up", [(key, 0) for key in "xy" for _ in range(8)]))
+    model.batches.clear()
     block(model, batcher)
     first = batcher.submit("a", [("x", 1), ("y", 2), ("x", 3)])
     second = batcher.submit("b", [("y", 4), ("x", 5)])
@@ -300,6 +307,77 @@ def test_out_of_memory_frees_what_it_can_before_it_gives_up() -> None:
         batcher.close()
 
 
+# -- turns of models on one device ---------------------------------------------------------------
+
+
+class Slow(Echo):
+    """Takes a moment for each item, and notes how many of its kind work at once."""
+
+    working = 0
+    most_working = 0
+
+    def run(self, items: Sequence[Any]) -> list[Any]:
+        Slow.working += 1
+        Slow.most_working = max(Slow.most_working, Slow.working)
+        time.sleep(0.005 * len(items))
+        Slow.working -= 1
+        return super().run(items)
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[Batcher[Slow], Batcher[Slow]]]:
+    """Two models that share a CPU."""
+    turns = FairTurns()
+    pair = (Batcher("one", lambda: Slow(1), turns=turns), Batcher("two", Slow, turns=turns))
+    yield pair
+    for batcher in pair:
+        batcher.close()
+
+
+def test_models_of_one_device_work_in_turn(pair: tuple[Batcher[Slow], Batcher[Slow]]) -> None:
+    Slow.most_working = 0
+    futures = [future for batcher in pair for future in batcher.submit("a", list("1234"))]
+    assert values(futures) == list("12341234")
+    assert Slow.most_working == 1
+
+
+def test_a_clip_passes_a_long_file_at_every_stage(
+    pair: tuple[Batcher[Slow], Batcher[Slow]],
+) -> None:
+    first, second = pair
+    long = first.submit("long", range(100)) + second.submit("long", range(100))
+    long[0].result(10)
+    first.submit("clip", ["x"])[0].result(10)
+    second.submit("clip", ["x"])[0].result(10)
+    assert sum(future.done() for future in long) < 50
+    values(long)
+
+
+def test_a_stream_of_clips_does_not_starve_a_long_file(
+    pair: tuple[Batcher[Slow], Batcher[Slow]],
+) -> None:
+    first, second = pair
+    long = first.submit("long", range(20))
+    for number in range(200):
+        second.submit(f"clip {number}", ["x"])[0].result(10)
+    assert all(future.done() for future in long)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_model_that_dies_or_closes_gives_up_its_turn(
+    pair: tuple[Batcher[Slow], Batcher[Slow]],
+) -> None:
+    first, second = pair
+    with pytest.raises(ModelUnavailable):
+        first.submit("a", ["exit"])[0].result(10)
+    long = second.submit("long", range(50))
+    third = Batcher("three", lambda: Slow(1), turns=first._turns)
+    queued = third.submit("b", range(20))
+    third.close()
+    assert sum(future.exception(10) is not None for future in queued) > 0
+    assert values(long) == list(range(50))
+
+
 # -- sizes of batches ----------------------------------------------------------------------------
 
 
@@ -332,7 +410,7 @@ def test_odd_sizes_and_partial_batches() -> None:
     sizer = BatchSizer(16)
     for _ in range(3):
         sizer.observe(15, 30.0)
-    assert sizer.size == 4, "a partial batch says nothing about whole ones"
+    assert sizer.size == 1, "a partial batch says nothing about whole ones"
 
 
 def test_nobody_waits_long_for_the_first_batches() -> None:
@@ -341,15 +419,18 @@ def test_nobody_waits_long_for_the_first_batches() -> None:
     for _ in range(8):
         tried.append(sizer.size)
         sizer.observe(sizer.size, 0.8 * sizer.size)
-    assert tried == [4, 4, 2, 1, 1, 1, 1, 1]
+    assert tried == [1, 1, 2, 1, 1, 1, 1, 1]
 
 
 def test_a_slow_start_is_forgotten() -> None:
     sizer = BatchSizer(16)
-    sizer.observe(4, 30.0)  # warming up
+    sizer.observe(1, 30.0)  # warming up
+    for size in (1, 2, 4):
+        assert sizer.size == size
+        sizer.observe(size, 0.1 + 0.03 * size)
+    for _ in range(5):
+        sizer.observe(8, 4.0)  # the machine was busy
     assert sizer.size == 4
-    sizer.observe(4, 3.0)  # the machine was busy
-    assert sizer.size == 2
     for _ in range(60):
         sizer.observe(sizer.size, 0.1 + 0.03 * sizer.size)
     assert sizer.size == 16
