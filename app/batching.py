@@ -143,7 +143,7 @@ class Batcher(Generic[Model]):
             while self._wait_for_work():
                 with self._turns.turn(self._lowest_tag) as owners:
                     with self._changed:
-                        batch = self._take(model.batch_size)
+                        batch = self._take(0 if self._closing else model.batch_size)
                     owners += [task.owner for task in batch]
                     if batch:
                         self._run_batch(model, batch)
