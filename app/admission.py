@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from app.batching import Work
-from app.errors import Cancelled, Overloaded, ShuttingDown
+from app.errors import Cancelled, Overloaded, ServiceError, ShuttingDown
 
 SMOOTHING = 0.2  # of the running means
 FIRST_GUESS_S = 10.0  # how long a request takes, before any has ended
+UPLOAD_RETRY_S = 5
 MIN_PROGRESS = 0.15  # below it, the time left is anybody's guess
 
 
@@ -52,10 +53,13 @@ class Admission:
         self,
         max_requests: int,
         max_audio_s: float = math.inf,
+        max_uploads: float = math.inf,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._max_requests = max_requests
         self._max_audio_s = max_audio_s
+        self._max_uploads = max_uploads
+        self._num_uploads = 0
         self._clock = clock
         self._lock = threading.Lock()
         self._tickets: dict[str, Ticket] = {}
@@ -90,6 +94,23 @@ class Admission:
                 del self._tickets[work.request_id]
                 self._mean_s += SMOOTHING * (self._clock() - ticket.started - self._mean_s)
 
+    @contextmanager
+    def uploading(self) -> Iterator[None]:
+        """Receive an upload until the block ends.
+
+        Raises:
+            Overloaded: enough others do.
+        """
+        with self._lock:
+            if self._num_uploads >= self._max_uploads:
+                raise Overloaded("Too many uploads are under way; try again later.", UPLOAD_RETRY_S)
+            self._num_uploads += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._num_uploads -= 1
+
     def weigh(self, ticket: Ticket, audio_s: float) -> None:
         """Let a request's audio in; the only request there is may be as long as it likes.
 
@@ -119,8 +140,17 @@ class Admission:
         return True
 
     def close(self) -> None:
+        """Let nobody in any more."""
         with self._lock:
             self._closed = True
+
+    def give_up(self, reason: ServiceError) -> int:
+        """End all that is under way with this error; how many requests that were."""
+        with self._lock:
+            tickets = list(self._tickets.values())
+        for ticket in tickets:
+            ticket.work.cancel(reason)
+        return len(tickets)
 
     def _entry(self, ticket: Ticket) -> QueueEntry:
         progress = ticket.work.progress

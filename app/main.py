@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import signal
 import threading
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
@@ -19,7 +18,8 @@ from app import __version__
 from app.admission import Admission
 from app.api import asr, errors, ops
 from app.api.request_id import RequestIdMiddleware
-from app.audio.decode import DecodePool
+from app.api.unread_body import UnreadBodyMiddleware
+from app.audio.decode_pool import DecodeLimits, DecodePool
 from app.batching import Batcher, Recovery
 from app.errors import ConfigurationError, ModelUnavailable, ServiceError, UnknownModel
 from app.formats import SubtitleStyle
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PRELOAD_RETRY_S = 30.0
+CLOSE_TIMEOUT_S = 2.0
 
 DESCRIPTION = """\
 Transcribes any audio or video file in the answer to one request: aligned words, speakers, and JSON,
@@ -52,14 +53,16 @@ def build_service(settings: Settings) -> Service:
         ConfigurationError: settings that cannot work on this machine.
     """
     check_writable(settings.cache_dir, "CACHE_DIR")
-    temp = PrivateDirectory(settings.temp_dir)
+    check_local_models(settings)
+    min_free_mb = settings.temp_min_free_mb
+    temp = PrivateDirectory(settings.temp_dir, None if min_free_mb is None else min_free_mb << 20)
     prepare_environment(settings)
     # Here and not above: the libraries read the environment when they are imported.
     from app.models import aligner, devices, recognizer
 
     quiet_libraries()  # once imported: some set their own log level then
     chosen = devices.choose_devices(settings)
-    ready = threading.Event()
+    ready, broken = threading.Event(), threading.Event()
     catalog = Catalog(
         known=recognizer.known_models(),
         demo_dir=DEMO_DIR,
@@ -79,11 +82,7 @@ def build_service(settings: Settings) -> Service:
         store.evict_idle()
         devices.free_memory()
 
-    def give_up() -> None:
-        ready.clear()
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    recovery = Recovery(devices.is_out_of_memory, make_room, devices.is_lost, give_up)
+    recovery = Recovery(devices.is_out_of_memory, make_room, devices.is_lost, broken.set)
     store = ModelStore(
         model_loader(settings, chosen, recovery),
         settings.max_loaded_models,
@@ -114,9 +113,18 @@ def build_service(settings: Settings) -> Service:
         store=store,
         transcriber=transcriber,
         decoding=DecodePool(
-            temp.path, settings.decode_workers, settings.decode_timeout_s, settings.decode_memory_mb
+            temp.path,
+            settings.decode_workers,
+            DecodeLimits(
+                settings.decode_timeout_s,
+                settings.decode_memory_mb,
+                settings.max_streams,
+                temp.min_free_bytes,
+            ),
         ),
-        admission=Admission(settings.max_queue_size, settings.max_queue_audio_s),
+        admission=Admission(
+            settings.max_queue_size, settings.max_queue_audio_s, settings.max_concurrent_uploads
+        ),
         temp=temp,
         threads=threads,
         subtitle_style=SubtitleStyle(
@@ -125,7 +133,25 @@ def build_service(settings: Settings) -> Service:
             settings.subtitle_highlight_words,
         ),
         ready=ready,
+        broken=broken,
     )
+
+
+def check_local_models(settings: Settings) -> None:
+    """Raises ConfigurationError where a model is named by a folder that is not there."""
+    recognizers = [("ASR_MODEL or PRELOAD_MODEL", settings.asr_model)]
+    recognizers += [("PRELOAD_MODEL", settings.preload_model)]
+    recognizers += [("ALLOWED_MODELS", name) for name in settings.allowed_models]
+    others = [("ALIGN_MODELS", name) for name in settings.align_models.values()]
+    others += [("DIARIZATION_MODEL", settings.diarization_model)]
+    for setting, name in recognizers + others:
+        if name.startswith(("/", "./", "../")) and not Path(name).exists():
+            raise ConfigurationError(f"{setting}: {name} is not there.")
+    for setting, name in recognizers:
+        if name.startswith(("/", "./", "../")) and not (Path(name) / "model.bin").is_file():
+            raise ConfigurationError(
+                f"{setting}: {name} has no model.bin; it must be a folder in CTranslate2 format."
+            )
 
 
 def model_loader(
@@ -207,6 +233,7 @@ def create_app(service: Service) -> FastAPI:
         root_path=service.settings.root_path,
         license_info={"name": "MIT"},
     )
+    app.add_middleware(UnreadBodyMiddleware)
     app.add_middleware(RequestIdMiddleware)
     errors.install(app)
     app.include_router(asr.build_router(service))
@@ -216,16 +243,18 @@ def create_app(service: Service) -> FastAPI:
 
 def _warm_up(service: Service, stopping: threading.Event) -> None:
     """Load what PRELOAD_MODEL names; /ready says no until it is there."""
-    service.decoding.warm_up()
     name = service.settings.preload_model
-    while name and not stopping.is_set():
+    while not stopping.is_set():
         try:
-            preload(service, name)
+            service.decoding.warm_up()
+            if name:
+                preload(service, name)
             break
-        except ServiceError as error:
+        # Whatever it is (no process to be had, no memory), it must not leave /ready at no for good.
+        except Exception as error:
             if stopping.is_set() or isinstance(error, UnknownModel):
                 return
-            log.error("preloading %s failed, next try in %.0f s: %s", name, PRELOAD_RETRY_S, error)
+            log.exception("preloading %s failed, next try in %.0f s", name, PRELOAD_RETRY_S)
             stopping.wait(PRELOAD_RETRY_S)
     if not stopping.is_set():
         service.ready.set()
@@ -286,10 +315,12 @@ def download_errors(key: ModelKey) -> Iterator[None]:
 
 def close_service(service: Service) -> None:
     """In reverse order of building. What still runs is given up."""
-    service.ready.clear()
-    service.admission.close()
+    service.stop_admitting()
     service.decoding.close()
-    service.store.close()
+    # a model's thread ends when its call returns; that is not waited for for ever
+    closing = threading.Thread(target=service.store.close, name="close", daemon=True)
+    closing.start()
+    closing.join(CLOSE_TIMEOUT_S)
     service.threads.shutdown(wait=False, cancel_futures=True)
     service.transcriber.close()
     service.temp.close()

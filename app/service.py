@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from app.admission import Admission
-from app.audio.decode import DecodePool
+from app.audio.decode_pool import DecodePool
 from app.formats import SubtitleStyle
 from app.models.catalog import Catalog
 from app.settings import Settings
@@ -18,7 +18,9 @@ from app.transcriber import Transcriber
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """`ready` is set once the models that the settings ask for are loaded."""
+    """`ready` is set once the models that the settings ask for are loaded; `broken` once nothing
+    can work any more in this process.
+    """
 
     settings: Settings
     device: str
@@ -32,3 +34,9 @@ class Service:
     threads: ThreadPoolExecutor
     subtitle_style: SubtitleStyle
     ready: threading.Event
+    broken: threading.Event
+
+    def stop_admitting(self) -> None:
+        """From here on /ready says no, and who asks for something is sent elsewhere."""
+        self.ready.clear()
+        self.admission.close()

@@ -212,6 +212,12 @@ class Settings(BaseSettings):
         validation_alias="MAX_DURATION_SECONDS",
         description="Longest recording in seconds.",
     )
+    max_streams: int = Field(
+        100,
+        ge=1,
+        validation_alias="MAX_STREAMS",
+        description="Sound, picture and subtitle tracks that a file may have.",
+    )
     max_queue_size: int = Field(
         100, ge=1, validation_alias="MAX_QUEUE_SIZE", description="Requests admitted at a time."
     )
@@ -227,17 +233,62 @@ class Settings(BaseSettings):
         validation_alias="REQUEST_TIMEOUT_SECONDS",
         description="Longest request in seconds.",
     )
+    model_call_timeout_s: float = Field(
+        1800,
+        ge=0,
+        validation_alias="MODEL_CALL_TIMEOUT_SECONDS",
+        description=(
+            "How long one call of a model may take in seconds; beyond it /health says unhealthy "
+            "and the service ends, to be started anew. 0: for ever."
+        ),
+    )
+    shutdown_drain_s: float = Field(
+        5,
+        ge=0,
+        validation_alias="SHUTDOWN_DRAIN_SECONDS",
+        description=(
+            "How long after SIGTERM it still answers newcomers (/ready and /asr with 503), in "
+            "seconds, so that load balancers see it."
+        ),
+    )
     shutdown_grace_s: int = Field(
         50,
         ge=1,
         validation_alias="SHUTDOWN_GRACE_SECONDS",
-        description="How long running requests may go on after SIGTERM, in seconds.",
+        description="How long running requests may go on after that, in seconds.",
     )
     upload_idle_timeout_s: float = Field(
         60,
         gt=0,
         validation_alias="UPLOAD_IDLE_TIMEOUT_SECONDS",
         description="How long an upload may pause, in seconds.",
+    )
+    upload_min_bytes_per_s: int = Field(
+        1000,
+        ge=0,
+        validation_alias="UPLOAD_MIN_BYTES_PER_SECOND",
+        description="Slowest upload, as a mean over the time that it may pause. 0: any.",
+    )
+    max_concurrent_uploads: int = Field(
+        64,
+        ge=1,
+        validation_alias="MAX_CONCURRENT_UPLOADS",
+        description="Uploads received at a time, of all the requests admitted.",
+    )
+    max_connections: int = Field(
+        1000,
+        ge=8,
+        validation_alias="MAX_CONNECTIONS",
+        description="Connections at a time; beyond them the one that idles longest is closed.",
+    )
+    connection_timeout_s: float = Field(
+        60,
+        gt=0,
+        validation_alias="CONNECTION_TIMEOUT_SECONDS",
+        description=(
+            "How long a client may take to send the head of a request, and to take in anything "
+            "of an answer, in seconds."
+        ),
     )
     decode_workers: int = Field(
         2, ge=1, le=64, validation_alias="DECODE_WORKERS", description="Files decoded at a time."
@@ -258,6 +309,15 @@ class Settings(BaseSettings):
         Path(tempfile.gettempdir()) / "whisperx-asr",
         validation_alias="TEMP_DIR",
         description="Private directory for uploads and decoded audio; emptied at start.",
+    )
+    temp_min_free_mb: int | None = Field(
+        None,
+        ge=0,
+        validation_alias="TEMP_MIN_FREE_MB",
+        description=(
+            "Space that uploads and decoded audio leave free on that disk, in MB. Empty: a "
+            "hundredth of the disk, 1000 at most."
+        ),
     )
 
     # Wire

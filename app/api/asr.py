@@ -26,9 +26,9 @@ from app.api.schemas import (
     parse_asr_request,
     parse_detect_request,
 )
-from app.api.uploads import Upload, drain, receive_upload
+from app.api.uploads import Upload, receive_upload
 from app.batching import Work
-from app.errors import ClientGone, ServiceError
+from app.errors import ClientGone, DeadlineExceeded, ShuttingDown, StageFailed
 from app.languages import language_name
 from app.service import Service
 from app.transcript import Audio, LanguageGuess, TranscribeOptions
@@ -38,6 +38,9 @@ Wanted = TypeVar("Wanted")
 
 # How much of a recording is decoded to hear its language, and again if there was no speech in it.
 DETECTION_PREFIXES_S = (60.0, None)
+ANSWER_S = 5.0  # for a job to say itself that its time is over
+TOO_LATE = "The request took longer than it may."
+CUT_OFF = "The service is shutting down; try again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,25 +109,19 @@ async def _admitted(
     service: Service, request: Request, kind: str, parse: Callable[[Mapping[str, str]], Wanted]
 ) -> AsyncIterator[tuple[Ticket, Upload, Wanted]]:
     """A place in the queue, the upload on disk and what is wanted of it, until the block ends."""
-    settings = service.settings
-    work = Work(request_id_of(request), settings.request_timeout_s)
+    work = Work(request_id_of(request), service.settings.request_timeout_s)
     query = request.query_params
     try:
         with service.admission.enter(kind, work) as ticket:
             request.state.request_id = work.request_id  # another one, where it was taken
             parse(merge_parameters({}, query))  # a wrong value is refused before the upload is read
-            async with receive_upload(
-                request,
-                service.temp.new_path(),
-                settings.max_file_size_mb << 20,
-                settings.upload_idle_timeout_s,
-                work,
-            ) as upload:
+            async with receive_upload(request, service, work) as upload:
                 yield ticket, upload, parse(merge_parameters(upload.fields, query))
-    except ServiceError as error:
-        if not isinstance(error, ClientGone):
-            await drain(request)
-        raise
+    except asyncio.CancelledError:
+        # by the server, when its grace is over; the client shall hear that, not a broken line
+        reason = ShuttingDown(CUT_OFF, retry_after_s=5)
+        work.cancel(reason)
+        raise reason from None
 
 
 async def _run(service: Service, request: Request, ticket: Ticket, job: Callable[[], T]) -> T:
@@ -134,13 +131,17 @@ async def _run(service: Service, request: Request, ticket: Ticket, job: Callable
     gone = asyncio.ensure_future(_hung_up(request))
     both: set[asyncio.Future[Any]] = {running, gone}
     try:
-        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-        if not running.done():
+        await asyncio.wait(
+            both, timeout=work.left_s + ANSWER_S, return_when=asyncio.FIRST_COMPLETED
+        )
+        if gone.done() and not running.done():
             work.cancel(ClientGone("The client hung up."))
+        elif not running.done():  # a stage that cannot be broken off
+            work.cancel(DeadlineExceeded(TOO_LATE))
+            raise DeadlineExceeded(TOO_LATE)
         return await running
-    except asyncio.CancelledError:
-        work.cancel(ClientGone("The request was dropped."))
-        raise
+    except SystemExit as error:  # out of a library, in the job's thread; it must not end this one
+        raise StageFailed("A stage ended before its time.") from error
     finally:
         gone.cancel()
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from app.api.schemas import ErrorBody, LanguageBody, TranscriptBody
 from app.api.uploads import FILE_FIELD
+from app.tempdir import DISK_FULL
 
 ASR = """\
 Only the file is required. Two dialects call themselves `/asr`; which one a request speaks is told
@@ -60,7 +61,7 @@ _ERRORS = {
         "Nothing in the upload can be decoded, or there is no sound in it.",
         "The upload is not an audio or video file that can be decoded.",
     ),
-    408: ("The upload stalled.", "The upload stopped for more than 60 seconds."),
+    408: ("The upload stalled or is too slow.", "The upload stopped for more than 60 seconds."),
     413: (
         "Over the size or duration limit.",
         "The upload is larger than the limit of 1000 MB.",
@@ -74,11 +75,12 @@ _ERRORS = {
         "The service failed on this request (its log says why under 5f0c2a71).",
     ),
     503: (
-        "The queue is full, a model cannot be loaded, or the service is shutting down.",
+        "The queue is full, too many uploads are under way, a model cannot be loaded, or the "
+        "service is shutting down.",
         "The queue is full; try again later.",
     ),
     504: ("Over the time limit.", "The request took longer than it may."),
-    507: ("No disk space left.", "There is no disk space left for the upload."),
+    507: ("No disk space left.", DISK_FULL),
 }
 _RETRY_AFTER = {
     "Retry-After": {
@@ -91,7 +93,7 @@ _ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
         "model": ErrorBody,
         "description": meaning,
         "content": {"application/json": {"example": {"detail": detail}}},
-        **({"headers": _RETRY_AFTER} if status == 503 else {}),
+        **({"headers": _RETRY_AFTER} if status in (503, 507) else {}),
     }
     for status, (meaning, detail) in _ERRORS.items()
 }

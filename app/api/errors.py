@@ -55,8 +55,10 @@ def error_response(error: ServiceError) -> Response:
     if status == 499:
         return Response(status_code=status)
     headers = {}
-    if status == 503:
+    if status in (503, 507):
         headers["Retry-After"] = str(error.retry_after_s or RETRY_AFTER_S)
+    if isinstance(error, ShuttingDown):
+        headers["Connection"] = "close"  # the next request is for somebody else
     return JSONResponse({"detail": error.message}, status, headers)
 
 

@@ -392,13 +392,16 @@ class ErrorBody(BaseModel):
 
 
 class HealthBody(BaseModel):
-    status: str = Field(examples=["healthy"])
+    status: str = Field(description="healthy or unhealthy.", examples=["healthy"])
     device: str = Field(examples=["cuda"])
     compute_type: str = Field(examples=["float16"])
     version: str
     default_model: str = Field(examples=["large-v3"])
     loaded_models: list[str] = Field(description="Names of recognizers.", examples=[["large-v3"]])
     requests: int = Field(description="Requests that are being served.", examples=[0])
+    degraded: list[str] = Field(
+        description="What does not work at present, in sentences; the rest does.", examples=[[]]
+    )
 
 
 class ReadyBody(BaseModel):
