@@ -71,6 +71,8 @@ class Batcher(Generic[Model]):
         self._changed = threading.Condition()
         self._queues: OrderedDict[Hashable, deque[_Task]] = OrderedDict()
         self._closing = False
+        self._batch: list[_Task] = []  # no longer queued; empty between calls
+        self._call_started: float | None = None
         self._model: Model | None = None
         loaded: Future[Model] = Future()
         self._thread = threading.Thread(
@@ -103,6 +105,12 @@ class Batcher(Generic[Model]):
         """Whether the thread still takes work."""
         return self._thread.is_alive() and not self._closing
 
+    @property
+    def busy_s(self) -> float:
+        """How long the model's present call takes already; 0 while there is none."""
+        started = self._call_started
+        return 0.0 if started is None else time.monotonic() - started
+
     def submit(self, owner: Hashable, items: Iterable[Any]) -> list[Future[Any]]:
         """Queue the items behind the owner's own; owners are served in turn."""
         model = self.model
@@ -129,13 +137,15 @@ class Batcher(Generic[Model]):
             loaded.set_exception(error)
             return
         loaded.set_result(model)
-        batch: list[_Task] = []
         try:
-            while batch := self._next_batch(model.batch_size):
-                self._run_batch(model, batch)
+            while self._next_batch(model.batch_size):
+                self._run_batch(model, self._batch)
+        # Not only faults of our own: libraries raise SystemExit, too.
+        except BaseException:
+            log.critical("the thread of the %s died", self._thread.name, exc_info=True)
         finally:
             self._closing = True
-            _fail(batch)  # whatever ended the thread, nobody may wait for ever
+            _fail(self._batch)  # whatever ended the thread, nobody may wait for ever
             self._fail_queued()
             self._model = None
             model.close()
@@ -150,16 +160,16 @@ class Batcher(Generic[Model]):
 
     def _take(self, batch_size: int) -> list[_Task]:
         """One task of each owner in turn, all with the key of the first, until it is full."""
-        batch: list[_Task] = []
+        batch = self._batch = []
         progress = True
         while progress and len(batch) < batch_size:
             progress = False
             for owner in list(self._queues):
                 task = self._pop(owner, batch[0].key if batch else None)
                 if task is not None:
-                    if not batch:
-                        batch_size = self._sizer(task.key, batch_size).size
                     batch.append(task)
+                    if len(batch) == 1:
+                        batch_size = self._sizer(task.key, batch_size).size
                     progress = True
                     if len(batch) >= batch_size:
                         break
@@ -190,7 +200,7 @@ class Batcher(Generic[Model]):
         """Resolve every future of the batch. Where the batch fails, only the guilty item does."""
         started = time.monotonic()
         try:
-            outcomes = model.run([task.item for task in batch])
+            outcomes = self._call(model, batch)
             if len(outcomes) != len(batch):
                 raise StageFailed("A model lost an item of its batch.")
         # The worker's boundary: whatever breaks inside a model must reach the callers.
@@ -200,6 +210,14 @@ class Batcher(Generic[Model]):
         self._sizer(batch[0].key, model.batch_size).observe(len(batch), time.monotonic() - started)
         for task, outcome in zip(batch, outcomes, strict=True):
             task.future.set_result(outcome)
+
+    def _call(self, model: Model, batch: Sequence[_Task]) -> list[Any]:
+        self._call_started = time.monotonic()
+        try:
+            outcomes: list[Any] = model.run([task.item for task in batch])
+            return outcomes
+        finally:
+            self._call_started = None
 
     def _recover(self, model: Model, batch: Sequence[_Task], error: Exception) -> None:
         """Out of memory: halve the batch; what fails alone gets a second try with memory freed.
@@ -223,7 +241,7 @@ class Batcher(Generic[Model]):
         [task] = batch
         if starved:
             try:
-                task.future.set_result(model.run([task.item])[0])
+                task.future.set_result(self._call(model, batch)[0])
             # The same boundary, for the second and last try.
             except Exception:
                 log.exception("out of memory with a single item")

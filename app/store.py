@@ -29,6 +29,10 @@ class LoadedModel(Protocol):
     @property
     def alive(self) -> bool: ...
 
+    @property
+    def busy_s(self) -> float:
+        """How long its present call takes already; 0 while there is none."""
+
     def close(self) -> None:
         """Return once the weights are gone."""
 
@@ -82,12 +86,35 @@ class ModelStore:
         self._loading: dict[ModelKey, Future[None]] = {}
         self._closed = False
         self._purging = False
-        self._reaper = threading.Thread(target=self._reap, name="model-reaper", daemon=True)
-        self._reaper.start()
+        self._reaper = self._start_reaper()
+
+    def _start_reaper(self) -> threading.Thread:
+        reaper = threading.Thread(target=self._reap, name="model-reaper", daemon=True)
+        reaper.start()
+        return reaper
 
     def loaded(self) -> list[ModelKey]:
         with self._changed:
-            return [key for key, entry in self._cache.items() if not entry.closing]
+            entries = list(self._cache.items())
+        return [key for key, entry in entries if entry.model.alive and not entry.closing]
+
+    def dead(self) -> list[ModelKey]:
+        """Models whose thread ended by itself; the next lease loads them anew."""
+        with self._changed:
+            entries = list(self._cache.items())
+        return [key for key, entry in entries if not (entry.model.alive or entry.closing)]
+
+    def longest_call(self) -> tuple[float, ModelKey] | None:
+        """The call of a model that takes longest so far, in seconds."""
+        with self._changed:
+            calls = [(entry.model.busy_s, key) for key, entry in self._cache.items()]
+        return max(calls, key=lambda call: call[0], default=None)
+
+    def check(self) -> None:
+        """See to it that the store's own thread lives. Call it now and then."""
+        if not (self._reaper.is_alive() or self._closed):
+            log.error("the thread that unloads models died; starting another one")
+            self._reaper = self._start_reaper()
 
     @contextmanager
     def lease(
@@ -131,15 +158,15 @@ class ModelStore:
         try:
             self._shrink(self._max_models - 1)
             entry = self._try_load(key)
+            with self._changed:
+                if not self._closed:
+                    self._cache[key] = entry
+                del self._loading[key]
         except BaseException as error:
             with self._changed:
-                del self._loading[key]
+                self._loading.pop(key, None)
             loading.set_exception(error)
             raise
-        with self._changed:
-            del self._loading[key]
-            if not self._closed:
-                self._cache[key] = entry
         loading.set_result(None)
         if self._closed:
             entry.model.close()
@@ -192,6 +219,9 @@ class ModelStore:
         """Drop an entry already marked as closing; it stays listed until its memory is free."""
         try:
             entry.model.close()
+        # A library's: it must neither fail a request that only made room nor end the reaper.
+        except Exception:
+            log.exception("unloading the %s %s failed", key.kind, key.name)
         finally:
             with self._changed:
                 if self._cache.get(key) is entry:

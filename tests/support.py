@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -78,14 +80,15 @@ def server_environment(folder: Path, **settings: Any) -> dict[str, str]:
         "HF_HUB_OFFLINE": "1",
         "CACHE_DIR": str(folder / "cache"),
         "TEMP_DIR": str(folder / "tmp"),
+        "SHUTDOWN_DRAIN_SECONDS": "0",
         **{key: str(value) for key, value in settings.items()},
     }
 
 
 @contextmanager
-def running_server(folder: Path, **settings: Any) -> Iterator[Server]:
+def running_server(folder: Path, *, port: int | None = None, **settings: Any) -> Iterator[Server]:
     """The service as users start it, with the demo models and these settings."""
-    port = free_port()
+    port = port or free_port()
     folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "app.cli", "serve", "--host", "127.0.0.1"]
     with (folder / "log").open("wb") as log:
@@ -121,6 +124,14 @@ def wait_until_ready(server: Server) -> None:
             pass
         time.sleep(0.1)
     raise AssertionError(f"the service did not start:\n{server.log()[-3000:]}")
+
+
+def kill_thread(thread: threading.Thread) -> None:
+    """Have a thread end with SystemExit at its next step, as some libraries do."""
+    assert thread.ident is not None
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(
+        ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit)
+    )
 
 
 # -- truth ---------------------------------------------------------------------------------------

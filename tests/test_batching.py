@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from typing import Any
@@ -230,6 +232,56 @@ def test_a_thread_that_dies_leaves_nobody_waiting(make: Any) -> None:
             future.result(10)
     assert not batcher.alive
     assert model.closed
+
+
+def test_a_thread_that_dies_between_queue_and_model(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Items that are in no queue any more and not yet in a call."""
+    model, batcher = make()
+    size = batcher._sizer
+
+    def no_memory(key: Hashable, batch_size: int) -> BatchSizer:
+        if key == "x":
+            raise MemoryError
+        return size(key, batch_size)
+
+    monkeypatch.setattr(batcher, "_sizer", no_memory)
+    blocked = block(model, batcher)
+    lost = batcher.submit("a", [("x", 1), ("x", 2)])
+    model.gate.set()
+    assert blocked.result(10) == "block"
+    for future in lost:
+        with pytest.raises(ModelUnavailable):
+            future.result(10)
+    assert not batcher.alive
+
+
+def test_how_long_a_call_takes_is_known(make: Any) -> None:
+    model, batcher = make()
+    assert batcher.busy_s == 0
+    future = block(model, batcher)
+    time.sleep(0.01)
+    assert batcher.busy_s >= 0.01
+    model.gate.set()
+    future.result(10)
+    assert batcher.busy_s == 0
+
+
+def test_nothing_of_a_request_is_kept(make: Any) -> None:
+    """Samples are files on the disk of temporary files; they shall go with their request."""
+    model, batcher = make()
+    samples = np.zeros(3)
+    held = weakref.ref(samples)
+    [future] = batcher.submit("a", [samples])
+    future.result(10)
+    model.batches.clear()
+    del samples, future
+    deadline = time.monotonic() + 10
+    while held() is not None and time.monotonic() < deadline:
+        gc.collect()
+        time.sleep(0.01)
+    assert held() is None
 
 
 def test_a_failed_load_reaches_the_caller_and_ends_the_thread() -> None:

@@ -23,9 +23,9 @@ ORDER = [
     {"store", "batching"},
     {"admission"},
     {"transcriber"},
-    {"service"},
+    {"service", "vitals"},
     {"api"},
-    {"main"},
+    {"main", "server"},
     {"cli"},
 ]
 MODEL_LIBRARIES = {"torch", "torchaudio", "ctranslate2", "faster_whisper", "whisperx", "pyannote"}

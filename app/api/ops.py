@@ -17,6 +17,7 @@ from app.api.schemas import (
     ReadyBody,
 )
 from app.service import Service
+from app.vitals import read_vitals
 
 OWNER = "whisperx-asr-service"
 
@@ -31,10 +32,17 @@ def build_router(service: Service) -> APIRouter:
     async def root(request: Request) -> Response:
         return RedirectResponse(f"{request.scope.get('root_path', '')}/docs")
 
-    @router.get("/health", summary="Whether the process lives")
-    async def health() -> HealthBody:
+    @router.get(
+        "/health",
+        summary="Whether the process lives",
+        responses={503: {"model": HealthBody, "description": "It must be started anew."}},
+    )
+    async def health(response: Response) -> HealthBody:
+        vitals = read_vitals(service)
+        response.status_code = 503 if vitals.fatal else 200
         return HealthBody(
-            status="healthy",
+            status="unhealthy" if vitals.fatal else "healthy",
+            degraded=[*vitals.degraded, *filter(None, [vitals.fatal])],
             device=service.device,
             compute_type=service.compute_type,
             version=__version__,
@@ -67,6 +75,12 @@ def build_router(service: Service) -> APIRouter:
             ]
         )
 
+    _add_queue(router, service)
+    _answer_head(router)
+    return router
+
+
+def _add_queue(router: APIRouter, service: Service) -> None:
     @router.get("/queue", summary="What is under way")
     async def queue() -> QueueBody:
         return QueueBody(
@@ -85,8 +99,6 @@ def build_router(service: Service) -> APIRouter:
             ]
         )
 
-    _answer_head(router)
-
     @router.delete(
         "/queue/{request_id}",
         status_code=204,
@@ -98,8 +110,6 @@ def build_router(service: Service) -> APIRouter:
             return Response(status_code=204)
         return JSONResponse({"detail": "request_id: no such request is under way."}, 404)
 
-    return router
-
 
 def _rounded(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 1)
@@ -108,7 +118,7 @@ def _rounded(seconds: float | None) -> float | None:
 def _answer_head(router: APIRouter) -> None:
     """Have HEAD answer wherever GET does: monitors and load balancers ask so."""
     for route in tuple(router.routes):
-        if isinstance(route, APIRoute):
+        if isinstance(route, APIRoute) and "GET" in (route.methods or ()):
             router.add_api_route(
                 route.path, route.endpoint, methods=["HEAD"], include_in_schema=False
             )
