@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -98,21 +100,23 @@ def _serve(options: argparse.Namespace) -> int:
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     logging.getLogger("uvicorn.access").addFilter(_no_probes)
+    # Before there is a server: process 1 of a container ignores a signal without a handler.
+    signal.signal(signal.SIGTERM, _end_at_once)
     # Here and not above: `--help` answers at once, the server's libraries take a while.
-    import uvicorn
-
     from app.main import build_service, create_app
+    from app.server import open_sockets, serve
 
+    sockets = open_sockets(settings)
     service = build_service(settings)
-    uvicorn.run(
-        create_app(service),
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        server_header=False,
-        timeout_graceful_shutdown=settings.shutdown_grace_s,
-    )
-    return 0
+    code = serve(service, create_app(service), sockets)
+    # not by way of the interpreter's end, which waits for threads that a model holds
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(code)
+
+
+def _end_at_once(sig: int, frame: object) -> None:
+    sys.exit(0)
 
 
 def _no_probes(record: logging.LogRecord) -> bool:
@@ -138,6 +142,7 @@ def _demo(options: argparse.Namespace) -> int:
             HF_HUB_OFFLINE="1",
             CACHE_DIR=folder,
             TEMP_DIR=f"{folder}/tmp",
+            SHUTDOWN_DRAIN_SECONDS="0",
         )
         command = [sys.executable, "-m", "app.cli", "serve", "--host", "127.0.0.1"]
         print("Starting the service on the embedded demo models ...", flush=True)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from app.settings import Settings
 from tests.support import ROOT
 
 BASE = ROOT / "docker-compose.yml"
@@ -95,6 +96,17 @@ def test_production_replicas_have_limits_and_come_back() -> None:
         assert service["restart"] == "unless-stopped"
         assert set(service["deploy"]["resources"]["limits"]) == {"cpus", "memory", "pids"}
         assert service["logging"]["options"].keys() == {"max-size", "max-file"}
+
+
+def test_a_stop_has_the_time_that_the_service_takes() -> None:
+    fields = Settings.model_fields
+    takes_s = fields["shutdown_drain_s"].default + fields["shutdown_grace_s"].default
+    assert takes_s + 5 <= 60  # closing takes a moment, too
+    for name in REPLICAS:
+        assert compose(BASE)["services"][name]["stop_grace_period"] == "1m"
+    for overlay in (PROD, MULTI_GPU):
+        for service in compose(overlay)["services"].values():
+            assert "stop_grace_period" not in service
 
 
 def test_gpus() -> None:
