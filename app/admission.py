@@ -10,12 +10,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from app.batching import Work
-from app.errors import Cancelled, Overloaded, ServiceError, ShuttingDown
+from app.errors import Cancelled, Overloaded, ShuttingDown
 
 SMOOTHING = 0.2  # of the running means
 FIRST_GUESS_S = 10.0  # how long a request takes, before any has ended
 UPLOAD_RETRY_S = 5
 MIN_PROGRESS = 0.15  # below it, the time left is anybody's guess
+
+
+def cut_off() -> ShuttingDown:
+    """What a request hears that the end of the service breaks off."""
+    return ShuttingDown("The service is shutting down; try again.", retry_after_s=5)
 
 
 @dataclass(slots=True)
@@ -144,12 +149,12 @@ class Admission:
         with self._lock:
             self._closed = True
 
-    def give_up(self, reason: ServiceError) -> int:
-        """End all that is under way with this error; how many requests that were."""
+    def give_up(self) -> int:
+        """End all that is under way, for the service is; how many requests that were."""
         with self._lock:
             tickets = list(self._tickets.values())
         for ticket in tickets:
-            ticket.work.cancel(reason)
+            ticket.work.cancel(cut_off())
         return len(tickets)
 
     def _entry(self, ticket: Ticket) -> QueueEntry:

@@ -103,8 +103,9 @@ def _serve(options: argparse.Namespace) -> int:
     # Before there is a server: process 1 of a container ignores a signal without a handler.
     signal.signal(signal.SIGTERM, _end_at_once)
     # Here and not above: `--help` answers at once, the server's libraries take a while.
+    from app.connection import open_sockets
     from app.main import build_service, create_app
-    from app.server import open_sockets, serve
+    from app.server import serve
 
     sockets = open_sockets(settings)
     service = build_service(settings)

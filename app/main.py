@@ -254,7 +254,14 @@ def _warm_up(service: Service, stopping: threading.Event) -> None:
         except Exception as error:
             if stopping.is_set() or isinstance(error, UnknownModel):
                 return
-            log.exception("preloading %s failed, next try in %.0f s", name, PRELOAD_RETRY_S)
+            known = isinstance(error, ServiceError)  # and in the log, from where it came up
+            log.error(
+                "preloading %s failed, next try in %.0f s: %s",
+                name,
+                PRELOAD_RETRY_S,
+                error,
+                exc_info=None if known else error,
+            )
             stopping.wait(PRELOAD_RETRY_S)
     if not stopping.is_set():
         service.ready.set()

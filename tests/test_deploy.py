@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
+from app.main import CLOSE_TIMEOUT_S
+from app.server import ANSWER_S
 from app.settings import Settings
 from tests.support import ROOT
 
@@ -101,9 +103,10 @@ def test_production_replicas_have_limits_and_come_back() -> None:
 def test_a_stop_has_the_time_that_the_service_takes() -> None:
     fields = Settings.model_fields
     takes_s = fields["shutdown_drain_s"].default + fields["shutdown_grace_s"].default
-    assert takes_s + 5 <= 60  # closing takes a moment, too
+    takes_s += 2 * ANSWER_S + CLOSE_TIMEOUT_S
     for name in REPLICAS:
-        assert compose(BASE)["services"][name]["stop_grace_period"] == "1m"
+        allowed = compose(BASE)["services"][name]["stop_grace_period"]
+        assert takes_s + 5 <= int(allowed.removesuffix("s"))
     for overlay in (PROD, MULTI_GPU):
         for service in compose(overlay)["services"].values():
             assert "stop_grace_period" not in service

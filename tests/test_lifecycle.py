@@ -17,9 +17,9 @@ import httpx
 import psutil
 import pytest
 
+from app.connection import open_sockets
 from app.errors import ConfigurationError
 from app.main import build_service
-from app.server import open_sockets
 from app.settings import load_settings
 from tests.forms import answer, connect, eventually, file_part, request_head, works
 from tests.support import Server, audio_of, running_server, server_environment

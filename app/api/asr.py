@@ -13,7 +13,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Query, Request, Response
 
 from app import formats
-from app.admission import Ticket
+from app.admission import Ticket, cut_off
 from app.api import documentation
 from app.api.request_id import request_id_of
 from app.api.schemas import (
@@ -28,7 +28,7 @@ from app.api.schemas import (
 )
 from app.api.uploads import Upload, receive_upload
 from app.batching import Work
-from app.errors import ClientGone, DeadlineExceeded, ShuttingDown, StageFailed
+from app.errors import ClientGone, DeadlineExceeded, StageFailed
 from app.languages import language_name
 from app.service import Service
 from app.transcript import Audio, LanguageGuess, TranscribeOptions
@@ -40,7 +40,6 @@ Wanted = TypeVar("Wanted")
 DETECTION_PREFIXES_S = (60.0, None)
 ANSWER_S = 5.0  # for a job to say itself that its time is over
 TOO_LATE = "The request took longer than it may."
-CUT_OFF = "The service is shutting down; try again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +118,8 @@ async def _admitted(
                 yield ticket, upload, parse(merge_parameters(upload.fields, query))
     except asyncio.CancelledError:
         # by the server, when its grace is over; the client shall hear that, not a broken line
-        reason = ShuttingDown(CUT_OFF, retry_after_s=5)
-        work.cancel(reason)
-        raise reason from None
+        work.cancel(cut_off())
+        raise cut_off() from None
 
 
 async def _run(service: Service, request: Request, ticket: Ticket, job: Callable[[], T]) -> T:
