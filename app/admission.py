@@ -10,23 +10,34 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from app.batching import Work
-from app.errors import Cancelled, Overloaded, ShuttingDown
+from app.errors import Cancelled, Forbidden, Overloaded, ShuttingDown
 
 SMOOTHING = 0.2  # of the running means
 FIRST_GUESS_S = 10.0  # how long a request takes, before any has ended
 MIN_PROGRESS = 0.15  # below it, the time left is anybody's guess
 
 
+# Puts so many more seconds of audio down to the client, or raises RateLimited. Blocks.
+Charge = Callable[[float], None]
+
+
+def free(audio_s: float) -> None:
+    """Nobody counts."""
+
+
 @dataclass(slots=True)
 class Ticket:
     """A request from the first byte of its upload to the end of its answer. Never its content.
 
-    `audio_s` is known once the upload is decoded, `model` once the form is read.
+    `audio_s` is known once the upload is decoded, `model` once the form is read. `client` is the
+    name of the key that it came with, if any.
     """
 
     work: Work
     kind: str
     started: float
+    client: str = ""
+    charge: Charge = free
     model: str = ""
     audio_s: float | None = None
 
@@ -36,6 +47,7 @@ class QueueEntry:
     """A ticket as it is shown. `left_s` None: not known yet."""
 
     id: str
+    client: str
     kind: str
     state: str
     model: str
@@ -67,14 +79,16 @@ class Admission:
         return len(self._tickets)
 
     @contextmanager
-    def enter(self, kind: str, work: Work) -> Iterator[Ticket]:
+    def enter(
+        self, kind: str, work: Work, client: str = "", charge: Charge = free
+    ) -> Iterator[Ticket]:
         """Take a place until the block ends.
 
         Raises:
             Overloaded: there is none; says when one may be free.
             ShuttingDown: nobody is let in any more.
         """
-        ticket = Ticket(work, kind, self._clock())
+        ticket = Ticket(work, kind, self._clock(), client, charge)
         with self._lock:
             if self._closed:
                 raise ShuttingDown("The service is shutting down.", retry_after_s=5)
@@ -95,6 +109,7 @@ class Admission:
 
         Raises:
             Overloaded: too many seconds of audio are under way already.
+            RateLimited, ...: as `charge` says.
         """
         with self._lock:
             others_s = sum(t.audio_s or 0.0 for t in self._tickets.values() if t is not ticket)
@@ -102,19 +117,27 @@ class Admission:
                 raise Overloaded(
                     "Too much audio is in the queue already; try again later.", self._wait_s()
                 )
+            more_s = audio_s - (ticket.audio_s or 0.0)
             ticket.audio_s = audio_s
+        ticket.charge(more_s)
 
     def entries(self) -> list[QueueEntry]:
         """What is under way, oldest first."""
         with self._lock:
             return [self._entry(ticket) for ticket in self._tickets.values()]
 
-    def cancel(self, request_id: str) -> bool:
-        """Give a request up; False where there is none of this id."""
+    def cancel(self, request_id: str, client: str = "") -> bool:
+        """Give a request up; False where there is none of this id.
+
+        Raises:
+            Forbidden: it is another client's.
+        """
         with self._lock:
             ticket = self._tickets.get(request_id)
         if ticket is None:
             return False
+        if ticket.client not in ("", client):
+            raise Forbidden("This request came with another API key.")
         ticket.work.cancel(Cancelled("The request was cancelled."))
         return True
 
@@ -126,6 +149,7 @@ class Admission:
         progress = ticket.work.progress
         return QueueEntry(
             id=ticket.work.request_id,
+            client=ticket.client,
             kind=ticket.kind,
             state="running" if progress > 0 else "waiting",
             model=ticket.model,

@@ -98,6 +98,8 @@ def _serve(options: argparse.Namespace) -> int:
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     logging.getLogger("uvicorn.access").addFilter(_no_probes)
+    # at debug it has the headers of web sockets, keys among them
+    logging.getLogger("uvicorn.error").setLevel(max(logging.INFO, logging.root.level))
     # Here and not above: `--help` answers at once, the server's libraries take a while.
     import uvicorn
 
@@ -110,6 +112,7 @@ def _serve(options: argparse.Namespace) -> int:
         port=settings.port,
         log_config=None,
         server_header=False,
+        forwarded_allow_ips=",".join(settings.trusted_proxies),
         timeout_graceful_shutdown=settings.shutdown_grace_s,
     )
     return 0
@@ -136,6 +139,9 @@ def _demo(options: argparse.Namespace) -> int:
             PRELOAD_MODEL="demo",
             DIARIZATION_MODEL="demo",
             HF_HUB_OFFLINE="1",
+            API_KEYS="",
+            API_KEYS_FILE="",
+            RATE_LIMIT_AUDIO_MINUTES_PER_HOUR="",
             CACHE_DIR=folder,
             TEMP_DIR=f"{folder}/tmp",
         )

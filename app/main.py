@@ -17,7 +17,7 @@ from fastapi_offline import FastAPIOffline
 
 from app import __version__
 from app.admission import Admission
-from app.api import asr, errors, ops
+from app.api import asr, errors, headers, keys, ops, rate_limits
 from app.api.request_id import RequestIdMiddleware
 from app.audio.decode import DecodePool
 from app.batching import Batcher, Recovery
@@ -207,8 +207,11 @@ def create_app(service: Service) -> FastAPI:
         root_path=service.settings.root_path,
         license_info={"name": "MIT"},
     )
-    app.add_middleware(RequestIdMiddleware)
     errors.install(app)
+    rate_limits.install(app, service.settings)
+    keys.install(app, service.settings)  # each of these stands around those above it
+    headers.install(app, service.settings)
+    app.add_middleware(RequestIdMiddleware)
     app.include_router(asr.build_router(service))
     app.include_router(ops.build_router(service))
     return app

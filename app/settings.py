@@ -7,8 +7,10 @@ variable means the same as an unset one.
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Mapping
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,6 +21,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, Settin
 from app.errors import ConfigurationError
 
 DEMO_DIR = Path(__file__).parent / "demo"
+ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s?#@*]+")  # apps have schemes of their own
 
 
 def _names(*names: str) -> AliasChoices:
@@ -278,6 +281,57 @@ class Settings(BaseSettings):
         description="Underline each word as it is spoken (srt and vtt).",
     )
 
+    # Access
+    api_keys: SecretStr = Field(
+        SecretStr(""),
+        validation_alias="API_KEYS",
+        description="Keys that requests need, comma-separated: KEY or NAME:KEY. Empty: none.",
+    )
+    api_keys_file: Path | None = Field(
+        None,
+        validation_alias="API_KEYS_FILE",
+        description="File with further keys, one per line or comma-separated; # begins a comment.",
+    )
+    ops_require_key: bool = Field(
+        True,
+        validation_alias="OPS_REQUIRE_KEY",
+        description="Whether reading /queue and /metrics needs a key too, where there are keys.",
+    )
+    rate_limit_requests_per_minute: int = Field(
+        0,
+        ge=0,
+        validation_alias="RATE_LIMIT_REQUESTS_PER_MINUTE",
+        description="Transcription requests of one key, or else of one address. 0: no limit.",
+    )
+    rate_limit_audio_minutes_per_hour: float = Field(
+        0,
+        ge=0,
+        allow_inf_nan=False,
+        validation_alias="RATE_LIMIT_AUDIO_MINUTES_PER_HOUR",
+        description="Minutes of audio of one key, or else of one address. 0: no limit.",
+    )
+    rate_limit_storage_url: SecretStr = Field(
+        SecretStr(""),
+        validation_alias="RATE_LIMIT_STORAGE_URL",
+        description=(
+            "Redis that several replicas count in: redis://[:PASSWORD@]HOST:PORT/DB, rediss:// "
+            "with TLS. Empty: each counts for itself."
+        ),
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        validation_alias="CORS_ORIGINS",
+        description="Web origins whose pages may call the service, comma-separated, or *.",
+    )
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("127.0.0.1", "::1"),
+        validation_alias=_names("TRUSTED_PROXIES", "FORWARDED_ALLOW_IPS"),
+        description=(
+            "Addresses and networks of proxies whose X-Forwarded-For and -Proto count, "
+            "comma-separated. *: whoever connects."
+        ),
+    )
+
     # Server
     host: str = Field("0.0.0.0", validation_alias="HOST", description="Address to listen on.")
     port: int = Field(
@@ -292,7 +346,7 @@ class Settings(BaseSettings):
         "info", validation_alias="LOG_LEVEL", description="debug, info, warning or error."
     )
 
-    @field_validator("allowed_models", mode="before")
+    @field_validator("allowed_models", "cors_origins", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
@@ -303,6 +357,28 @@ class Settings(BaseSettings):
     @classmethod
     def _lower(cls, value: object) -> object:
         return value.strip().lower() if isinstance(value, str) else value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        origins = tuple(origin.lower().rstrip("/") for origin in value)
+        for origin in origins:
+            if origin != "*" and not ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin} is no origin such as https://app.example.com")
+        return origins
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if value == ("*",):
+            return value
+        try:
+            return tuple(
+                str(ip_network(part, strict=False) if "/" in part else ip_address(part))
+                for part in value
+            )
+        except ValueError as error:
+            raise ValueError(f"{error}; e.g. 10.0.0.7 or 10.0.0.0/8") from None
 
     @field_validator("cache_dir", "temp_dir")
     @classmethod
@@ -357,6 +433,8 @@ def variable_name(field: str) -> str:
 
 def prepare_environment(settings: Settings) -> None:
     """Set what the libraries read from the environment. Call before any of them is imported."""
+    for secret in ("API_KEYS", "RATE_LIMIT_STORAGE_URL"):  # no business of the decoding processes
+        os.environ.pop(secret, None)
     os.environ["PYANNOTE_METRICS_ENABLED"] = "0"  # telemetry, on by default
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
@@ -395,6 +473,7 @@ SECTIONS = {
     "segmentation_batch_size": "Diarization",
     "max_file_size_mb": "Limits",
     "default_dialect": "Answers",
+    "api_keys": "Access",
     "host": "Server",
 }
 
@@ -418,6 +497,8 @@ def _shown_default(field: str) -> str:
     if field == "temp_dir":
         return "/tmp/whisperx-asr"
     default = Settings.model_fields[field].get_default(call_default_factory=True)
-    if isinstance(default, SecretStr) or default is None or default in ((), {}):
+    if isinstance(default, SecretStr) or default is None or default == {}:
         return ""
+    if isinstance(default, tuple):
+        return ",".join(default)
     return str(default).lower() if isinstance(default, bool) else f"{default}"

@@ -14,7 +14,8 @@ from fastapi import APIRouter, Query, Request, Response
 
 from app import formats
 from app.admission import Ticket
-from app.api import documentation
+from app.api import documentation, rate_limits
+from app.api.keys import client_name
 from app.api.request_id import request_id_of
 from app.api.schemas import (
     AsrParameters,
@@ -110,7 +111,8 @@ async def _admitted(
     work = Work(request_id_of(request), settings.request_timeout_s)
     query = request.query_params
     try:
-        with service.admission.enter(kind, work) as ticket:
+        charge = await rate_limits.admit(request, work)
+        with service.admission.enter(kind, work, client_name(request.scope), charge) as ticket:
             request.state.request_id = work.request_id  # another one, where it was taken
             parse(merge_parameters({}, query))  # a wrong value is refused before the upload is read
             async with receive_upload(

@@ -60,6 +60,10 @@ _ERRORS = {
         "Nothing in the upload can be decoded, or there is no sound in it.",
         "The upload is not an audio or video file that can be decoded.",
     ),
+    401: (
+        "No API key, or one that is not known, where the operator asks for keys.",
+        "An API key is needed: send it as Authorization: Bearer KEY or as X-API-Key: KEY.",
+    ),
     408: ("The upload stalled.", "The upload stopped for more than 60 seconds."),
     413: (
         "Over the size or duration limit.",
@@ -68,6 +72,10 @@ _ERRORS = {
     422: (
         "A parameter has a value that is not allowed, or the file is missing.",
         "task: 'foo' is not allowed; it must be one of transcribe, translate.",
+    ),
+    429: (
+        "Over the rate limit of the API key or the address.",
+        "More than 60 requests in a minute; try again later.",
     ),
     500: (
         "The service failed for a reason of its own.",
@@ -86,15 +94,31 @@ _RETRY_AFTER = {
         "schema": {"type": "integer"},
     }
 }
+_RATE_LIMIT = {
+    f"RateLimit-{name}": {"description": description, "schema": {"type": kind}}
+    for name, description, kind in (
+        ("Limit", "What is allowed, of the limit that is the nearest.", "integer"),
+        ("Remaining", "What is left of it.", "integer"),
+        ("Reset", "Seconds until more is.", "integer"),
+        ("Policy", "All limits with their quotas and windows in seconds.", "string"),
+    )
+}
+_ERROR_HEADERS = {
+    401: {"WWW-Authenticate": {"description": "`Bearer`", "schema": {"type": "string"}}},
+    429: {**_RETRY_AFTER, **_RATE_LIMIT},
+    503: _RETRY_AFTER,
+}
 _ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
     status: {
         "model": ErrorBody,
         "description": meaning,
         "content": {"application/json": {"example": {"detail": detail}}},
-        **({"headers": _RETRY_AFTER} if status == 503 else {}),
+        **({"headers": _ERROR_HEADERS[status]} if status in _ERROR_HEADERS else {}),
     }
     for status, (meaning, detail) in _ERRORS.items()
 }
+
+UNAUTHORIZED: dict[int | str, dict[str, Any]] = {401: _ERROR_RESPONSES[401]}
 
 _ANSWER_HEADERS = {
     "Asr-Engine": {"description": "`whisperx`", "schema": {"type": "string"}},

@@ -7,6 +7,8 @@ from fastapi.responses import JSONResponse, RedirectResponse
 from fastapi.routing import APIRoute
 
 from app import __version__
+from app.api import documentation
+from app.api.keys import client_name
 from app.api.schemas import (
     ErrorBody,
     HealthBody,
@@ -55,7 +57,7 @@ def build_router(service: Service) -> APIRouter:
             {"detail": "The service is starting or shutting down."}, 503, {"Retry-After": "5"}
         )
 
-    @router.get("/v1/models", summary="The models on offer")
+    @router.get("/v1/models", summary="The models on offer", responses=documentation.UNAUTHORIZED)
     async def models() -> ModelListBody:
         loaded = set(loaded_models())
         names = {name: name for name in service.catalog.names} | service.catalog.aliases
@@ -67,12 +69,13 @@ def build_router(service: Service) -> APIRouter:
             ]
         )
 
-    @router.get("/queue", summary="What is under way")
+    @router.get("/queue", summary="What is under way", responses=documentation.UNAUTHORIZED)
     async def queue() -> QueueBody:
         return QueueBody(
             requests=[
                 QueueEntryBody(
                     id=entry.id,
+                    client=entry.client or None,
                     kind=entry.kind,
                     state=entry.state,
                     model=entry.model,
@@ -91,10 +94,14 @@ def build_router(service: Service) -> APIRouter:
         "/queue/{request_id}",
         status_code=204,
         summary="Cancel a request",
-        responses={404: {"model": ErrorBody, "description": "There is none of this id."}},
+        responses={
+            **documentation.UNAUTHORIZED,
+            403: {"model": ErrorBody, "description": "It came with another API key."},
+            404: {"model": ErrorBody, "description": "There is none of this id."},
+        },
     )
-    async def cancel(request_id: str) -> Response:
-        if service.admission.cancel(request_id):
+    async def cancel(request: Request, request_id: str) -> Response:
+        if service.admission.cancel(request_id, client_name(request.scope)):
             return Response(status_code=204)
         return JSONResponse({"detail": "request_id: no such request is under way."}, 404)
 

@@ -422,6 +422,7 @@ class QueueEntryBody(BaseModel):
     """A request that is under way; never its content."""
 
     id: str = Field(description="The request's X-Request-ID.")
+    client: str | None = Field(description="The name of its API key, null where there are none.")
     kind: str = Field(examples=["transcription"])
     state: str = Field(description="waiting (upload, decoding) or running.")
     model: str
