@@ -13,7 +13,8 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import CancelledError, Future
-from dataclasses import dataclass
+from contextvars import Context, copy_context
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 import cachetools
@@ -21,6 +22,7 @@ import cachetools
 from app.errors import Cancelled, DeadlineExceeded, ModelUnavailable, ServiceError, StageFailed
 from app.models.protocols import BatchModel
 from app.sizing import BatchSizer
+from app.stages import StageClock
 
 log = logging.getLogger(__name__)
 
@@ -47,25 +49,47 @@ class Recovery:
 NO_RECOVERY = Recovery(lambda error: isinstance(error, MemoryError), lambda: None)
 
 
+class TaskFuture(Future[Any]):
+    """Knows when its item was queued, and when a batch took it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queued = time.monotonic()
+        self.started: float | None = None
+
+    def set_running_or_notify_cancel(self) -> bool:
+        runs = super().set_running_or_notify_cancel()
+        if runs:
+            self.started = time.monotonic()
+        return runs
+
+
 @dataclass(slots=True, eq=False)  # compared by identity: items hold arrays
 class _Task:
     item: Any
     key: Hashable
-    future: Future[Any]
+    future: TaskFuture
+    context: Context = field(default_factory=copy_context)  # the request's, for the log
 
 
 class Batcher(Generic[Model]):
     """One model with its thread and its queue."""
 
     def __init__(
-        self, name: str, load: Callable[[], Model], recovery: Recovery = NO_RECOVERY
+        self,
+        name: str,
+        load: Callable[[], Model],
+        recovery: Recovery = NO_RECOVERY,
+        observe: Callable[[int, int, float], None] = lambda num_items, room, seconds: None,
     ) -> None:
-        """Load the model in its thread and wait for it.
+        """Load the model in its thread and wait for it. `observe` hears of each batch that worked:
+        its items, how many it had room for, its seconds.
 
         Raises:
             Whatever `load` raises.
         """
         self._recovery = recovery
+        self._observe = observe
         # by batch key: what is decoded with other settings takes another time
         self._sizers: cachetools.LRUCache[Hashable, BatchSizer] = cachetools.LRUCache(64)
         self._changed = threading.Condition()
@@ -103,10 +127,10 @@ class Batcher(Generic[Model]):
         """Whether the thread still takes work."""
         return self._thread.is_alive() and not self._closing
 
-    def submit(self, owner: Hashable, items: Iterable[Any]) -> list[Future[Any]]:
+    def submit(self, owner: Hashable, items: Iterable[Any]) -> list[TaskFuture]:
         """Queue the items behind the owner's own; owners are served in turn."""
         model = self.model
-        tasks = [_Task(item, model.batch_key(item), Future()) for item in items]
+        tasks = [_Task(item, model.batch_key(item), TaskFuture()) for item in items]
         with self._changed:
             _ = self.model  # still there?
             self._queues.setdefault(owner, deque()).extend(tasks)
@@ -197,7 +221,10 @@ class Batcher(Generic[Model]):
         except Exception as error:  # noqa: BLE001
             self._recover(model, batch, error)
             return
-        self._sizer(batch[0].key, model.batch_size).observe(len(batch), time.monotonic() - started)
+        seconds = time.monotonic() - started
+        sizer = self._sizer(batch[0].key, model.batch_size)
+        self._observe(len(batch), sizer.size, seconds)
+        sizer.observe(len(batch), seconds)
         for task, outcome in zip(batch, outcomes, strict=True):
             task.future.set_result(outcome)
 
@@ -225,11 +252,11 @@ class Batcher(Generic[Model]):
             try:
                 task.future.set_result(model.run([task.item])[0])
             # The same boundary, for the second and last try.
-            except Exception:
-                log.exception("out of memory with a single item")
+            except Exception as second:  # noqa: BLE001
+                task.context.run(log.error, "out of memory with a single item", exc_info=second)
                 task.future.set_exception(ModelUnavailable(NO_MEMORY, retry_after_s=30))
             return
-        log.error("a batch failed", exc_info=error)
+        task.context.run(log.error, "a batch failed", exc_info=error)
         ours = error if isinstance(error, ServiceError) else StageFailed(MODEL_FAILED)
         task.future.set_exception(ours)
 
@@ -251,8 +278,9 @@ def _fail(tasks: Iterable[_Task]) -> None:
 class Work:
     """All that one request has under way, so that it can be given up at once."""
 
-    def __init__(self, request_id: str, timeout_s: float) -> None:
+    def __init__(self, request_id: str, timeout_s: float, stages: StageClock | None = None) -> None:
         self.request_id = request_id
+        self.stages = stages or StageClock()
         self.progress = 0.0  # 0 to 1, as far as can be told
         self._deadline = time.monotonic() + timeout_s
         self._lock = threading.Lock()
@@ -272,7 +300,7 @@ class Work:
         if self._reason is not None:
             raise self._reason
 
-    def submit(self, batcher: Batcher[Any], items: Iterable[Any]) -> list[Future[Any]]:
+    def submit(self, batcher: Batcher[Any], items: Iterable[Any]) -> list[TaskFuture]:
         self.check()
         futures = batcher.submit(self, items)
         for future in futures:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import socket
 import subprocess
 import sys
@@ -94,13 +93,12 @@ def _parser() -> argparse.ArgumentParser:
 def _serve(options: argparse.Namespace) -> int:
     given = {"host": options.host, "port": options.port}
     settings = load_settings({name: v for name, v in given.items() if v is not None})
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    logging.getLogger("uvicorn.access").addFilter(_no_probes)
     # Here and not above: `--help` answers at once, the server's libraries take a while.
     import uvicorn
 
+    from app import logs
+
+    logs.configure(settings.log_format, settings.log_level)
     from app.main import build_service, create_app
 
     service = build_service(settings)
@@ -109,16 +107,11 @@ def _serve(options: argparse.Namespace) -> int:
         host=settings.host,
         port=settings.port,
         log_config=None,
+        access_log=False,  # the service logs its requests itself
         server_header=False,
         timeout_graceful_shutdown=settings.shutdown_grace_s,
     )
     return 0
-
-
-def _no_probes(record: logging.LogRecord) -> bool:
-    """Keep the probes of balancers and orchestrators out of the log while they succeed."""
-    message = record.getMessage()
-    return not (("GET /health " in message or "GET /ready " in message) and '" 200' in message)
 
 
 # -- demo ----------------------------------------------------------------------------------------

@@ -3,33 +3,39 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
+import functools
 import logging
 import os
 import signal
 import threading
-import warnings
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
-from app import __version__
+from app import __version__, logs
 from app.admission import Admission
 from app.api import asr, errors, ops
+from app.api.observation import ObservationMiddleware
 from app.api.request_id import RequestIdMiddleware
 from app.audio.decode import DecodePool
 from app.batching import Batcher, Recovery
 from app.errors import ConfigurationError, ModelUnavailable, ServiceError, UnknownModel
 from app.formats import SubtitleStyle
 from app.languages import parse_language
+from app.logs import quiet_libraries
+from app.metrics import Facts, GpuMemory, Metrics, Reading, memory_limit_bytes
 from app.models.catalog import Catalog, ModelKey
 from app.service import Service
 from app.settings import DEMO_DIR, Settings, prepare_environment
-from app.store import ModelStore
+from app.store import ModelStore, StoreObserver
 from app.tempdir import PrivateDirectory, check_writable
-from app.transcriber import Transcriber, TranscriberOptions
+from app.tracing import build_tracing
+from app.transcriber import WARNING_KINDS, Transcriber, TranscriberOptions
 
 if TYPE_CHECKING:
     from app.models.devices import Devices
@@ -57,7 +63,7 @@ def build_service(settings: Settings) -> Service:
     # Here and not above: the libraries read the environment when they are imported.
     from app.models import aligner, devices, recognizer
 
-    quiet_libraries()  # once imported: some set their own log level then
+    quiet_libraries()  # once imported: some set their own level and handlers then
     chosen = devices.choose_devices(settings)
     ready = threading.Event()
     catalog = Catalog(
@@ -84,11 +90,21 @@ def build_service(settings: Settings) -> Service:
         os.kill(os.getpid(), signal.SIGTERM)
 
     recovery = Recovery(devices.is_out_of_memory, make_room, devices.is_lost, give_up)
+    admission = Admission(settings.max_queue_size, settings.max_queue_audio_s)
+    metrics = Metrics(
+        service_facts(settings, chosen),
+        lambda: take_reading(ready, admission, store, devices.gpu_memory(chosen)),
+    )
     store = ModelStore(
-        model_loader(settings, chosen, recovery),
+        model_loader(settings, chosen, recovery, metrics),
         settings.max_loaded_models,
         settings.model_memory_mb << 20,
         settings.model_idle_timeout_s,
+        observer=StoreObserver(
+            loaded=lambda key, seconds: metrics.model_loaded(key.kind, seconds),
+            failed=lambda key: metrics.model_failed(key.kind),
+            unloaded=lambda key: metrics.model_unloaded(key.kind),
+        ),
     )
     # Threads wait for models most of their time: one for each admitted request, one beside it.
     threads = ThreadPoolExecutor(settings.max_queue_size, thread_name_prefix="request")
@@ -114,9 +130,13 @@ def build_service(settings: Settings) -> Service:
         store=store,
         transcriber=transcriber,
         decoding=DecodePool(
-            temp.path, settings.decode_workers, settings.decode_timeout_s, settings.decode_memory_mb
+            temp.path,
+            settings.decode_workers,
+            settings.decode_timeout_s,
+            settings.decode_memory_mb,
+            functools.partial(logs.configure, settings.log_format, settings.log_level),
         ),
-        admission=Admission(settings.max_queue_size, settings.max_queue_audio_s),
+        admission=admission,
         temp=temp,
         threads=threads,
         subtitle_style=SubtitleStyle(
@@ -125,11 +145,42 @@ def build_service(settings: Settings) -> Service:
             settings.subtitle_highlight_words,
         ),
         ready=ready,
+        metrics=metrics,
+        tracing=build_tracing(),
+    )
+
+
+def service_facts(settings: Settings, chosen: Devices) -> Facts:
+    return Facts(
+        version=__version__,
+        device=chosen.device,
+        compute_type=chosen.compute_type,
+        max_requests=settings.max_queue_size,
+        max_audio_s=settings.max_queue_audio_s,
+        memory_limit_bytes=memory_limit_bytes(),
+        warning_kinds=tuple(WARNING_KINDS.values()),
+    )
+
+
+def take_reading(
+    ready: threading.Event, admission: Admission, store: ModelStore, gpus: tuple[GpuMemory, ...]
+) -> Reading:
+    """What a scrape of /metrics shows of this moment."""
+    entries = admission.entries()
+    num_waiting = sum(entry.state == "waiting" for entry in entries)
+    return Reading(
+        ready=ready.is_set(),
+        num_waiting=num_waiting,
+        num_running=len(entries) - num_waiting,
+        audio_s=sum(entry.audio_s or 0.0 for entry in entries),
+        # a local folder by its own name: whoever reads metrics sees no path
+        loaded=tuple((key.kind, PurePath(key.name).name) for key in store.loaded()),
+        gpus=gpus,
     )
 
 
 def model_loader(
-    settings: Settings, chosen: Devices, recovery: Recovery
+    settings: Settings, chosen: Devices, recovery: Recovery, metrics: Metrics
 ) -> Callable[[ModelKey], Batcher[Any]]:
     """How each kind of model is loaded: names, tokens and the cache are the same for all."""
     from app.models.aligner import Wav2Vec2Aligner
@@ -140,6 +191,8 @@ def model_loader(
     token = settings.hf_token.get_secret_value() or None
 
     def load(key: ModelKey) -> Batcher[Any]:
+        context = contextvars.copy_context()  # of the request that the model is loaded for
+
         def create() -> Any:
             if key.kind == "recognizer":
                 return WhisperRecognizer(
@@ -176,7 +229,14 @@ def model_loader(
                 settings.segmentation_batch_size,
             )
 
-        return Batcher(f"{key.kind} {key.name}", create, recovery)
+        def create_quietly() -> Any:
+            try:
+                return context.run(create)
+            finally:
+                quiet_libraries()  # some are imported only now
+
+        observe = functools.partial(metrics.batch, key.kind)
+        return Batcher(f"{key.kind} {key.name}", create_quietly, recovery, observe)
 
     return load
 
@@ -207,7 +267,8 @@ def create_app(service: Service) -> FastAPI:
         root_path=service.settings.root_path,
         license_info={"name": "MIT"},
     )
-    app.add_middleware(RequestIdMiddleware)
+    app.add_middleware(ObservationMiddleware, service=service)
+    app.add_middleware(RequestIdMiddleware)  # the last one added is the first to see a request
     errors.install(app)
     app.include_router(asr.build_router(service))
     app.include_router(ops.build_router(service))
@@ -293,18 +354,4 @@ def close_service(service: Service) -> None:
     service.threads.shutdown(wait=False, cancel_futures=True)
     service.transcriber.close()
     service.temp.close()
-
-
-def quiet_libraries() -> None:
-    """Silence warnings that no user can act on."""
-    for text in (
-        ".*torchcodec.*",
-        ".*TensorFloat-32.*",
-        ".*upgraded your loaded checkpoint.*",
-        ".*degrees of freedom.*",
-        ".*Mismatch between frames.*",
-    ):
-        warnings.filterwarnings("ignore", message=f"(?s){text}")
-    for name in ("lightning", "pytorch_lightning", "lightning.pytorch", "speechbrain", "whisperx"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    service.tracing.close()

@@ -9,10 +9,14 @@ from dataclasses import dataclass
 from app.admission import Admission
 from app.audio.decode import DecodePool
 from app.formats import SubtitleStyle
+from app.logs import log_request
+from app.metrics import Metrics
 from app.models.catalog import Catalog
+from app.record import RequestRecord
 from app.settings import Settings
 from app.store import ModelStore
 from app.tempdir import PrivateDirectory
+from app.tracing import Tracing
 from app.transcriber import Transcriber
 
 
@@ -32,3 +36,10 @@ class Service:
     threads: ThreadPoolExecutor
     subtitle_style: SubtitleStyle
     ready: threading.Event
+    metrics: Metrics
+    tracing: Tracing
+
+    def report(self, record: RequestRecord) -> None:
+        """Count and log what has ended."""
+        self.metrics.request(record)
+        log_request(record)

@@ -291,6 +291,16 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", validation_alias="LOG_LEVEL", description="debug, info, warning or error."
     )
+    log_format: Literal["console", "json"] = Field(
+        "console",
+        validation_alias="LOG_FORMAT",
+        description="console for people, json for log collectors: an object per line.",
+    )
+    log_transcripts: bool = Field(
+        False,
+        validation_alias="LOG_TRANSCRIPTS",
+        description="Whether the text of each transcript is logged.",
+    )
 
     @field_validator("allowed_models", mode="before")
     @classmethod
@@ -299,7 +309,9 @@ class Settings(BaseSettings):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
-    @field_validator("log_level", "device", "compute_type", "default_dialect", mode="before")
+    @field_validator(
+        "log_level", "log_format", "device", "compute_type", "default_dialect", mode="before"
+    )
     @classmethod
     def _lower(cls, value: object) -> object:
         return value.strip().lower() if isinstance(value, str) else value
@@ -381,6 +393,23 @@ def prepare_environment(settings: Settings) -> None:
 def hub_is_offline() -> bool:
     """Whether the operator forbids downloads (HF_HUB_OFFLINE)."""
     return os.environ.get("HF_HUB_OFFLINE", "").strip().lower() in {"1", "true", "yes", "on"}
+
+
+def trace_exporters() -> tuple[str, ...]:
+    """What OpenTelemetry's variables ask for, as the names that its exporters are found by."""
+
+    def variable(name: str) -> str:
+        return os.environ.get(name, "").strip()
+
+    if variable("OTEL_SDK_DISABLED").lower() == "true":
+        return ()
+    endpoints = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+    default = "otlp" if any(variable(name) for name in endpoints) else "none"
+    names = [name.strip() for name in (variable("OTEL_TRACES_EXPORTER") or default).split(",")]
+    protocols = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+    protocol = next((value for name in protocols if (value := variable(name))), "grpc")
+    otlp = "otlp_proto_http" if protocol.startswith("http") else "otlp_proto_grpc"
+    return tuple(otlp if name == "otlp" else name for name in names if name not in ("none", ""))
 
 
 def subprocess_environment(**values: str) -> dict[str, str]:

@@ -33,6 +33,15 @@ class LoadedModel(Protocol):
         """Return once the weights are gone."""
 
 
+@dataclass(frozen=True, slots=True)
+class StoreObserver:
+    """Who hears of what happens to models."""
+
+    loaded: Callable[[ModelKey, float], None] = lambda key, seconds: None
+    failed: Callable[[ModelKey], None] = lambda key: None
+    unloaded: Callable[[ModelKey], None] = lambda key: None
+
+
 @dataclass(slots=True)
 class _Entry:
     model: LoadedModel
@@ -70,6 +79,7 @@ class ModelStore:
         max_bytes: int = 0,
         idle_timeout_s: float = 0,
         clock: Callable[[], float] = time.monotonic,
+        observer: StoreObserver = StoreObserver(),
     ) -> None:
         """`max_bytes` and `idle_timeout_s` 0: no such bound."""
         self._load = load
@@ -77,6 +87,7 @@ class ModelStore:
         self._max_bytes = max_bytes or math.inf
         self._idle_timeout_s = idle_timeout_s or math.inf
         self._clock = clock
+        self._observer = observer
         self._changed = threading.Condition()
         self._cache = _IdleCache()
         self._loading: dict[ModelKey, Future[None]] = {}
@@ -132,6 +143,7 @@ class ModelStore:
             self._shrink(self._max_models - 1)
             entry = self._try_load(key)
         except BaseException as error:
+            self._observer.failed(key)
             with self._changed:
                 del self._loading[key]
             loading.set_exception(error)
@@ -167,7 +179,9 @@ class ModelStore:
             raise ModelUnavailable(
                 f"The {key.kind} model takes {size >> 20} MB, more than MODEL_MEMORY_MB allows."
             )
-        log.info("loaded the %s %s in %.1f s", key.kind, key.name, self._clock() - started)
+        seconds = self._clock() - started
+        self._observer.loaded(key, seconds)
+        log.info("loaded the %s %s in %.1f s", key.kind, key.name, seconds)
         return _Entry(model, last_used=self._clock(), num_leases=1)
 
     def _release(self, entry: _Entry) -> None:
@@ -197,6 +211,7 @@ class ModelStore:
                 if self._cache.get(key) is entry:
                     del self._cache[key]
                 self._changed.notify_all()
+        self._observer.unloaded(key)
         log.info("unloaded the %s %s", key.kind, key.name)
 
     def _reap(self) -> None:

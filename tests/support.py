@@ -28,7 +28,10 @@ DEMO = ROOT / "app" / "demo"
 START_TIMEOUT_S = 120
 
 # A client's environment must not change what the tests see.
-CLEAN = ("ASR_", "HF_", "DIARIZ", "MODEL", "DEVICE", "MAX_", "SUBTITLE_", "PRELOAD", "DEFAULT_")
+CLEAN = (
+    "ASR_", "HF_", "DIARIZ", "MODEL", "DEVICE", "MAX_", "SUBTITLE_", "PRELOAD", "DEFAULT_",
+    "LOG_", "OTEL_",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -342,3 +342,23 @@ def test_a_slow_start_is_forgotten() -> None:
     for _ in range(60):
         sizer.observe(sizer.size, 0.1 + 0.03 * sizer.size)
     assert sizer.size == 16
+
+
+def test_batches_that_worked_are_told() -> None:
+    told: list[tuple[int, int]] = []
+    batcher = Batcher(
+        "echo", lambda: Echo(4), observe=lambda items, room, seconds: told.append((items, room))
+    )
+    model = batcher.model
+    block(model, batcher)
+    futures = batcher.submit("a", ["1", "2", "3", "4", "poison", "6"])
+    assert futures[0].started is None
+    model.gate.set()
+    assert values(futures[:4]) == list("1234")
+    with pytest.raises(StageFailed):
+        futures[4].result(10)
+    assert values(futures[5:]) == ["6"]
+    batcher.close()
+    assert told == [(1, 4), (4, 4), (1, 4)], "of the third batch only what worked alone"
+    assert futures[0].started is not None
+    assert futures[0].queued <= futures[0].started

@@ -15,8 +15,8 @@ SOURCES = sorted(p for p in APP.rglob("*.py") if "demo" not in p.parts)
 
 # In the order of the flow: a file imports from its own group and from those above it.
 ORDER = [
-    {"__init__", "transcript", "errors", "languages", "segments"},
-    {"settings", "tempdir", "sizing"},
+    {"__init__", "transcript", "errors", "languages", "segments", "stages", "record"},
+    {"settings", "tempdir", "sizing", "logs", "metrics", "tracing", "otel"},
     {"audio"},
     {"speakers", "formats"},
     {"models"},

@@ -12,7 +12,7 @@ import pytest
 
 from app.errors import ModelUnavailable, ShuttingDown
 from app.models.catalog import ModelKey
-from app.store import ModelStore
+from app.store import ModelStore, StoreObserver
 
 
 def key(name: str) -> ModelKey:
@@ -271,3 +271,26 @@ def test_a_closed_store_lends_nothing(open_store: Any) -> None:
     assert not model.alive
     with pytest.raises(ShuttingDown):
         use(store, "a")
+
+
+def test_what_happens_to_models_is_told(open_store: Any, shelf: Shelf) -> None:
+    told: list[str] = []
+    observer = StoreObserver(
+        loaded=lambda k, seconds: told.append(f"loaded {k.name} {seconds:.0f}"),
+        failed=lambda k: told.append(f"failed {k.name}"),
+        unloaded=lambda k: told.append(f"unloaded {k.name}"),
+    )
+    store = open_store(max_models=1, max_bytes=100, observer=observer)
+    use(store, "a")
+    use(store, "b")
+    shelf.fail = OSError("no hub")
+    with pytest.raises(ModelUnavailable):
+        use(store, "c")
+    shelf.fail = None
+    shelf.sizes["huge"] = 1000
+    with pytest.raises(ModelUnavailable):
+        use(store, "huge")
+    assert [line for line in told if "loaded" not in line] == ["failed c", "failed huge"]
+    assert told[:3] == ["loaded a 0", "unloaded a", "loaded b 0"]
+    use(store, "d")
+    assert told[-1] == "loaded d 0"

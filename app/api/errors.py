@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
+from app.api.observation import record_of
 from app.api.request_id import HEADER, request_id_of
 from app.errors import (
     Cancelled,
@@ -65,6 +66,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(ServiceError)
     async def _service_error(request: Request, error: ServiceError) -> Response:
+        record_of(request).error = type(error).__name__
         return error_response(error)
 
     @app.exception_handler(HTTPException)

@@ -1,9 +1,9 @@
-"""/health (the process lives), /ready (models can serve), /queue, /v1/models, the way to /docs."""
+"""/health (the process lives), /ready (it takes requests), /metrics, /queue, /v1/models, /."""
 
 from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse, RedirectResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse
 from fastapi.routing import APIRoute
 
 from app import __version__
@@ -85,6 +85,7 @@ def build_router(service: Service) -> APIRouter:
             ]
         )
 
+    _add_metrics(router, service)
     _answer_head(router)
 
     @router.delete(
@@ -103,6 +104,14 @@ def build_router(service: Service) -> APIRouter:
 
 def _rounded(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 1)
+
+
+def _add_metrics(router: APIRouter, service: Service) -> None:
+    # Not async, so it runs in a thread: a scrape reads files and asks the GPU.
+    @router.get("/metrics", summary="Figures for Prometheus", response_class=PlainTextResponse)
+    def metrics(request: Request) -> Response:
+        body, content_type = service.metrics.expose(request.headers.get("accept", ""))
+        return Response(body, headers={"Content-Type": content_type})
 
 
 def _answer_head(router: APIRouter) -> None:

@@ -43,6 +43,7 @@ class Upload:
     path: Path
     file_name: str = ""
     fields: dict[str, str] = field(default_factory=dict)
+    num_bytes: int = 0
 
 
 class _Form:
@@ -179,7 +180,7 @@ async def _receive(
         raise MalformedRequest("The multipart form breaks off before its end.")
     if form.file_name is None:
         raise UnsupportedOption(f"{FILE_FIELD}: required, a multipart file field.")
-    return Upload(path, form.file_name, form.fields)
+    return Upload(path, form.file_name, form.fields, form.file_bytes)
 
 
 def _parser(request: Request, form: _Form) -> MultipartParser:

@@ -14,6 +14,7 @@ import os
 import resource
 import secrets
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
@@ -27,6 +28,7 @@ import av
 import numpy as np
 from av.audio.frame import AudioFrame
 from pebble import ProcessExpired, ProcessPool
+from structlog.contextvars import bound_contextvars, get_contextvars
 
 from app.audio.completeness import breaks_off
 from app.audio.timeline import SampleFile, Timeline
@@ -79,10 +81,14 @@ class DecodeRequest:
 
 @dataclass(frozen=True, slots=True)
 class DecodedFile:
-    """`target` holds `num_samples` float32 samples."""
+    """`target` holds `num_samples` float32 samples.
+
+    `started`: time.monotonic, which is the same in all processes of a machine.
+    """
 
     num_samples: int
     warnings: tuple[str, ...]
+    started: float = 0.0
 
 
 def decode(request: DecodeRequest) -> DecodedFile:
@@ -93,6 +99,7 @@ def decode(request: DecodeRequest) -> DecodedFile:
         UploadTooLarge: over the duration limit.
         DiskFull: no room for the samples.
     """
+    started = time.monotonic()
     try:
         # "r+": a target that was removed meanwhile, with its request, is not made again.
         with request.source.open("rb") as source, request.target.open("r+b") as target:
@@ -115,7 +122,7 @@ def decode(request: DecodeRequest) -> DecodedFile:
         raise
     if samples.num_samples == 0:
         raise UndecodableAudio(NOT_MEDIA if warnings else NO_SOUND)
-    return DecodedFile(samples.num_samples, tuple(dict.fromkeys(warnings)))
+    return DecodedFile(samples.num_samples, tuple(dict.fromkeys(warnings)), started)
 
 
 def _copy_raw(source: BinaryIO, samples: SampleFile) -> list[str]:
@@ -191,13 +198,20 @@ class PacketReader:
 # -- the processes -------------------------------------------------------------------------------
 
 
-def _start_worker(memory_mb: int) -> None:
+def _start_worker(memory_mb: int, prepare: Callable[[], None]) -> None:
     """Start of a worker process."""
+    prepare()
     limit = memory_mb << 20
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     av.logging.set_level(None)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _decode_for(context: dict[str, Any], request: DecodeRequest) -> DecodedFile:
+    """`context`: what the request's lines in the log carry."""
+    with bound_contextvars(**context):
+        return decode(request)
 
 
 def _end_with_parent() -> None:
@@ -211,10 +225,23 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
+def do_nothing() -> None:
+    """For `prepare`."""
+
+
 class DecodePool:
     """A few worker processes that decode, each on one file at a time."""
 
-    def __init__(self, folder: Path, workers: int, timeout_s: float, memory_mb: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        workers: int,
+        timeout_s: float,
+        memory_mb: int,
+        prepare: Callable[[], None] = do_nothing,
+    ) -> None:
+        """`prepare` is called at the start of each process; it can be pickled."""
+        self._prepare = prepare
         self._folder = folder
         self._workers = workers
         self._timeout_s = timeout_s
@@ -230,7 +257,7 @@ class DecodePool:
             max_tasks=50,  # then a fresh process: what leaks inside FFmpeg does not add up
             context=multiprocessing.get_context("spawn"),
             initializer=_start_worker,
-            initargs=(self._memory_mb,),
+            initargs=(self._memory_mb, self._prepare),
         )
 
     def warm_up(self) -> None:
@@ -250,7 +277,7 @@ class DecodePool:
         request = DecodeRequest(source, target, max_duration_s, raw_pcm, stop_after_s)
         try:
             target.touch()
-            return DecodeJob(request, self._schedule(decode, request))
+            return DecodeJob(request, self._schedule(_decode_for, get_contextvars(), request))
         except OSError:
             raise DiskFull("There is no disk space left for the decoded audio.") from None
         except ServiceError:
@@ -290,6 +317,9 @@ class DecodeJob:
 
     def __init__(self, request: DecodeRequest, future: Future[DecodedFile]) -> None:
         self._request = request
+        self.queued = time.monotonic()
+        # when a process took it; until that is known, as if one had at once
+        self.started: float | None = self.queued
         self.future = future  # cancel it to kill the process that works on it
 
     def audio(self, wait: Callable[[Future[DecodedFile]], DecodedFile]) -> Audio:
@@ -301,6 +331,7 @@ class DecodeJob:
         target = self._request.target
         try:
             decoded = wait(self.future)
+            self.started = max(self.queued, decoded.started)
             mapped = np.memmap(target, dtype="<f4", mode="r", shape=(decoded.num_samples,))
         except ServiceError:
             raise

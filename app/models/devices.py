@@ -11,6 +11,7 @@ import ctranslate2
 import torch
 
 from app.errors import ConfigurationError
+from app.metrics import GpuMemory
 from app.settings import Settings
 
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
@@ -92,6 +93,16 @@ def _supported(device: str) -> set[str]:
         raise ConfigurationError(
             f"CTranslate2 cannot use DEVICE={device}: its CUDA libraries do not load."
         ) from error
+
+
+def gpu_memory(devices: Devices) -> tuple[GpuMemory, ...]:
+    """Of the GPUs in use. Never of others: asking alone takes memory there."""
+    used = {devices.device, devices.align, devices.diarize} - {"cpu"}
+    found = []
+    for name in sorted(used):
+        free, total = torch.cuda.mem_get_info(name)
+        found.append(GpuMemory(name, total - free, total, torch.cuda.memory_reserved(name)))
+    return tuple(found)
 
 
 def free_memory() -> None:
