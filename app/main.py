@@ -138,6 +138,9 @@ def model_loader(
     from app.models.vad import PyannoteVad
 
     token = settings.hf_token.get_secret_value() or None
+    # While transformers builds a model, every PyTorch model of the process loses its weights.
+    # Source: init_empty_weights in transformers/integrations/accelerate.py
+    building = threading.Lock()
 
     def load(key: ModelKey) -> Batcher[Any]:
         def create() -> Any:
@@ -151,6 +154,10 @@ def model_loader(
                     settings.cache_dir,
                     token,
                 )
+            with building:
+                return create_torch_model()
+
+        def create_torch_model() -> Any:
             if key.kind == "aligner":
                 return Wav2Vec2Aligner(
                     key.language,

@@ -360,6 +360,12 @@ def prepare_environment(settings: Settings) -> None:
     os.environ["PYANNOTE_METRICS_ENABLED"] = "0"  # telemetry, on by default
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    # A checkpoint is a pickle, and pyannote.audio and torchaudio would let it run code. PyTorch
+    # takes only one of the two variables; the second is set where older services needed it.
+    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = (
+        os.environ.get("TORCH_FORCE_WEIGHTS_ONLY_LOAD") or "1"
+    )
+    os.environ.pop("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", None)
     os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", "5")  # s: an unreachable hub must fail fast
     os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "15")
     os.environ.setdefault("HF_HOME", str(settings.cache_dir))

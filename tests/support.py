@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import permutations
@@ -28,7 +28,10 @@ DEMO = ROOT / "app" / "demo"
 START_TIMEOUT_S = 120
 
 # A client's environment must not change what the tests see.
-CLEAN = ("ASR_", "HF_", "DIARIZ", "MODEL", "DEVICE", "MAX_", "SUBTITLE_", "PRELOAD", "DEFAULT_")
+CLEAN = (
+    "ASR_", "HF_", "DIARIZ", "MODEL", "DEVICE", "MAX_", "SUBTITLE_", "PRELOAD", "DEFAULT_",
+    "TORCH_FORCE_",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class Server:
         endpoint: str = "/asr",
         name: str = "audio.flac",
         fields: dict[str, str] | None = None,
+        timeout_s: float = 600,
         **query: Any,
     ) -> httpx.Response:
         """`query` as query parameters, `fields` as form fields."""
@@ -54,7 +58,7 @@ class Server:
             params={key: str(value) for key, value in query.items()},
             data=fields,
             files={"audio_file": (name, content)},
-            timeout=600,
+            timeout=timeout_s,
             verify=False,  # spares the loading of certificates for each call
         )
 
@@ -83,11 +87,13 @@ def server_environment(folder: Path, **settings: Any) -> dict[str, str]:
 
 
 @contextmanager
-def running_server(folder: Path, **settings: Any) -> Iterator[Server]:
+def running_server(
+    folder: Path, program: Sequence[str] = ("-m", "app.cli"), **settings: Any
+) -> Iterator[Server]:
     """The service as users start it, with the demo models and these settings."""
     port = free_port()
     folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "app.cli", "serve", "--host", "127.0.0.1"]
+    command = [sys.executable, *program, "serve", "--host", "127.0.0.1"]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [*command, "--port", str(port)],
@@ -121,6 +127,13 @@ def wait_until_ready(server: Server) -> None:
             pass
         time.sleep(0.1)
     raise AssertionError(f"the service did not start:\n{server.log()[-3000:]}")
+
+
+def eventually(condition: Callable[[], bool], patience_s: float = 20) -> None:
+    deadline = time.monotonic() + patience_s
+    while not condition():
+        assert time.monotonic() < deadline, "never so"
+        time.sleep(0.02)
 
 
 # -- truth ---------------------------------------------------------------------------------------

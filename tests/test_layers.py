@@ -31,7 +31,7 @@ ORDER = [
 MODEL_LIBRARIES = {"torch", "torchaudio", "ctranslate2", "faster_whisper", "whisperx", "pyannote"}
 ADAPTERS = {
     "devices", "windows", "vad", "recognizer", "aligner", "diarizer", "clustering", "linkage",
-    "wav2vec",
+    "wav2vec", "checkpoints",
 }  # fmt: skip
 
 

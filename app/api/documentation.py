@@ -61,6 +61,7 @@ _ERRORS = {
         "The upload is not an audio or video file that can be decoded.",
     ),
     408: ("The upload stalled.", "The upload stopped for more than 60 seconds."),
+    410: ("It was cancelled through `DELETE /queue`.", "The request was cancelled."),
     413: (
         "Over the size or duration limit.",
         "The upload is larger than the limit of 1000 MB.",

@@ -59,8 +59,8 @@ NOT_MEDIA = "The upload is not an audio or video file that can be decoded."
 NO_TRACK = "The file has no audio track."
 NO_SOUND = "The upload has no sound in it."
 
-# What FFmpeg and PyAV raise on files that are broken enough.
-BROKEN_FILE = (av.FFmpegError, ValueError, ArithmeticError)
+# What FFmpeg and PyAV raise on files that are broken enough; IndexError: a track begins half-way.
+BROKEN_FILE = (av.FFmpegError, ValueError, ArithmeticError, IndexError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +182,7 @@ class PacketReader:
             if packet.stream_index != self._stream.index:
                 continue
             try:
-                yield from packet.decode()
+                yield from self._stream.decode(packet)  # the packet's own may be of another kind
             except BROKEN_FILE:
                 num_bad += 1
                 self._warnings.append(BREAKS_OFF)

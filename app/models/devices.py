@@ -102,10 +102,12 @@ def free_memory() -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Of the GPU (PyTorch's own error, CTranslate2's by its words) or of the host."""
+    """Of the GPU (PyTorch's own error, CTranslate2's by its words) or of the host, by both."""
     if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
         return True
-    return isinstance(error, RuntimeError) and "out of memory" in str(error).lower()
+    words = str(error).lower()
+    known = ("out of memory", "can't allocate memory")
+    return isinstance(error, RuntimeError) and any(word in words for word in known)
 
 
 def is_lost(error: BaseException) -> bool:
