@@ -5,13 +5,16 @@ BIN := $(VENV)/bin
 UV := $(BIN)/uv
 TORCH_BACKEND ?=
 
-.PHONY: help demo serve test check bench format lock clean
+.PHONY: help demo serve test check fuzz soak audit bench format lock clean
 
 help:
 	@echo "make demo    set up, start the service on the embedded demo models, transcribe a conversation"
 	@echo "make serve   set up and start the service (PORT, default 9000; settings from the environment and .env)"
 	@echo "make test    set up, check and test"
 	@echo "make check   lint, format check, types"
+	@echo "make fuzz    thousands of hostile requests and tens of thousands of damaged files (FUZZ_SCALE, FUZZ_SEED)"
+	@echo "make soak    mixed load for SOAK_MINUTES (default 30), and what the service keeps of it"
+	@echo "make audit   published advisories of the locked packages (needs internet)"
 	@echo "make bench   measure against the bare libraries (BENCH='--help' lists the options)"
 	@echo "make format  rewrite the sources in the project's format"
 	@echo "make lock    write the lock files anew"
@@ -30,6 +33,18 @@ check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+fuzz: $(VENV)/.dev
+	FUZZ_SCALE=$(or $(FUZZ_SCALE),10) FUZZ_SEED=$(or $(FUZZ_SEED),1) \
+		$(BIN)/python -m pytest -s tests/test_corpus.py tests/test_api_fuzz.py tests/test_properties.py
+
+soak: $(VENV)/.dev
+	$(BIN)/python -m tests.soak --minutes $(or $(SOAK_MINUTES),30)
+
+# strict: a package that the database does not know, or a database that does not answer, is a failure
+audit: $(VENV)/.dev
+	$(BIN)/pip-audit --strict --disable-pip --require-hashes -r requirements.lock \
+		$$(sed -n 's/^\([A-Z][^ ]*\).*/--ignore-vuln \1/p' accepted-advisories.txt)
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks $(BENCH)

@@ -10,23 +10,40 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from app.batching import Work
-from app.errors import Cancelled, Overloaded, ShuttingDown
+from app.errors import Cancelled, Forbidden, Overloaded, ShuttingDown
 
 SMOOTHING = 0.2  # of the running means
 FIRST_GUESS_S = 10.0  # how long a request takes, before any has ended
+UPLOAD_RETRY_S = 5
 MIN_PROGRESS = 0.15  # below it, the time left is anybody's guess
+
+
+# Puts so many more seconds of audio down to the client, or raises RateLimited. Blocks.
+Charge = Callable[[float], None]
+
+
+def free(audio_s: float) -> None:
+    """Nobody counts."""
+
+
+def cut_off() -> ShuttingDown:
+    """What a request hears that the end of the service breaks off."""
+    return ShuttingDown("The service is shutting down; try again.", retry_after_s=5)
 
 
 @dataclass(slots=True)
 class Ticket:
     """A request from the first byte of its upload to the end of its answer. Never its content.
 
-    `audio_s` is known once the upload is decoded, `model` once the form is read.
+    `audio_s` is known once the upload is decoded, `model` once the form is read. `client` is the
+    name of the key that it came with, if any.
     """
 
     work: Work
     kind: str
     started: float
+    client: str = ""
+    charge: Charge = free
     model: str = ""
     audio_s: float | None = None
 
@@ -36,6 +53,7 @@ class QueueEntry:
     """A ticket as it is shown. `left_s` None: not known yet."""
 
     id: str
+    client: str
     kind: str
     state: str
     model: str
@@ -52,10 +70,13 @@ class Admission:
         self,
         max_requests: int,
         max_audio_s: float = math.inf,
+        max_uploads: float = math.inf,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._max_requests = max_requests
         self._max_audio_s = max_audio_s
+        self._max_uploads = max_uploads
+        self._num_uploads = 0
         self._clock = clock
         self._lock = threading.Lock()
         self._tickets: dict[str, Ticket] = {}
@@ -67,14 +88,16 @@ class Admission:
         return len(self._tickets)
 
     @contextmanager
-    def enter(self, kind: str, work: Work) -> Iterator[Ticket]:
+    def enter(
+        self, kind: str, work: Work, client: str = "", charge: Charge = free
+    ) -> Iterator[Ticket]:
         """Take a place until the block ends.
 
         Raises:
             Overloaded: there is none; says when one may be free.
             ShuttingDown: nobody is let in any more.
         """
-        ticket = Ticket(work, kind, self._clock())
+        ticket = Ticket(work, kind, self._clock(), client, charge)
         with self._lock:
             if self._closed:
                 raise ShuttingDown("The service is shutting down.", retry_after_s=5)
@@ -90,11 +113,29 @@ class Admission:
                 del self._tickets[work.request_id]
                 self._mean_s += SMOOTHING * (self._clock() - ticket.started - self._mean_s)
 
+    @contextmanager
+    def uploading(self) -> Iterator[None]:
+        """Receive an upload until the block ends.
+
+        Raises:
+            Overloaded: enough others do.
+        """
+        with self._lock:
+            if self._num_uploads >= self._max_uploads:
+                raise Overloaded("Too many uploads are under way; try again later.", UPLOAD_RETRY_S)
+            self._num_uploads += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._num_uploads -= 1
+
     def weigh(self, ticket: Ticket, audio_s: float) -> None:
         """Let a request's audio in; the only request there is may be as long as it likes.
 
         Raises:
             Overloaded: too many seconds of audio are under way already.
+            RateLimited, ...: as `charge` says.
         """
         with self._lock:
             others_s = sum(t.audio_s or 0.0 for t in self._tickets.values() if t is not ticket)
@@ -102,30 +143,48 @@ class Admission:
                 raise Overloaded(
                     "Too much audio is in the queue already; try again later.", self._wait_s()
                 )
+            more_s = audio_s - (ticket.audio_s or 0.0)
             ticket.audio_s = audio_s
+        ticket.charge(more_s)
 
     def entries(self) -> list[QueueEntry]:
         """What is under way, oldest first."""
         with self._lock:
             return [self._entry(ticket) for ticket in self._tickets.values()]
 
-    def cancel(self, request_id: str) -> bool:
-        """Give a request up; False where there is none of this id."""
+    def cancel(self, request_id: str, client: str = "") -> bool:
+        """Give a request up; False where there is none of this id.
+
+        Raises:
+            Forbidden: it is another client's.
+        """
         with self._lock:
             ticket = self._tickets.get(request_id)
         if ticket is None:
             return False
+        if ticket.client not in ("", client):
+            raise Forbidden("This request came with another API key.")
         ticket.work.cancel(Cancelled("The request was cancelled."))
         return True
 
     def close(self) -> None:
+        """Let nobody in any more."""
         with self._lock:
             self._closed = True
+
+    def give_up(self) -> int:
+        """End all that is under way, for the service is; how many requests that were."""
+        with self._lock:
+            tickets = list(self._tickets.values())
+        for ticket in tickets:
+            ticket.work.cancel(cut_off())
+        return len(tickets)
 
     def _entry(self, ticket: Ticket) -> QueueEntry:
         progress = ticket.work.progress
         return QueueEntry(
             id=ticket.work.request_id,
+            client=ticket.client,
             kind=ticket.kind,
             state="running" if progress > 0 else "waiting",
             model=ticket.model,

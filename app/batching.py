@@ -15,7 +15,8 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import CancelledError, Future
-from dataclasses import dataclass
+from contextvars import Context, copy_context
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 import cachetools
@@ -23,6 +24,7 @@ import cachetools
 from app.errors import Cancelled, DeadlineExceeded, ModelUnavailable, ServiceError, StageFailed
 from app.models.protocols import BatchModel
 from app.sizing import BatchSizer
+from app.stages import StageClock
 from app.turns import FreeForAll, Turns
 
 log = logging.getLogger(__name__)
@@ -50,12 +52,28 @@ class Recovery:
 NO_RECOVERY = Recovery(lambda error: isinstance(error, MemoryError), lambda: None)
 
 
+class TaskFuture(Future[Any]):
+    """Knows when its item was queued, and when a batch took it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queued = time.monotonic()
+        self.started: float | None = None
+
+    def set_running_or_notify_cancel(self) -> bool:
+        runs = super().set_running_or_notify_cancel()
+        if runs:
+            self.started = time.monotonic()
+        return runs
+
+
 @dataclass(slots=True, eq=False)  # compared by identity: items hold arrays
 class _Task:
     owner: Hashable
     item: Any
     key: Hashable
-    future: Future[Any]
+    future: TaskFuture
+    context: Context = field(default_factory=copy_context)  # the request's, for the log
 
 
 class Batcher(Generic[Model]):
@@ -67,19 +85,24 @@ class Batcher(Generic[Model]):
         load: Callable[[], Model],
         recovery: Recovery = NO_RECOVERY,
         turns: Turns | None = None,
+        observe: Callable[[int, int, float], None] = lambda num_items, room, seconds: None,
     ) -> None:
-        """Load the model in its thread and wait for it. `turns` are those of its device.
+        """Load the model in its thread and wait for it. `turns` are those of its device; `observe`
+        hears of each batch that worked: its items, how many it had room for, its seconds.
 
         Raises:
             Whatever `load` raises.
         """
         self._recovery = recovery
         self._turns = turns or FreeForAll()
+        self._observe = observe
         # by batch key: what is decoded with other settings takes another time
         self._sizers: cachetools.LRUCache[Hashable, BatchSizer] = cachetools.LRUCache(64)
         self._changed = threading.Condition()
         self._queues: OrderedDict[Hashable, deque[_Task]] = OrderedDict()
         self._closing = False
+        self._batch: list[_Task] = []  # no longer queued; empty between calls
+        self._call_started: float | None = None
         self._model: Model | None = None
         loaded: Future[Model] = Future()
         self._thread = threading.Thread(
@@ -112,10 +135,16 @@ class Batcher(Generic[Model]):
         """Whether the thread still takes work."""
         return self._thread.is_alive() and not self._closing
 
-    def submit(self, owner: Hashable, items: Iterable[Any]) -> list[Future[Any]]:
+    @property
+    def busy_s(self) -> float:
+        """How long the model's present call takes already; 0 while there is none."""
+        started = self._call_started
+        return 0.0 if started is None else time.monotonic() - started
+
+    def submit(self, owner: Hashable, items: Iterable[Any]) -> list[TaskFuture]:
         """Queue the items behind the owner's own; owners are served in turn."""
         model = self.model
-        tasks = [_Task(owner, item, model.batch_key(item), Future()) for item in items]
+        tasks = [_Task(owner, item, model.batch_key(item), TaskFuture()) for item in items]
         with self._changed:
             _ = self.model  # still there?
             self._queues.setdefault(owner, deque()).extend(tasks)
@@ -138,18 +167,21 @@ class Batcher(Generic[Model]):
             loaded.set_exception(error)
             return
         loaded.set_result(model)
-        batch: list[_Task] = []
         try:
             while self._wait_for_work():
                 with self._turns.turn(self._lowest_tag) as owners:
                     with self._changed:
-                        batch = self._take(0 if self._closing else model.batch_size)
-                    owners += [task.owner for task in batch]
-                    if batch:
-                        self._run_batch(model, batch)
+                        self._take(0 if self._closing else model.batch_size)
+                    owners += [task.owner for task in self._batch]
+                    if self._batch:
+                        self._run_batch(model, self._batch)
+                        self._batch = []  # nothing of a request is kept
+        # Not only faults of our own: libraries raise SystemExit, too.
+        except BaseException:
+            log.critical("the thread of the %s died", self._thread.name, exc_info=True)
         finally:
             self._closing = True
-            _fail(batch)  # whatever ended the thread, nobody may wait for ever
+            _fail(self._batch)  # whatever ended the thread, nobody may wait for ever
             self._fail_queued()
             self._model = None
             model.close()
@@ -169,16 +201,16 @@ class Batcher(Generic[Model]):
 
     def _take(self, batch_size: int) -> list[_Task]:
         """One task of each owner in turn, all with the key of the first, until it is full."""
-        batch: list[_Task] = []
+        batch = self._batch = []
         progress = True
         while progress and len(batch) < batch_size:
             progress = False
             for owner in sorted(self._queues, key=self._turns.tag):
                 task = self._pop(owner, batch[0].key if batch else None)
                 if task is not None:
-                    if not batch:
-                        batch_size = self._sizer(task.key, batch_size).size
                     batch.append(task)
+                    if len(batch) == 1:
+                        batch_size = self._sizer(task.key, batch_size).size
                     progress = True
                     if len(batch) >= batch_size:
                         break
@@ -209,16 +241,27 @@ class Batcher(Generic[Model]):
         """Resolve every future of the batch. Where the batch fails, only the guilty item does."""
         started = time.monotonic()
         try:
-            outcomes = model.run([task.item for task in batch])
+            outcomes = self._call(model, batch)
             if len(outcomes) != len(batch):
                 raise StageFailed("A model lost an item of its batch.")
         # The worker's boundary: whatever breaks inside a model must reach the callers.
         except Exception as error:  # noqa: BLE001
             self._recover(model, batch, error)
             return
-        self._sizer(batch[0].key, model.batch_size).observe(len(batch), time.monotonic() - started)
+        seconds = time.monotonic() - started
+        sizer = self._sizer(batch[0].key, model.batch_size)
+        self._observe(len(batch), sizer.size, seconds)
+        sizer.observe(len(batch), seconds)
         for task, outcome in zip(batch, outcomes, strict=True):
             task.future.set_result(outcome)
+
+    def _call(self, model: Model, batch: Sequence[_Task]) -> list[Any]:
+        self._call_started = time.monotonic()
+        try:
+            outcomes: list[Any] = model.run([task.item for task in batch])
+            return outcomes
+        finally:
+            self._call_started = None
 
     def _recover(self, model: Model, batch: Sequence[_Task], error: Exception) -> None:
         """Out of memory: halve the batch; what fails alone gets a second try with memory freed.
@@ -242,13 +285,13 @@ class Batcher(Generic[Model]):
         [task] = batch
         if starved:
             try:
-                task.future.set_result(model.run([task.item])[0])
+                task.future.set_result(self._call(model, batch)[0])
             # The same boundary, for the second and last try.
-            except Exception:
-                log.exception("out of memory with a single item")
+            except Exception as second:  # noqa: BLE001
+                task.context.run(log.error, "out of memory with a single item", exc_info=second)
                 task.future.set_exception(ModelUnavailable(NO_MEMORY, retry_after_s=30))
             return
-        log.error("a batch failed", exc_info=error)
+        task.context.run(log.error, "a batch failed", exc_info=error)
         ours = error if isinstance(error, ServiceError) else StageFailed(MODEL_FAILED)
         task.future.set_exception(ours)
 
@@ -270,8 +313,9 @@ def _fail(tasks: Iterable[_Task]) -> None:
 class Work:
     """All that one request has under way, so that it can be given up at once."""
 
-    def __init__(self, request_id: str, timeout_s: float) -> None:
+    def __init__(self, request_id: str, timeout_s: float, stages: StageClock | None = None) -> None:
         self.request_id = request_id
+        self.stages = stages or StageClock()
         self.progress = 0.0  # 0 to 1, as far as can be told
         self._deadline = time.monotonic() + timeout_s
         self._lock = threading.Lock()
@@ -291,7 +335,7 @@ class Work:
         if self._reason is not None:
             raise self._reason
 
-    def submit(self, batcher: Batcher[Any], items: Iterable[Any]) -> list[Future[Any]]:
+    def submit(self, batcher: Batcher[Any], items: Iterable[Any]) -> list[TaskFuture]:
         self.check()
         futures = batcher.submit(self, items)
         for future in futures:

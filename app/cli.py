@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -94,31 +96,29 @@ def _parser() -> argparse.ArgumentParser:
 def _serve(options: argparse.Namespace) -> int:
     given = {"host": options.host, "port": options.port}
     settings = load_settings({name: v for name, v in given.items() if v is not None})
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    logging.getLogger("uvicorn.access").addFilter(_no_probes)
     # Here and not above: `--help` answers at once, the server's libraries take a while.
-    import uvicorn
+    from app import logs
 
+    logs.configure(settings.log_format, settings.log_level)
+    # Before there is a server: process 1 of a container ignores a signal without a handler.
+    signal.signal(signal.SIGTERM, _end_at_once)
+    # at debug it has the headers of web sockets, keys among them
+    logging.getLogger("uvicorn.error").setLevel(max(logging.INFO, logging.root.level))
+    from app.connection import open_sockets
     from app.main import build_service, create_app
+    from app.server import serve
 
+    sockets = open_sockets(settings)
     service = build_service(settings)
-    uvicorn.run(
-        create_app(service),
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        server_header=False,
-        timeout_graceful_shutdown=settings.shutdown_grace_s,
-    )
-    return 0
+    code = serve(service, create_app(service), sockets)
+    # not by way of the interpreter's end, which waits for threads that a model holds
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(code)
 
 
-def _no_probes(record: logging.LogRecord) -> bool:
-    """Keep the probes of balancers and orchestrators out of the log while they succeed."""
-    message = record.getMessage()
-    return not (("GET /health " in message or "GET /ready " in message) and '" 200' in message)
+def _end_at_once(sig: int, frame: object) -> None:
+    sys.exit(0)
 
 
 # -- demo ----------------------------------------------------------------------------------------
@@ -136,8 +136,12 @@ def _demo(options: argparse.Namespace) -> int:
             PRELOAD_MODEL="demo",
             DIARIZATION_MODEL="demo",
             HF_HUB_OFFLINE="1",
+            API_KEYS="",
+            API_KEYS_FILE="",
+            RATE_LIMIT_AUDIO_MINUTES_PER_HOUR="",
             CACHE_DIR=folder,
             TEMP_DIR=f"{folder}/tmp",
+            SHUTDOWN_DRAIN_SECONDS="0",
         )
         command = [sys.executable, "-m", "app.cli", "serve", "--host", "127.0.0.1"]
         print("Starting the service on the embedded demo models ...", flush=True)

@@ -56,6 +56,24 @@ class UnknownModel(UnsupportedOption):
     code = "unknown_model"
 
 
+class Unauthorized(ServiceError):
+    """No API key, or one that is not known."""
+
+    code = "unauthorized"
+
+
+class Forbidden(ServiceError):
+    """Not with this API key."""
+
+    code = "forbidden"
+
+
+class RateLimited(ServiceError):
+    """This client has had its share for now."""
+
+    code = "rate_limited"
+
+
 class Overloaded(ServiceError):
     """Too much work is waiting already."""
 

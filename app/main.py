@@ -3,33 +3,38 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
+import functools
 import logging
-import os
-import signal
 import threading
-import warnings
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
-from app import __version__
+from app import __version__, logs
 from app.admission import Admission
-from app.api import asr, errors, ops
+from app.api import asr, errors, headers, keys, ops, rate_limits
+from app.api.observation import ObservationMiddleware
 from app.api.request_id import RequestIdMiddleware
-from app.audio.decode import DecodePool
+from app.api.unread_body import UnreadBodyMiddleware
+from app.audio.decode_pool import DecodeLimits, DecodePool
 from app.batching import Batcher, Recovery
 from app.errors import ConfigurationError, ModelUnavailable, ServiceError, UnknownModel
 from app.formats import SubtitleStyle
 from app.languages import parse_language
+from app.logs import quiet_libraries
+from app.metrics import Facts, GpuMemory, Metrics, Reading, memory_limit_bytes
 from app.models.catalog import Catalog, ModelKey
 from app.service import Service
 from app.settings import DEMO_DIR, Settings, prepare_environment
-from app.store import ModelStore
+from app.store import ModelStore, StoreObserver
 from app.tempdir import PrivateDirectory, check_writable
-from app.transcriber import Transcriber, TranscriberOptions
+from app.tracing import build_tracing
+from app.transcriber import WARNING_KINDS, Transcriber, TranscriberOptions
 from app.turns import FairTurns, FreeForAll
 
 if TYPE_CHECKING:
@@ -38,6 +43,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PRELOAD_RETRY_S = 30.0
+CLOSE_TIMEOUT_S = 2.0
 
 DESCRIPTION = """\
 Transcribes any audio or video file in the answer to one request: aligned words, speakers, and JSON,
@@ -53,14 +59,16 @@ def build_service(settings: Settings) -> Service:
         ConfigurationError: settings that cannot work on this machine.
     """
     check_writable(settings.cache_dir, "CACHE_DIR")
-    temp = PrivateDirectory(settings.temp_dir)
+    check_local_models(settings)
+    min_free_mb = settings.temp_min_free_mb
+    temp = PrivateDirectory(settings.temp_dir, None if min_free_mb is None else min_free_mb << 20)
     prepare_environment(settings)
     # Here and not above: the libraries read the environment when they are imported.
     from app.models import aligner, devices, recognizer
 
-    quiet_libraries()  # once imported: some set their own log level then
+    quiet_libraries()  # once imported: some set their own level and handlers then
     chosen = devices.choose_devices(settings)
-    ready = threading.Event()
+    ready, broken = threading.Event(), threading.Event()
     catalog = Catalog(
         known=recognizer.known_models(),
         demo_dir=DEMO_DIR,
@@ -80,16 +88,24 @@ def build_service(settings: Settings) -> Service:
         store.evict_idle()
         devices.free_memory()
 
-    def give_up() -> None:
-        ready.clear()
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    recovery = Recovery(devices.is_out_of_memory, make_room, devices.is_lost, give_up)
+    recovery = Recovery(devices.is_out_of_memory, make_room, devices.is_lost, broken.set)
+    admission = Admission(
+        settings.max_queue_size, settings.max_queue_audio_s, settings.max_concurrent_uploads
+    )
+    metrics = Metrics(
+        service_facts(settings, chosen),
+        lambda: take_reading(ready, admission, store, devices.gpu_memory(chosen)),
+    )
     store = ModelStore(
-        model_loader(settings, chosen, recovery),
+        model_loader(settings, chosen, recovery, metrics),
         settings.max_loaded_models,
         settings.model_memory_mb << 20,
         settings.model_idle_timeout_s,
+        observer=StoreObserver(
+            loaded=lambda key, seconds: metrics.model_loaded(key.kind, seconds),
+            failed=lambda key: metrics.model_failed(key.kind),
+            unloaded=lambda key: metrics.model_unloaded(key.kind),
+        ),
     )
     # Threads wait for models most of their time: one for each admitted request, one beside it.
     threads = ThreadPoolExecutor(settings.max_queue_size, thread_name_prefix="request")
@@ -115,9 +131,17 @@ def build_service(settings: Settings) -> Service:
         store=store,
         transcriber=transcriber,
         decoding=DecodePool(
-            temp.path, settings.decode_workers, settings.decode_timeout_s, settings.decode_memory_mb
+            temp.path,
+            settings.decode_workers,
+            DecodeLimits(
+                settings.decode_timeout_s,
+                settings.decode_memory_mb,
+                settings.max_streams,
+                temp.min_free_bytes,
+            ),
+            functools.partial(logs.configure, settings.log_format, settings.log_level),
         ),
-        admission=Admission(settings.max_queue_size, settings.max_queue_audio_s),
+        admission=admission,
         temp=temp,
         threads=threads,
         subtitle_style=SubtitleStyle(
@@ -126,11 +150,60 @@ def build_service(settings: Settings) -> Service:
             settings.subtitle_highlight_words,
         ),
         ready=ready,
+        broken=broken,
+        metrics=metrics,
+        tracing=build_tracing(),
     )
 
 
+def service_facts(settings: Settings, chosen: Devices) -> Facts:
+    return Facts(
+        version=__version__,
+        device=chosen.device,
+        compute_type=chosen.compute_type,
+        max_requests=settings.max_queue_size,
+        max_audio_s=settings.max_queue_audio_s,
+        memory_limit_bytes=memory_limit_bytes(),
+        warning_kinds=tuple(WARNING_KINDS.values()),
+    )
+
+
+def take_reading(
+    ready: threading.Event, admission: Admission, store: ModelStore, gpus: tuple[GpuMemory, ...]
+) -> Reading:
+    """What a scrape of /metrics shows of this moment."""
+    entries = admission.entries()
+    num_waiting = sum(entry.state == "waiting" for entry in entries)
+    return Reading(
+        ready=ready.is_set(),
+        num_waiting=num_waiting,
+        num_running=len(entries) - num_waiting,
+        audio_s=sum(entry.audio_s or 0.0 for entry in entries),
+        # a local folder by its own name: whoever reads metrics sees no path
+        loaded=tuple((key.kind, PurePath(key.name).name) for key in store.loaded()),
+        gpus=gpus,
+    )
+
+
+def check_local_models(settings: Settings) -> None:
+    """Raises ConfigurationError where a model is named by a folder that is not there."""
+    recognizers = [("ASR_MODEL or PRELOAD_MODEL", settings.asr_model)]
+    recognizers += [("PRELOAD_MODEL", settings.preload_model)]
+    recognizers += [("ALLOWED_MODELS", name) for name in settings.allowed_models]
+    others = [("ALIGN_MODELS", name) for name in settings.align_models.values()]
+    others += [("DIARIZATION_MODEL", settings.diarization_model)]
+    for setting, name in recognizers + others:
+        if name.startswith(("/", "./", "../")) and not Path(name).exists():
+            raise ConfigurationError(f"{setting}: {name} is not there.")
+    for setting, name in recognizers:
+        if name.startswith(("/", "./", "../")) and not (Path(name) / "model.bin").is_file():
+            raise ConfigurationError(
+                f"{setting}: {name} has no model.bin; it must be a folder in CTranslate2 format."
+            )
+
+
 def model_loader(
-    settings: Settings, chosen: Devices, recovery: Recovery
+    settings: Settings, chosen: Devices, recovery: Recovery, metrics: Metrics
 ) -> Callable[[ModelKey], Batcher[Any]]:
     """How each kind of model is loaded: names, tokens and the cache are the same for all."""
     from app.models.aligner import Wav2Vec2Aligner
@@ -148,8 +221,13 @@ def model_loader(
         "vad": chosen.align,
     }
     token = settings.hf_token.get_secret_value() or None
+    # While transformers builds a model, every PyTorch model of the process loses its weights.
+    # Source: init_empty_weights in transformers/integrations/accelerate.py
+    building = threading.Lock()
 
     def load(key: ModelKey) -> Batcher[Any]:
+        context = contextvars.copy_context()  # of the request that the model is loaded for
+
         def create() -> Any:
             if key.kind == "recognizer":
                 return WhisperRecognizer(
@@ -161,6 +239,10 @@ def model_loader(
                     settings.cache_dir,
                     token,
                 )
+            with building:
+                return create_torch_model()
+
+        def create_torch_model() -> Any:
             if key.kind == "aligner":
                 return Wav2Vec2Aligner(
                     key.language,
@@ -186,8 +268,15 @@ def model_loader(
                 choose_batches(chosen.align, *sizes).segmentation,
             )
 
+        def create_quietly() -> Any:
+            try:
+                return context.run(create)
+            finally:
+                quiet_libraries()  # some are imported only now
+
         turns = cpu if device_of[key.kind] == "cpu" else FreeForAll()
-        return Batcher(f"{key.kind} {key.name}", create, recovery, turns)
+        observe = functools.partial(metrics.batch, key.kind)
+        return Batcher(f"{key.kind} {key.name}", create_quietly, recovery, turns, observe)
 
     return load
 
@@ -218,8 +307,13 @@ def create_app(service: Service) -> FastAPI:
         root_path=service.settings.root_path,
         license_info={"name": "MIT"},
     )
-    app.add_middleware(RequestIdMiddleware)
+    app.add_middleware(UnreadBodyMiddleware)
     errors.install(app)
+    rate_limits.install(app, service.settings)
+    keys.install(app, service.settings)  # each of these stands around those above it
+    headers.install(app, service.settings)
+    app.add_middleware(ObservationMiddleware, service=service)
+    app.add_middleware(RequestIdMiddleware)
     app.include_router(asr.build_router(service))
     app.include_router(ops.build_router(service))
     return app
@@ -227,16 +321,25 @@ def create_app(service: Service) -> FastAPI:
 
 def _warm_up(service: Service, stopping: threading.Event) -> None:
     """Load what PRELOAD_MODEL names; /ready says no until it is there."""
-    service.decoding.warm_up()
     name = service.settings.preload_model
-    while name and not stopping.is_set():
+    while not stopping.is_set():
         try:
-            preload(service, name)
+            service.decoding.warm_up()
+            if name:
+                preload(service, name)
             break
-        except ServiceError as error:
+        # Whatever it is (no process to be had, no memory), it must not leave /ready at no for good.
+        except Exception as error:
             if stopping.is_set() or isinstance(error, UnknownModel):
                 return
-            log.error("preloading %s failed, next try in %.0f s: %s", name, PRELOAD_RETRY_S, error)
+            known = isinstance(error, ServiceError)  # and in the log, from where it came up
+            log.error(
+                "preloading %s failed, next try in %.0f s: %s",
+                name,
+                PRELOAD_RETRY_S,
+                error,
+                exc_info=None if known else error,
+            )
             stopping.wait(PRELOAD_RETRY_S)
     if not stopping.is_set():
         service.ready.set()
@@ -297,25 +400,13 @@ def download_errors(key: ModelKey) -> Iterator[None]:
 
 def close_service(service: Service) -> None:
     """In reverse order of building. What still runs is given up."""
-    service.ready.clear()
-    service.admission.close()
+    service.stop_admitting()
     service.decoding.close()
-    service.store.close()
+    # a model's thread ends when its call returns; that is not waited for for ever
+    closing = threading.Thread(target=service.store.close, name="close", daemon=True)
+    closing.start()
+    closing.join(CLOSE_TIMEOUT_S)
     service.threads.shutdown(wait=False, cancel_futures=True)
     service.transcriber.close()
     service.temp.close()
-
-
-def quiet_libraries() -> None:
-    """Silence warnings that no user can act on."""
-    for text in (
-        ".*torchcodec.*",
-        ".*TensorFloat-32.*",
-        ".*upgraded your loaded checkpoint.*",
-        ".*degrees of freedom.*",
-        ".*Mismatch between frames.*",
-    ):
-        warnings.filterwarnings("ignore", message=f"(?s){text}")
-    for name in ("lightning", "pytorch_lightning", "lightning.pytorch", "speechbrain", "whisperx"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    service.tracing.close()

@@ -7,18 +7,24 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from app.admission import Admission
-from app.audio.decode import DecodePool
+from app.audio.decode_pool import DecodePool
 from app.formats import SubtitleStyle
+from app.logs import log_request
+from app.metrics import Metrics
 from app.models.catalog import Catalog
+from app.record import RequestRecord
 from app.settings import Settings
 from app.store import ModelStore
 from app.tempdir import PrivateDirectory
+from app.tracing import Tracing
 from app.transcriber import Transcriber
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """`ready` is set once the models that the settings ask for are loaded."""
+    """`ready` is set once the models that the settings ask for are loaded; `broken` once nothing
+    can work any more in this process.
+    """
 
     settings: Settings
     device: str
@@ -32,3 +38,16 @@ class Service:
     threads: ThreadPoolExecutor
     subtitle_style: SubtitleStyle
     ready: threading.Event
+    broken: threading.Event
+    metrics: Metrics
+    tracing: Tracing
+
+    def stop_admitting(self) -> None:
+        """From here on /ready says no, and who asks for something is sent elsewhere."""
+        self.ready.clear()
+        self.admission.close()
+
+    def report(self, record: RequestRecord) -> None:
+        """Count and log what has ended."""
+        self.metrics.request(record)
+        log_request(record)

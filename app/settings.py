@@ -7,8 +7,10 @@ variable means the same as an unset one.
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Mapping
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,6 +21,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, Settin
 from app.errors import ConfigurationError
 
 DEMO_DIR = Path(__file__).parent / "demo"
+ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s?#@*]+")  # apps have schemes of their own
 
 
 def _names(*names: str) -> AliasChoices:
@@ -222,6 +225,12 @@ class Settings(BaseSettings):
         validation_alias="MAX_DURATION_SECONDS",
         description="Longest recording in seconds.",
     )
+    max_streams: int = Field(
+        100,
+        ge=1,
+        validation_alias="MAX_STREAMS",
+        description="Sound, picture and subtitle tracks that a file may have.",
+    )
     max_queue_size: int = Field(
         100, ge=1, validation_alias="MAX_QUEUE_SIZE", description="Requests admitted at a time."
     )
@@ -237,17 +246,62 @@ class Settings(BaseSettings):
         validation_alias="REQUEST_TIMEOUT_SECONDS",
         description="Longest request in seconds.",
     )
+    model_call_timeout_s: float = Field(
+        1800,
+        ge=0,
+        validation_alias="MODEL_CALL_TIMEOUT_SECONDS",
+        description=(
+            "How long one call of a model may take in seconds; beyond it /health says unhealthy "
+            "and the service ends, to be started anew. 0: for ever."
+        ),
+    )
+    shutdown_drain_s: float = Field(
+        5,
+        ge=0,
+        validation_alias="SHUTDOWN_DRAIN_SECONDS",
+        description=(
+            "How long after SIGTERM it still answers newcomers (/ready and /asr with 503), in "
+            "seconds, so that load balancers see it."
+        ),
+    )
     shutdown_grace_s: int = Field(
         50,
         ge=1,
         validation_alias="SHUTDOWN_GRACE_SECONDS",
-        description="How long running requests may go on after SIGTERM, in seconds.",
+        description="How long running requests may go on after that, in seconds.",
     )
     upload_idle_timeout_s: float = Field(
         60,
         gt=0,
         validation_alias="UPLOAD_IDLE_TIMEOUT_SECONDS",
         description="How long an upload may pause, in seconds.",
+    )
+    upload_min_bytes_per_s: int = Field(
+        1000,
+        ge=0,
+        validation_alias="UPLOAD_MIN_BYTES_PER_SECOND",
+        description="Slowest upload, as a mean over the time that it may pause. 0: any.",
+    )
+    max_concurrent_uploads: int = Field(
+        64,
+        ge=1,
+        validation_alias="MAX_CONCURRENT_UPLOADS",
+        description="Uploads received at a time, of all the requests admitted.",
+    )
+    max_connections: int = Field(
+        1000,
+        ge=8,
+        validation_alias="MAX_CONNECTIONS",
+        description="Connections at a time; beyond them the one that idles longest is closed.",
+    )
+    connection_timeout_s: float = Field(
+        60,
+        gt=0,
+        validation_alias="CONNECTION_TIMEOUT_SECONDS",
+        description=(
+            "How long a client may take to send the head of a request, and to take in anything "
+            "of an answer, in seconds."
+        ),
     )
     decode_workers: int = Field(
         2, ge=1, le=64, validation_alias="DECODE_WORKERS", description="Files decoded at a time."
@@ -269,6 +323,15 @@ class Settings(BaseSettings):
         validation_alias="TEMP_DIR",
         description="Private directory for uploads and decoded audio; emptied at start.",
     )
+    temp_min_free_mb: int | None = Field(
+        None,
+        ge=0,
+        validation_alias="TEMP_MIN_FREE_MB",
+        description=(
+            "Space that uploads and decoded audio leave free on that disk, in MB. Empty: a "
+            "hundredth of the disk, 1000 at most."
+        ),
+    )
 
     # Wire
     default_dialect: Literal["whisperx", "webservice"] = Field(
@@ -288,6 +351,57 @@ class Settings(BaseSettings):
         description="Underline each word as it is spoken (srt and vtt).",
     )
 
+    # Access
+    api_keys: SecretStr = Field(
+        SecretStr(""),
+        validation_alias="API_KEYS",
+        description="Keys that requests need, comma-separated: KEY or NAME:KEY. Empty: none.",
+    )
+    api_keys_file: Path | None = Field(
+        None,
+        validation_alias="API_KEYS_FILE",
+        description="File with further keys, one per line or comma-separated; # begins a comment.",
+    )
+    ops_require_key: bool = Field(
+        True,
+        validation_alias="OPS_REQUIRE_KEY",
+        description="Whether reading /queue and /metrics needs a key too, where there are keys.",
+    )
+    rate_limit_requests_per_minute: int = Field(
+        0,
+        ge=0,
+        validation_alias="RATE_LIMIT_REQUESTS_PER_MINUTE",
+        description="Transcription requests of one key, or else of one address. 0: no limit.",
+    )
+    rate_limit_audio_minutes_per_hour: float = Field(
+        0,
+        ge=0,
+        allow_inf_nan=False,
+        validation_alias="RATE_LIMIT_AUDIO_MINUTES_PER_HOUR",
+        description="Minutes of audio of one key, or else of one address. 0: no limit.",
+    )
+    rate_limit_storage_url: SecretStr = Field(
+        SecretStr(""),
+        validation_alias="RATE_LIMIT_STORAGE_URL",
+        description=(
+            "Redis that several replicas count in: redis://[:PASSWORD@]HOST:PORT/DB, rediss:// "
+            "with TLS. Empty: each counts for itself."
+        ),
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        validation_alias="CORS_ORIGINS",
+        description="Web origins whose pages may call the service, comma-separated, or *.",
+    )
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("127.0.0.1", "::1"),
+        validation_alias=_names("TRUSTED_PROXIES", "FORWARDED_ALLOW_IPS"),
+        description=(
+            "Addresses and networks of proxies whose X-Forwarded-For and -Proto count, "
+            "comma-separated. *: whoever connects."
+        ),
+    )
+
     # Server
     host: str = Field("0.0.0.0", validation_alias="HOST", description="Address to listen on.")
     port: int = Field(
@@ -301,18 +415,52 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", validation_alias="LOG_LEVEL", description="debug, info, warning or error."
     )
+    log_format: Literal["console", "json"] = Field(
+        "console",
+        validation_alias="LOG_FORMAT",
+        description="console for people, json for log collectors: an object per line.",
+    )
+    log_transcripts: bool = Field(
+        False,
+        validation_alias="LOG_TRANSCRIPTS",
+        description="Whether the text of each transcript is logged.",
+    )
 
-    @field_validator("allowed_models", mode="before")
+    @field_validator("allowed_models", "cors_origins", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
-    @field_validator("log_level", "device", "compute_type", "default_dialect", mode="before")
+    @field_validator(
+        "log_level", "log_format", "device", "compute_type", "default_dialect", mode="before"
+    )
     @classmethod
     def _lower(cls, value: object) -> object:
         return value.strip().lower() if isinstance(value, str) else value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        origins = tuple(origin.lower().rstrip("/") for origin in value)
+        for origin in origins:
+            if origin != "*" and not ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin} is no origin such as https://app.example.com")
+        return origins
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if value == ("*",):
+            return value
+        try:
+            return tuple(
+                str(ip_network(part, strict=False) if "/" in part else ip_address(part))
+                for part in value
+            )
+        except ValueError as error:
+            raise ValueError(f"{error}; e.g. 10.0.0.7 or 10.0.0.0/8") from None
 
     @field_validator("cache_dir", "temp_dir")
     @classmethod
@@ -367,9 +515,17 @@ def variable_name(field: str) -> str:
 
 def prepare_environment(settings: Settings) -> None:
     """Set what the libraries read from the environment. Call before any of them is imported."""
+    for secret in ("API_KEYS", "RATE_LIMIT_STORAGE_URL"):  # no business of the decoding processes
+        os.environ.pop(secret, None)
     os.environ["PYANNOTE_METRICS_ENABLED"] = "0"  # telemetry, on by default
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    # A checkpoint is a pickle, and pyannote.audio and torchaudio would let it run code. PyTorch
+    # takes only one of the two variables; the second is set where older services needed it.
+    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = (
+        os.environ.get("TORCH_FORCE_WEIGHTS_ONLY_LOAD") or "1"
+    )
+    os.environ.pop("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", None)
     os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", "5")  # s: an unreachable hub must fail fast
     os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "15")
     os.environ.setdefault("HF_HOME", str(settings.cache_dir))
@@ -394,6 +550,23 @@ def hub_is_offline() -> bool:
     return os.environ.get("HF_HUB_OFFLINE", "").strip().lower() in {"1", "true", "yes", "on"}
 
 
+def trace_exporters() -> tuple[str, ...]:
+    """What OpenTelemetry's variables ask for, as the names that its exporters are found by."""
+
+    def variable(name: str) -> str:
+        return os.environ.get(name, "").strip()
+
+    if variable("OTEL_SDK_DISABLED").lower() == "true":
+        return ()
+    endpoints = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+    default = "otlp" if any(variable(name) for name in endpoints) else "none"
+    names = [name.strip() for name in (variable("OTEL_TRACES_EXPORTER") or default).split(",")]
+    protocols = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+    protocol = next((value for name in protocols if (value := variable(name))), "grpc")
+    otlp = "otlp_proto_http" if protocol.startswith("http") else "otlp_proto_grpc"
+    return tuple(otlp if name == "otlp" else name for name in names if name not in ("none", ""))
+
+
 def subprocess_environment(**values: str) -> dict[str, str]:
     """This process's environment with some values set, for a child."""
     return {**os.environ, **values}
@@ -406,6 +579,7 @@ SECTIONS = {
     "segmentation_batch_size": "Diarization",
     "max_file_size_mb": "Limits",
     "default_dialect": "Answers",
+    "api_keys": "Access",
     "host": "Server",
 }
 
@@ -429,6 +603,8 @@ def _shown_default(field: str) -> str:
     if field == "temp_dir":
         return "/tmp/whisperx-asr"
     default = Settings.model_fields[field].get_default(call_default_factory=True)
-    if isinstance(default, SecretStr) or default is None or default in ((), {}):
+    if isinstance(default, SecretStr) or default is None or default == {}:
         return ""
+    if isinstance(default, tuple):
+        return ",".join(default)
     return str(default).lower() if isinstance(default, bool) else f"{default}"

@@ -29,8 +29,21 @@ class LoadedModel(Protocol):
     @property
     def alive(self) -> bool: ...
 
+    @property
+    def busy_s(self) -> float:
+        """How long its present call takes already; 0 while there is none."""
+
     def close(self) -> None:
         """Return once the weights are gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreObserver:
+    """Who hears of what happens to models."""
+
+    loaded: Callable[[ModelKey, float], None] = lambda key, seconds: None
+    failed: Callable[[ModelKey], None] = lambda key: None
+    unloaded: Callable[[ModelKey], None] = lambda key: None
 
 
 @dataclass(slots=True)
@@ -70,6 +83,7 @@ class ModelStore:
         max_bytes: int = 0,
         idle_timeout_s: float = 0,
         clock: Callable[[], float] = time.monotonic,
+        observer: StoreObserver = StoreObserver(),
     ) -> None:
         """`max_bytes` and `idle_timeout_s` 0: no such bound."""
         self._load = load
@@ -77,17 +91,41 @@ class ModelStore:
         self._max_bytes = max_bytes or math.inf
         self._idle_timeout_s = idle_timeout_s or math.inf
         self._clock = clock
+        self._observer = observer
         self._changed = threading.Condition()
         self._cache = _IdleCache()
         self._loading: dict[ModelKey, Future[None]] = {}
         self._closed = False
         self._purging = False
-        self._reaper = threading.Thread(target=self._reap, name="model-reaper", daemon=True)
-        self._reaper.start()
+        self._reaper = self._start_reaper()
+
+    def _start_reaper(self) -> threading.Thread:
+        reaper = threading.Thread(target=self._reap, name="model-reaper", daemon=True)
+        reaper.start()
+        return reaper
 
     def loaded(self) -> list[ModelKey]:
         with self._changed:
-            return [key for key, entry in self._cache.items() if not entry.closing]
+            entries = list(self._cache.items())
+        return [key for key, entry in entries if entry.model.alive and not entry.closing]
+
+    def dead(self) -> list[ModelKey]:
+        """Models whose thread ended by itself; the next lease loads them anew."""
+        with self._changed:
+            entries = list(self._cache.items())
+        return [key for key, entry in entries if not (entry.model.alive or entry.closing)]
+
+    def longest_call(self) -> tuple[float, ModelKey] | None:
+        """The call of a model that takes longest so far, in seconds."""
+        with self._changed:
+            calls = [(entry.model.busy_s, key) for key, entry in self._cache.items()]
+        return max(calls, key=lambda call: call[0], default=None)
+
+    def check(self) -> None:
+        """See to it that the store's own thread lives. Call it now and then."""
+        if not (self._reaper.is_alive() or self._closed):
+            log.error("the thread that unloads models died; starting another one")
+            self._reaper = self._start_reaper()
 
     @contextmanager
     def lease(
@@ -131,15 +169,16 @@ class ModelStore:
         try:
             self._shrink(self._max_models - 1)
             entry = self._try_load(key)
-        except BaseException as error:
             with self._changed:
+                if not self._closed:
+                    self._cache[key] = entry
                 del self._loading[key]
+        except BaseException as error:
+            self._observer.failed(key)
+            with self._changed:
+                self._loading.pop(key, None)
             loading.set_exception(error)
             raise
-        with self._changed:
-            del self._loading[key]
-            if not self._closed:
-                self._cache[key] = entry
         loading.set_result(None)
         if self._closed:
             entry.model.close()
@@ -167,7 +206,9 @@ class ModelStore:
             raise ModelUnavailable(
                 f"The {key.kind} model takes {size >> 20} MB, more than MODEL_MEMORY_MB allows."
             )
-        log.info("loaded the %s %s in %.1f s", key.kind, key.name, self._clock() - started)
+        seconds = self._clock() - started
+        self._observer.loaded(key, seconds)
+        log.info("loaded the %s %s in %.1f s", key.kind, key.name, seconds)
         return _Entry(model, last_used=self._clock(), num_leases=1)
 
     def _release(self, entry: _Entry) -> None:
@@ -192,11 +233,15 @@ class ModelStore:
         """Drop an entry already marked as closing; it stays listed until its memory is free."""
         try:
             entry.model.close()
+        # A library's: it must neither fail a request that only made room nor end the reaper.
+        except Exception:
+            log.exception("unloading the %s %s failed", key.kind, key.name)
         finally:
             with self._changed:
                 if self._cache.get(key) is entry:
                     del self._cache[key]
                 self._changed.notify_all()
+        self._observer.unloaded(key)
         log.info("unloaded the %s %s", key.kind, key.name)
 
     def _reap(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
@@ -11,18 +12,30 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from app.errors import ConfigurationError
+from app.errors import ConfigurationError, DiskFull
 
 LOCK = "lock"
 PREFIX = "whisperx-asr-"
 OURS = re.compile(PREFIX + "[0-9a-f]{16}")  # the root may be a /tmp full of other people's folders
+DISK_FULL = "There is no disk space left for this file; try again later."
+# EFBIG: larger than the file system, or a limit of the process, lets a file be.
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+DEFAULT_MIN_FREE_SHARE = 0.01
+DEFAULT_MIN_FREE_BYTES = 1000 << 20  # at most
 
 
 class PrivateDirectory:
-    """One folder per process under a common root. A lock tells a living owner from debris."""
+    """One folder per process under a common root. A lock tells a living owner from debris.
 
-    def __init__(self, root: Path) -> None:
-        """Raises ConfigurationError where the root cannot be written."""
+    `min_free_bytes`: what uploads and decoded audio leave free on its disk.
+    """
+
+    def __init__(self, root: Path, min_free_bytes: int | None = None) -> None:
+        """`min_free_bytes` None: a share of the disk.
+
+        Raises:
+            ConfigurationError: the root cannot be written, or its disk is too small.
+        """
         try:
             root.mkdir(mode=0o700, parents=True, exist_ok=True)
             # Who starts at the same time must not take a folder without its lock for debris.
@@ -30,21 +43,58 @@ class PrivateDirectory:
                 for left in root.iterdir():
                     _remove_if_abandoned(left)
                 self.path = root / f"{PREFIX}{secrets.token_hex(8)}"
-                self.path.mkdir(mode=0o700)
-                self._lock = (self.path / LOCK).open("w")
-                fcntl.flock(self._lock, fcntl.LOCK_EX)
+                self._create()
+                disk_bytes = shutil.disk_usage(self.path).total
         except OSError as error:
             raise ConfigurationError(
                 f"TEMP_DIR: {root} cannot be written: {error.strerror}."
             ) from None
+        if min_free_bytes is None:
+            min_free_bytes = min(int(disk_bytes * DEFAULT_MIN_FREE_SHARE), DEFAULT_MIN_FREE_BYTES)
+        elif min_free_bytes >= disk_bytes:
+            self.close()
+            raise ConfigurationError(
+                f"TEMP_MIN_FREE_MB={min_free_bytes >> 20}, but the disk of {root} has "
+                f"{disk_bytes >> 20} MB in all: no upload would ever be taken."
+            )
+        self.min_free_bytes = min_free_bytes
+
+    def _create(self) -> None:
+        self.path.mkdir(mode=0o700, parents=True)
+        self._lock = (self.path / LOCK).open("w")
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
 
     def new_path(self) -> Path:
         """A random name: nothing of an upload's own name reaches the disk."""
+        if not self.path.exists():  # what sweeps /tmp once a week has taken it
+            self._create()
         return self.path / secrets.token_hex(16)
+
+    @property
+    def is_short(self) -> bool:
+        """Whether the disk has no room for anything more."""
+        return self.path.exists() and (shutil.disk_usage(self.path).free <= self.min_free_bytes)
 
     def close(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
         self._lock.close()
+
+
+def check_room(folder: Path, wanted_bytes: int, min_free_bytes: int) -> None:
+    """Raises DiskFull where so much more would leave too little."""
+    if shutil.disk_usage(folder).free - wanted_bytes < min_free_bytes:
+        raise DiskFull(DISK_FULL)
+
+
+@contextmanager
+def told_when_full() -> Iterator[None]:
+    """Raises DiskFull for the system's own word that there is no room left."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in NO_ROOM:
+            raise DiskFull(DISK_FULL) from None
+        raise
 
 
 @contextmanager

@@ -5,15 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 from typing import Any
 
 from app.audio.chunking import chunk_regions, find_regions
-from app.batching import Batcher, Work
+from app.audio.decode import BREAKS_OFF
+from app.batching import Batcher, TaskFuture, Work
 from app.errors import ModelUnavailable, ServiceError, StageFailed, UnsupportedOption
 from app.languages import language_name
-from app.models.catalog import Catalog
+from app.models.catalog import Catalog, ModelKey
 from app.models.protocols import (
     Aligner,
     AlignmentItem,
@@ -23,6 +25,7 @@ from app.models.protocols import (
     VoiceActivityDetector,
 )
 from app.speakers import assign_speakers
+from app.stages import Stage
 from app.store import ModelStore
 from app.transcript import (
     SAMPLE_RATE,
@@ -64,6 +67,16 @@ DIARIZATION_FAILED = "Speakers are missing: diarization failed on this recording
 NO_ALIGNER = "Words have no times: there is no alignment model for this language."
 ALIGNER_UNAVAILABLE = "Words have no times: the alignment model could not be loaded."
 ALIGNMENT_FAILED = "Some words have no times: alignment failed on this recording."
+WARNING_KINDS = {
+    NO_DIARIZATION: "no_diarization_model",
+    DIARIZATION_FAILED: "diarization_failed",
+    NO_ALIGNER: "no_alignment_model",
+    ALIGNER_UNAVAILABLE: "alignment_model_unavailable",
+    ALIGNMENT_FAILED: "alignment_failed",
+    BREAKS_OFF: "file_breaks_off",
+}
+
+NOTEWORTHY_LOAD_S = 0.001  # below it, the model was there
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +124,7 @@ class Transcriber:
     def detect_language(self, audio: Audio, model: str, work: Work) -> LanguageGuess:
         """The language of the first speech; of the first 30 s where there is none."""
         chunks = self._detect_speech(audio, work)
-        with self._store.lease(self._catalog.recognizer(model), work.wait) as recognizer:
+        with self._lease(self._catalog.recognizer(model), work) as recognizer:
             return self._detect_language(recognizer, audio, chunks, work)
 
     def has_speech(self, audio: Audio, work: Work) -> bool:
@@ -119,6 +132,13 @@ class Transcriber:
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+    @contextmanager
+    def _lease(self, key: ModelKey, work: Work) -> Iterator[Any]:
+        with ExitStack() as leases:
+            with work.stages.measure(Stage.LOAD, at_least_s=NOTEWORTHY_LOAD_S):
+                model = leases.enter_context(self._store.lease(key, work.wait))
+            yield model
 
     # -- recognition and alignment ---------------------------------------------------------------
 
@@ -130,14 +150,15 @@ class Transcriber:
         diarizing: Future[tuple[Diarization | None, str]] | None,
     ) -> Transcript:
         warnings = list(audio.warnings)
-        with self._store.lease(self._catalog.recognizer(options.model), work.wait) as recognizer:
+        with self._lease(self._catalog.recognizer(options.model), work) as recognizer:
             self._check_language(recognizer, options)
             chunks = self._detect_speech(audio, work)
-            first: Future[Any] | None = None
+            first: TaskFuture | None = None
             language = options.language
             if language is None and len(chunks) == 1:
-                first = self._recognize_unknown(recognizer, audio, chunks[0], options, work)
-                language = work.wait(first).language
+                with work.stages.measure(Stage.RECOGNISE):
+                    first = self._recognize_unknown(recognizer, audio, chunks[0], options, work)
+                    language = work.wait(first).language
             elif language is None:
                 language = self._detect_language(recognizer, audio, chunks, work).language
             options = replace(options, language=language)
@@ -170,10 +191,11 @@ class Transcriber:
             )
 
     def _detect_speech(self, audio: Audio, work: Work) -> list[Chunk]:
-        with self._store.lease(self._catalog.vad(), work.wait) as batcher:
+        with self._lease(self._catalog.vad(), work) as batcher:
             vad: VoiceActivityDetector = batcher.model
             futures = work.submit(batcher, vad.split(audio.samples))
-            speech = vad.join(audio.samples, [work.wait(future) for future in futures])
+            with work.stages.measure_turn(Stage.SPEECH, futures[0]):
+                speech = vad.join(audio.samples, [work.wait(future) for future in futures])
         regions = find_regions(
             speech, self._options.vad_onset, self._options.vad_offset, self._options.chunk_s
         )
@@ -188,7 +210,8 @@ class Transcriber:
         heard: dict[str, list[float]] = {}
         for chunk in looked_at:
             item = RecognitionItem(_slice(audio, chunk.start_s, chunk.end_s), None)
-            guesses = work.wait(work.submit(recognizer, [item])[0])
+            with work.stages.measure(Stage.RECOGNISE):
+                guesses = work.wait(work.submit(recognizer, [item])[0])
             best: LanguageGuess = guesses[0]
             if best.probability > CLEAR_PROBABILITY:
                 return best
@@ -213,7 +236,7 @@ class Transcriber:
         chunk: Chunk,
         options: TranscribeOptions,
         work: Work,
-    ) -> Future[Any]:
+    ) -> TaskFuture:
         """The hypothesis of an only chunk in whatever language it is: encoded once, not twice.
 
         It has timestamps where no language would have an aligner.
@@ -230,7 +253,7 @@ class Transcriber:
         options: TranscribeOptions,
         work: Work,
         warnings: list[str],
-        first: Future[Any] | None,
+        first: TaskFuture | None,
     ) -> list[Segment]:
         """Chunk by chunk: one is aligned while the next is recognised.
 
@@ -242,18 +265,22 @@ class Transcriber:
                 aligner = self._lease_aligner(leases, options, work, warnings)
             decoding = self._decoding(options, with_timestamps=aligner is None)
             pieces = [_slice(audio, chunk.start_s, chunk.end_s) for chunk in chunks]
-            if first is not None and (aligner or options.task is not Task.TRANSCRIBE):
-                futures = [first]
-            else:
-                futures = work.submit(recognizer, [RecognitionItem(p, decoding) for p in pieces])
-            aligning: list[tuple[Segment, Future[Any] | None]] = []
-            for chunk, piece, future in zip(chunks, pieces, futures, strict=True):
-                hypothesis = self._settle(recognizer, piece, decoding, future, work)
-                work.progress += (RECOGNISED - SPEECH_FOUND) / len(chunks)
-                for segment in draft_segments(chunk, hypothesis):
-                    task = _submit_alignment(aligner, audio, segment, work) if aligner else None
-                    aligning.append((segment, task))
-            segments = self._collect_aligned(aligning, work, warnings)
+            aligning: list[tuple[Segment, TaskFuture | None]] = []
+            with work.stages.measure(Stage.RECOGNISE):
+                if first is not None and (aligner or options.task is not Task.TRANSCRIBE):
+                    futures = [first]
+                else:
+                    items = [RecognitionItem(piece, decoding) for piece in pieces]
+                    futures = work.submit(recognizer, items)
+                for chunk, piece, future in zip(chunks, pieces, futures, strict=True):
+                    hypothesis = self._settle(recognizer, piece, decoding, future, work)
+                    work.progress += (RECOGNISED - SPEECH_FOUND) / len(chunks)
+                    for segment in draft_segments(chunk, hypothesis):
+                        task = _submit_alignment(aligner, audio, segment, work) if aligner else None
+                        aligning.append((segment, task))
+            begun = next((task.queued for _, task in aligning if task is not None), None)
+            with work.stages.measure(Stage.ALIGN, begun) if begun else nullcontext():
+                segments = self._collect_aligned(aligning, work, warnings)
         work.progress = ALIGNED
         return segments
 
@@ -285,13 +312,13 @@ class Transcriber:
             warnings.append(NO_ALIGNER)
             return None
         with self._optional_stage(ALIGNER_UNAVAILABLE, ALIGNER_UNAVAILABLE, warnings):
-            batcher: Batcher[Aligner] = leases.enter_context(self._store.lease(key, work.wait))
+            batcher: Batcher[Aligner] = leases.enter_context(self._lease(key, work))
             return batcher
         return None
 
     def _collect_aligned(
         self,
-        aligning: Sequence[tuple[Segment, Future[Any] | None]],
+        aligning: Sequence[tuple[Segment, TaskFuture | None]],
         work: Work,
         warnings: list[str],
     ) -> list[Segment]:
@@ -316,7 +343,8 @@ class Transcriber:
     ) -> Future[tuple[Diarization | None, str]] | None:
         if not options.diarize:
             return None
-        return work.track(self._threads.submit(self._diarize, audio, options, work))
+        run = copy_context().run  # what is logged there belongs to this request too
+        return work.track(self._threads.submit(run, self._diarize, audio, options, work))
 
     def _diarize(
         self, audio: Audio, options: TranscribeOptions, work: Work
@@ -326,10 +354,13 @@ class Transcriber:
         with ExitStack() as leases:
             key = self._catalog.diarizer(options.model)
             with self._optional_stage(NO_DIARIZATION, DIARIZATION_FAILED, warnings):
-                batcher = leases.enter_context(self._store.lease(key, work.wait))
+                batcher = leases.enter_context(self._lease(key, work))
             if warnings:
                 return None, warnings[0]
-            with self._optional_stage(DIARIZATION_FAILED, DIARIZATION_FAILED, warnings):
+            with (
+                self._optional_stage(DIARIZATION_FAILED, DIARIZATION_FAILED, warnings),
+                work.stages.measure(Stage.DIARIZE),
+            ):
                 diarizer: Diarizer = batcher.model
                 futures = work.submit(batcher, diarizer.split(audio.samples))
                 windows = [work.wait(future) for future in futures]
@@ -365,7 +396,7 @@ def _slice(audio: Audio, start_s: float, end_s: float) -> Samples:
 
 def _submit_alignment(
     aligner: Batcher[Aligner], audio: Audio, segment: Segment, work: Work
-) -> Future[Any]:
+) -> TaskFuture:
     item = AlignmentItem(_slice(audio, segment.start_s, segment.end_s), segment)
     return work.submit(aligner, [item])[0]
 

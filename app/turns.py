@@ -12,7 +12,7 @@ from typing import Protocol
 import cachetools
 
 EXPECT_S = 0.02  # how long a light owner's next stage is waited for
-MAX_OWNERS = 1024
+MAX_OWNERS = 256
 RISE = 0.5  # of newcomers' tags, by the seconds done: as if there were always two to share them
 
 
@@ -69,8 +69,9 @@ class FairTurns:
             self._waiting.append(lowest)
             self._changed.notify_all()  # whoever is expected may be this one
             while not self._is_next(lowest):
-                left_s = self._expected_until - time.monotonic()
-                self._changed.wait(left_s if not self._busy and left_s > 0 else None)
+                left_s = max(EXPECT_S, self._expected_until - time.monotonic())
+                # tags change without a word, so only who is busy can be relied on to wake others
+                self._changed.wait(None if self._busy else left_s)
             self._waiting.remove(lowest)
             self._busy = True
             self._now = max(self._now, lowest())

@@ -58,7 +58,8 @@ def running(side: str) -> Iterator[Server]:
         process = subprocess.Popen(
             [sys.executable, "-m", *module, "--port", str(port)],
             cwd=Path(__file__).parent.parent,
-            env=os.environ | {"TEMP_DIR": str(OUT / f"tmp-{side}-{port}")},
+            env=os.environ
+            | {"TEMP_DIR": str(OUT / f"tmp-{side}-{port}"), "SHUTDOWN_DRAIN_SECONDS": "0"},
             stdout=log,
             stderr=subprocess.STDOUT,
         )

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import permutations
@@ -28,7 +30,12 @@ DEMO = ROOT / "app" / "demo"
 START_TIMEOUT_S = 120
 
 # A client's environment must not change what the tests see.
-CLEAN = ("ASR_", "HF_", "DIARIZ", "MODEL", "DEVICE", "MAX_", "SUBTITLE_", "PRELOAD", "DEFAULT_")
+CLEAN = (
+    "ASR_", "HF_", "DIARIZ", "MODEL", "DEVICE", "MAX_", "SUBTITLE_", "PRELOAD", "DEFAULT_",
+    "API_KEYS", "OPS_", "RATE_LIMIT_", "CORS_", "TRUSTED_", "FORWARDED_",
+    "LOG_", "OTEL_",
+    "TORCH_FORCE_",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,7 @@ class Server:
         endpoint: str = "/asr",
         name: str = "audio.flac",
         fields: dict[str, str] | None = None,
+        timeout_s: float = 600,
         **query: Any,
     ) -> httpx.Response:
         """`query` as query parameters, `fields` as form fields."""
@@ -54,7 +62,7 @@ class Server:
             params={key: str(value) for key, value in query.items()},
             data=fields,
             files={"audio_file": (name, content)},
-            timeout=600,
+            timeout=timeout_s,
             verify=False,  # spares the loading of certificates for each call
         )
 
@@ -78,16 +86,23 @@ def server_environment(folder: Path, **settings: Any) -> dict[str, str]:
         "HF_HUB_OFFLINE": "1",
         "CACHE_DIR": str(folder / "cache"),
         "TEMP_DIR": str(folder / "tmp"),
+        "SHUTDOWN_DRAIN_SECONDS": "0",
         **{key: str(value) for key, value in settings.items()},
     }
 
 
 @contextmanager
-def running_server(folder: Path, **settings: Any) -> Iterator[Server]:
+def running_server(
+    folder: Path,
+    program: Sequence[str] = ("-m", "app.cli"),
+    *,
+    port: int | None = None,
+    **settings: Any,
+) -> Iterator[Server]:
     """The service as users start it, with the demo models and these settings."""
-    port = free_port()
+    port = port or free_port()
     folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "app.cli", "serve", "--host", "127.0.0.1"]
+    command = [sys.executable, *program, "serve", "--host", "127.0.0.1"]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [*command, "--port", str(port)],
@@ -121,6 +136,21 @@ def wait_until_ready(server: Server) -> None:
             pass
         time.sleep(0.1)
     raise AssertionError(f"the service did not start:\n{server.log()[-3000:]}")
+
+
+def kill_thread(thread: threading.Thread) -> None:
+    """Have a thread end with SystemExit at its next step, as some libraries do."""
+    assert thread.ident is not None
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(
+        ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit)
+    )
+
+
+def eventually(condition: Callable[[], bool], patience_s: float = 20) -> None:
+    deadline = time.monotonic() + patience_s
+    while not condition():
+        assert time.monotonic() < deadline, "never so"
+        time.sleep(0.02)
 
 
 # -- truth ---------------------------------------------------------------------------------------

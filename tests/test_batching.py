@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from typing import Any
@@ -239,6 +241,56 @@ def test_a_thread_that_dies_leaves_nobody_waiting(make: Any) -> None:
     assert model.closed
 
 
+def test_a_thread_that_dies_between_queue_and_model(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Items that are in no queue any more and not yet in a call."""
+    model, batcher = make()
+    size = batcher._sizer
+
+    def no_memory(key: Hashable, batch_size: int) -> BatchSizer:
+        if key == "x":
+            raise MemoryError
+        return size(key, batch_size)
+
+    monkeypatch.setattr(batcher, "_sizer", no_memory)
+    blocked = block(model, batcher)
+    lost = batcher.submit("a", [("x", 1), ("x", 2)])
+    model.gate.set()
+    assert blocked.result(10) == "block"
+    for future in lost:
+        with pytest.raises(ModelUnavailable):
+            future.result(10)
+    assert not batcher.alive
+
+
+def test_how_long_a_call_takes_is_known(make: Any) -> None:
+    model, batcher = make()
+    assert batcher.busy_s == 0
+    future = block(model, batcher)
+    time.sleep(0.01)
+    assert batcher.busy_s >= 0.01
+    model.gate.set()
+    future.result(10)
+    assert batcher.busy_s == 0
+
+
+def test_nothing_of_a_request_is_kept(make: Any) -> None:
+    """Samples are files on the disk of temporary files; they shall go with their request."""
+    model, batcher = make()
+    samples = np.zeros(3)
+    held = weakref.ref(samples)
+    [future] = batcher.submit("a", [samples])
+    future.result(10)
+    model.batches.clear()
+    del samples, future
+    deadline = time.monotonic() + 10
+    while held() is not None and time.monotonic() < deadline:
+        gc.collect()
+        time.sleep(0.01)
+    assert held() is None
+
+
 def test_a_failed_load_reaches_the_caller_and_ends_the_thread() -> None:
     def fail() -> Echo:
         raise ModelUnavailable("no weights")
@@ -444,3 +496,25 @@ def test_what_did_not_fit_into_memory_is_not_tried_again() -> None:
     for _ in range(60):
         sizer.observe(sizer.size, 0.01)
         assert sizer.size == 1
+
+
+def test_batches_that_worked_are_told() -> None:
+    told: list[tuple[int, int]] = []
+    batcher = Batcher(
+        "echo", lambda: Echo(4), observe=lambda items, room, seconds: told.append((items, room))
+    )
+    model = batcher.model
+    for _ in range(8):  # until its batches have grown
+        values(batcher.submit("warming up", ["warm"] * 4))
+    block(model, batcher)
+    futures = batcher.submit("a", ["1", "2", "3", "4", "poison", "6"])
+    assert futures[0].started is None
+    model.gate.set()
+    assert values(futures[:4]) == list("1234")
+    with pytest.raises(StageFailed):
+        futures[4].result(10)
+    assert values(futures[5:]) == ["6"]
+    batcher.close()
+    assert told[-2:] == [(4, 4), (1, 4)], "of the last batch only what worked alone"
+    assert futures[0].started is not None
+    assert futures[0].queued <= futures[0].started

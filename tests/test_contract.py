@@ -24,6 +24,7 @@ import webvtt
 from app.admission import Admission, Ticket
 from app.api.asr import content_disposition
 from app.api.errors import error_response
+from app.api.headers import SECURITY
 from app.api.schemas import Dialect, merge_parameters, parse_asr_request, parse_detect_request
 from app.batching import Work
 from app.errors import Overloaded, ShuttingDown
@@ -423,7 +424,8 @@ def test_no_file_name_can_inject_anything(server: Server, name: str, expected: s
     )
     text_of(response)
     allowed = {"date", "asr-engine", "content-disposition", "content-length", "content-type"}
-    assert set(response.headers) == allowed | {"x-request-id"}
+    security = {name.lower() for name in SECURITY} | {"content-security-policy"}
+    assert set(response.headers) == allowed | {"x-request-id"} | security
     header = response.headers["content-disposition"]
     message = parsed_disposition(header)
     assert message.get_filename() in (f"{expected}.srt", content_names(header)[0])
@@ -792,7 +794,7 @@ def wait_until_closed(server: Server) -> None:
     while time.monotonic() < deadline:
         try:
             server.get("/health")
-        except httpx.ConnectError:
+        except httpx.TransportError:
             return
     raise AssertionError("the service still takes connections")
 

@@ -10,15 +10,19 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 
-from app.audio.decode import NOT_MEDIA, DecodedFile, DecodePool
-from app.errors import DeadlineExceeded, ShuttingDown, UndecodableAudio
+from app.audio import decode_pool
+from app.audio.decode import NOT_MEDIA, DecodedFile
+from app.audio.decode_pool import DecodeLimits, DecodePool
+from app.errors import DeadlineExceeded, ModelUnavailable, ShuttingDown, UndecodableAudio
 from tests.media import FORMATS, encode, speech
+from tests.support import kill_thread
 
 SPEECH = speech("en_short")
 SPEECH_S = len(SPEECH) / 16_000
@@ -46,7 +50,7 @@ def _limits() -> tuple[int, ...]:
 
 @pytest.fixture(scope="module")
 def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DecodePool]:
-    pool = DecodePool(tmp_path_factory.mktemp("pool"), workers=2, timeout_s=2.0, memory_mb=1024)
+    pool = DecodePool(tmp_path_factory.mktemp("pool"), 2, DecodeLimits(2.0, 1024))
     pool.warm_up()
     yield pool
     folder = pool._folder
@@ -157,8 +161,51 @@ def test_killed_while_idle(pool: DecodePool, clip: Path) -> None:
         play(pool, clip)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("index", range(3))
+def test_a_dead_thread_of_the_pool_is_noticed(tmp_path: Path, clip: Path, index: int) -> None:
+    """Whoever waits is told, and the next file is decoded."""
+    pool = DecodePool(tmp_path, 1, DecodeLimits(600, 1024))
+    try:
+        play(pool, clip)
+        waiting = pool._schedule(_sleep)
+        thread = list(pool._pool._loops)[index]
+        kill_thread(thread)
+        pool._schedule(os.getpid)  # wakes the one that sleeps until there is work
+        thread.join(10)
+        assert not thread.is_alive()
+        pool.check()
+        with pytest.raises(BrokenProcessPool):
+            waiting.result(0)
+        play(pool, clip)
+    finally:
+        pool.close()
+
+
+def test_files_that_wait_for_a_free_process_are_noticed(
+    tmp_path: Path, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that dies with the pool's lock in its hands leaves the others asleep for ever."""
+    pool = DecodePool(tmp_path, 1, DecodeLimits(600, 1024))
+    try:
+        play(pool, clip)
+        [worker] = pool._pool._pool_manager.worker_manager.workers.values()
+        psutil.Process(worker.pid).suspend()  # it takes no work any more
+        job = pool.submit(clip, HOUR_S)
+        pool.check()
+        assert not job.future.done()  # it may still be about to start
+        monkeypatch.setattr(decode_pool, "STUCK_AFTER_S", 0.0)
+        pool.check()
+        with pytest.raises(ModelUnavailable, match="try again"):
+            job.audio(wait)
+        play(pool, clip)
+    finally:
+        pool.close()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_processes_are_replaced_before_leaks_add_up(tmp_path: Path, clip: Path) -> None:
-    pool = DecodePool(tmp_path, workers=1, timeout_s=30, memory_mb=1024)
+    pool = DecodePool(tmp_path, 1, DecodeLimits(30, 1024))
     try:
         used = {pool._schedule(os.getpid).result(30) for _ in range(60)}
     finally:
@@ -168,7 +215,7 @@ def test_processes_are_replaced_before_leaks_add_up(tmp_path: Path, clip: Path) 
 
 def test_closing_ends_all_processes_and_all_waiting(tmp_path: Path, clip: Path) -> None:
     before = set(_workers())
-    pool = DecodePool(tmp_path, workers=1, timeout_s=600, memory_mb=1024)
+    pool = DecodePool(tmp_path, 1, DecodeLimits(600, 1024))
     jobs = [pool._schedule(_sleep) for _ in range(3)]
     assert jobs[0].exception is not None
     pool.close()
@@ -185,9 +232,9 @@ def test_closing_ends_all_processes_and_all_waiting(tmp_path: Path, clip: Path) 
 SERVICE = """
 import time
 from pathlib import Path
-from app.audio.decode import DecodePool
+from app.audio.decode_pool import DecodeLimits, DecodePool
 if __name__ == "__main__":
-    pool = DecodePool(Path("."), workers=2, timeout_s=600, memory_mb=1024)
+    pool = DecodePool(Path("."), 2, DecodeLimits(600, 1024))
     for _ in range(2):
         pool._schedule(time.sleep, 600)
     pool._schedule(time.sleep, 600)

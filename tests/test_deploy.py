@@ -13,6 +13,9 @@ from typing import Any
 import pytest
 import yaml
 
+from app.main import CLOSE_TIMEOUT_S
+from app.server import ANSWER_S
+from app.settings import Settings
 from tests.support import ROOT
 
 BASE = ROOT / "docker-compose.yml"
@@ -95,6 +98,18 @@ def test_production_replicas_have_limits_and_come_back() -> None:
         assert service["restart"] == "unless-stopped"
         assert set(service["deploy"]["resources"]["limits"]) == {"cpus", "memory", "pids"}
         assert service["logging"]["options"].keys() == {"max-size", "max-file"}
+
+
+def test_a_stop_has_the_time_that_the_service_takes() -> None:
+    fields = Settings.model_fields
+    takes_s = fields["shutdown_drain_s"].default + fields["shutdown_grace_s"].default
+    takes_s += 2 * ANSWER_S + CLOSE_TIMEOUT_S
+    for name in REPLICAS:
+        allowed = compose(BASE)["services"][name]["stop_grace_period"]
+        assert takes_s + 5 <= int(allowed.removesuffix("s"))
+    for overlay in (PROD, MULTI_GPU):
+        for service in compose(overlay)["services"].values():
+            assert "stop_grace_period" not in service
 
 
 def test_gpus() -> None:

@@ -15,23 +15,23 @@ SOURCES = sorted(p for p in APP.rglob("*.py") if "demo" not in p.parts)
 
 # In the order of the flow: a file imports from its own group and from those above it.
 ORDER = [
-    {"__init__", "transcript", "errors", "languages", "segments"},
-    {"settings", "tempdir", "sizing"},
+    {"__init__", "transcript", "errors", "languages", "segments", "stages", "record"},
+    {"settings", "tempdir", "sizing", "turns", "logs", "metrics", "tracing", "otel"},
     {"audio"},
     {"speakers", "formats"},
     {"models"},
     {"store", "batching"},
     {"admission"},
     {"transcriber"},
-    {"service"},
+    {"service", "vitals"},
     {"api"},
-    {"main"},
+    {"main", "connection", "server"},
     {"cli"},
 ]
 MODEL_LIBRARIES = {"torch", "torchaudio", "ctranslate2", "faster_whisper", "whisperx", "pyannote"}
 ADAPTERS = {
     "devices", "windows", "vad", "recognizer", "aligner", "diarizer", "clustering", "linkage",
-    "wav2vec",
+    "wav2vec", "checkpoints",
 }  # fmt: skip
 
 

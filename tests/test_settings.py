@@ -65,6 +65,8 @@ def test_the_preloaded_model_is_the_default_model(monkeypatch: pytest.MonkeyPatc
         ("DIARIZATION_PARAMS", "{broken", "JSON"),
         ("ALIGN_MODELS", "[1]", "dictionary"),
         ("SUBTITLE_HIGHLIGHT_WORDS", "perhaps", "boolean"),
+        ("RATE_LIMIT_REQUESTS_PER_MINUTE", "-1", "greater than or equal to 0"),
+        ("RATE_LIMIT_AUDIO_MINUTES_PER_HOUR", "nan", "finite"),
     ],
 )
 def test_a_bad_value_is_one_clear_line(
@@ -152,6 +154,7 @@ def test_the_device_is_chosen() -> None:
         ({"CACHE_DIR": "/proc/nowhere"}, "chown"),
         ({"TEMP_DIR": "/proc/nowhere"}, "TEMP_DIR"),
         ({"ASR_MODEL": "huge-v9"}, "huge-v9"),
+        ({"API_KEYS_FILE": "/nowhere/keys"}, "API_KEYS_FILE: /nowhere/keys cannot be read"),
     ],
 )
 def test_settings_that_cannot_work_end_the_start(

@@ -12,7 +12,8 @@ import pytest
 
 from app.errors import ModelUnavailable, ShuttingDown
 from app.models.catalog import ModelKey
-from app.store import ModelStore
+from app.store import ModelStore, StoreObserver
+from tests.support import kill_thread
 
 
 def key(name: str) -> ModelKey:
@@ -23,6 +24,7 @@ class Weights:
     def __init__(self, memory_bytes: int = 10) -> None:
         self.memory_bytes = memory_bytes
         self.alive = True
+        self.busy_s = 0.0
 
     def close(self) -> None:
         assert self.alive, "unloaded twice"
@@ -264,6 +266,54 @@ def test_a_dead_model_is_replaced_while_somebody_still_holds_it(
     assert names(store) == {"a"}
 
 
+def test_a_dead_model_is_told_apart_until_it_is_loaded_anew(open_store: Any) -> None:
+    store = open_store()
+    broken = use(store, "a")
+    assert (names(store), store.dead()) == ({"a"}, [])
+    broken.alive = False
+    broken.close = lambda: None
+    assert (names(store), store.dead()) == (set(), [key("a")])
+    use(store, "a")
+    assert (names(store), store.dead()) == ({"a"}, [])
+
+
+def test_the_call_that_takes_longest_is_known(open_store: Any) -> None:
+    store = open_store()
+    assert store.longest_call() is None
+    use(store, "a")
+    use(store, "b").busy_s = 5.0
+    assert store.longest_call() == (5.0, key("b"))
+
+
+def test_a_model_that_cannot_be_unloaded_stops_nobody(open_store: Any, shelf: Shelf) -> None:
+    """Neither the request that makes room nor the thread that unloads."""
+    store = open_store(1)
+
+    def fail() -> None:
+        raise RuntimeError("no")
+
+    use(store, "a").close = fail
+    assert use(store, "b").alive
+    assert names(store) == {"b"}
+    use(store, "b").close = fail
+    store.evict_idle()
+    assert names(store) == set()
+    assert store._reaper.is_alive()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_the_thread_that_unloads_is_replaced_when_it_dies(open_store: Any) -> None:
+    store = open_store()
+    use(store, "a")
+    kill_thread(store._reaper)
+    store.evict_idle()  # nobody is there to do it
+    assert not store._reaper.is_alive()
+    assert names(store) == {"a"}
+    store.check()
+    store.evict_idle()
+    assert names(store) == set()
+
+
 def test_a_closed_store_lends_nothing(open_store: Any) -> None:
     store = open_store()
     model = use(store, "a")
@@ -271,3 +321,26 @@ def test_a_closed_store_lends_nothing(open_store: Any) -> None:
     assert not model.alive
     with pytest.raises(ShuttingDown):
         use(store, "a")
+
+
+def test_what_happens_to_models_is_told(open_store: Any, shelf: Shelf) -> None:
+    told: list[str] = []
+    observer = StoreObserver(
+        loaded=lambda k, seconds: told.append(f"loaded {k.name} {seconds:.0f}"),
+        failed=lambda k: told.append(f"failed {k.name}"),
+        unloaded=lambda k: told.append(f"unloaded {k.name}"),
+    )
+    store = open_store(max_models=1, max_bytes=100, observer=observer)
+    use(store, "a")
+    use(store, "b")
+    shelf.fail = OSError("no hub")
+    with pytest.raises(ModelUnavailable):
+        use(store, "c")
+    shelf.fail = None
+    shelf.sizes["huge"] = 1000
+    with pytest.raises(ModelUnavailable):
+        use(store, "huge")
+    assert [line for line in told if "loaded" not in line] == ["failed c", "failed huge"]
+    assert told[:3] == ["loaded a 0", "unloaded a", "loaded b 0"]
+    use(store, "d")
+    assert told[-1] == "loaded d 0"

@@ -2,31 +2,41 @@
 
 from __future__ import annotations
 
-import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
-import httpx
 import numpy as np
 import psutil
 import pytest
 
 from app.errors import ConfigurationError
 from app.tempdir import PrivateDirectory
+from tests.forms import (
+    BOUNDARY,
+    PATIENCE_S,
+    answer,
+    connect,
+    eventually,
+    file_part,
+    form,
+    part,
+    refused,
+    request_head,
+    send,
+    transcribed,
+    works,
+)
 from tests.media import FORMATS, encode, speech
 from tests.support import Server, audio_of, running_server, server_environment
 
-BOUNDARY = "frontier"
-WORDS = ["Can", "you", "check", "the", "report?", "The", "building", "is", "late."]
-PATIENCE_S = 10.0
 MAX_FILE_SIZE_MB = 310
 
 
@@ -54,95 +64,10 @@ def cramped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("mounting is not permitted here")
     try:
-        with running_server(folder) as running:
+        with running_server(folder, TEMP_MIN_FREE_MB=0) as running:
             yield running
     finally:
         subprocess.run(["umount", str(folder / "tmp")], check=True)
-
-
-# -- forms by hand -------------------------------------------------------------------------------
-
-
-def part(name: str, content: bytes, file_name: bytes | None = None, more: bytes = b"") -> bytes:
-    disposition = f'Content-Disposition: form-data; name="{name}"'.encode()
-    if file_name is not None:
-        disposition += b'; filename="' + file_name + b'"'
-    head = b"--" + BOUNDARY.encode() + b"\r\n" + disposition + b"\r\n" + more
-    return head + b"\r\n" + content + b"\r\n"
-
-
-def form(*parts: bytes) -> bytes:
-    return b"".join(parts) + f"--{BOUNDARY}--\r\n".encode()
-
-
-def file_part(content: bytes | None = None, name: bytes = b"a.flac") -> bytes:
-    return part(
-        "audio_file", audio_of("en_short").read_bytes() if content is None else content, name
-    )
-
-
-MULTIPART = f"multipart/form-data; boundary={BOUNDARY}"
-
-
-def send(
-    server: Server,
-    body: bytes | Iterable[bytes],
-    content_type: str = MULTIPART,
-    query: str = "output=json&language=en&diarize=false&word_timestamps=true",
-) -> httpx.Response:
-    return httpx.post(
-        f"{server.url}/asr?{query}",
-        content=body,
-        headers={"Content-Type": content_type},
-        timeout=60,
-    )
-
-
-def works(server: Server) -> None:
-    """The next request is served, and nothing is left of those before."""
-    eventually(lambda: server.get("/health").json()["requests"] == 0)
-    eventually(lambda: server.temp_files() == [])
-    transcribed(send(server, form(file_part())))
-
-
-def transcribed(response: httpx.Response) -> None:
-    assert response.status_code == 200, response.text
-    assert response.json()["text"].split() == WORDS
-
-
-def refused(response: httpx.Response, status: int, *words: str) -> None:
-    assert response.status_code == status, response.text
-    detail = response.json()["detail"]
-    assert all(word in detail for word in words), detail
-
-
-def eventually(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def connect(server: Server) -> socket.socket:
-    port = int(server.url.rsplit(":", 1)[1])
-    return socket.create_connection(("127.0.0.1", port), timeout=30)
-
-
-def request_head(length: int | None, more: str = "") -> bytes:
-    size = "Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}"
-    return (
-        f"POST /asr?output=json HTTP/1.1\r\nHost: x\r\nContent-Type: {MULTIPART}\r\n"
-        f"{size}\r\n{more}\r\n"
-    ).encode()
-
-
-def answer(connection: socket.socket) -> tuple[int, dict[str, Any]]:
-    """Status and body of what the service says before it hangs up or falls silent."""
-    received = b""
-    while b"}" not in received and (data := connection.recv(65536)):
-        received += data
-    head, _, body = received.partition(b"\r\n\r\n")
-    return int(head.split()[1]), json.loads(body)
 
 
 # -- names ---------------------------------------------------------------------------------------
@@ -371,8 +296,26 @@ def test_hanging_up_during_transcription(server: Server) -> None:
 
 
 def test_no_room_for_the_upload(cramped: Server) -> None:
-    refused(send(cramped, form(file_part(os.urandom(20_000_000)))), 507, "disk space")
+    """Told by its length, by the bytes that came, and by a disk that somebody else has filled."""
+    large = form(file_part(os.urandom(20_000_000)))
+    refused(send(cramped, large), 507, "disk space")
+    refused(send(cramped, iter([large])), 507, "disk space")
     works(cramped)
+    with filled(cramped):
+        refused(send(cramped, form(file_part())), 507, "disk space")
+        assert "uploads are refused" in cramped.get("/health").json()["degraded"][0]
+    assert cramped.get("/health").json()["degraded"] == []
+    works(cramped)
+
+
+@contextmanager
+def filled(server: Server) -> Iterator[None]:
+    filler = server.folder / "tmp" / "filler"
+    with filler.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    yield
+    filler.unlink()
 
 
 def test_no_room_for_the_decoded_audio(cramped: Server) -> None:
@@ -427,6 +370,23 @@ def test_other_peoples_files_in_the_root_are_left_alone(tmp_path: Path) -> None:
     before = sorted(tmp_path.rglob("*"))
     PrivateDirectory(tmp_path).close()
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_nobody_else_may_look_into_the_directory(tmp_path: Path) -> None:
+    directory = PrivateDirectory(tmp_path / "made")
+    for folder in (directory.path, directory.path.parent):
+        assert folder.stat().st_mode & 0o777 == 0o700
+    directory.close()
+
+
+def test_what_is_left_free_depends_on_the_disk(tmp_path: Path) -> None:
+    total = shutil.disk_usage(tmp_path).total
+    directory = PrivateDirectory(tmp_path)
+    assert directory.min_free_bytes == min(total // 100, 1000 << 20)
+    directory.close()
+    with pytest.raises(ConfigurationError, match="TEMP_MIN_FREE_MB"):
+        PrivateDirectory(tmp_path, total)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_many_processes_start_at_once(tmp_path: Path) -> None:

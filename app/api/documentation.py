@@ -6,6 +6,7 @@ from typing import Any
 
 from app.api.schemas import ErrorBody, LanguageBody, TranscriptBody
 from app.api.uploads import FILE_FIELD
+from app.tempdir import DISK_FULL
 
 ASR = """\
 Only the file is required. Two dialects call themselves `/asr`; which one a request speaks is told
@@ -60,7 +61,12 @@ _ERRORS = {
         "Nothing in the upload can be decoded, or there is no sound in it.",
         "The upload is not an audio or video file that can be decoded.",
     ),
-    408: ("The upload stalled.", "The upload stopped for more than 60 seconds."),
+    401: (
+        "No API key, or one that is not known, where the operator asks for keys.",
+        "An API key is needed: send it as Authorization: Bearer KEY or as X-API-Key: KEY.",
+    ),
+    408: ("The upload stalled or is too slow.", "The upload stopped for more than 60 seconds."),
+    410: ("It was cancelled through `DELETE /queue`.", "The request was cancelled."),
     413: (
         "Over the size or duration limit.",
         "The upload is larger than the limit of 1000 MB.",
@@ -69,16 +75,21 @@ _ERRORS = {
         "A parameter has a value that is not allowed, or the file is missing.",
         "task: 'foo' is not allowed; it must be one of transcribe, translate.",
     ),
+    429: (
+        "Over the rate limit of the API key or the address.",
+        "More than 60 requests in a minute; try again later.",
+    ),
     500: (
         "The service failed for a reason of its own.",
         "The service failed on this request (its log says why under 5f0c2a71).",
     ),
     503: (
-        "The queue is full, a model cannot be loaded, or the service is shutting down.",
+        "The queue is full, too many uploads are under way, a model cannot be loaded, or the "
+        "service is shutting down.",
         "The queue is full; try again later.",
     ),
     504: ("Over the time limit.", "The request took longer than it may."),
-    507: ("No disk space left.", "There is no disk space left for the upload."),
+    507: ("No disk space left.", DISK_FULL),
 }
 _RETRY_AFTER = {
     "Retry-After": {
@@ -86,15 +97,32 @@ _RETRY_AFTER = {
         "schema": {"type": "integer"},
     }
 }
+_RATE_LIMIT = {
+    f"RateLimit-{name}": {"description": description, "schema": {"type": kind}}
+    for name, description, kind in (
+        ("Limit", "What is allowed, of the limit that is the nearest.", "integer"),
+        ("Remaining", "What is left of it.", "integer"),
+        ("Reset", "Seconds until more is.", "integer"),
+        ("Policy", "All limits with their quotas and windows in seconds.", "string"),
+    )
+}
+_ERROR_HEADERS = {
+    401: {"WWW-Authenticate": {"description": "`Bearer`", "schema": {"type": "string"}}},
+    429: {**_RETRY_AFTER, **_RATE_LIMIT},
+    503: _RETRY_AFTER,
+    507: _RETRY_AFTER,
+}
 _ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
     status: {
         "model": ErrorBody,
         "description": meaning,
         "content": {"application/json": {"example": {"detail": detail}}},
-        **({"headers": _RETRY_AFTER} if status == 503 else {}),
+        **({"headers": _ERROR_HEADERS[status]} if status in _ERROR_HEADERS else {}),
     }
     for status, (meaning, detail) in _ERRORS.items()
 }
+
+UNAUTHORIZED: dict[int | str, dict[str, Any]] = {401: _ERROR_RESPONSES[401]}
 
 _ANSWER_HEADERS = {
     "Asr-Engine": {"description": "`whisperx`", "schema": {"type": "string"}},

@@ -7,33 +7,41 @@ import logging
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.request_id import HEADER, request_id_of
+from app.api.request_id import request_id_of
 from app.errors import (
     Cancelled,
     ClientGone,
     DeadlineExceeded,
     DiskFull,
+    Forbidden,
     MalformedRequest,
     ModelUnavailable,
     Overloaded,
+    RateLimited,
     ServiceError,
     ShuttingDown,
     StageFailed,
+    Unauthorized,
     UndecodableAudio,
     UnsupportedOption,
     UploadStalled,
     UploadTooLarge,
 )
+from app.record import RequestRecord
 
 log = logging.getLogger(__name__)
 
 STATUSES: dict[type[ServiceError], int] = {
     UndecodableAudio: 400,
     MalformedRequest: 400,
+    Unauthorized: 401,
+    Forbidden: 403,
     UploadStalled: 408,
     UploadTooLarge: 413,
     UnsupportedOption: 422,
+    RateLimited: 429,
     ClientGone: 499,
     StageFailed: 500,
     Cancelled: 410,
@@ -55,8 +63,12 @@ def error_response(error: ServiceError) -> Response:
     if status == 499:
         return Response(status_code=status)
     headers = {}
-    if status == 503:
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    if status in (429, 503, 507):
         headers["Retry-After"] = str(error.retry_after_s or RETRY_AFTER_S)
+    if isinstance(error, ShuttingDown):
+        headers["Connection"] = "close"  # the next request is for somebody else
     return JSONResponse({"detail": error.message}, status, headers)
 
 
@@ -65,17 +77,41 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(ServiceError)
     async def _service_error(request: Request, error: ServiceError) -> Response:
+        record: RequestRecord | None = getattr(request.state, "record", None)
+        if record is not None:  # web sockets have none
+            record.error = type(error).__name__
         return error_response(error)
 
     @app.exception_handler(HTTPException)
     async def _http_error(request: Request, error: HTTPException) -> Response:
         return JSONResponse({"detail": str(error.detail)}, error.status_code, error.headers)
 
-    # The last resort: whatever it is, it is our fault and its text is nobody's business.
-    @app.exception_handler(Exception)
-    async def _any_error(request: Request, error: Exception) -> Response:
-        request_id = request_id_of(request)
-        log.error("request %s failed", request_id, exc_info=error)
-        detail = f"The service failed on this request (its log says why under {request_id})."
-        # beyond the reach of the middleware that sets the header elsewhere
-        return JSONResponse({"detail": detail}, 500, {HEADER: request_id})
+    app.add_middleware(LastResortMiddleware)
+
+
+class LastResortMiddleware:
+    """The last resort: whatever it is, it is our fault and its text is nobody's business.
+
+    Inside all other middleware, so that this answer carries their headers too.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = False
+
+        async def send_on(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_on)
+        except Exception as error:
+            if begun or scope["type"] != "http":
+                raise
+            request_id = request_id_of(Request(scope))
+            log.error("request %s failed", request_id, exc_info=error)
+            detail = f"The service failed on this request (its log says why under {request_id})."
+            await JSONResponse({"detail": detail}, 500)(scope, receive, send)

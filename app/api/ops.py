@@ -1,12 +1,14 @@
-"""/health (the process lives), /ready (models can serve), /queue, /v1/models, the way to /docs."""
+"""/health (the process lives), /ready (it takes requests), /metrics, /queue, /v1/models, /."""
 
 from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse, RedirectResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse
 from fastapi.routing import APIRoute
 
 from app import __version__
+from app.api import documentation
+from app.api.keys import client_name
 from app.api.schemas import (
     ErrorBody,
     HealthBody,
@@ -17,6 +19,7 @@ from app.api.schemas import (
     ReadyBody,
 )
 from app.service import Service
+from app.vitals import read_vitals
 
 OWNER = "whisperx-asr-service"
 
@@ -31,10 +34,17 @@ def build_router(service: Service) -> APIRouter:
     async def root(request: Request) -> Response:
         return RedirectResponse(f"{request.scope.get('root_path', '')}/docs")
 
-    @router.get("/health", summary="Whether the process lives")
-    async def health() -> HealthBody:
+    @router.get(
+        "/health",
+        summary="Whether the process lives",
+        responses={503: {"model": HealthBody, "description": "It must be started anew."}},
+    )
+    async def health(response: Response) -> HealthBody:
+        vitals = read_vitals(service)
+        response.status_code = 503 if vitals.fatal else 200
         return HealthBody(
-            status="healthy",
+            status="unhealthy" if vitals.fatal else "healthy",
+            degraded=[*vitals.degraded, *filter(None, [vitals.fatal])],
             device=service.device,
             compute_type=service.compute_type,
             version=__version__,
@@ -55,7 +65,7 @@ def build_router(service: Service) -> APIRouter:
             {"detail": "The service is starting or shutting down."}, 503, {"Retry-After": "5"}
         )
 
-    @router.get("/v1/models", summary="The models on offer")
+    @router.get("/v1/models", summary="The models on offer", responses=documentation.UNAUTHORIZED)
     async def models() -> ModelListBody:
         loaded = set(loaded_models())
         names = {name: name for name in service.catalog.names} | service.catalog.aliases
@@ -67,12 +77,20 @@ def build_router(service: Service) -> APIRouter:
             ]
         )
 
-    @router.get("/queue", summary="What is under way")
+    _add_queue(router, service)
+    _add_metrics(router, service)
+    _answer_head(router)
+    return router
+
+
+def _add_queue(router: APIRouter, service: Service) -> None:
+    @router.get("/queue", summary="What is under way", responses=documentation.UNAUTHORIZED)
     async def queue() -> QueueBody:
         return QueueBody(
             requests=[
                 QueueEntryBody(
                     id=entry.id,
+                    client=entry.client or None,
                     kind=entry.kind,
                     state=entry.state,
                     model=entry.model,
@@ -85,30 +103,38 @@ def build_router(service: Service) -> APIRouter:
             ]
         )
 
-    _answer_head(router)
-
     @router.delete(
         "/queue/{request_id}",
         status_code=204,
         summary="Cancel a request",
-        responses={404: {"model": ErrorBody, "description": "There is none of this id."}},
+        responses={
+            **documentation.UNAUTHORIZED,
+            403: {"model": ErrorBody, "description": "It came with another API key."},
+            404: {"model": ErrorBody, "description": "There is none of this id."},
+        },
     )
-    async def cancel(request_id: str) -> Response:
-        if service.admission.cancel(request_id):
+    async def cancel(request: Request, request_id: str) -> Response:
+        if service.admission.cancel(request_id, client_name(request.scope)):
             return Response(status_code=204)
         return JSONResponse({"detail": "request_id: no such request is under way."}, 404)
-
-    return router
 
 
 def _rounded(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 1)
 
 
+def _add_metrics(router: APIRouter, service: Service) -> None:
+    # Not async, so it runs in a thread: a scrape reads files and asks the GPU.
+    @router.get("/metrics", summary="Figures for Prometheus", response_class=PlainTextResponse)
+    def metrics(request: Request) -> Response:
+        body, content_type = service.metrics.expose(request.headers.get("accept", ""))
+        return Response(body, headers={"Content-Type": content_type})
+
+
 def _answer_head(router: APIRouter) -> None:
     """Have HEAD answer wherever GET does: monitors and load balancers ask so."""
     for route in tuple(router.routes):
-        if isinstance(route, APIRoute):
+        if isinstance(route, APIRoute) and "GET" in (route.methods or ()):
             router.add_api_route(
                 route.path, route.endpoint, methods=["HEAD"], include_in_schema=False
             )

@@ -8,6 +8,7 @@ import secrets
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import bound_contextvars
 
 HEADER = "X-Request-ID"
 HARMLESS = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -32,7 +33,8 @@ class RequestIdMiddleware:
                 MutableHeaders(scope=message)[HEADER] = scope["state"]["request_id"]
             await send(message)
 
-        await self._app(scope, receive, send_with_id)
+        with bound_contextvars(request_id=request_id):  # on every line that is logged meanwhile
+            await self._app(scope, receive, send_with_id)
 
 
 def request_id_of(request: Request) -> str:

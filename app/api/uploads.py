@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import errno
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,12 +18,14 @@ from app.batching import Work
 from app.errors import (
     ClientGone,
     DeadlineExceeded,
-    DiskFull,
     MalformedRequest,
     UnsupportedOption,
     UploadStalled,
     UploadTooLarge,
 )
+from app.service import Service
+from app.settings import Settings
+from app.tempdir import check_room, told_when_full
 
 FILE_FIELD = "audio_file"
 MAX_FIELD_BYTES = 64 << 10
@@ -31,9 +33,6 @@ MAX_FIELDS = 100
 MAX_HEADER_BYTES = 16 << 10  # of one part, its file name included
 FLUSH_BYTES = 1 << 20
 FORM_OVERHEAD_BYTES = (MAX_FIELDS + 2) * MAX_FIELD_BYTES
-DRAIN_BYTES = 32 << 20  # of a refused upload that are still read, so that its sender hears why
-DRAIN_TIMEOUT_S = 10.0
-DRAIN_IDLE_S = 0.5
 
 
 @dataclass(slots=True)
@@ -43,6 +42,7 @@ class Upload:
     path: Path
     file_name: str = ""
     fields: dict[str, str] = field(default_factory=dict)
+    num_bytes: int = 0
 
 
 class _Form:
@@ -134,52 +134,55 @@ def too_large(max_bytes: int) -> UploadTooLarge:
 
 
 @asynccontextmanager
-async def receive_upload(
-    request: Request, path: Path, max_file_bytes: int, idle_timeout_s: float, work: Work
-) -> AsyncIterator[Upload]:
-    """The form of a request, its file at `path` until the block ends.
+async def receive_upload(request: Request, service: Service, work: Work) -> AsyncIterator[Upload]:
+    """The form of a request, its file on disk until the block ends.
 
     Raises:
         DeadlineExceeded, Cancelled: as `work` says
-        MalformedRequest, UnsupportedOption, UploadTooLarge, UploadStalled, ClientGone, DiskFull
+        MalformedRequest, UnsupportedOption, UploadTooLarge, UploadStalled, ClientGone, DiskFull,
+        Overloaded
     """
+    path = service.temp.new_path()
     try:
-        yield await _receive(request, path, max_file_bytes, idle_timeout_s, work)
+        with service.admission.uploading():
+            upload = await _receive(request, path, service, work)
+        yield upload
     finally:
-        path.unlink(missing_ok=True)  # noqa: ASYNC240 - no wait worth a thread
+        path.unlink(missing_ok=True)
 
 
-async def _receive(
-    request: Request, path: Path, max_file_bytes: int, idle_timeout_s: float, work: Work
-) -> Upload:
+async def _receive(request: Request, path: Path, service: Service, work: Work) -> Upload:
+    max_file_bytes = service.settings.max_file_size_mb << 20
+    max_bytes = max_file_bytes + FORM_OVERHEAD_BYTES
     stated = request.headers.get("content-length", "")
-    if stated.isdigit() and int(stated) > max_file_bytes + FORM_OVERHEAD_BYTES:
+    num_stated = int(stated) if stated.isdigit() else 0
+    if num_stated > max_bytes:
         raise too_large(max_file_bytes)
+    min_free_bytes = service.temp.min_free_bytes
+    check_room(path.parent, num_stated, min_free_bytes)
     form = _Form(max_file_bytes)
+    pace = _Pace(service.settings)
     num_bytes = 0
     try:
         parser = _parser(request, form)
-        with path.open("xb", buffering=0) as file:
-            async for data in _incoming(request, idle_timeout_s, work):
+        with told_when_full(), path.open("xb", buffering=0) as file:
+            async for data in _incoming(request, pace, work):
                 num_bytes += len(data)
                 work.check()
-                if num_bytes > max_file_bytes + FORM_OVERHEAD_BYTES:  # in files that nobody wants
+                if num_bytes > max_bytes:  # in files that nobody wants
                     raise too_large(max_file_bytes)
                 parser.write(data)
                 if form.pending_bytes >= FLUSH_BYTES:
+                    check_room(path.parent, form.pending_bytes, min_free_bytes)
                     await _flush(form, file)
             await _flush(form, file)
     except FormParserError:
         raise MalformedRequest("The multipart form is malformed.") from None
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFull("There is no disk space left for the upload.") from None
-        raise
     if not form.complete:
         raise MalformedRequest("The multipart form breaks off before its end.")
     if form.file_name is None:
         raise UnsupportedOption(f"{FILE_FIELD}: required, a multipart file field.")
-    return Upload(path, form.file_name, form.fields)
+    return Upload(path, form.file_name, form.fields, form.file_bytes)
 
 
 def _parser(request: Request, form: _Form) -> MultipartParser:
@@ -204,24 +207,46 @@ def _parser(request: Request, form: _Form) -> MultipartParser:
     return MultipartParser(boundary, callbacks, max_header_size=MAX_HEADER_BYTES)  # type: ignore[arg-type]
 
 
-async def _incoming(request: Request, idle_timeout_s: float, work: Work) -> AsyncIterator[bytes]:
+class _Pace:
+    """Tells a slow line from a sender that only keeps its place. Our own waits do not count."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.idle_timeout_s = settings.upload_idle_timeout_s
+        self._min_bytes_per_s = settings.upload_min_bytes_per_s
+        self._num_bytes = 0
+        self._waited_s = 0.0
+
+    def observe(self, num_bytes: int, waited_s: float) -> None:
+        """Raises UploadStalled where too little came in as long as an upload may pause."""
+        self._num_bytes += num_bytes
+        self._waited_s += waited_s
+        if self._waited_s < self.idle_timeout_s:
+            return
+        if self._num_bytes < self._min_bytes_per_s * self._waited_s:
+            raise UploadStalled(
+                f"The upload was slower than {self._min_bytes_per_s} bytes per second."
+            )
+        self._num_bytes, self._waited_s = 0, 0.0
+
+
+async def _incoming(request: Request, pace: _Pace, work: Work) -> AsyncIterator[bytes]:
     stream = request.stream()
     while True:
+        started = time.monotonic()
         try:
-            async with asyncio.timeout(min(idle_timeout_s, work.left_s)):
+            async with asyncio.timeout(min(pace.idle_timeout_s, work.left_s)):
                 data = await anext(stream, None)
         except TimeoutError:
-            request.state.body_read = True
             if work.left_s == 0:
                 raise DeadlineExceeded("The upload took longer than a request may.") from None
             raise UploadStalled(
-                f"The upload stopped for more than {idle_timeout_s:g} seconds."
+                f"The upload stopped for more than {pace.idle_timeout_s:g} seconds."
             ) from None
         except ClientDisconnect:
             raise ClientGone("The client hung up.") from None
         if data is None:
-            request.state.body_read = True
             return
+        pace.observe(len(data), time.monotonic() - started)
         if data:
             yield data
 
@@ -238,22 +263,3 @@ def _write_all(file: BinaryIO, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[file.write(view) :]
-
-
-async def drain(request: Request) -> None:
-    """Read on for a while after a refusal: a client that is still sending may not look for the
-    answer before it is done, and would see a reset connection instead.
-    """
-    if getattr(request.state, "body_read", False) or "expect" in request.headers:
-        return  # nothing is on its way
-    left = DRAIN_BYTES
-    try:
-        async with asyncio.timeout(DRAIN_TIMEOUT_S):
-            while left > 0:
-                async with asyncio.timeout(DRAIN_IDLE_S):
-                    message = await request.receive()
-                left -= len(message.get("body", b""))
-                if message["type"] == "http.disconnect" or not message.get("more_body", False):
-                    return
-    except TimeoutError:
-        return

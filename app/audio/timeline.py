@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any, BinaryIO
 
 import av
@@ -29,11 +30,19 @@ BYTES_PER_SAMPLE = 4
 class SampleFile:
     """16-bit samples on their way to a file of float32; counts them and holds them to limits.
 
-    `stop_after_s`: the caller wants no more than the first so many seconds.
+    `stop_after_s`: the caller wants no more than the first so many seconds. `make_room` is told
+    how many bytes are written next.
     """
 
-    def __init__(self, file: BinaryIO, max_duration_s: float, stop_after_s: float | None) -> None:
+    def __init__(
+        self,
+        file: BinaryIO,
+        max_duration_s: float,
+        stop_after_s: float | None,
+        make_room: Callable[[int], None],
+    ) -> None:
         self._file = file
+        self._make_room = make_room
         self._max_duration_s = max_duration_s
         self._stop_after_s = stop_after_s
         self._pending: list[npt.NDArray[np.int16]] = []
@@ -74,6 +83,7 @@ class SampleFile:
     def flush(self) -> None:
         if self._pending:
             samples = np.concatenate(self._pending).astype("<f4") / np.float32(32768)
+            self._make_room(samples.nbytes)
             self._file.write(samples.tobytes())
             self._pending.clear()
             self._num_pending = 0

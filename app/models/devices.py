@@ -11,6 +11,7 @@ import ctranslate2
 import torch
 
 from app.errors import ConfigurationError
+from app.metrics import GpuMemory
 from app.settings import Settings
 
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
@@ -94,6 +95,16 @@ def _supported(device: str) -> set[str]:
         ) from error
 
 
+def gpu_memory(devices: Devices) -> tuple[GpuMemory, ...]:
+    """Of the GPUs in use. Never of others: asking alone takes memory there."""
+    used = {devices.device, devices.align, devices.diarize} - {"cpu"}
+    found = []
+    for name in sorted(used):
+        free, total = torch.cuda.mem_get_info(name)
+        found.append(GpuMemory(name, total - free, total, torch.cuda.memory_reserved(name)))
+    return tuple(found)
+
+
 def free_memory() -> None:
     """Give back what a dropped model held."""
     gc.collect()
@@ -102,10 +113,12 @@ def free_memory() -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Of the GPU (PyTorch's own error, CTranslate2's by its words) or of the host."""
+    """Of the GPU (PyTorch's own error, CTranslate2's by its words) or of the host, by both."""
     if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
         return True
-    return isinstance(error, RuntimeError) and "out of memory" in str(error).lower()
+    words = str(error).lower()
+    known = ("out of memory", "can't allocate memory")
+    return isinstance(error, RuntimeError) and any(word in words for word in known)
 
 
 def is_lost(error: BaseException) -> bool:

@@ -29,6 +29,7 @@ from torch import nn
 from torch.nn.utils import fuse_conv_bn_eval
 
 from app.errors import ModelUnavailable
+from app.models.checkpoints import allow_metadata, check_pipeline
 from app.models.clustering import SpeakerClustering
 from app.models.devices import free_memory
 from app.models.protocols import WindowBlock, WindowSpeakers
@@ -45,6 +46,8 @@ INACTIVE = -2  # pyannote's label for "belongs to no cluster"
 
 
 def _load_pipeline(source: str, token: str | None, cache_dir: Path) -> Any:
+    allow_metadata()
+    check_pipeline(source, token, cache_dir)
     checkpoint: str | dict[str, Any] = source
     config = Path(source) / "config.yaml"
     if config.is_file() and not (Path(source) / "segmentation").exists():

@@ -11,6 +11,7 @@ from pyannote.core import SlidingWindow, SlidingWindowFeature
 from whisperx.vads.pyannote import load_vad_model
 
 from app.audio.chunking import SpeechScores
+from app.models.checkpoints import allow_metadata
 from app.models.devices import free_memory
 from app.models.protocols import WindowBlock, WindowScores
 from app.models.windows import (
@@ -31,6 +32,7 @@ class PyannoteVad:
 
     def __init__(self, device: str, onset: float, offset: float, batch_size: int) -> None:
         """`batch_size`: windows at once."""
+        allow_metadata()
         pipeline = load_vad_model(torch.device(device), vad_onset=onset, vad_offset=offset)
         self._inference: Inference = pipeline._segmentation
         self._window_s: float = self._inference.duration

@@ -1,0 +1,240 @@
+"""The processes that decode: FFmpeg's code runs in them and nowhere else.
+
+A crash fails one request; a process that takes too long or too much memory is killed. The samples
+travel through a file, which the caller maps and unlinks, so that a day of audio costs no memory.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import resource
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import wait as wait_for_any
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from pebble import ProcessExpired, ProcessPool
+from structlog.contextvars import bound_contextvars, get_contextvars
+
+from app.audio.decode import NOT_MEDIA, DecodedFile, DecodeRequest, decode
+from app.errors import (
+    DeadlineExceeded,
+    ModelUnavailable,
+    ServiceError,
+    ShuttingDown,
+    StageFailed,
+    UndecodableAudio,
+)
+from app.tempdir import told_when_full
+from app.transcript import Audio
+
+log = logging.getLogger(__name__)
+
+STUCK_AFTER_S = 60.0  # a file waits as long for a process that is free, while one starts in seconds
+
+
+def _start_worker(memory_mb: int, prepare: Callable[[], None]) -> None:
+    """Start of a worker process."""
+    prepare()
+    limit = memory_mb << 20
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    av.logging.set_level(None)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _decode_for(context: dict[str, Any], request: DecodeRequest) -> DecodedFile:
+    """`context`: what the request's lines in the log carry."""
+    with bound_contextvars(**context):
+        return decode(request)
+
+
+def do_nothing() -> None:
+    """For `prepare`."""
+
+
+def _end_with_parent() -> None:
+    """A service that is killed leaves no process behind that decodes on for nobody.
+
+    Not PR_SET_PDEATHSIG: that is sent when the *thread* that started this process ends.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait_for_any([parent.sentinel])
+    os._exit(1)
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeLimits:
+    """What one file may take. `max_streams`: tracks. `min_free_bytes`: stay free on the disk."""
+
+    timeout_s: float
+    memory_mb: int
+    max_streams: int = 100
+    min_free_bytes: int = 0
+
+
+class DecodePool:
+    """A few worker processes that decode, each on one file at a time."""
+
+    def __init__(
+        self,
+        folder: Path,
+        workers: int,
+        limits: DecodeLimits,
+        prepare: Callable[[], None] = do_nothing,
+    ) -> None:
+        """`prepare` is called at the start of each process; it can be pickled."""
+        self._prepare = prepare
+        self._folder = folder
+        self._workers = workers
+        self._limits = limits
+        self._lock = threading.Lock()
+        self._open: set[Future[Any]] = set()
+        self._idle_since: float | None = None  # a process is, though a file waits
+        self._closed = False
+        self._pool = self._new_pool()
+
+    def _new_pool(self) -> ProcessPool:
+        return ProcessPool(
+            max_workers=self._workers,
+            max_tasks=50,  # then a fresh process: what leaks inside FFmpeg does not add up
+            context=multiprocessing.get_context("spawn"),
+            initializer=_start_worker,
+            initargs=(self._limits.memory_mb, self._prepare),
+        )
+
+    def warm_up(self) -> None:
+        """Start the processes before the first request needs them."""
+        with suppress(ShuttingDown):
+            self._schedule(os.getpid)
+
+    def submit(
+        self,
+        source: Path,
+        max_duration_s: float,
+        raw_pcm: bool = False,
+        stop_after_s: float | None = None,
+    ) -> DecodeJob:
+        """Raises ShuttingDown, DiskFull, or OSError where no file can be made."""
+        target = self._folder / f"{secrets.token_hex(16)}.f32"
+        request = DecodeRequest(
+            source,
+            target,
+            max_duration_s,
+            raw_pcm,
+            stop_after_s,
+            self._limits.max_streams,
+            self._limits.min_free_bytes,
+        )
+        try:
+            with told_when_full():
+                target.touch()
+            return DecodeJob(request, self._schedule(_decode_for, get_contextvars(), request))
+        except ServiceError:
+            target.unlink(missing_ok=True)
+            raise
+
+    def _schedule(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
+        with self._lock:
+            if self._closed:
+                raise ShuttingDown("The service is shutting down.", retry_after_s=5)
+            try:
+                future: Future[Any] = self._enqueue(function, args)
+            except RuntimeError:
+                # pebble gives up for good when an idle process is killed, e.g. for memory
+                self._restart()
+                future = self._enqueue(function, args)
+            self._open.add(future)
+        future.add_done_callback(self._open.discard)
+        return future
+
+    def _enqueue(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Future[Any]:
+        future: Future[Any] = self._pool.schedule(
+            function, args=args, timeout=self._limits.timeout_s
+        )
+        return future
+
+    def check(self) -> None:
+        """Start anew where files would wait for ever: a thread of the pool died, or one of its
+        processes with the lock in its hands. Call it now and then.
+        """
+        with self._lock:
+            if self._closed:
+                return
+            num_open = len(self._open)
+            num_running = sum(future.running() for future in tuple(self._open))
+            if num_running == min(num_open, self._workers):
+                self._idle_since = None
+            elif self._idle_since is None:
+                self._idle_since = time.monotonic()
+            stuck = self._idle_since and time.monotonic() - self._idle_since > STUCK_AFTER_S
+            if stuck or not self._pool.active:
+                self._restart()
+
+    def _restart(self) -> None:
+        log.warning("decoding processes died; starting new ones")
+        self._idle_since = None
+        self._pool.stop()
+        self._pool.join()
+        for future in tuple(self._open):
+            with suppress(InvalidStateError):  # pebble was faster
+                future.set_exception(BrokenProcessPool())
+        self._pool = self._new_pool()
+
+    def close(self) -> None:
+        """Kill the processes. Whoever waits for one is told that the work was cancelled."""
+        with self._lock:
+            self._closed = True
+            for future in list(self._open):
+                future.cancel()
+            self._pool.stop()
+            self._pool.join()
+
+
+class DecodeJob:
+    """One file on its way through the pool."""
+
+    def __init__(self, request: DecodeRequest, future: Future[DecodedFile]) -> None:
+        self._request = request
+        self.queued = time.monotonic()
+        # when a process took it; until that is known, as if one had at once
+        self.started: float | None = self.queued
+        self.future = future  # cancel it to kill the process that works on it
+
+    def audio(self, wait: Callable[[Future[DecodedFile]], DecodedFile]) -> Audio:
+        """The samples, once `wait` has waited for the future. They live as long as the Audio.
+
+        Raises:
+            ServiceError: as `decode`; DeadlineExceeded where it took too long.
+        """
+        target = self._request.target
+        try:
+            decoded = wait(self.future)
+            self.started = max(self.queued, decoded.started)
+            mapped = np.memmap(target, dtype="<f4", mode="r", shape=(decoded.num_samples,))
+        except ServiceError:
+            raise
+        except TimeoutError:
+            raise DeadlineExceeded("Decoding the file took longer than it may.") from None
+        except (ProcessExpired, MemoryError):
+            # FFmpeg crashed on it or took too much memory.
+            raise UndecodableAudio(NOT_MEDIA) from None
+        except BrokenProcessPool:
+            raise ModelUnavailable("Decoding was interrupted; try again.", 1) from None
+        except OSError as error:
+            raise StageFailed("Decoding failed.") from error
+        finally:
+            target.unlink(missing_ok=True)
+        return Audio(samples=mapped, warnings=decoded.warnings)

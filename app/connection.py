@@ -1,0 +1,209 @@
+"""Sockets and connections, with limits on what a client may do before there is a request."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import resource
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from app.errors import ConfigurationError
+from app.settings import Settings
+
+AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
+
+MAX_URL_BYTES = 32 << 10
+MAX_HEAD_BYTES = 64 << 10
+MAX_HEADERS = 200
+BACKLOG = 2048
+KEEPALIVE_AFTER_S = 300  # of silence, clients are asked whether they are still there
+TOO_MANY = "Too many connections are open; try again later."
+
+
+# -- sockets -------------------------------------------------------------------------------------
+
+
+def open_sockets(settings: Settings) -> list[socket.socket]:
+    """Bound sockets, which do not listen yet: who finds the port taken fails at once.
+
+    Raises:
+        ConfigurationError: the address cannot be had.
+    """
+    host, port = settings.host, settings.port
+    sockets: list[socket.socket] = []
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            sock = socket.socket(family, kind, protocol)
+            sockets.append(sock)
+            _set_options(sock, settings.connection_timeout_s)
+            sock.bind(address)
+    except OSError as error:
+        for sock in sockets:
+            sock.close()
+        raise _cannot_listen(settings, error) from None
+    return sockets
+
+
+def listen(settings: Settings, sockets: Sequence[socket.socket]) -> None:
+    """Raises ConfigurationError where somebody else was faster."""
+    try:
+        for sock in sockets:
+            sock.listen(BACKLOG)
+    except OSError as error:
+        raise _cannot_listen(settings, error) from None
+
+
+def _cannot_listen(settings: Settings, error: OSError) -> ConfigurationError:
+    address = f"{settings.host}:{settings.port}"
+    return ConfigurationError(f"HOST, PORT: cannot listen on {address}: {error.strerror or error}.")
+
+
+def _set_options(sock: socket.socket, timeout_s: float) -> None:
+    """What connections inherit. Without them a client that vanishes without a word holds its place
+    for ever, and so does one that takes in nothing of its answer.
+    """
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_AFTER_S)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(timeout_s * 1000))
+
+
+def allow_files(num_files: int) -> None:
+    """Raise the soft limit of open files: 1024 on many machines, one for each connection."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = num_files if hard == resource.RLIM_INFINITY else min(num_files, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+# -- connections ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    max_connections: int
+    head_timeout_s: float
+
+
+class Connection(HttpToolsProtocol):
+    """uvicorn's, which by itself waits for ever for the end of a request's head, of any size."""
+
+    def __init__(self, limits: ConnectionLimits, **options: Any) -> None:
+        super().__init__(**options)
+        self._limits = limits
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._head_bytes = 0
+        self._head_begun = False
+        self.idle_since: float | None = None  # None while a request is answered
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.idle_since = self.loop.time()
+        self._await_head()
+        if len(self.connections) > self._limits.max_connections:
+            self._make_room()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_head_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._head_bytes += len(data)
+        super().data_received(data)
+        if self._head_begun and self._head_bytes > MAX_HEAD_BYTES + MAX_URL_BYTES:
+            self._refuse(431, "The head of the request is too large.")
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._head_begun = True
+        self._head_bytes = 0
+        if self._head_timer is None:
+            self._await_head()
+
+    def on_headers_complete(self) -> None:
+        self._stop_head_timer()
+        self._head_begun = False
+        self.idle_since = None
+        header_bytes = sum(len(name) + len(value) for name, value in self.headers)
+        if len(self.url) > MAX_URL_BYTES:
+            self.app = _refusal(414, "The address of the request is too long.")
+        elif header_bytes > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
+            self.app = _refusal(431, "The head of the request is too large.")
+        super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        self.idle_since = None if self.pipeline else self.loop.time()
+        super().on_response_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(400, "The request is not valid HTTP.")
+
+    def _await_head(self) -> None:
+        self._head_timer = self.loop.call_later(self._limits.head_timeout_s, self._head_is_late)
+
+    def _stop_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _head_is_late(self) -> None:
+        self._head_timer = None
+        if self.idle_since is None:  # the head of a second request, while the first is answered
+            self._await_head()
+        elif self._head_begun:
+            self._refuse(408, "The head of the request did not arrive in time.")
+        else:
+            self.transport.close()
+
+    def _make_room(self) -> None:
+        """Close the connection that idles longest; where all are busy, this one."""
+        idle = [
+            other
+            for other in self.connections
+            if isinstance(other, Connection)
+            and other.idle_since is not None
+            and other is not self
+            and not other.transport.is_closing()
+        ]
+        if idle:
+            min(idle, key=lambda other: other.idle_since or 0.0).transport.close()
+        else:
+            self._refuse(503, TOO_MANY)
+
+    def _refuse(self, status: int, detail: str) -> None:
+        """An answer before there is a request."""
+        if self.transport.is_closing():
+            return
+        body = json.dumps({"detail": detail}).encode()
+        head = [f"HTTP/1.1 {status} Refused"]
+        head += [f"{name.decode()}: {value.decode()}" for name, value in _headers(status, body)]
+        self.transport.write("\r\n".join([*head, "", ""]).encode() + body)
+        self.transport.close()
+
+
+def _headers(status: int, body: bytes) -> list[tuple[bytes, bytes]]:
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"connection", b"close"),
+    ]
+    return [*headers, (b"retry-after", b"5")] if status == 503 else headers
+
+
+def _refusal(status: int, detail: str) -> AsgiApp:
+    body = json.dumps({"detail": detail}).encode()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        headers = _headers(status, body)
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    return app

@@ -1,0 +1,271 @@
+"""Prometheus counters and histograms, named and described once. What /metrics shows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from app.errors import ServiceError
+from app.record import INTERNAL_ERROR, RequestRecord
+from app.stages import Stage
+
+PREFIX = "whisperx_asr_"
+NONE = "none"  # a label's value where there is no model or dialect
+OTHER = "other"  # a label's value that is not one of those foreseen
+
+MODEL_KINDS = ("vad", "recognizer", "aligner", "diarizer")
+MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of a container (cgroup v2)
+
+SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
+RATIOS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 5, 10)
+ITEMS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+
+
+@dataclass(frozen=True, slots=True)
+class GpuMemory:
+    """In bytes. `used`: by all processes; `reserved`: by PyTorch in this one."""
+
+    device: str
+    used: int
+    total: int
+    reserved: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What is read anew for each scrape. `loaded`: (kind, name) of each model."""
+
+    ready: bool
+    num_waiting: int
+    num_running: int
+    audio_s: float
+    loaded: tuple[tuple[str, str], ...]
+    gpus: tuple[GpuMemory, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What never changes, and the values that labels may have."""
+
+    version: str
+    device: str
+    compute_type: str
+    max_requests: int
+    max_audio_s: float
+    memory_limit_bytes: int
+    warning_kinds: tuple[str, ...]
+
+
+class Metrics:
+    """All metrics of one service, in a registry of their own. Any thread may write."""
+
+    def __init__(self, facts: Facts, read: Callable[[], Reading]) -> None:
+        # a third more series, for nothing
+        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = CollectorRegistry()
+        self._errors_known = tuple(_class_names(ServiceError))
+        self._warnings_known = facts.warning_kinds
+        self._define_requests()
+        self._define_models()
+        # Series that exist from the start: a first failure is then an increase, and alerts see it.
+        for kind in (*self._errors_known, INTERNAL_ERROR):
+            self._errors.labels(kind)
+        for kind in (*self._warnings_known, OTHER):
+            self._warnings.labels(kind)
+        for stage in Stage:
+            self._stage_seconds.labels(stage)
+        for kind in MODEL_KINDS:
+            self._loads.labels(kind)
+            self._load_failures.labels(kind)
+            self._evictions.labels(kind)
+        self.registry.register(_Gauges(facts, read))
+        prometheus_client.ProcessCollector(registry=self.registry)
+        prometheus_client.PlatformCollector(registry=self.registry)
+        prometheus_client.GCCollector(registry=self.registry)
+
+    def _define_requests(self) -> None:
+        self._requests = self._counter(
+            "requests", "Requests answered.", "endpoint", "dialect", "model", "status"
+        )
+        self._errors = self._counter("errors", "Requests that failed, by kind of error.", "kind")
+        self._warnings = self._counter(
+            "warnings", "Transcripts that lack something, by what they lack.", "kind"
+        )
+        self._request_seconds = self._histogram(
+            "request_seconds",
+            "From the first byte of a request to the last of its answer.",
+            SECONDS,
+            "endpoint",
+        )
+        self._stage_seconds = self._histogram(
+            "stage_seconds",
+            "Seconds of a request in each stage. Alignment and diarization run beside others, so "
+            "the stages of a request may add up to more than it took.",
+            SECONDS,
+            "stage",
+        )
+        self._audio_seconds = self._counter(
+            "audio_seconds", "Seconds of audio in requests that succeeded.", "endpoint", "model"
+        )
+        self._processing_seconds = self._counter(
+            "processing_seconds",
+            "Seconds that these requests took, from the end of their upload, waiting included.",
+            "endpoint",
+            "model",
+        )
+        self._rtf = self._histogram(
+            "rtf",
+            "Real-time factor of a request: processing seconds by audio seconds. Lower is better.",
+            RATIOS,
+            "endpoint",
+            "model",
+        )
+        self._upload_bytes = self._counter("upload_bytes", "Bytes of the files uploaded.")
+
+    def _define_models(self) -> None:
+        self._batch_items = self._histogram(
+            "batch_items", "Items that a model worked on at once.", ITEMS, "kind"
+        )
+        self._batch_room = self._counter(
+            "batch_room_items", "Items that these batches had room for.", "kind"
+        )
+        self._batch_seconds = self._histogram(
+            "batch_seconds", "Seconds of one call of a model.", SECONDS, "kind"
+        )
+        self._loads = self._counter("model_loads", "Models loaded.", "kind")
+        self._load_seconds = self._histogram(
+            "model_load_seconds", "Seconds to load a model, download included.", SECONDS, "kind"
+        )
+        self._load_failures = self._counter(
+            "model_load_failures", "Models that could not be loaded.", "kind"
+        )
+        self._evictions = self._counter("model_evictions", "Models unloaded.", "kind")
+
+    def _counter(self, name: str, description: str, *labels: str) -> Counter:
+        return Counter(PREFIX + name, description, labels, registry=self.registry)
+
+    def _histogram(
+        self, name: str, description: str, buckets: tuple[float, ...], *labels: str
+    ) -> Histogram:
+        return Histogram(
+            PREFIX + name, description, labels, buckets=buckets, registry=self.registry
+        )
+
+    def request(self, record: RequestRecord) -> None:
+        """A request has ended."""
+        endpoint, model = record.endpoint, record.model or NONE
+        self._requests.labels(endpoint, record.dialect or NONE, model, str(record.status)).inc()
+        self._request_seconds.labels(endpoint).observe(record.seconds)
+        for stage, seconds in record.stages.seconds().items():
+            self._stage_seconds.labels(stage).observe(seconds)
+        if record.error:
+            known = record.error in self._errors_known
+            self._errors.labels(record.error if known else INTERNAL_ERROR).inc()
+        for warning in record.warnings:
+            self._warnings.labels(warning if warning in self._warnings_known else OTHER).inc()
+        if record.upload_bytes:
+            self._upload_bytes.inc(record.upload_bytes)
+        if record.rtf is not None and record.audio_s:
+            self._audio_seconds.labels(endpoint, model).inc(record.audio_s)
+            self._processing_seconds.labels(endpoint, model).inc(record.processing_s)
+            self._rtf.labels(endpoint, model).observe(record.rtf)
+
+    def batch(self, kind: str, num_items: int, room: int, seconds: float) -> None:
+        """A model worked on a batch that had room for so many items."""
+        self._batch_items.labels(kind).observe(num_items)
+        self._batch_room.labels(kind).inc(room)
+        self._batch_seconds.labels(kind).observe(seconds)
+
+    def model_loaded(self, kind: str, seconds: float) -> None:
+        self._loads.labels(kind).inc()
+        self._load_seconds.labels(kind).observe(seconds)
+
+    def model_failed(self, kind: str) -> None:
+        self._load_failures.labels(kind).inc()
+
+    def model_unloaded(self, kind: str) -> None:
+        self._evictions.labels(kind).inc()
+
+    def expose(self, accept: str = "") -> tuple[bytes, str]:
+        """What a scrape gets, and its content type; `accept` is the header of that name."""
+        encode, content_type = choose_encoder(accept)
+        return encode(self.registry), content_type
+
+
+class _Gauges(Collector):
+    """What is read from the service at the time of the scrape."""
+
+    def __init__(self, facts: Facts, read: Callable[[], Reading]) -> None:
+        self._facts = facts
+        self._read = read
+
+    def describe(self) -> Iterable[Metric]:
+        return ()  # nothing is read only to be registered
+
+    def collect(self) -> Iterator[Metric]:
+        facts, now = self._facts, self._read()
+        yield _gauge(
+            "info",
+            "1, with the version and what the models run on.",
+            {(facts.version, facts.device, facts.compute_type): 1},
+            "version", "device", "compute_type",
+        )  # fmt: skip
+        yield _gauge("ready", "1 once the service takes requests.", {(): now.ready})
+        yield _gauge(
+            "queue_requests",
+            "Requests under way; waiting: no speech was found yet.",
+            {("waiting",): now.num_waiting, ("running",): now.num_running},
+            "state",
+        )
+        yield _gauge(
+            "queue_audio_seconds", "Seconds of decoded audio under way.", {(): now.audio_s}
+        )
+        yield _gauge("queue_limit_requests", "MAX_QUEUE_SIZE.", {(): facts.max_requests})
+        yield _gauge(
+            "queue_limit_audio_seconds", "MAX_QUEUE_AUDIO_SECONDS.", {(): facts.max_audio_s}
+        )
+        loaded = dict.fromkeys(now.loaded, 1)
+        yield _gauge("model_loaded", "1 for each model in memory.", loaded, "kind", "name")
+        yield _gauge(
+            "memory_limit_bytes",
+            "Memory that the process may use: the container's limit, or the machine's memory.",
+            {(): facts.memory_limit_bytes},
+        )
+        for name, description in (
+            ("used", "GPU memory in use, by all processes."),
+            ("total", "GPU memory that there is."),
+            ("reserved", "GPU memory that PyTorch holds here; recognition's is not in it."),
+        ):
+            values = {(gpu.device,): getattr(gpu, name) for gpu in now.gpus}
+            yield _gauge(f"gpu_memory_{name}_bytes", description, values, "device")
+
+
+def _gauge(name: str, description: str, values: Mapping[Any, float], *labels: str) -> Metric:
+    family = GaugeMetricFamily(PREFIX + name, description, labels=labels)
+    for label_values, value in values.items():
+        family.add_metric(label_values, value)
+    return family
+
+
+def _class_names(kind: type[ServiceError]) -> Iterator[str]:
+    yield kind.__name__
+    for special in kind.__subclasses__():
+        yield from _class_names(special)
+
+
+def memory_limit_bytes() -> int:
+    """What this process may use: the container's limit, or the machine's memory."""
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        return min(machine, int(MEMORY_LIMIT.read_text()))
+    except (OSError, ValueError):  # no such file, or "max"
+        return machine

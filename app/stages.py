@@ -1,0 +1,97 @@
+"""StageClock: what a request's time went to. Log, metrics and trace all read it here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+
+class Stage(StrEnum):
+    """In the order of the flow. Alignment and diarization run beside other stages."""
+
+    UPLOAD = "upload"
+    QUEUE = "queue"  # until the first of the request's work has its turn
+    DECODE = "decode"
+    LOAD = "load"  # waiting for a model to be loaded
+    SPEECH = "speech"
+    RECOGNISE = "recognise"  # telling the language counts too
+    ALIGN = "align"
+    DIARIZE = "diarize"
+    FORMAT = "format"
+
+
+@dataclass(frozen=True, slots=True)
+class StageTime:
+    """One stretch of a stage. `started`: time.monotonic. `error`: the class of what broke it."""
+
+    stage: Stage
+    started: float
+    seconds: float
+    error: str = ""
+
+
+class Turn(Protocol):
+    """Work that waits in a queue. `started` is None as long as it does."""
+
+    @property
+    def queued(self) -> float: ...
+
+    @property
+    def started(self) -> float | None: ...
+
+
+class StageClock:
+    """Any thread may write to it; a stage may come several times."""
+
+    def __init__(self) -> None:
+        self.started = time.monotonic()
+        self.started_epoch_s = time.time()
+        self.times: list[StageTime] = []
+
+    @contextmanager
+    def measure(
+        self, stage: Stage, started: float | None = None, at_least_s: float = 0.0
+    ) -> Iterator[None]:
+        """The block's time, or the time from `started` to its end, unless it is shorter."""
+        started = time.monotonic() if started is None else started
+        error = ""
+        try:
+            yield
+        except BaseException as reason:
+            error = type(reason).__name__
+            raise
+        finally:
+            seconds = time.monotonic() - started
+            if seconds >= at_least_s:
+                self.times.append(StageTime(stage, started, seconds, error))
+
+    @contextmanager
+    def measure_turn(self, stage: Stage, turn: Turn) -> Iterator[None]:
+        """The block's time, in two: QUEUE until the work had its turn, the stage from then on."""
+        error = ""
+        try:
+            yield
+        except BaseException as reason:
+            error = type(reason).__name__
+            raise
+        finally:
+            now = time.monotonic()
+            started = now if turn.started is None else turn.started
+            self.times.append(StageTime(Stage.QUEUE, turn.queued, started - turn.queued))
+            if turn.started is not None:
+                self.times.append(StageTime(stage, started, now - started, error))
+
+    def seconds(self) -> dict[Stage, float]:
+        """The total of each stage that took place, in their order."""
+        totals: dict[Stage, float] = {}
+        for item in list(self.times):
+            totals[item.stage] = totals.get(item.stage, 0.0) + item.seconds
+        return {stage: totals[stage] for stage in Stage if stage in totals}
+
+    def epoch_s(self, moment: float) -> float:
+        """A moment of time.monotonic as seconds since 1970."""
+        return self.started_epoch_s + moment - self.started

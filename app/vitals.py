@@ -1,0 +1,49 @@
+"""How the service is: what of it does not work, and whether it can still recover by itself."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from app.service import Service
+
+log = logging.getLogger(__name__)
+
+DEVICE_LOST = "The device is lost to this process."
+DISK_SHORT = "The disk of the temporary files is full: uploads are refused."
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """`degraded`: what does not work at present. `fatal`: why nothing will, or empty."""
+
+    degraded: tuple[str, ...]
+    fatal: str = ""
+
+
+def read_vitals(service: Service) -> Vitals:
+    degraded = [
+        f"The {key.kind} {key.name} stopped; the next request loads it anew."
+        for key in service.store.dead()
+    ]
+    if service.temp.is_short:
+        degraded.append(DISK_SHORT)
+    return Vitals(tuple(degraded), _fatal(service))
+
+
+def _fatal(service: Service) -> str:
+    timeout_s = service.settings.model_call_timeout_s
+    call = service.store.longest_call()
+    if call is not None and timeout_s and call[0] > timeout_s:
+        return f"A call of the {call[1].kind} {call[1].name} does not return."
+    return DEVICE_LOST if service.broken.is_set() else ""
+
+
+def supervise(service: Service) -> None:
+    """Replace what died, and note when nothing can work any more. Call it about once a second."""
+    service.store.check()
+    service.decoding.check()
+    fatal = _fatal(service)
+    if fatal and not service.broken.is_set():
+        log.critical("the service ends, to be started anew: %s", fatal)
+        service.broken.set()

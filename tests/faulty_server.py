@@ -1,0 +1,58 @@
+"""The service with models that fail on demand, started as its command line is.
+
+What real models do not do on command: run out of memory, or break on one recording. The weights,
+the libraries and everything around them are the real ones; a request asks for its fault by what it
+carries: hotwords for recognition, a first sample for what sees the recording, a name for both.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+FAULTS: dict[str, Callable[[], Exception]] = {
+    "host": MemoryError,
+    "ctranslate2": lambda: RuntimeError("CUDA failed with error out of memory"),
+    "torch": lambda: RuntimeError(
+        "[enforce fail at alloc_cpu.cpp:119] err == 0. DefaultCPUAllocator: can't allocate memory: "
+        "you tried to allocate 4096000000 bytes. Error code 12 (Cannot allocate memory)"
+    ),
+    "broken": lambda: ValueError("/secret/path: matrix is singular"),
+}
+MARKS = {name: 1000 + index for index, name in enumerate(FAULTS)}  # of a 16-bit first sample
+
+
+def fault_of(item: Any) -> str | None:
+    """The fault that an item of a model's batch asks for."""
+    options = getattr(item, "options", None)
+    if options is not None:
+        return options.hotwords if options.hotwords in FAULTS else None
+    first = round(float(item.samples[0]) * 32768)
+    return next((name for name, mark in MARKS.items() if mark == first), None)
+
+
+def failing(run: Callable[[Any, Sequence[Any]], Any]) -> Callable[[Any, Sequence[Any]], Any]:
+    def failing_run(self: Any, items: Sequence[Any]) -> Any:
+        for item in items:
+            if fault := fault_of(item):
+                raise FAULTS[fault]()
+        return run(self, items)
+
+    return failing_run
+
+
+def main() -> int:
+    from app.cli import main as serve
+    from app.settings import load_settings, prepare_environment
+
+    prepare_environment(load_settings())
+    from app.models import diarizer, recognizer
+
+    for model in (diarizer.PyannoteDiarizer, recognizer.WhisperRecognizer):
+        model.run = failing(model.run)  # type: ignore[attr-defined, assignment]
+    return serve()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,549 @@
+"""API keys, CORS and the headers of every answer, as clients see them."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import http.client
+import json
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import psutil
+import pytest
+from fastapi import FastAPI
+
+from app.api import errors, headers, keys
+from app.api.request_id import RequestIdMiddleware
+from app.errors import ConfigurationError
+from app.settings import Settings, load_settings
+from tests.support import Server, audio_of, eventually, running_server
+
+ALICE = "8f14e45fceea167a5a36dedd4bea2543"
+ALICE_NEW = "c9f0f895fb98ab9159f51fd0297e236d"
+NAMELESS = "45c48cce2e2d7fbdea1afc51c7c6ad26"
+BOB = "d3d9446802a44259755d38e6d163e820"
+SECRETS = (ALICE, ALICE_NEW, NAMELESS, BOB)
+PAGE = "https://notes.example.com"
+REQUESTS_PER_MINUTE = 1000
+
+
+@pytest.fixture(scope="module")
+def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A service that asks for keys, and that a page elsewhere may call."""
+    folder = tmp_path_factory.mktemp("locked")
+    secret = folder / "api_keys"
+    secret.write_text(f"# who may use it\nbob:{BOB}  # from marketing\n\nalice:{ALICE_NEW},\n")
+    settings = {
+        "API_KEYS": f"alice:{ALICE}, {NAMELESS}",
+        "API_KEYS_FILE": secret,
+        "CORS_ORIGINS": f"{PAGE}/, app://obsidian.md",
+        "RATE_LIMIT_REQUESTS_PER_MINUTE": REQUESTS_PER_MINUTE,
+        "LOG_LEVEL": "debug",
+    }
+    with running_server(folder / "service", **settings) as running:
+        yield running
+        assert running.temp_files() == []
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+def basic(text: str) -> dict[str, str]:
+    return {"Authorization": "Basic " + base64.b64encode(text.encode()).decode()}
+
+
+def get(server: Server, path: str, headers: dict[str, str] | None = None) -> httpx.Response:
+    return httpx.get(server.url + path, headers=headers, timeout=30)
+
+
+def refused(response: httpx.Response, detail: str = keys.UNKNOWN) -> None:
+    assert response.status_code == 401, response.text
+    assert response.json() == {"detail": detail}
+    assert response.headers["www-authenticate"] == "Bearer"
+    assert response.headers["x-request-id"]
+
+
+def works(server: Server, key: str = ALICE) -> None:
+    """The next request is served."""
+    response = httpx.post(
+        f"{server.url}/asr?encode=false",
+        files={"audio_file": ("silence", bytes(3200))},
+        headers=bearer(key),
+        timeout=60,
+    )
+    assert response.status_code == 200, response.text
+    assert server.temp_files() == []
+
+
+# -- with and without ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        *(bearer(key) for key in SECRETS),
+        {"Authorization": f"bearer   {BOB}"},
+        {"X-API-Key": BOB},
+        basic(f"speakr:{ALICE}"),
+        basic(f"{ALICE}:"),
+        {"X-API-Key": BOB, "Authorization": "Basic cHJveHk6cGFzcw=="},
+        {"X-API-Key": "not this one", **bearer(BOB)},
+    ],
+)
+def test_a_key_opens(locked: Server, headers: dict[str, str]) -> None:
+    assert get(locked, "/v1/models", headers).status_code == 200
+
+
+def test_a_key_in_the_address_is_enough_for_clients_that_have_no_other_place(
+    locked: Server,
+) -> None:
+    address = locked.url.replace("http://", f"http://speakr:{ALICE}@")
+    with audio_of("en_short").open("rb") as file:
+        response = httpx.post(f"{address}/asr?output=txt", files={"audio_file": file}, timeout=60)
+    assert response.status_code == 200
+    assert response.text.startswith("Can you check")
+    assert httpx.get(f"{address}/v1/models").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/asr", "/detect-language"])
+def test_without_a_key(locked: Server, path: str) -> None:
+    refused(locked.post(audio_of("en_short"), path), keys.NEEDED)
+    works(locked)
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/queue", "/metrics", "/nowhere", "/health/", "//"])
+def test_other_paths_need_a_key_too(locked: Server, path: str) -> None:
+    refused(get(locked, path), keys.NEEDED)
+    refused(get(locked, path, bearer("guess")))
+    assert get(locked, path, bearer(BOB)).status_code != 401
+
+
+def test_cancelling_needs_a_key(locked: Server) -> None:
+    refused(httpx.delete(f"{locked.url}/queue/any"), keys.NEEDED)
+
+
+@pytest.mark.parametrize("path", ["/health", "/ready", "/docs", "/openapi.json", "/"])
+def test_open_paths(locked: Server, path: str) -> None:
+    assert get(locked, path).status_code in (200, 307)
+    assert get(locked, path, bearer("guess")).status_code in (200, 307)
+    assert httpx.head(locked.url + path).status_code in (200, 307, 405)
+
+
+def wrong(key: bytes) -> list[bytes]:
+    encoded = base64.b64encode(b"user:" + key)
+    return [
+        b"X-API-Key: " + key,
+        b"Authorization: Bearer " + key,
+        b"Authorization: Basic " + encoded,
+    ]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *wrong(ALICE[:-1].encode()),
+        *wrong(ALICE.encode() + b"0"),
+        *wrong(ALICE.upper().encode()),
+        *wrong(b"alice:" + ALICE.encode()),
+        *wrong("käse".encode()),
+        *wrong("käse".encode("latin-1")),
+        *wrong(b"\xff\xfe\x80"),
+        *wrong(b"x" * 20_000),
+        *wrong(b"' OR '1'='1"),
+        *wrong(b"evil\r\n Set-Cookie: a=b"),
+        *wrong(b"evil\x00" + ALICE.encode()),
+        *wrong(ALICE.encode() + b"," + BOB.encode()),
+        b"Authorization: Basic %%%",
+        b"Authorization: Basic",
+        b"Authorization: Bearer",
+        b"Authorization: " + ALICE.encode(),
+        b"Authorization: Digest " + ALICE.encode(),
+        b"X-API-Key:",
+        b"Cookie: api_key=" + ALICE.encode(),
+    ],
+)
+def test_what_is_no_key(locked: Server, line: bytes) -> None:
+    with closing(connect(locked)) as connection:
+        connection.sendall(b"GET /v1/models HTTP/1.1\r\nHost: a\r\n" + line + b"\r\n\r\n")
+        answer = connection.recv(1 << 16).lower()
+    assert answer.startswith((b"http/1.1 401", b"http/1.1 400"))
+    assert b"evil" not in answer
+    assert b"set-cookie" not in answer
+    assert not any(secret.encode() in answer for secret in SECRETS)
+    assert get(locked, "/v1/models", bearer(ALICE)).status_code == 200
+
+
+def test_a_key_in_the_query_is_none(locked: Server) -> None:
+    refused(get(locked, "/v1/models?api_key=guess&token=guess"), keys.NEEDED)
+
+
+def test_an_open_web_socket_needs_a_key(locked: Server) -> None:
+    upgrade = (
+        "GET /v1/models HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+    )
+    for key, status in (("", b"401"), (f"X-API-Key: {BOB}\r\n", b"403")):  # 403: no such socket
+        with closing(connect(locked)) as connection:
+            connection.sendall((upgrade + key + "\r\n").encode())
+            assert connection.recv(1 << 16).startswith(b"HTTP/1.1 " + status)
+
+
+# -- uploads without a key -----------------------------------------------------------------------
+
+
+def connect(server: Server) -> socket.socket:
+    address = urlsplit(server.url)
+    return socket.create_connection((address.hostname, address.port), timeout=30)
+
+
+def head_of_upload(num_bytes: int, *lines: str) -> bytes:
+    head = ["POST /asr HTTP/1.1", "Host: a", f"Content-Length: {num_bytes}", *lines]
+    return (
+        "\r\n".join([*head, "Content-Type: multipart/form-data; boundary=x"]) + "\r\n\r\n"
+    ).encode()
+
+
+@pytest.mark.parametrize("lines", [(), ("Expect: 100-continue",), ("X-API-Key: guess",)])
+def test_the_refusal_does_not_wait_for_the_upload(locked: Server, lines: tuple[str, ...]) -> None:
+    with closing(connect(locked)) as connection:
+        connection.sendall(head_of_upload(900 << 20, *lines))
+        answer = b""
+        while data := connection.recv(1 << 16):  # until the service closes
+            answer += data
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 401")
+    assert b"connection: close" in head.lower()
+    assert "detail" in json.loads(body)
+    works(locked)
+
+
+def test_a_large_upload_is_not_read(locked: Server) -> None:
+    num_sent = 0
+
+    def endless() -> Iterator[bytes]:
+        nonlocal num_sent
+        for _ in range(800):
+            num_sent += 1 << 20
+            yield bytes(1 << 20)
+
+    response = httpx.post(f"{locked.url}/asr", content=endless(), headers=bearer("no"), timeout=60)
+    refused(response)
+    assert num_sent <= 64 << 20  # what is heard out, and what is on the way
+    works(locked)
+
+
+def test_a_client_that_sends_all_before_it_looks_reads_the_refusal(locked: Server) -> None:
+    connection = http.client.HTTPConnection(urlsplit(locked.url).netloc, timeout=30)
+    with closing(connection):
+        connection.request("POST", "/asr", bytes(5 << 20), {"X-API-Key": "no"})
+        answer = connection.getresponse()
+        assert answer.status == 401
+        assert json.loads(answer.read()) == {"detail": keys.UNKNOWN}
+        connection.request("GET", "/v1/models", headers={"X-API-Key": BOB})
+        assert connection.getresponse().status == 200
+
+
+# -- names ---------------------------------------------------------------------------------------
+
+
+def test_the_queue_shows_names_and_only_the_owner_may_cancel(locked: Server) -> None:
+    part = b'--x\r\nContent-Disposition: form-data; name="audio_file"; filename="a"\r\n\r\n'
+    for key, name, other in ((ALICE_NEW, "alice", BOB), (NAMELESS, "key-2", ALICE)):
+        with closing(connect(locked)) as connection:
+            key_line = f"Authorization: Bearer {key}"
+            connection.sendall(head_of_upload(9999, key_line, f"X-Request-ID: of-{name}") + part)
+            entries: list[dict[str, Any]] = []
+            while not entries:
+                entries = get(locked, "/queue", bearer(BOB)).json()["requests"]
+            assert [(e["id"], e["client"]) for e in entries] == [(f"of-{name}", name)]
+            address = f"{locked.url}/queue/of-{name}"
+            denied = httpx.delete(address, headers=bearer(other))
+            assert denied.status_code == 403
+            assert "another API key" in denied.json()["detail"]
+            # of the same name, not the same key
+            assert httpx.delete(
+                address, headers=bearer(ALICE if name == "alice" else key)
+            ).is_success
+            connection.sendall(b"more")
+            assert connection.recv(1 << 16).startswith(b"HTTP/1.1 410")
+    works(locked)
+
+
+def test_each_name_has_limits_of_its_own(locked: Server) -> None:
+    def remaining(key: str) -> int:
+        response = httpx.post(f"{locked.url}/asr", params={"task": "no"}, headers=bearer(key))
+        assert response.status_code == 422
+        assert response.headers["ratelimit-limit"] == str(REQUESTS_PER_MINUTE)
+        return int(response.headers["ratelimit-remaining"])
+
+    bob = remaining(BOB)
+    alice = remaining(ALICE)
+    assert remaining(ALICE_NEW) in (alice - 1, alice)  # a minute may pass meanwhile
+    assert abs(remaining(BOB) - bob) <= 1
+    for path in ("/health", "/queue", "/v1/models", "/docs"):
+        assert "ratelimit-limit" not in get(locked, path, bearer(BOB)).headers
+
+
+def test_no_key_is_ever_shown(locked: Server) -> None:
+    for path in ("/openapi.json", "/docs", "/health", "/queue", "/v1/models"):
+        text = get(locked, path, bearer(ALICE)).text
+        assert not any(secret in text for secret in SECRETS)
+    assert "there are those of alice, key-2, bob" in locked.log()
+    eventually(lambda: "path=/v1/models" in locked.log())
+    assert not any(secret in locked.log() for secret in SECRETS)
+    process = psutil.Process(locked.process.pid)
+    assert not any(secret in " ".join(process.cmdline()) for secret in SECRETS)
+    children = process.children(recursive=True)
+    assert children
+    for child in children:  # decoding processes
+        assert "API_KEYS" not in child.environ()
+
+
+# -- what the schema says ------------------------------------------------------------------------
+
+
+def test_swagger_offers_to_authorize(locked: Server, server: Server) -> None:
+    schema = get(locked, "/openapi.json").json()
+    schemes = schema["components"]["securitySchemes"]
+    assert schemes["bearer"] == {"type": "http", "scheme": "bearer"}
+    assert schemes["header"] == {"type": "apiKey", "in": "header", "name": "X-API-Key"}
+    assert {name for choice in schema["security"] for name in choice} == schemes.keys()
+    open_operations = {
+        f"{method} {path}"
+        for path, operations in schema["paths"].items()
+        for method, operation in operations.items()
+        if operation.get("security") == []
+    }
+    assert open_operations == {"get /health", "get /ready"}
+    without_keys = server.get("/openapi.json").json()
+    assert "securitySchemes" not in without_keys["components"]
+    assert "security" not in without_keys
+
+
+def test_without_keys_the_service_is_open(server: Server) -> None:
+    for given in ({}, bearer("any"), basic("any:any")):
+        assert get(server, "/v1/models", given).status_code == 200
+    assert get(server, "/queue").json() == {"requests": []}
+
+
+# -- CORS ----------------------------------------------------------------------------------------
+
+
+def preflight(server: Server, origin: str) -> httpx.Response:
+    return httpx.options(
+        f"{server.url}/asr",
+        headers={
+            "Origin": origin,
+            "Access-Control-Request-Method": "POST",
+            "Access-Control-Request-Headers": "authorization,x-api-key,x-request-id",
+        },
+    )
+
+
+@pytest.mark.parametrize("origin", [PAGE, "app://obsidian.md"])
+def test_a_page_elsewhere_may_call(locked: Server, origin: str) -> None:
+    allowed = preflight(locked, origin)
+    assert allowed.status_code == 200
+    assert allowed.headers["access-control-allow-origin"] == origin
+    assert "POST" in allowed.headers["access-control-allow-methods"]
+    assert "x-api-key" in allowed.headers["access-control-allow-headers"]
+    assert allowed.headers["x-request-id"]
+    for key, status in ((ALICE, 200), ("guess", 401)):  # a refusal can be read as well
+        response = get(locked, "/v1/models", {**bearer(key), "Origin": origin})
+        assert response.status_code == status
+        assert response.headers["access-control-allow-origin"] == origin
+        exposed = response.headers["access-control-expose-headers"].split(", ")
+        assert set(exposed) == set(headers.EXPOSED)
+        assert "access-control-allow-credentials" not in response.headers
+
+
+def test_other_pages_may_not(locked: Server, server: Server) -> None:
+    for origin in ("https://evil.example.com", f"{PAGE}.evil.example.com", "null"):
+        assert "access-control-allow-origin" not in preflight(locked, origin).headers
+        response = get(locked, "/v1/models", {**bearer(ALICE), "Origin": origin})
+        assert "access-control-allow-origin" not in response.headers
+    off = preflight(server, PAGE)  # no CORS_ORIGINS
+    assert off.status_code == 405
+    assert not [name for name in off.headers if name.startswith("access-control")]
+
+
+# -- headers of every answer ---------------------------------------------------------------------
+
+
+def assert_secure(response: httpx.Response) -> None:
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert response.headers["x-frame-options"] == "DENY"
+    assert response.headers["referrer-policy"] == "no-referrer"
+    assert "frame-ancestors 'none'" in response.headers["content-security-policy"]
+    assert "strict-transport-security" not in response.headers
+
+
+def test_every_answer_is_secured(locked: Server) -> None:
+    for path in ("/", "/health", "/docs", "/openapi.json", "/static-offline-docs/favicon.png"):
+        assert_secure(get(locked, path))
+    for path in ("/nowhere", "/queue", "/asr"):
+        assert_secure(get(locked, path))
+        assert_secure(get(locked, path, bearer(BOB)))
+    assert_secure(preflight(locked, PAGE))
+    assert (
+        get(locked, "/health").headers["content-security-policy"].startswith("default-src 'none'")
+    )
+
+
+def test_the_policy_lets_the_documentation_work(locked: Server) -> None:
+    response = get(locked, "/docs")
+    policy = dict(
+        part.strip().split(" ", 1)
+        for part in response.headers["content-security-policy"].split(";")
+    )
+    links = re.findall(r'(?:src|href)="([^"]+)"', response.text)
+    assert links
+    assert all(link.startswith("/") for link in links)
+    assert policy["default-src"] == "'self'"
+    assert "'unsafe-inline'" in policy["script-src"]  # the script that starts it
+    assert "data:" in policy["img-src"]
+
+
+class Broken(Exception):
+    """Raised by an endpoint of the tests' own."""
+
+
+def test_an_answer_to_our_own_fault_carries_the_headers_too() -> None:
+    app = small_app(CORS_ORIGINS="*")
+
+    @app.get("/broken")
+    async def broken() -> None:
+        raise Broken("a secret of ours")
+
+    response = call(app, "/broken", {"Origin": PAGE})
+    assert response.status_code == 500
+    assert "secret" not in response.text
+    assert response.headers["x-request-id"] in response.json()["detail"]
+    assert response.headers["access-control-allow-origin"] == "*"
+    assert_secure(response)
+
+
+# -- settings ------------------------------------------------------------------------------------
+
+
+def settings_of(**values: Any) -> Settings:
+    return load_settings(values)
+
+
+def small_app(**values: Any) -> FastAPI:
+    """The middleware without the service."""
+    app = FastAPI()
+    settings = settings_of(**values)
+    errors.install(app)
+    keys.install(app, settings)
+    headers.install(app, settings)
+    app.add_middleware(RequestIdMiddleware)
+    return app
+
+
+def call(
+    app: FastAPI, path: str, headers: dict[str, str] | None = None, method: str = "GET"
+) -> httpx.Response:
+    async def ask() -> httpx.Response:
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app), base_url="http://a"
+        ) as client:
+            return await client.request(method, path, headers=headers)
+
+    return asyncio.run(ask())
+
+
+@pytest.mark.parametrize(("require", "status"), [(True, 401), (False, 404)])
+def test_reading_the_queue_and_the_metrics_may_be_open(require: bool, status: int) -> None:
+    app = small_app(API_KEYS=ALICE, OPS_REQUIRE_KEY=require, ROOT_PATH="/asr-api")
+    for path in ("/queue", "/metrics", "/asr-api/queue"):
+        assert call(app, path).status_code == status
+        assert call(app, path, method="HEAD").status_code == status
+        assert call(app, path, bearer(ALICE)).status_code == 404
+        assert call(app, path, method="POST").status_code == 401
+    for path in ("/queue/1", "/asr-api/queue/1", "/asr-api/asr", "/asr-api/asr-api/health"):
+        assert call(app, path, method="DELETE").status_code == 401
+    assert call(app, "/asr-api/health").status_code == 404  # there is none here, but it is open
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (",", "API_KEYS: there is no key in it"),
+        ("  ", "API_KEYS: there is no key in it"),
+        (f"{ALICE}, a b:{BOB}", "name of key 2"),
+        (f"a\x1b[31m:{BOB}", "name of key 1"),
+        (f":{BOB}", "name of key 1"),
+        (f"{'n' * 65}:{BOB}", "name of key 1"),
+        ("alice:", r"key 1 \(alice\) is empty"),
+        (f"alice:{BOB} {ALICE}", "characters other than visible ASCII"),
+        ("alice:geheimschlüssel", "characters other than visible ASCII"),
+        (f"alice:{BOB},bob:{BOB}", "alice and bob have the same key"),
+    ],
+)
+def test_keys_that_cannot_work(given: str, expected: str) -> None:
+    with pytest.raises(ConfigurationError, match=expected) as failure:
+        keys.read_keys(settings_of(API_KEYS=given))
+    message = str(failure.value)
+    assert "\n" not in message
+    assert not any(part in message for part in (ALICE, BOB, "geheim", "\x1b"))
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (None, "cannot be read: No such file"),
+        (b"", "there is no key in"),
+        (b"# only\n  # comments\n\n,\n", "there is no key in"),
+        (b"\xff\xfe\x00k", "is not a text file"),
+        (b"alice:k\xc3\xa4se", "characters other than visible ASCII"),
+    ],
+)
+def test_files_of_keys_that_cannot_work(
+    tmp_path: Path, content: bytes | None, expected: str
+) -> None:
+    path = tmp_path / "keys"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigurationError, match=f"API_KEYS_FILE.* {expected}"):
+        keys.read_keys(settings_of(API_KEYS=ALICE, API_KEYS_FILE=str(path)))
+    with pytest.raises(ConfigurationError, match="Is a directory"):
+        keys.read_keys(settings_of(API_KEYS_FILE=str(tmp_path)))
+
+
+def test_names_of_keys(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    path.write_bytes(f"\ufeffteam.a:a#b  # rotated\r\n{BOB},team.a:a:b\r\n".encode())
+    ring = keys.read_keys(settings_of(API_KEYS=f"{ALICE},x:{NAMELESS}", API_KEYS_FILE=str(path)))
+    assert ring is not None
+    for secret, name in (
+        (ALICE, "key-1"), (NAMELESS, "x"), ("a#b", "team.a"), (BOB, "key-4"), ("a:b", "team.a"),
+    ):  # fmt: skip
+        assert ring.name_of([b"guess", secret.encode(), b""]) == name
+    for secret in ("", "a", "x", "key-1", f"x:{NAMELESS}", ALICE + "\n"):
+        assert ring.name_of([secret.encode()]) is None
+    assert keys.read_keys(settings_of()) is None
+
+
+def test_secrets_are_not_printed() -> None:
+    settings = settings_of(API_KEYS=ALICE, RATE_LIMIT_STORAGE_URL="redis://:hunter2@localhost")
+    shown = repr(settings) + str(settings) + str(settings.model_dump())
+    assert ALICE not in shown
+    assert "hunter2" not in shown
+    assert ALICE not in repr(keys.ApiKey("alice", ALICE.encode()))
+
+
+@pytest.mark.parametrize(
+    "given", ["notes.example.com", "https://a.example/page", "https://*.a", "x"]
+)
+def test_origins_that_cannot_be(given: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"CORS_ORIGINS: .* is no origin such as"):
+        settings_of(CORS_ORIGINS=f"https://fine.example.com,{given}")

@@ -1,0 +1,54 @@
+"""Models that are loaded at the same time, as the first requests of a fresh service have it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from app.batching import NO_RECOVERY
+from app.main import model_loader, service_facts
+from app.metrics import Metrics, Reading
+from app.models.catalog import ModelKey
+from app.settings import DEMO_DIR, Settings, prepare_environment
+
+SETTINGS = Settings(_env_file=None)  # type: ignore[call-arg]
+prepare_environment(SETTINGS)
+
+from app.models.devices import choose_devices  # noqa: E402
+
+ROUNDS = 3
+DIARIZER = ModelKey("diarizer", "demo", str(DEMO_DIR / "diarization"))
+ALIGNER = ModelKey("aligner", "demo-en", str(DEMO_DIR / "align"), "en")
+
+
+def test_models_loaded_at_once_all_have_their_weights(tmp_path: Path) -> None:
+    """transformers builds its models without weights, and while it does so all of PyTorch does."""
+    settings = SETTINGS.model_copy(update={"cache_dir": tmp_path})
+    chosen = choose_devices(settings)
+    metrics = Metrics(service_facts(settings, chosen), lambda: Reading(True, 0, 0, 0.0, (), ()))
+    load = model_loader(settings, chosen, NO_RECOVERY, metrics)
+    done = threading.Event()
+
+    def keep_loading() -> int:
+        count = 0
+        while not done.is_set():
+            load(ALIGNER).close()
+            count += 1
+            time.sleep(0.01)  # else the other would hardly ever get a turn
+        return count
+
+    with ThreadPoolExecutor(1) as threads:
+        aligning = threads.submit(keep_loading)
+        try:
+            for _ in range(ROUNDS):
+                diarizer = load(DIARIZER)
+                [block] = diarizer.model.split(np.ones(16_000, np.float32))
+                assert np.isfinite(diarizer.submit("", [block])[0].result(60).activity).all()
+                diarizer.close()
+        finally:
+            done.set()
+        assert aligning.result() > 0

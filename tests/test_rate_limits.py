@@ -1,0 +1,355 @@
+"""Rate limits of addresses, also behind proxies, counted here or in a real Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import socket
+from collections.abc import Iterator
+from contextlib import closing
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import limits.aio.storage.memory
+import pytest
+from limits import RateLimitItemPerMinute
+
+from app.api import rate_limits
+from app.api.rate_limits import RateLimits
+from app.errors import ConfigurationError, RateLimited, UploadTooLarge
+from app.settings import load_settings
+from tests.redis_server import RedisServer, running_redis
+from tests.support import Server, eventually, running_server
+
+REQUESTS = 5  # in a minute
+AUDIO_S = 6  # in an hour
+PROXY = "127.0.0.5"  # Linux takes any address in 127.0.0.0/8 for the machine's own
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with running_redis(tmp_path_factory.mktemp("redis")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def limited(store: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A service with narrow limits, behind a proxy."""
+    settings = {
+        "RATE_LIMIT_REQUESTS_PER_MINUTE": REQUESTS,
+        "RATE_LIMIT_AUDIO_MINUTES_PER_HOUR": AUDIO_S / 60,
+        "RATE_LIMIT_STORAGE_URL": store.url,
+        "TRUSTED_PROXIES": f"{PROXY}, 10.0.0.0/8",
+    }
+    with running_server(tmp_path_factory.mktemp("limited"), **settings) as running:
+        yield running
+        assert running.temp_files() == []
+
+
+def post(
+    server: Server,
+    client: str,
+    audio_s: float = 0,
+    path: str = "/asr",
+    sent_from: str = PROXY,
+) -> httpx.Response:
+    """Silence of a client behind the proxy; no file at all where it has no length."""
+    files = {"audio_file": ("silence", bytes(round(audio_s * 16_000) * 2))} if audio_s else None
+    with httpx.Client(transport=httpx.HTTPTransport(local_address=sent_from)) as session:
+        return session.post(
+            f"{server.url}{path}?encode=false",
+            files=files,
+            headers={"X-Forwarded-For": client},
+            timeout=60,
+        )
+
+
+def remaining(response: httpx.Response) -> int:
+    return int(response.headers["ratelimit-remaining"])
+
+
+def limited_by(response: httpx.Response) -> str:
+    """What a refusal says, once it has all that a client goes by."""
+    assert response.status_code == 429, response.text
+    assert int(response.headers["retry-after"]) >= 1
+    assert int(response.headers["ratelimit-reset"]) >= 1
+    assert response.headers["x-request-id"]
+    detail: str = response.json()["detail"]
+    return detail
+
+
+# -- requests ------------------------------------------------------------------------------------
+
+
+def test_requests_in_a_minute(limited: Server) -> None:
+    for left in reversed(range(REQUESTS)):
+        response = post(limited, "192.0.2.1")
+        assert response.status_code == 422  # nothing was sent; it counts all the same
+        assert response.headers["ratelimit-limit"] == str(REQUESTS)
+        assert remaining(response) == left
+        assert 1 <= int(response.headers["ratelimit-reset"]) <= 120
+        assert response.headers["ratelimit-policy"] == (
+            f'"requests";q={REQUESTS};w=60, "audio-seconds";q={AUDIO_S};w=3600'
+        )
+    refusal = post(limited, "192.0.2.1", audio_s=1)
+    assert limited_by(refusal) == f"More than {REQUESTS} requests in a minute; try again later."
+    assert 1 <= int(refusal.headers["retry-after"]) <= 120
+    assert limited_by(post(limited, "192.0.2.1", path="/detect-language"))
+    for path in ("/health", "/ready", "/queue", "/v1/models", "/docs", "/openapi.json"):
+        free = limited.get(path)
+        assert free.status_code == 200
+        assert "ratelimit-limit" not in free.headers
+    served = post(limited, "192.0.2.2", audio_s=1)  # somebody else
+    assert served.status_code == 200
+    assert remaining(served) == REQUESTS - 1
+
+
+def test_a_refused_upload_is_not_waited_for(limited: Server) -> None:
+    for _ in range(REQUESTS):
+        post(limited, "192.0.2.3")
+    address = urlsplit(limited.url)
+    with closing(socket.socket()) as connection:
+        connection.bind((PROXY, 0))
+        connection.connect((address.hostname, address.port))
+        connection.settimeout(30)
+        connection.sendall(
+            b"POST /asr HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.3\r\n"
+            b"Content-Length: 900000000\r\nContent-Type: multipart/form-data; boundary=x\r\n\r\n"
+        )
+        assert connection.recv(1 << 16).startswith(b"HTTP/1.1 429")
+    assert limited.get("/queue").json() == {"requests": []}
+
+
+# -- audio ---------------------------------------------------------------------------------------
+
+
+def test_minutes_of_audio_in_an_hour(limited: Server) -> None:
+    first = post(limited, "192.0.2.10", audio_s=AUDIO_S - 2)
+    assert first.status_code == 200
+    assert first.headers["ratelimit-limit"] == str(AUDIO_S)  # the nearer one
+    assert remaining(first) == 2
+    too_much = post(limited, "192.0.2.10", audio_s=2.1)
+    assert limited_by(too_much) == (
+        "Of 0.1 minutes of audio in an hour, 0.0 are left; try again later."
+    )
+    assert 1 <= int(too_much.headers["retry-after"]) <= 7200
+    assert remaining(too_much) == 2  # what was refused is not charged
+    rest = post(limited, "192.0.2.10", audio_s=1.9)
+    assert rest.status_code == 200
+    assert remaining(rest) == 0
+    before_the_upload = post(limited, "192.0.2.10")
+    assert "minutes of audio" in limited_by(before_the_upload)
+    assert post(limited, "192.0.2.11", audio_s=1).status_code == 200
+
+
+def test_a_recording_that_is_longer_than_the_hour_allows(limited: Server) -> None:
+    response = post(limited, "192.0.2.12", audio_s=AUDIO_S + 0.1)
+    assert response.status_code == 413  # to come back later is of no use
+    assert "0.1 minutes of audio" in response.json()["detail"]
+    assert "retry-after" not in response.headers
+    assert post(limited, "192.0.2.12", audio_s=1).status_code == 200
+
+
+def test_detecting_a_language_charges_what_is_decoded_once(limited: Server) -> None:
+    response = post(limited, "192.0.2.13", audio_s=3, path="/detect-language")
+    assert response.status_code == 200
+    assert remaining(response) == AUDIO_S - 3
+
+
+# -- who is asking -------------------------------------------------------------------------------
+
+
+def test_an_address_that_nobody_vouches_for_does_not_count(limited: Server) -> None:
+    """The header of a client that is no proxy, and what a client of the proxy put into it."""
+    for sent_from, heads in (
+        ("127.0.0.77", ("", "198.51.100.1", "198.51.100.2, 10.1.1.1", "127.0.0.5")),
+        (PROXY, ("192.0.2.20", "198.51.100.1, 192.0.2.20", "1.1.1.1,192.0.2.20, 10.9.9.9")),
+    ):
+        counts = [remaining(post(limited, head, sent_from=sent_from)) for head in heads]
+        assert counts == [REQUESTS - 1 - i for i in range(len(heads))]
+    for address in ("127.0.0.77", "192.0.2.20"):
+        eventually(lambda shown=f"address={address} ": shown in limited.log())
+    assert "198.51.100.1" not in limited.log()
+
+
+def test_a_proxy_on_the_same_machine_is_trusted_by_default(server: Server) -> None:
+    heads = {"X-Forwarded-For": "198.51.100.200, 198.51.100.201"}
+    assert httpx.get(f"{server.url}/v1/models", headers=heads).status_code == 200
+    eventually(lambda: "address=198.51.100.201 " in server.log())
+    assert "198.51.100.200" not in server.log()
+
+
+def test_a_network_of_ipv6_is_one_client(limited: Server) -> None:
+    counts = [
+        remaining(post(limited, address))
+        for address in ("2001:db8::1", "2001:db8::ffff:1", "[2001:db8::2]:4711", "2001:db8:0:1::1")
+    ]
+    assert counts == [4, 3, 2, 4]
+    same = [remaining(post(limited, address)) for address in ("192.0.2.30", "::ffff:192.0.2.30")]
+    assert same == [4, 3]
+
+
+@pytest.mark.parametrize("head", ["unknown", "x" * 5000, "\u00e4".encode(), "127.0.0.5", ", ,"])
+def test_nonsense_from_the_proxy_is_counted_as_well(limited: Server, head: str) -> None:
+    assert remaining(post(limited, head)) < REQUESTS
+
+
+# -- Redis ---------------------------------------------------------------------------------------
+
+
+def ask(storage_url: str, *clients: str) -> list[int]:
+    """What another replica says is left to these clients, each of which it lets in."""
+
+    async def admit() -> list[int]:
+        replica = RateLimits(REQUESTS, 0, storage_url)
+        left = []
+        for client in clients:
+            headers: dict[str, str] = {}
+            await replica.admit(client, headers)
+            left.append(int(headers["RateLimit-Remaining"]))
+        return left
+
+    return asyncio.run(admit())
+
+
+def test_replicas_share_their_limits(limited: Server, store: RedisServer) -> None:
+    assert remaining(post(limited, "192.0.2.40")) == 4
+    assert ask(store.url, "address 192.0.2.40", "address 192.0.2.41") == [3, 4]
+    assert remaining(post(limited, "192.0.2.40")) == 2
+    assert ask("", "address 192.0.2.40") == [4]  # without Redis each counts for itself
+    entries = store.entries()
+    assert entries
+    assert all(entry.startswith(b"whisperx-asr:") for entry in entries)
+
+
+def test_redis_may_freeze_die_and_come_back(
+    limited: Server, store: RedisServer, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(rate_limits, "STORAGE_RETRY_S", 0)
+    caplog.set_level(logging.WARNING)
+
+    async def outage() -> list[int]:
+        replica = RateLimits(REQUESTS, 0, store.url)
+        left = []
+
+        async def admit(times: int) -> None:
+            for _ in range(times):
+                headers: dict[str, str] = {}
+                await replica.admit("address 192.0.2.50", headers)
+                left.append(int(headers["RateLimit-Remaining"]))
+
+        await admit(2)
+        store.freeze()
+        await admit(2)
+        store.kill()
+        await admit(1)
+        store.start()
+        await admit(3)
+        return left
+
+    assert asyncio.run(outage()) == [4, 3, *(4, 3), 2, *(4, 3, 2)]
+    away, back = [record.getMessage() for record in caplog.records]
+    assert away.startswith("RATE_LIMIT_STORAGE_URL does not answer")
+    assert back == "RATE_LIMIT_STORAGE_URL answers again."
+    # the server's connections are from before
+    assert remaining(post(limited, "192.0.2.51")) == 4
+    store.freeze()
+    assert remaining(post(limited, "192.0.2.51")) == 4  # the service's own count
+    store.kill()
+    for left in (3, 2, 1, 0):
+        assert remaining(post(limited, "192.0.2.51")) == left
+    limited_by(post(limited, "192.0.2.51"))
+    assert post(limited, "192.0.2.52", audio_s=1).status_code == 200
+    assert limited.log().count("does not answer") == 1
+    assert "Traceback" not in limited.log()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "localhost:6379",
+        "http://localhost",
+        "redis://",
+        "redis://:s3cret@host:port",
+        "memory://",
+        "redis://[::1",
+    ],
+)
+def test_storages_that_cannot_be(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="RATE_LIMIT_STORAGE_URL") as failure:
+        RateLimits(1, 0, url)
+    assert "s3cret" not in str(failure.value)
+
+
+@pytest.mark.parametrize("given", ["proxy.example.com", "10.0.0.0/33", "*, 10.0.0.1", "10.0.0"])
+def test_proxies_that_cannot_be(given: str) -> None:
+    with pytest.raises(ConfigurationError, match="TRUSTED_PROXIES"):
+        load_settings({"TRUSTED_PROXIES": given})
+
+
+def test_proxies_are_read_as_they_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().trusted_proxies == ("127.0.0.1", "::1")
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "*")  # the server library's own name
+    assert load_settings().trusted_proxies == ("*",)
+    monkeypatch.setenv("TRUSTED_PROXIES", "10.1.2.3/8, 2001:DB8::1,192.0.2.1")
+    assert load_settings().trusted_proxies == ("10.0.0.0/8", "2001:db8::1", "192.0.2.1")
+
+
+# -- arithmetic ----------------------------------------------------------------------------------
+
+
+def test_the_time_to_come_back_is_the_first_at_which_it_fits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = SimpleNamespace(now_s=1_000_000.0)
+    fake = SimpleNamespace(time=lambda: clock.now_s)
+    monkeypatch.setattr(limits.aio.storage.memory, "time", fake)
+    chance = random.Random(7)
+
+    async def play(limit: int) -> int:
+        item = RateLimitItemPerMinute(limit)
+        storage = rate_limits._Storage("")
+        refusals = 0
+        for _ in range(300):
+            cost = chance.randint(1, limit)
+            if not await storage.hit(item, "a", cost):
+                refusals += 1
+                usage = await storage.usage(item, "a")
+                wait_s = usage.wait_s(cost)
+                assert cost > usage.remaining
+                assert 1 <= wait_s <= 120
+                clock.now_s += wait_s - 1.02  # it is rounded up
+                before = await storage.usage(item, "a")
+                assert cost > before.remaining
+                clock.now_s += 1.02
+                assert await storage.hit(item, "a", cost)
+            assert (await storage.usage(item, "b")).wait_s(limit) == 0
+            clock.now_s += chance.choice([0, 0, 0.3, 5, 40])
+        return refusals
+
+    for limit in (1, 3, 60, 1000):
+        assert asyncio.run(play(limit)) > 50
+
+
+def test_what_never_fits_is_not_asked_back() -> None:
+    async def charge(audio_s: float) -> dict[str, Any]:
+        headers: dict[str, str] = {}
+        await RateLimits(0, 60, "").charge("a", audio_s, headers)
+        return headers
+
+    with pytest.raises(UploadTooLarge, match="1 minutes"):
+        asyncio.run(charge(60.1))
+    assert asyncio.run(charge(59.1))["RateLimit-Remaining"] == "0"
+    assert asyncio.run(charge(0)) == {}
+    with pytest.raises(RateLimited, match=r"Of 1 minutes of audio in an hour, 0\.5 are left"):
+        asyncio.run(charge_twice())
+
+
+async def charge_twice() -> None:
+    replica = RateLimits(0, 60, "")
+    for _ in range(2):
+        await replica.charge("a", 30.5 if _ else 30, {})

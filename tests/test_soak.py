@@ -1,0 +1,20 @@
+"""The soak in short: `make soak` runs it for as long as you like."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.soak import run_soak, summary
+from tests.support import audio_of, running_server
+
+SECONDS, ROUNDS = 32.0, 8
+MAX_GROWTH_MB = 150  # of a service that is hardly warm after a third of half a minute
+
+
+def test_mixed_load_leaves_nothing_behind(tmp_path: Path) -> None:
+    with running_server(tmp_path, MAX_DURATION_SECONDS=120) as server:
+        report = run_soak(server, SECONDS, ROUNDS)
+        print(*summary(report), sep="\n")
+        assert report.faults(MAX_GROWTH_MB) == []
+        assert len(report.answers) == 9, "not every kind of request was sent"
+        assert server.post(audio_of("en_short")).status_code == 200
