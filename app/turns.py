@@ -9,10 +9,9 @@ from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
-import cachetools
-
 EXPECT_S = 0.02  # how long a light owner's next stage is waited for
 MAX_OWNERS = 256
+SLOTS = 2  # one computes while the other is in a part that takes one core, or none
 RISE = 0.5  # of newcomers' tags, by the seconds done: as if there were always two to share them
 
 
@@ -41,7 +40,7 @@ class FreeForAll:
 
 
 class FairTurns:
-    """For a CPU: one batch at a time has all cores, and owners get the same share of the time.
+    """For a CPU: few batches at a time have all cores, and owners get the same share of the time.
 
     An owner that used little goes first, so that a clip passes a long file at each of its stages.
     A newcomer starts level with whoever is served, and that level rises with all that is done, so
@@ -50,13 +49,14 @@ class FairTurns:
     waited for a moment: anticipatory scheduling, Iyer and Druschel 2001.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, slots: int = SLOTS) -> None:
+        self._slots = slots
         self._changed = threading.Condition()
         self._waiting: list[Callable[[], float]] = []
-        self._busy = False
+        self._num_running = 0
         self._now = 0.0  # the tag of newcomers
         # device seconds that each owner was charged, on the scale of the tags
-        self._used: cachetools.LRUCache[Hashable, float] = cachetools.LRUCache(MAX_OWNERS)
+        self._used: dict[Hashable, float] = {}  # read without the lock
         self._expected = -math.inf  # until when, and with which tag, somebody may come back
         self._expected_until = -math.inf
 
@@ -71,10 +71,11 @@ class FairTurns:
             while not self._is_next(lowest):
                 left_s = max(EXPECT_S, self._expected_until - time.monotonic())
                 # tags change without a word, so only who is busy can be relied on to wake others
-                self._changed.wait(None if self._busy else left_s)
+                self._changed.wait(None if self._full else left_s)
             self._waiting.remove(lowest)
-            self._busy = True
+            self._num_running += 1
             self._now = max(self._now, lowest())
+            self._changed.notify_all()  # there may be another slot
         owners: list[Hashable] = []
         started = time.monotonic()
         try:
@@ -82,11 +83,15 @@ class FairTurns:
         finally:
             with self._changed:
                 self._charge(owners, time.monotonic() - started)
-                self._busy = False
+                self._num_running -= 1
                 self._changed.notify_all()
 
+    @property
+    def _full(self) -> bool:
+        return self._num_running >= self._slots
+
     def _is_next(self, lowest: Callable[[], float]) -> bool:
-        if self._busy:
+        if self._full:
             return False
         tags = [other() for other in self._waiting]
         if self._waiting[tags.index(min(tags))] != lowest:
@@ -95,7 +100,11 @@ class FairTurns:
 
     def _charge(self, owners: list[Hashable], seconds: float) -> None:
         for owner in owners:
-            self._used[owner] = self.tag(owner) + seconds / len(owners)
+            used = self.tag(owner) + seconds / len(owners)
+            self._used.pop(owner, None)  # so that the first is who was served longest ago
+            self._used[owner] = used
+        while len(self._used) > MAX_OWNERS:
+            del self._used[next(iter(self._used))]
         self._now += seconds * RISE
         self._expected = min(map(self.tag, owners), default=-math.inf)
         self._expected_until = time.monotonic() + EXPECT_S if owners else -math.inf

@@ -379,7 +379,7 @@ class Slow(Echo):
 @pytest.fixture
 def pair() -> Iterator[tuple[Batcher[Slow], Batcher[Slow]]]:
     """Two models that share a CPU."""
-    turns = FairTurns()
+    turns = FairTurns(slots=1)
     pair = (Batcher("one", lambda: Slow(1), turns=turns), Batcher("two", Slow, turns=turns))
     yield pair
     for batcher in pair:
