@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 TORCH_BACKEND ?=
+# else every start of the service compiles its libraries anew
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo serve test check fuzz soak audit bench format lock clean
 

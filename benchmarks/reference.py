@@ -18,6 +18,7 @@ import torch
 import whisperx
 from whisperx.diarize import DiarizationPipeline, assign_word_speakers
 
+from app.models.checkpoints import allow_metadata
 from app.models.devices import choose_devices
 from app.models.windows import choose_batches
 from app.settings import Settings
@@ -32,6 +33,7 @@ class Reference:
     def __init__(self, settings: Settings) -> None:
         self._devices = choose_devices(settings)  # sets the number of torch's threads
         self._settings = settings
+        allow_metadata()  # else whisperx's own speech detection is refused as unsafe
         kind, _, index = self._devices.device.partition(":")
         self._pipeline = whisperx.load_model(
             settings.asr_model,

@@ -157,8 +157,23 @@ def test_killed_while_idle(pool: DecodePool, clip: Path) -> None:
         play(pool, clip)
         for worker in _workers():
             worker.kill()
+        play(pool, clip)  # whether or not the pool knows it by now
         time.sleep(0.3)
         play(pool, clip)
+
+
+def test_processes_that_do_not_last(
+    pool: DecodePool, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dead(*_: object) -> Future[DecodedFile]:
+        future: Future[DecodedFile] = Future()
+        future.set_exception(BrokenProcessPool())
+        return future
+
+    monkeypatch.setattr(pool, "_schedule", dead)
+    with pytest.raises(ModelUnavailable, match="try again"):
+        pool.submit(clip, HOUR_S).audio(wait)
+    assert list(pool._folder.iterdir()) == []
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
@@ -196,8 +211,9 @@ def test_files_that_wait_for_a_free_process_are_noticed(
         assert not job.future.done()  # it may still be about to start
         monkeypatch.setattr(decode_pool, "STUCK_AFTER_S", 0.0)
         pool.check()
-        with pytest.raises(ModelUnavailable, match="try again"):
-            job.audio(wait)
+        with pytest.raises(BrokenProcessPool):
+            job.future.result(0)
+        assert job.audio(wait).duration_s == pytest.approx(SPEECH_S, abs=0.01)
         play(pool, clip)
     finally:
         pool.close()

@@ -186,9 +186,9 @@ def _decode(
         raw_pcm=not encode,
         stop_after_s=prefix_s,
     )
-    ticket.work.track(job.future)
-    with ticket.work.stages.measure_turn(Stage.DECODE, job):
-        audio = job.audio(ticket.work.wait)
+    work = ticket.work
+    with work.stages.measure_turn(Stage.DECODE, job):
+        audio = job.audio(lambda future: work.wait(work.track(future)))
     service.admission.weigh(ticket, audio.duration_s)
     return audio
 

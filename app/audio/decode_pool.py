@@ -18,6 +18,7 @@ from concurrent.futures import Future, InvalidStateError
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import wait as wait_for_any
 from pathlib import Path
 from typing import Any
@@ -141,10 +142,13 @@ class DecodePool:
         try:
             with told_when_full():
                 target.touch()
-            return DecodeJob(request, self._schedule(_decode_for, get_contextvars(), request))
+            return DecodeJob(request, partial(self._schedule_decoding, request))
         except ServiceError:
             target.unlink(missing_ok=True)
             raise
+
+    def _schedule_decoding(self, request: DecodeRequest) -> Future[DecodedFile]:
+        return self._schedule(_decode_for, get_contextvars(), request)
 
     def _schedule(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
         with self._lock:
@@ -206,22 +210,24 @@ class DecodePool:
 class DecodeJob:
     """One file on its way through the pool."""
 
-    def __init__(self, request: DecodeRequest, future: Future[DecodedFile]) -> None:
+    def __init__(self, request: DecodeRequest, schedule: Callable[[], Future[DecodedFile]]) -> None:
         self._request = request
+        self._schedule = schedule
         self.queued = time.monotonic()
         # when a process took it; until that is known, as if one had at once
         self.started: float | None = self.queued
-        self.future = future  # cancel it to kill the process that works on it
+        self.future = schedule()  # cancel it to kill the process that works on it
 
     def audio(self, wait: Callable[[Future[DecodedFile]], DecodedFile]) -> Audio:
         """The samples, once `wait` has waited for the future. They live as long as the Audio.
+        `wait` is called again, with another future, where the processes had to be started anew.
 
         Raises:
             ServiceError: as `decode`; DeadlineExceeded where it took too long.
         """
         target = self._request.target
         try:
-            decoded = wait(self.future)
+            decoded = self._decoded(wait)
             self.started = max(self.queued, decoded.started)
             mapped = np.memmap(target, dtype="<f4", mode="r", shape=(decoded.num_samples,))
         except ServiceError:
@@ -238,3 +244,10 @@ class DecodeJob:
         finally:
             target.unlink(missing_ok=True)
         return Audio(samples=mapped, warnings=decoded.warnings)
+
+    def _decoded(self, wait: Callable[[Future[DecodedFile]], DecodedFile]) -> DecodedFile:
+        try:
+            return wait(self.future)
+        except BrokenProcessPool:  # not by this file: a process was killed while it was idle
+            self.future = self._schedule()
+            return wait(self.future)
