@@ -17,7 +17,7 @@ from fastapi_offline import FastAPIOffline
 
 from app import __version__, logs
 from app.admission import Admission
-from app.api import asr, errors, headers, keys, ops, rate_limits
+from app.api import asr, errors, headers, keys, openai, ops, rate_limits
 from app.api.observation import ObservationMiddleware
 from app.api.request_id import RequestIdMiddleware
 from app.api.unread_body import UnreadBodyMiddleware
@@ -78,6 +78,7 @@ def build_service(settings: Settings) -> Service:
         align_languages=aligner.align_languages(),
         diarization_model=settings.diarization_model,
     )
+    catalog.add_openai_names(settings.openai_models)
     if settings.preload_model:
         try:
             catalog.resolve(settings.preload_model)
@@ -120,6 +121,7 @@ def build_service(settings: Settings) -> Service:
             vad_offset=settings.vad_offset,
             beam_size=settings.beam_size,
             assign_nearest_speaker=settings.assign_nearest_speaker,
+            known_speaker_similarity=settings.known_speaker_similarity,
             strict_stages=settings.strict_stages,
         ),
     )
@@ -315,7 +317,9 @@ def create_app(service: Service) -> FastAPI:
     app.add_middleware(ObservationMiddleware, service=service)
     app.add_middleware(RequestIdMiddleware)
     app.include_router(asr.build_router(service))
+    app.include_router(openai.build_router(service))
     app.include_router(ops.build_router(service))
+    ops.answer_head(app)
     return app
 
 

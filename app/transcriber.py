@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from app.audio.chunking import chunk_regions, find_regions
 from app.audio.decode import BREAKS_OFF
 from app.batching import Batcher, TaskFuture, Work
 from app.errors import ModelUnavailable, ServiceError, StageFailed, UnsupportedOption
+from app.hypotheses import TEMPERATURES, best_hypothesis, draft_segments, needs_fallback
 from app.languages import language_name
 from app.models.catalog import Catalog, ModelKey
 from app.models.protocols import (
@@ -34,23 +36,21 @@ from app.transcript import (
     DecodingOptions,
     Diarization,
     Hypothesis,
+    KnownSpeaker,
     LanguageGuess,
     Samples,
     Segment,
+    SpeakerBounds,
     Task,
     TranscribeOptions,
     Transcript,
     Word,
 )
+from app.voices import match_voices, rename_speakers
 
 log = logging.getLogger(__name__)
 
-# When a hypothesis is decoded again, and when it is taken for no speech.
-# Source: Radford et al. 2022, https://arxiv.org/abs/2212.04356, section 4.5
-TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-MAX_COMPRESSION_RATIO = 2.4
-MIN_AVG_LOGPROB = -1.0
-MAX_NO_SPEECH_PROB = 0.6
+Aligning: TypeAlias = tuple[Segment, TaskFuture | None]  # None: there is no aligner
 
 # How far a request is after each stage, as a share of its time. Diarization runs beside the others.
 SPEECH_FOUND, RECOGNISED, ALIGNED = 0.1, 0.7, 0.8
@@ -88,7 +88,38 @@ class TranscriberOptions:
     vad_offset: float
     beam_size: int
     assign_nearest_speaker: bool
+    known_speaker_similarity: float
     strict_stages: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Hears of a transcript while it comes about: in the thread that transcribes, in order.
+
+    `recognised`: a part of a chunk, as soon as the chunk is. `settled`: a segment that will not
+    change any more; with speakers, all of them at the end.
+    """
+
+    recognised: Callable[[Segment], None] = lambda segment: None
+    settled: Callable[[Segment], None] = lambda segment: None
+
+    def of_text(self) -> Listener:
+        """This one, as long as speakers are not known."""
+        return Listener(recognised=self.recognised)
+
+
+NOBODY = Listener()
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What belongs to one call of `transcribe`. Only `warnings` grows."""
+
+    audio: Audio
+    options: TranscribeOptions
+    work: Work
+    listener: Listener
+    warnings: list[str]
 
 
 class Transcriber:
@@ -107,7 +138,9 @@ class Transcriber:
         self._threads = threads
         self._options = options
 
-    def transcribe(self, audio: Audio, options: TranscribeOptions, work: Work) -> Transcript:
+    def transcribe(
+        self, audio: Audio, options: TranscribeOptions, work: Work, listener: Listener = NOBODY
+    ) -> Transcript:
         """Recognise, align, diarize.
 
         Raises:
@@ -115,7 +148,9 @@ class Transcriber:
         """
         diarizing = self._start_diarization(audio, options, work)
         try:
-            return self._transcribe(audio, options, work, diarizing)
+            warnings = list(audio.warnings)
+            request = _Request(audio, options, work, listener, warnings)
+            return self._transcribe(request, diarizing)
         except BaseException:
             # what still runs for this request runs for nobody
             work.cancel()
@@ -125,7 +160,7 @@ class Transcriber:
         """The language of the first speech; of the first 30 s where there is none."""
         chunks = self._detect_speech(audio, work)
         with self._lease(self._catalog.recognizer(model), work) as recognizer:
-            return self._detect_language(recognizer, audio, chunks, work)
+            return self._detect_language(recognizer, audio, chunks, (), work)
 
     def has_speech(self, audio: Audio, work: Work) -> bool:
         return bool(self._detect_speech(audio, work))
@@ -143,52 +178,69 @@ class Transcriber:
     # -- recognition and alignment ---------------------------------------------------------------
 
     def _transcribe(
-        self,
-        audio: Audio,
-        options: TranscribeOptions,
-        work: Work,
-        diarizing: Future[tuple[Diarization | None, str]] | None,
+        self, request: _Request, diarizing: Future[tuple[Diarization | None, str]] | None
     ) -> Transcript:
-        warnings = list(audio.warnings)
+        audio, options, work = request.audio, request.options, request.work
+        listener = request.listener
         with self._lease(self._catalog.recognizer(options.model), work) as recognizer:
             self._check_language(recognizer, options)
             chunks = self._detect_speech(audio, work)
-            first: TaskFuture | None = None
-            language = options.language
-            if language is None and len(chunks) == 1:
-                with work.stages.measure(Stage.RECOGNISE):
-                    first = self._recognize_unknown(recognizer, audio, chunks[0], options, work)
-                    language = work.wait(first).language
-            elif language is None:
-                language = self._detect_language(recognizer, audio, chunks, work).language
-            options = replace(options, language=language)
-            segments = self._recognize_and_align(
-                recognizer, audio, chunks, options, work, warnings, first
-            )
+            options, first = self._settle_language(recognizer, request, chunks)
+            # who speaks in a segment is not known before the end
+            early = listener if diarizing is None else listener.of_text()
+            request = replace(request, options=options, listener=early)
+            segments = self._recognize_and_align(recognizer, request, chunks, first)
         diarization = None
         if diarizing is not None:
             diarization, warning = work.wait(diarizing)
             if warning:
-                warnings.append(warning)
+                request.warnings.append(warning)
         if diarization is not None:
             nearest = self._options.assign_nearest_speaker
             segments = list(assign_speakers(segments, diarization, nearest))
+        if diarizing is not None:
+            for segment in segments:
+                listener.settled(segment)
+        assert options.language is not None
         return Transcript(
-            language=language,
+            language=options.language,
             duration_s=audio.duration_s,
             model=options.model,
             segments=tuple(segments),
             speakers_known=diarization is not None,
             speaker_embeddings=diarization.embeddings if diarization else {},
-            warnings=tuple(dict.fromkeys(warnings)),
+            warnings=tuple(dict.fromkeys(request.warnings)),
         )
 
-    def _check_language(self, recognizer: Batcher[Recognizer], options: TranscribeOptions) -> None:
-        if options.language and options.language not in recognizer.model.languages:
-            raise UnsupportedOption(
-                f"language: the model {options.model} does not know "
-                f"{language_name(options.language)}."
+    def _settle_language(
+        self, recognizer: Batcher[Recognizer], request: _Request, chunks: Sequence[Chunk]
+    ) -> tuple[TranscribeOptions, TaskFuture | None]:
+        """The options with their language, and the hypothesis that came along with it if any."""
+        options, work = request.options, request.work
+        first: TaskFuture | None = None
+        language = options.language
+        any_language = not options.languages and not options.with_token_probs
+        if language is None and len(chunks) == 1 and any_language:
+            with work.stages.measure(Stage.RECOGNISE):
+                first = self._recognize_unknown(recognizer, request, chunks[0])
+                language = work.wait(first).language
+        elif language is None:
+            guess = self._detect_language(
+                recognizer, request.audio, chunks, options.languages, work
             )
+            language = guess.language
+        return replace(options, language=language), first
+
+    def _check_language(self, recognizer: Batcher[Recognizer], options: TranscribeOptions) -> None:
+        for name, languages in (
+            ("language", (options.language,)),
+            ("languages", options.languages),
+        ):
+            for code in languages:
+                if code and code not in recognizer.model.languages:
+                    raise UnsupportedOption(
+                        f"{name}: the model {options.model} does not know {language_name(code)}."
+                    )
 
     def _detect_speech(self, audio: Audio, work: Work) -> list[Chunk]:
         with self._lease(self._catalog.vad(), work) as batcher:
@@ -203,16 +255,26 @@ class Transcriber:
         return chunk_regions(regions, self._options.chunk_s, audio.duration_s)
 
     def _detect_language(
-        self, recognizer: Batcher[Recognizer], audio: Audio, chunks: Sequence[Chunk], work: Work
+        self,
+        recognizer: Batcher[Recognizer],
+        audio: Audio,
+        chunks: Sequence[Chunk],
+        candidates: Sequence[str],
+        work: Work,
     ) -> LanguageGuess:
-        """The first clear answer of the first chunks, or else what most of them say."""
+        """The first clear answer of the first chunks, or else what most of them say.
+
+        `candidates`: the languages that it may be, empty for all.
+        """
         looked_at = chunks[:DETECTION_CHUNKS] or [Chunk(0.0, min(30.0, audio.duration_s))]
         heard: dict[str, list[float]] = {}
         for chunk in looked_at:
             item = RecognitionItem(_slice(audio, chunk.start_s, chunk.end_s), None)
             with work.stages.measure(Stage.RECOGNISE):
                 guesses = work.wait(work.submit(recognizer, [item])[0])
-            best: LanguageGuess = guesses[0]
+            best: LanguageGuess = next(
+                guess for guess in guesses if not candidates or guess.language in candidates
+            )
             if best.probability > CLEAR_PROBABILITY:
                 return best
             heard.setdefault(best.language, []).append(best.probability)
@@ -226,46 +288,50 @@ class Transcriber:
             initial_prompt=options.initial_prompt,
             hotwords=options.hotwords,
             beam_size=self._options.beam_size,
+            temperature=options.temperature,
             with_timestamps=with_timestamps,
+            with_token_probs=options.with_token_probs,
         )
 
     def _recognize_unknown(
-        self,
-        recognizer: Batcher[Recognizer],
-        audio: Audio,
-        chunk: Chunk,
-        options: TranscribeOptions,
-        work: Work,
+        self, recognizer: Batcher[Recognizer], request: _Request, chunk: Chunk
     ) -> TaskFuture:
         """The hypothesis of an only chunk in whatever language it is: encoded once, not twice.
 
         It has timestamps where no language would have an aligner.
         """
+        options = request.options
         decoding = self._decoding(options, with_timestamps=options.task is not Task.TRANSCRIBE)
-        item = RecognitionItem(_slice(audio, chunk.start_s, chunk.end_s), decoding)
-        return work.submit(recognizer, [item])[0]
+        item = RecognitionItem(_slice(request.audio, chunk.start_s, chunk.end_s), decoding)
+        return request.work.submit(recognizer, [item])[0]
 
     def _recognize_and_align(
         self,
         recognizer: Batcher[Recognizer],
-        audio: Audio,
+        request: _Request,
         chunks: Sequence[Chunk],
-        options: TranscribeOptions,
-        work: Work,
-        warnings: list[str],
         first: TaskFuture | None,
     ) -> list[Segment]:
         """Chunk by chunk: one is aligned while the next is recognised.
 
         `first`: of `_recognize_unknown`, taken if it has timestamps where they are needed.
         """
+        audio, options, work = request.audio, request.options, request.work
+        segments: list[Segment] = []
+
+        def settle(found: Iterable[Aligning]) -> None:
+            for segment in self._collect_aligned(found, work, request.warnings):
+                segments.append(segment)
+                request.listener.settled(segment)
+
         with ExitStack() as leases:
             aligner = None
             if chunks and options.task is Task.TRANSCRIBE:
-                aligner = self._lease_aligner(leases, options, work, warnings)
+                aligner = self._lease_aligner(leases, options, work, request.warnings)
             decoding = self._decoding(options, with_timestamps=aligner is None)
             pieces = [_slice(audio, chunk.start_s, chunk.end_s) for chunk in chunks]
-            aligning: list[tuple[Segment, TaskFuture | None]] = []
+            aligning: deque[Aligning] = deque()
+            begun: float | None = None
             with work.stages.measure(Stage.RECOGNISE):
                 if first is not None and (aligner or options.task is not Task.TRANSCRIBE):
                     futures = [first]
@@ -277,10 +343,13 @@ class Transcriber:
                     work.progress += (RECOGNISED - SPEECH_FOUND) / len(chunks)
                     for segment in draft_segments(chunk, hypothesis):
                         task = _submit_alignment(aligner, audio, segment, work) if aligner else None
+                        if task is not None and begun is None:
+                            begun = task.queued
                         aligning.append((segment, task))
-            begun = next((task.queued for _, task in aligning if task is not None), None)
+                        request.listener.recognised(segment)
+                    settle(_done(aligning))
             with work.stages.measure(Stage.ALIGN, begun) if begun else nullcontext():
-                segments = self._collect_aligned(aligning, work, warnings)
+                settle(aligning)
         work.progress = ALIGNED
         return segments
 
@@ -294,7 +363,7 @@ class Transcriber:
     ) -> Hypothesis:
         """The hypothesis of a chunk, decoded again at rising temperatures while it fails."""
         tried: list[Hypothesis] = []
-        for temperature in TEMPERATURES:
+        for temperature in (options.temperature,) if options.temperature else TEMPERATURES:
             if tried:
                 item = RecognitionItem(piece, replace(options, temperature=temperature))
                 future = work.submit(recognizer, [item])[0]
@@ -317,24 +386,19 @@ class Transcriber:
         return None
 
     def _collect_aligned(
-        self,
-        aligning: Sequence[tuple[Segment, TaskFuture | None]],
-        work: Work,
-        warnings: list[str],
-    ) -> list[Segment]:
-        segments: list[Segment] = []
+        self, aligning: Iterable[Aligning], work: Work, warnings: list[str]
+    ) -> Iterator[Segment]:
         for segment, future in aligning:
             sentences: tuple[Segment, ...] | None = None
             if future is None:
-                segments.append(segment)
+                yield segment
                 continue
             with self._optional_stage(ALIGNMENT_FAILED, ALIGNMENT_FAILED, warnings):
                 sentences = work.wait(future)
                 if sentences is None:
                     warnings.append(ALIGNMENT_FAILED)
             words = tuple(Word(text) for text in segment.text.split())
-            segments.extend(sentences or (replace(segment, words=words),))
-        return segments
+            yield from sentences or (replace(segment, words=words),)
 
     # -- diarization -----------------------------------------------------------------------------
 
@@ -343,49 +407,77 @@ class Transcriber:
     ) -> Future[tuple[Diarization | None, str]] | None:
         if not options.diarize:
             return None
+
+        def diarize() -> tuple[Diarization | None, str]:
+            try:
+                return self._diarize(audio, options, work)
+            except ServiceError as error:
+                work.cancel(error)  # what is still recognised is of no use
+                raise
+
         run = copy_context().run  # what is logged there belongs to this request too
-        return work.track(self._threads.submit(run, self._diarize, audio, options, work))
+        return work.track(self._threads.submit(run, diarize))
 
     def _diarize(
         self, audio: Audio, options: TranscribeOptions, work: Work
     ) -> tuple[Diarization | None, str]:
         """(who speaks when, "") or (None, why that is not known)."""
         warnings: list[str] = []
+        must = options.must_diarize
         with ExitStack() as leases:
             key = self._catalog.diarizer(options.model)
-            with self._optional_stage(NO_DIARIZATION, DIARIZATION_FAILED, warnings):
+            with self._optional_stage(NO_DIARIZATION, DIARIZATION_FAILED, warnings, must):
                 batcher = leases.enter_context(self._lease(key, work))
             if warnings:
                 return None, warnings[0]
             with (
-                self._optional_stage(DIARIZATION_FAILED, DIARIZATION_FAILED, warnings),
+                self._optional_stage(DIARIZATION_FAILED, DIARIZATION_FAILED, warnings, must),
                 work.stages.measure(Stage.DIARIZE),
             ):
-                diarizer: Diarizer = batcher.model
-                futures = work.submit(batcher, diarizer.split(audio.samples))
-                windows = [work.wait(future) for future in futures]
-                return diarizer.join(audio.samples, windows, options.speakers), ""
+                known = self._embed_known(batcher, options.known_speakers, work)
+                diarization = _diarize_one(batcher, audio, options.speakers, work)
+                names = match_voices(
+                    diarization.embeddings, known, self._options.known_speaker_similarity
+                )
+                return rename_speakers(diarization, names), ""
         return None, warnings[0]
 
+    def _embed_known(
+        self, batcher: Batcher[Diarizer], speakers: Sequence[KnownSpeaker], work: Work
+    ) -> dict[str, tuple[float, ...]]:
+        """The voice of each: that of its recording's only speaker."""
+        voices = {}
+        for i, speaker in enumerate(speakers):
+            found = _diarize_one(batcher, speaker.audio, SpeakerBounds(num_speakers=1), work)
+            if not found.embeddings:
+                raise UnsupportedOption(f"known_speaker_references[{i}]: nobody speaks in it.")
+            [voices[speaker.name]] = found.embeddings.values()
+        return voices
+
     @contextmanager
-    def _optional_stage(self, unavailable: str, failed: str, warnings: list[str]) -> Iterator[None]:
-        """A stage that must not cost its user the transcript: what breaks in it is a warning."""
+    def _optional_stage(
+        self, unavailable: str, failed: str, warnings: list[str], must: bool = False
+    ) -> Iterator[None]:
+        """A stage that must not cost its user the transcript: what breaks in it is a warning.
+        Unless it must be: then it is an error.
+        """
+        must = must or self._options.strict_stages
         try:
             yield
         except (ModelUnavailable, StageFailed) as error:
             missing = isinstance(error, ModelUnavailable)
-            if missing and self._options.strict_stages:
+            if missing and must:
                 raise ModelUnavailable(unavailable, error.retry_after_s) from error
-            self._warn(unavailable if missing else failed, warnings)
+            self._warn(unavailable if missing else failed, warnings, must)
         except ServiceError:
             raise  # cancelled, out of time, shutting down: the request ends
         # The optional stage's boundary: a library's fault on this recording.
         except Exception:  # noqa: BLE001
-            self._warn(failed, warnings)
+            self._warn(failed, warnings, must)
 
-    def _warn(self, warning: str, warnings: list[str]) -> None:
+    def _warn(self, warning: str, warnings: list[str], must: bool) -> None:
         log.exception(warning)
-        if self._options.strict_stages:
+        if must:
             raise StageFailed(warning)
         warnings.append(warning)
 
@@ -394,58 +486,23 @@ def _slice(audio: Audio, start_s: float, end_s: float) -> Samples:
     return audio.samples[round(start_s * SAMPLE_RATE) : round(end_s * SAMPLE_RATE)]
 
 
+def _diarize_one(
+    batcher: Batcher[Diarizer], audio: Audio, bounds: SpeakerBounds, work: Work
+) -> Diarization:
+    diarizer: Diarizer = batcher.model
+    futures = work.submit(batcher, diarizer.split(audio.samples))
+    windows = [work.wait(future) for future in futures]
+    return diarizer.join(audio.samples, windows, bounds)
+
+
+def _done(aligning: deque[Aligning]) -> Iterator[Aligning]:
+    """Take out what needs no waiting, in order."""
+    while aligning and (aligning[0][1] is None or aligning[0][1].done()):
+        yield aligning.popleft()
+
+
 def _submit_alignment(
     aligner: Batcher[Aligner], audio: Audio, segment: Segment, work: Work
 ) -> TaskFuture:
     item = AlignmentItem(_slice(audio, segment.start_s, segment.end_s), segment)
     return work.submit(aligner, [item])[0]
-
-
-def needs_fallback(hypothesis: Hypothesis) -> bool:
-    """Whether a hypothesis is too repetitive or too unlikely, and is not silence."""
-    decoding = hypothesis.decoding
-    if is_silence(hypothesis):
-        return False
-    return (
-        decoding.compression_ratio > MAX_COMPRESSION_RATIO or decoding.avg_logprob < MIN_AVG_LOGPROB
-    )
-
-
-def is_silence(hypothesis: Hypothesis) -> bool:
-    decoding = hypothesis.decoding
-    return decoding.no_speech_prob > MAX_NO_SPEECH_PROB and decoding.avg_logprob < MIN_AVG_LOGPROB
-
-
-def best_hypothesis(tried: Sequence[Hypothesis]) -> Hypothesis:
-    """The most likely of those that do not repeat themselves, or else of all."""
-    sober = [h for h in tried if h.decoding.compression_ratio <= MAX_COMPRESSION_RATIO]
-    return max(sober or tried, key=lambda h: h.decoding.avg_logprob)
-
-
-def draft_segments(chunk: Chunk, hypothesis: Hypothesis) -> list[Segment]:
-    """The parts of a chunk's hypothesis on the recording's time line; none for silence."""
-    if is_silence(hypothesis):
-        return []
-    segments: list[Segment] = []
-    last_end_s = chunk.start_s
-    parts = hypothesis.parts
-    for i, part in enumerate(parts):
-        start_s = last_end_s if part.start_s is None else chunk.start_s + part.start_s
-        following = next((p.start_s for p in parts[i + 1 :] if p.start_s is not None), None)
-        end_s = chunk.end_s if following is None else chunk.start_s + following
-        if part.end_s is not None:
-            end_s = chunk.start_s + part.end_s
-        start_s = min(max(start_s, last_end_s), chunk.end_s)
-        end_s = min(max(end_s, start_s), chunk.end_s)
-        segments.append(
-            Segment(
-                start_s,
-                end_s,
-                part.text,
-                decoding=hypothesis.decoding,
-                tokens=part.tokens,
-                token_ends=part.token_ends,
-            )
-        )
-        last_end_s = end_s
-    return segments

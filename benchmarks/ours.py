@@ -12,12 +12,12 @@ import torch
 
 from app.audio.chunking import chunk_regions, find_regions
 from app.batching import Batcher, Work
+from app.hypotheses import draft_segments, needs_fallback
 from app.main import build_service, close_service
 from app.models.catalog import ModelKey
 from app.models.protocols import AlignmentItem, Diarizer, RecognitionItem, VoiceActivityDetector
 from app.models.windows import choose_batches
 from app.settings import Settings
-from app.transcriber import draft_segments, needs_fallback
 from app.transcript import (
     SAMPLE_RATE,
     Audio,

@@ -12,19 +12,19 @@ import pytest
 
 from app.batching import Batcher, Work
 from app.errors import StageFailed, UnsupportedOption
-from app.main import build_service, close_service
-from app.models.catalog import ModelKey
-from app.models.protocols import AlignmentItem, RecognitionItem
-from app.service import Service
-from app.settings import load_settings
-from app.transcriber import (
+from app.hypotheses import (
     TEMPERATURES,
-    Transcriber,
     best_hypothesis,
     draft_segments,
     is_silence,
     needs_fallback,
 )
+from app.main import build_service, close_service
+from app.models.catalog import ModelKey
+from app.models.protocols import AlignmentItem, RecognitionItem
+from app.service import Service
+from app.settings import load_settings
+from app.transcriber import Transcriber
 from app.transcript import (
     Audio,
     Chunk,
