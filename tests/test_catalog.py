@@ -39,9 +39,9 @@ def test_names_and_aliases(name: str, canonical: str) -> None:
 
 
 def test_openais_names_stand_for_what_the_operator_says() -> None:
-    ours = catalog(default_model="demo", allowed=("demo", "small", "owner/name"))
-    ours.add_openai_names({"gpt-4o-transcribe": "small", "gpt-next": "owner/name"})
-    assert ours.resolve("gpt-4o-transcribe") == "small"
+    ours = catalog(default_model="demo", allowed=("demo", "tiny", "owner/name"))
+    ours.add_openai_names({"gpt-4o-transcribe": "tiny", "gpt-next": "owner/name"})
+    assert ours.resolve("gpt-4o-transcribe") == "tiny"
     assert ours.resolve("gpt-next") == "owner/name"
     assert ours.resolve("gpt-4o-mini-transcribe") == "demo"
     with pytest.raises(ConfigurationError, match="OPENAI_MODELS"):

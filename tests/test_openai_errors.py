@@ -232,7 +232,7 @@ def test_rate_limits(guarded: Server, monkeypatch: pytest.MonkeyPatch) -> None:
                 ask(client, file=b"no media")  # it counts all the same
         with pytest.raises(RateLimitError) as failure:
             ask(client)
-        told(failure.value, 429, type="rate_limit_exceeded", code="rate_limit_exceeded")
+        told(failure.value, 429, type="rate_limit_error", code="rate_limit_exceeded")
         assert 1 <= int(failure.value.response.headers["retry-after"]) <= MAX_RETRY_AFTER_S
         assert list(client.models.list())  # which costs nothing
 

@@ -69,6 +69,8 @@ def answers(server: Server, package: Path) -> dict[str, Any]:
     """What each call of client.mjs got."""
     files = [str(audio_of(name)) for name in ("en_short", "es_short", CONVERSATION)]
     lines = run(node, ["client.mjs", f"{server.url}/v1", *files], package).splitlines()
+    # the stream that was left behind ends within a batch
+    eventually(lambda: server.get("/queue").json()["requests"] == [])
     return {line["name"]: line["answer"] for line in map(json.loads, lines)}
 
 

@@ -384,7 +384,8 @@ def test_stream_with_logprobs(client: OpenAI) -> None:
     for event in deltas:
         heard = b"".join(bytes(item.bytes) for item in event.logprobs)
         assert heard.decode().strip() == event.delta.strip()
-    assert [item for event in deltas for item in event.logprobs] == done.logprobs
+    told = [item.model_dump() for event in deltas for item in event.logprobs]
+    assert told == [item.model_dump() for item in done.logprobs]
     assert all(item.logprob <= 0 for item in done.logprobs)
     assert word_error_rate(spoken("es_two_b"), done.text) <= 0.02
 

@@ -100,10 +100,10 @@ def test_a_voice_that_is_not_heard_names_nobody(client: OpenAI) -> None:
     assert share_named("en_two_b", body.segments, names) >= 0.98
 
 
-def test_noise_names_nobody(client: OpenAI) -> None:
-    body = known(client, "en_short", {"nobody": data_url(noise(3))})
-    assert labels(body.segments) == ["A"]
-    assert body.text == spoken("en_short")
+def test_a_reference_in_which_nobody_speaks(client: OpenAI) -> None:
+    with pytest.raises(BadRequestError, match="nobody speaks") as failure:
+        known(client, "en_short", {"nobody": data_url(noise(3))})
+    assert failure.value.param == "known_speaker_references"
 
 
 def test_known_in_a_stream(client: OpenAI) -> None:

@@ -62,7 +62,7 @@ parameters = st.dictionaries(st.sampled_from(NAMES) | st.text(max_size=10), valu
 def test_parameters_are_read_or_refused_by_name(
     fields: dict[str, str], query: dict[str, str], dialect: Dialect
 ) -> None:
-    merged = merge_parameters(fields, query)
+    merged = merge_parameters({name: [value] for name, value in fields.items()}, query)
     for parse in (partial(parse_asr_request, default_dialect=dialect), parse_detect_request):
         refusal, wanted = "", None
         try:

@@ -40,13 +40,6 @@ def test_the_events_are_the_answer_in_parts(server: Server, diarize: bool) -> No
         assert {s["speaker"] for s in segments} == {s["speaker"] for s in whole["speakers"]}
 
 
-def test_segments_come_before_the_end_where_speakers_are_not_wanted(server: Server) -> None:
-    told = stream(server, LONG, diarize=False, language="en")
-    names = [event.name for event in told]
-    last_text = max(i for i, name in enumerate(names) if name == "text")
-    assert "segment" in names[:last_text], "while later chunks are recognised"
-
-
 def test_words_as_asked_for(server: Server) -> None:
     told = stream(server, audio_of("en_short"), word_timestamps="false")
     assert all("words" not in e.data for e in told if e.name == "segment")

@@ -279,8 +279,7 @@ OPENAI_RESPONSES: dict[int | str, dict[str, Any]] = {
                 "example": {"text": "Hello.", "usage": {"type": "duration", "seconds": 3}},
             },
             **{
-                kind: {"schema": {"type": "string"}}
-                for kind in ("text/plain", "text/vtt", "application/x-subrip", "text/event-stream")
+                kind: {"schema": {"type": "string"}} for kind in ("text/plain", "text/event-stream")
             },
         },
     },

@@ -55,7 +55,7 @@ STATUSES: dict[type[ServiceError], int] = {
     DiskFull: 507,
 }
 RETRY_AFTER_S = 10  # where the error itself does not know
-PARAMETER = re.compile(r"(\w+)(\[\d*\])?: ")  # how messages about one begin
+PARAMETER = re.compile(r"(\w+)(\[\w*\])?: ")  # how messages about one begin
 OPENAI_CODES: dict[type[ServiceError], str] = {
     Unauthorized: "invalid_api_key",
     UnknownModel: "model_not_found",
@@ -139,7 +139,10 @@ def install(app: FastAPI) -> None:
     async def _http_error(request: Request, error: HTTPException) -> Response:
         body: dict[str, Any] = {"detail": str(error.detail)}
         if speaks_openai(request.scope):
-            body = openai_body(error.status_code, str(error.detail))
+            path = request.scope["path"][:200]
+            body = openai_body(
+                error.status_code, f"{error.detail}: {request.method} {path} is not served here."
+            )
         return JSONResponse(body, error.status_code, error.headers)
 
     app.add_middleware(LastResortMiddleware)

@@ -180,6 +180,7 @@ class EventStream(Response):
                 async for event in self._events:
                     body = event.encode()
                     await send({"type": "http.response.body", "body": body, "more_body": True})
-                await send({"type": "http.response.body", "body": b"", "more_body": False})
             finally:
                 self._told.close()
+        # once all is given back, as with any other answer
+        await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -39,11 +39,7 @@ DIALECT = "openai"
 OWNER = "whisperx-asr-service"
 REFERENCE_S = (2.0, 10.0)
 SLACK_S = 0.5  # codecs add some silence, and cutting is never exact
-MEDIA_TYPES = {
-    "text": "text/plain; charset=utf-8",
-    "srt": "application/x-subrip; charset=utf-8",
-    "vtt": "text/vtt; charset=utf-8",
-}
+TEXT = ("text", "srt", "vtt")
 
 
 def build_router(service: Service) -> APIRouter:
@@ -142,7 +138,7 @@ def _whole(
     headers = {}
     if transcript.warnings:
         headers["X-ASR-Warning"] = " ".join(transcript.warnings)
-    media_type = MEDIA_TYPES.get(wanted.output, "application/json")
+    media_type = "text/plain; charset=utf-8" if wanted.output in TEXT else "application/json"
     return Response(body, media_type=media_type, headers=headers)
 
 
