@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from typing import Any, TypeAlias
 
-from app.audio.chunking import chunk_regions, find_regions
+from app.audio.chunking import Chunker
 from app.audio.decode import BREAKS_OFF
 from app.batching import Batcher, TaskFuture, Work
 from app.errors import ModelUnavailable, ServiceError, StageFailed, UnsupportedOption
@@ -53,7 +54,7 @@ log = logging.getLogger(__name__)
 Aligning: TypeAlias = tuple[Segment, TaskFuture | None]  # None: there is no aligner
 
 # How far a request is after each stage, as a share of its time. Diarization runs beside the others.
-SPEECH_FOUND, RECOGNISED, ALIGNED = 0.1, 0.7, 0.8
+BEGUN, RECOGNISED, ALIGNED = 0.01, 0.7, 0.8
 
 DETECTION_CHUNKS = 4  # looked at for the language, until one is clear
 CLEAR_PROBABILITY = 0.5
@@ -158,12 +159,12 @@ class Transcriber:
 
     def detect_language(self, audio: Audio, model: str, work: Work) -> LanguageGuess:
         """The language of the first speech; of the first 30 s where there is none."""
-        chunks = self._detect_speech(audio, work)
+        chunks = list(self._find_speech(audio, work))
         with self._lease(self._catalog.recognizer(model), work) as recognizer:
             return self._detect_language(recognizer, audio, chunks, (), work)
 
     def has_speech(self, audio: Audio, work: Work) -> bool:
-        return bool(self._detect_speech(audio, work))
+        return bool(list(self._find_speech(audio, work)))
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -182,14 +183,21 @@ class Transcriber:
     ) -> Transcript:
         audio, options, work = request.audio, request.options, request.work
         listener = request.listener
-        with self._lease(self._catalog.recognizer(options.model), work) as recognizer:
+        with (
+            self._lease(self._catalog.recognizer(options.model), work) as recognizer,
+            closing(self._find_speech(audio, work)) as found,
+        ):
             self._check_language(recognizer, options)
-            chunks = self._detect_speech(audio, work)
-            options, first = self._settle_language(recognizer, request, chunks)
+            # a second one only to know whether the first is the only one
+            known = list(islice(found, 1 if options.language else 2))
+            options, first = self._settle_language(recognizer, request, known, found)
             # who speaks in a segment is not known before the end
             early = listener if diarizing is None else listener.of_text()
             request = replace(request, options=options, listener=early)
-            segments = self._recognize_and_align(recognizer, request, chunks, first)
+            segments: list[Segment] = []
+            if known:
+                chunks = chain(known, found)
+                segments = self._recognize_and_align(recognizer, request, chunks, first)
         diarization = None
         if diarizing is not None:
             diarization, warning = work.wait(diarizing)
@@ -213,18 +221,26 @@ class Transcriber:
         )
 
     def _settle_language(
-        self, recognizer: Batcher[Recognizer], request: _Request, chunks: Sequence[Chunk]
+        self,
+        recognizer: Batcher[Recognizer],
+        request: _Request,
+        known: list[Chunk],
+        found: Iterator[Chunk],
     ) -> tuple[TranscribeOptions, TaskFuture | None]:
-        """The options with their language, and the hypothesis that came along with it if any."""
+        """The options with their language, and the hypothesis that came along with it if any.
+
+        What is looked at of the chunks that are `found` is `known` afterwards.
+        """
         options, work = request.options, request.work
         first: TaskFuture | None = None
         language = options.language
         any_language = not options.languages and not options.with_token_probs
-        if language is None and len(chunks) == 1 and any_language:
+        if language is None and len(known) == 1 and any_language:
             with work.stages.measure(Stage.RECOGNISE):
-                first = self._recognize_unknown(recognizer, request, chunks[0])
+                first = self._recognize_unknown(recognizer, request, known[0])
                 language = work.wait(first).language
         elif language is None:
+            chunks = chain(tuple(known), _noting(found, known))
             guess = self._detect_language(
                 recognizer, request.audio, chunks, options.languages, work
             )
@@ -242,23 +258,29 @@ class Transcriber:
                         f"{name}: the model {options.model} does not know {language_name(code)}."
                     )
 
-    def _detect_speech(self, audio: Audio, work: Work) -> list[Chunk]:
+    def _find_speech(self, audio: Audio, work: Work) -> Generator[Chunk]:
+        """Chunk by chunk, as soon as each is certain: those after it are still looked for."""
+        options = self._options
+        chunker = Chunker(options.vad_onset, options.vad_offset, options.chunk_s, audio.duration_s)
         with self._lease(self._catalog.vad(), work) as batcher:
             vad: VoiceActivityDetector = batcher.model
+            track = vad.track(audio.samples)
             futures = work.submit(batcher, vad.split(audio.samples))
-            with work.stages.measure_turn(Stage.SPEECH, futures[0]):
-                speech = vad.join(audio.samples, [work.wait(future) for future in futures])
-        regions = find_regions(
-            speech, self._options.vad_onset, self._options.vad_offset, self._options.chunk_s
-        )
-        work.progress = max(work.progress, SPEECH_FOUND)
-        return chunk_regions(regions, self._options.chunk_s, audio.duration_s)
+            try:
+                with work.stages.measure_turn(Stage.SPEECH, futures[0]):
+                    for i, future in enumerate(futures, 1):
+                        last = i == len(futures)
+                        work.progress = max(work.progress, BEGUN)
+                        yield from chunker.advance(track.add(work.wait(future), last), last)
+            finally:
+                for future in futures:
+                    future.cancel()
 
     def _detect_language(
         self,
         recognizer: Batcher[Recognizer],
         audio: Audio,
-        chunks: Sequence[Chunk],
+        chunks: Iterable[Chunk],
         candidates: Sequence[str],
         work: Work,
     ) -> LanguageGuess:
@@ -266,9 +288,9 @@ class Transcriber:
 
         `candidates`: the languages that it may be, empty for all.
         """
-        looked_at = chunks[:DETECTION_CHUNKS] or [Chunk(0.0, min(30.0, audio.duration_s))]
         heard: dict[str, list[float]] = {}
-        for chunk in looked_at:
+        whole = Chunk(0.0, min(30.0, audio.duration_s))
+        for chunk in _or_else(islice(chunks, DETECTION_CHUNKS), whole):
             item = RecognitionItem(_slice(audio, chunk.start_s, chunk.end_s), None)
             with work.stages.measure(Stage.RECOGNISE):
                 guesses = work.wait(work.submit(recognizer, [item])[0])
@@ -309,49 +331,33 @@ class Transcriber:
         self,
         recognizer: Batcher[Recognizer],
         request: _Request,
-        chunks: Sequence[Chunk],
+        chunks: Iterable[Chunk],
         first: TaskFuture | None,
     ) -> list[Segment]:
-        """Chunk by chunk: one is aligned while the next is recognised.
+        """Chunk by chunk: one is aligned while the next is recognised and others are looked for.
 
         `first`: of `_recognize_unknown`, taken if it has timestamps where they are needed.
         """
-        audio, options, work = request.audio, request.options, request.work
-        segments: list[Segment] = []
-
-        def settle(found: Iterable[Aligning]) -> None:
-            for segment in self._collect_aligned(found, work, request.warnings):
-                segments.append(segment)
-                request.listener.settled(segment)
-
+        options, work = request.options, request.work
         with ExitStack() as leases:
             aligner = None
-            if chunks and options.task is Task.TRANSCRIBE:
+            if options.task is Task.TRANSCRIBE:
                 aligner = self._lease_aligner(leases, options, work, request.warnings)
             decoding = self._decoding(options, with_timestamps=aligner is None)
-            pieces = [_slice(audio, chunk.start_s, chunk.end_s) for chunk in chunks]
-            aligning: deque[Aligning] = deque()
-            begun: float | None = None
+            if aligner is None and options.task is Task.TRANSCRIBE:
+                first = None
+            flow = _Flow(self, request, recognizer, aligner, decoding)
             with work.stages.measure(Stage.RECOGNISE):
-                if first is not None and (aligner or options.task is not Task.TRANSCRIBE):
-                    futures = [first]
-                else:
-                    items = [RecognitionItem(piece, decoding) for piece in pieces]
-                    futures = work.submit(recognizer, items)
-                for chunk, piece, future in zip(chunks, pieces, futures, strict=True):
-                    hypothesis = self._settle(recognizer, piece, decoding, future, work)
-                    work.progress += (RECOGNISED - SPEECH_FOUND) / len(chunks)
-                    for segment in draft_segments(chunk, hypothesis):
-                        task = _submit_alignment(aligner, audio, segment, work) if aligner else None
-                        if task is not None and begun is None:
-                            begun = task.queued
-                        aligning.append((segment, task))
-                        request.listener.recognised(segment)
-                    settle(_done(aligning))
+                for chunk in chunks:
+                    flow.recognise(chunk, first)
+                    first = None
+                    flow.settle(wait=False)
+                flow.settle(wait=True)
+            begun = flow.aligning_since
             with work.stages.measure(Stage.ALIGN, begun) if begun else nullcontext():
-                settle(aligning)
+                flow.finish()
         work.progress = ALIGNED
-        return segments
+        return flow.segments
 
     def _settle(
         self,
@@ -482,6 +488,84 @@ class Transcriber:
         warnings.append(warning)
 
 
+class _Flow:
+    """The chunks of one request on their way through recognition and alignment, in order."""
+
+    def __init__(
+        self,
+        transcriber: Transcriber,
+        request: _Request,
+        recognizer: Batcher[Recognizer],
+        aligner: Batcher[Aligner] | None,
+        decoding: DecodingOptions,
+    ) -> None:
+        self.segments: list[Segment] = []
+        self.aligning_since: float | None = None
+        self._transcriber = transcriber
+        self._request = request
+        self._recognizer = recognizer
+        self._aligner = aligner
+        self._decoding = decoding
+        self._recognising: deque[tuple[Chunk, Samples, TaskFuture]] = deque()
+        self._aligning: deque[Aligning] = deque()
+
+    def recognise(self, chunk: Chunk, future: TaskFuture | None) -> None:
+        """`future`: of its hypothesis, where that is under way."""
+        piece = _slice(self._request.audio, chunk.start_s, chunk.end_s)
+        if future is None:
+            item = RecognitionItem(piece, self._decoding)
+            [future] = self._request.work.submit(self._recognizer, [item])
+        self._recognising.append((chunk, piece, future))
+
+    def settle(self, wait: bool) -> None:
+        """Go on with the chunks that are recognised, or `wait` until all are."""
+        work = self._request.work
+        while self._recognising and (wait or self._recognising[0][2].done()):
+            chunk, piece, future = self._recognising.popleft()
+            hypothesis = self._transcriber._settle(
+                self._recognizer, piece, self._decoding, future, work
+            )
+            share = chunk.end_s / self._request.audio.duration_s
+            work.progress = max(work.progress, RECOGNISED * share)
+            for segment in draft_segments(chunk, hypothesis):
+                self._align(segment)
+            self._collect(_done(self._aligning))
+
+    def finish(self) -> None:
+        self._collect(self._aligning)
+
+    def _align(self, segment: Segment) -> None:
+        task = None
+        if self._aligner is not None:
+            samples = _slice(self._request.audio, segment.start_s, segment.end_s)
+            item = AlignmentItem(samples, segment)
+            [task] = self._request.work.submit(self._aligner, [item])
+            if self.aligning_since is None:
+                self.aligning_since = task.queued
+        self._aligning.append((segment, task))
+        self._request.listener.recognised(segment)
+
+    def _collect(self, aligning: Iterable[Aligning]) -> None:
+        request = self._request
+        for segment in self._transcriber._collect_aligned(aligning, request.work, request.warnings):
+            self.segments.append(segment)
+            request.listener.settled(segment)
+
+
+def _noting(found: Iterator[Chunk], known: list[Chunk]) -> Iterator[Chunk]:
+    """Pass on what is found, and remember it."""
+    for chunk in found:
+        known.append(chunk)
+        yield chunk
+
+
+def _or_else(chunks: Iterator[Chunk], other: Chunk) -> Iterator[Chunk]:
+    """The chunks, or the other one where there are none."""
+    first = next(chunks, other)
+    yield first
+    yield from chunks
+
+
 def _slice(audio: Audio, start_s: float, end_s: float) -> Samples:
     return audio.samples[round(start_s * SAMPLE_RATE) : round(end_s * SAMPLE_RATE)]
 
@@ -499,10 +583,3 @@ def _done(aligning: deque[Aligning]) -> Iterator[Aligning]:
     """Take out what needs no waiting, in order."""
     while aligning and (aligning[0][1] is None or aligning[0][1].done()):
         yield aligning.popleft()
-
-
-def _submit_alignment(
-    aligner: Batcher[Aligner], audio: Audio, segment: Segment, work: Work
-) -> TaskFuture:
-    item = AlignmentItem(_slice(audio, segment.start_s, segment.end_s), segment)
-    return work.submit(aligner, [item])[0]
