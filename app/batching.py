@@ -85,9 +85,11 @@ class Batcher(Generic[Model]):
         recovery: Recovery = NO_RECOVERY,
         turns: Turns | None = None,
         observe: Callable[[int, int, float], None] = lambda num_items, room, seconds: None,
+        ahead: bool = False,
     ) -> None:
         """Load the model in its thread and wait for it. `turns` are those of its device; `observe`
-        hears of each batch that worked: its items, how many it had room for, its seconds.
+        hears of each batch that worked: its items, how many it had room for, its seconds. `ahead`:
+        of one owner's work this model's goes first.
 
         Raises:
             Whatever `load` raises.
@@ -95,6 +97,7 @@ class Batcher(Generic[Model]):
         self._recovery = recovery
         self._turns = turns or FreeForAll()
         self._observe = observe
+        self._ahead = ahead
         # by batch key: what is decoded with other settings takes another time
         self._sizers: cachetools.LRUCache[Hashable, BatchSizer] = cachetools.LRUCache(64)
         self._changed = threading.Condition()
@@ -168,7 +171,7 @@ class Batcher(Generic[Model]):
         loaded.set_result(model)
         try:
             while self._wait_for_work():
-                with self._turns.turn(self._first_owner) as owners:
+                with self._turns.turn(self._first_owner, self._ahead) as owners:
                     with self._changed:
                         self._take(0 if self._closing else model.batch_size)
                     owners[:] = [task.owner for task in self._batch]

@@ -278,7 +278,10 @@ def model_loader(
 
         turns = cpu if device_of[key.kind] == "cpu" else FreeForAll()
         observe = functools.partial(metrics.batch, key.kind)
-        return Batcher(f"{key.kind} {key.name}", create_quietly, recovery, turns, observe)
+        name = f"{key.kind} {key.name}"
+        # what takes longest in all and runs beside the rest must not be what all wait for
+        ahead = key.kind == "diarizer"
+        return Batcher(name, create_quietly, recovery, turns, observe, ahead)
 
     return load
 

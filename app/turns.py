@@ -29,9 +29,9 @@ class Turns(Protocol):
     def tag(self, owner: Hashable) -> float:
         """The lowest goes first."""
 
-    def turn(self, first: First) -> AbstractContextManager[list[Hashable]]:
+    def turn(self, first: First, ahead: bool) -> AbstractContextManager[list[Hashable]]:
         """Wait until it is the turn of the model in whose queue the owner `first()` is next, or
-        nobody where it has something else to do.
+        nobody where it has something else to do. `ahead`: before its equals.
 
         The block puts the owners that it serves into the list that it gets, in place of this one.
         """
@@ -44,7 +44,7 @@ class FreeForAll:
         return 0.0
 
     @contextmanager
-    def turn(self, first: First) -> Iterator[list[Hashable]]:
+    def turn(self, first: First, ahead: bool) -> Iterator[list[Hashable]]:
         yield []
 
 
@@ -83,9 +83,9 @@ class FairTurns:
         return max(self._now, self._used.get(owner, NOTHING).tag)
 
     @contextmanager
-    def turn(self, first: First) -> Iterator[list[Hashable]]:
+    def turn(self, first: First, ahead: bool) -> Iterator[list[Hashable]]:
         with self._changed:
-            self._waiting.append(first)
+            self._waiting.insert(0 if ahead else len(self._waiting), first)
             self._changed.notify_all()  # whoever is expected may be this one
             while not self._is_next(first):
                 left_s = max(EXPECT_S, self._expected_until - time.monotonic())

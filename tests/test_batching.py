@@ -399,16 +399,16 @@ def test_equals_share_a_cpu_and_a_long_file_does_not_slow_a_clip_down(
 ) -> None:
     monkeypatch.setattr(turns, "LEEWAY_S", 0.1)
     shared = FairTurns(slots=2)
-    with shared.turn(lambda: "long"):
+    with shared.turn(lambda: "long", False):
         time.sleep(0.3)
     begun = {name: threading.Event() for name in ("long", "other clip")}
 
     def work(name: str) -> None:
-        with shared.turn(lambda: name):
+        with shared.turn(lambda: name, False):
             begun[name].set()
 
     threads = [threading.Thread(target=work, args=(name,)) for name in ("other clip", "long")]
-    with shared.turn(lambda: "clip"):
+    with shared.turn(lambda: "clip", False):
         threads[0].start()
         assert begun["other clip"].wait(5)
         threads[1].start()
