@@ -29,12 +29,13 @@ from app.languages import parse_language
 from app.logs import quiet_libraries
 from app.metrics import Facts, GpuMemory, Metrics, Reading, memory_limit_bytes
 from app.models.catalog import Catalog, ModelKey
+from app.optional import WARNING_KINDS
 from app.service import Service
 from app.settings import DEMO_DIR, Settings, prepare_environment
 from app.store import ModelStore, StoreObserver
 from app.tempdir import PrivateDirectory, check_writable
 from app.tracing import build_tracing
-from app.transcriber import WARNING_KINDS, Transcriber, TranscriberOptions
+from app.transcriber import Transcriber, TranscriberOptions
 from app.turns import FairTurns, FreeForAll
 
 if TYPE_CHECKING:

@@ -2,80 +2,57 @@
 
 from __future__ import annotations
 
-import logging
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass, replace
 from itertools import chain, islice
-from typing import Any, TypeAlias
+from typing import Any
 
 from app.audio.chunking import Chunker
-from app.audio.decode import BREAKS_OFF
 from app.batching import Batcher, TaskFuture, Work
-from app.errors import ModelUnavailable, ServiceError, StageFailed, UnsupportedOption
-from app.hypotheses import TEMPERATURES, best_hypothesis, draft_segments, needs_fallback
+from app.errors import ServiceError, UnsupportedOption
+from app.flow import NOBODY, Flow, Listener, Request, slice_audio
 from app.languages import language_name
 from app.models.catalog import Catalog, ModelKey
 from app.models.protocols import (
     Aligner,
-    AlignmentItem,
     Diarizer,
     RecognitionItem,
     Recognizer,
     VoiceActivityDetector,
 )
+from app.optional import (
+    ALIGNER_UNAVAILABLE,
+    DIARIZATION_FAILED,
+    NO_ALIGNER,
+    NO_DIARIZATION,
+    optional_stage,
+)
 from app.speakers import assign_speakers
 from app.stages import Stage
 from app.store import ModelStore
 from app.transcript import (
-    SAMPLE_RATE,
     Audio,
     Chunk,
     DecodingOptions,
     Diarization,
-    Hypothesis,
     KnownSpeaker,
     LanguageGuess,
-    Samples,
     Segment,
     SpeakerBounds,
     Task,
     TranscribeOptions,
     Transcript,
-    Word,
 )
 from app.voices import match_voices, rename_speakers
 
-log = logging.getLogger(__name__)
-
-Aligning: TypeAlias = tuple[Segment, TaskFuture | None]  # None: there is no aligner
-
 # How far a request is after each stage, as a share of its time. Diarization runs beside the others.
-BEGUN, RECOGNISED, ALIGNED = 0.01, 0.7, 0.8
+BEGUN, ALIGNED = 0.01, 0.8
 
 DETECTION_CHUNKS = 4  # looked at for the language, until one is clear
 CLEAR_PROBABILITY = 0.5
-
-# Fixed ASCII sentences: they travel in a header.
-NO_DIARIZATION = (
-    "Speakers are missing: the diarization model is not available. "
-    "Accept its licence on the hub and set HF_TOKEN, or set DIARIZATION_MODEL."
-)
-DIARIZATION_FAILED = "Speakers are missing: diarization failed on this recording."
-NO_ALIGNER = "Words have no times: there is no alignment model for this language."
-ALIGNER_UNAVAILABLE = "Words have no times: the alignment model could not be loaded."
-ALIGNMENT_FAILED = "Some words have no times: alignment failed on this recording."
-WARNING_KINDS = {
-    NO_DIARIZATION: "no_diarization_model",
-    DIARIZATION_FAILED: "diarization_failed",
-    NO_ALIGNER: "no_alignment_model",
-    ALIGNER_UNAVAILABLE: "alignment_model_unavailable",
-    ALIGNMENT_FAILED: "alignment_failed",
-    BREAKS_OFF: "file_breaks_off",
-}
 
 NOTEWORTHY_LOAD_S = 0.001  # below it, the model was there
 
@@ -91,36 +68,6 @@ class TranscriberOptions:
     assign_nearest_speaker: bool
     known_speaker_similarity: float
     strict_stages: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Listener:
-    """Hears of a transcript while it comes about: in the thread that transcribes, in order.
-
-    `recognised`: a part of a chunk, as soon as the chunk is. `settled`: a segment that will not
-    change any more; with speakers, all of them at the end.
-    """
-
-    recognised: Callable[[Segment], None] = lambda segment: None
-    settled: Callable[[Segment], None] = lambda segment: None
-
-    def of_text(self) -> Listener:
-        """This one, as long as speakers are not known."""
-        return Listener(recognised=self.recognised)
-
-
-NOBODY = Listener()
-
-
-@dataclass(frozen=True, slots=True)
-class _Request:
-    """What belongs to one call of `transcribe`. Only `warnings` grows."""
-
-    audio: Audio
-    options: TranscribeOptions
-    work: Work
-    listener: Listener
-    warnings: list[str]
 
 
 class Transcriber:
@@ -150,7 +97,7 @@ class Transcriber:
         diarizing = self._start_diarization(audio, options, work)
         try:
             warnings = list(audio.warnings)
-            request = _Request(audio, options, work, listener, warnings)
+            request = Request(audio, options, work, listener, warnings)
             return self._transcribe(request, diarizing)
         except BaseException:
             # what still runs for this request runs for nobody
@@ -179,7 +126,7 @@ class Transcriber:
     # -- recognition and alignment ---------------------------------------------------------------
 
     def _transcribe(
-        self, request: _Request, diarizing: Future[tuple[Diarization | None, str]] | None
+        self, request: Request, diarizing: Future[tuple[Diarization | None, str]] | None
     ) -> Transcript:
         audio, options, work = request.audio, request.options, request.work
         listener = request.listener
@@ -223,7 +170,7 @@ class Transcriber:
     def _settle_language(
         self,
         recognizer: Batcher[Recognizer],
-        request: _Request,
+        request: Request,
         known: list[Chunk],
         found: Iterator[Chunk],
     ) -> tuple[TranscribeOptions, TaskFuture | None]:
@@ -291,7 +238,7 @@ class Transcriber:
         heard: dict[str, list[float]] = {}
         whole = Chunk(0.0, min(30.0, audio.duration_s))
         for chunk in _or_else(islice(chunks, DETECTION_CHUNKS), whole):
-            item = RecognitionItem(_slice(audio, chunk.start_s, chunk.end_s), None)
+            item = RecognitionItem(slice_audio(audio, chunk.start_s, chunk.end_s), None)
             with work.stages.measure(Stage.RECOGNISE):
                 guesses = work.wait(work.submit(recognizer, [item])[0])
             best: LanguageGuess = next(
@@ -316,7 +263,7 @@ class Transcriber:
         )
 
     def _recognize_unknown(
-        self, recognizer: Batcher[Recognizer], request: _Request, chunk: Chunk
+        self, recognizer: Batcher[Recognizer], request: Request, chunk: Chunk
     ) -> TaskFuture:
         """The hypothesis of an only chunk in whatever language it is: encoded once, not twice.
 
@@ -324,13 +271,13 @@ class Transcriber:
         """
         options = request.options
         decoding = self._decoding(options, with_timestamps=options.task is not Task.TRANSCRIBE)
-        item = RecognitionItem(_slice(request.audio, chunk.start_s, chunk.end_s), decoding)
+        item = RecognitionItem(slice_audio(request.audio, chunk.start_s, chunk.end_s), decoding)
         return request.work.submit(recognizer, [item])[0]
 
     def _recognize_and_align(
         self,
         recognizer: Batcher[Recognizer],
-        request: _Request,
+        request: Request,
         chunks: Iterable[Chunk],
         first: TaskFuture | None,
     ) -> list[Segment]:
@@ -346,7 +293,7 @@ class Transcriber:
             decoding = self._decoding(options, with_timestamps=aligner is None)
             if aligner is None and options.task is Task.TRANSCRIBE:
                 first = None
-            flow = _Flow(self, request, recognizer, aligner, decoding)
+            flow = Flow(request, recognizer, aligner, decoding, self._options.strict_stages)
             with work.stages.measure(Stage.RECOGNISE):
                 for chunk in chunks:
                     flow.recognise(chunk, first)
@@ -359,26 +306,6 @@ class Transcriber:
         work.progress = ALIGNED
         return flow.segments
 
-    def _settle(
-        self,
-        recognizer: Batcher[Recognizer],
-        piece: Samples,
-        options: DecodingOptions,
-        future: Future[Any],
-        work: Work,
-    ) -> Hypothesis:
-        """The hypothesis of a chunk, decoded again at rising temperatures while it fails."""
-        tried: list[Hypothesis] = []
-        for temperature in (options.temperature,) if options.temperature else TEMPERATURES:
-            if tried:
-                item = RecognitionItem(piece, replace(options, temperature=temperature))
-                future = work.submit(recognizer, [item])[0]
-            hypothesis: Hypothesis = work.wait(future)
-            tried.append(hypothesis)
-            if not needs_fallback(hypothesis):
-                return hypothesis
-        return best_hypothesis(tried)
-
     def _lease_aligner(
         self, leases: ExitStack, options: TranscribeOptions, work: Work, warnings: list[str]
     ) -> Batcher[Aligner] | None:
@@ -386,25 +313,12 @@ class Transcriber:
         if key is None:
             warnings.append(NO_ALIGNER)
             return None
-        with self._optional_stage(ALIGNER_UNAVAILABLE, ALIGNER_UNAVAILABLE, warnings):
+        with optional_stage(
+            ALIGNER_UNAVAILABLE, ALIGNER_UNAVAILABLE, warnings, self._options.strict_stages
+        ):
             batcher: Batcher[Aligner] = leases.enter_context(self._lease(key, work))
             return batcher
         return None
-
-    def _collect_aligned(
-        self, aligning: Iterable[Aligning], work: Work, warnings: list[str]
-    ) -> Iterator[Segment]:
-        for segment, future in aligning:
-            sentences: tuple[Segment, ...] | None = None
-            if future is None:
-                yield segment
-                continue
-            with self._optional_stage(ALIGNMENT_FAILED, ALIGNMENT_FAILED, warnings):
-                sentences = work.wait(future)
-                if sentences is None:
-                    warnings.append(ALIGNMENT_FAILED)
-            words = tuple(Word(text) for text in segment.text.split())
-            yield from sentences or (replace(segment, words=words),)
 
     # -- diarization -----------------------------------------------------------------------------
 
@@ -429,15 +343,15 @@ class Transcriber:
     ) -> tuple[Diarization | None, str]:
         """(who speaks when, "") or (None, why that is not known)."""
         warnings: list[str] = []
-        must = options.must_diarize
+        must = options.must_diarize or self._options.strict_stages
         with ExitStack() as leases:
             key = self._catalog.diarizer(options.model)
-            with self._optional_stage(NO_DIARIZATION, DIARIZATION_FAILED, warnings, must):
+            with optional_stage(NO_DIARIZATION, DIARIZATION_FAILED, warnings, must):
                 batcher = leases.enter_context(self._lease(key, work))
             if warnings:
                 return None, warnings[0]
             with (
-                self._optional_stage(DIARIZATION_FAILED, DIARIZATION_FAILED, warnings, must),
+                optional_stage(DIARIZATION_FAILED, DIARIZATION_FAILED, warnings, must),
                 work.stages.measure(Stage.DIARIZE),
             ):
                 known = self._embed_known(batcher, options.known_speakers, work)
@@ -460,97 +374,6 @@ class Transcriber:
             [voices[speaker.name]] = found.embeddings.values()
         return voices
 
-    @contextmanager
-    def _optional_stage(
-        self, unavailable: str, failed: str, warnings: list[str], must: bool = False
-    ) -> Iterator[None]:
-        """A stage that must not cost its user the transcript: what breaks in it is a warning.
-        Unless it must be: then it is an error.
-        """
-        must = must or self._options.strict_stages
-        try:
-            yield
-        except (ModelUnavailable, StageFailed) as error:
-            missing = isinstance(error, ModelUnavailable)
-            if missing and must:
-                raise ModelUnavailable(unavailable, error.retry_after_s) from error
-            self._warn(unavailable if missing else failed, warnings, must)
-        except ServiceError:
-            raise  # cancelled, out of time, shutting down: the request ends
-        # The optional stage's boundary: a library's fault on this recording.
-        except Exception:  # noqa: BLE001
-            self._warn(failed, warnings, must)
-
-    def _warn(self, warning: str, warnings: list[str], must: bool) -> None:
-        log.exception(warning)
-        if must:
-            raise StageFailed(warning)
-        warnings.append(warning)
-
-
-class _Flow:
-    """The chunks of one request on their way through recognition and alignment, in order."""
-
-    def __init__(
-        self,
-        transcriber: Transcriber,
-        request: _Request,
-        recognizer: Batcher[Recognizer],
-        aligner: Batcher[Aligner] | None,
-        decoding: DecodingOptions,
-    ) -> None:
-        self.segments: list[Segment] = []
-        self.aligning_since: float | None = None
-        self._transcriber = transcriber
-        self._request = request
-        self._recognizer = recognizer
-        self._aligner = aligner
-        self._decoding = decoding
-        self._recognising: deque[tuple[Chunk, Samples, TaskFuture]] = deque()
-        self._aligning: deque[Aligning] = deque()
-
-    def recognise(self, chunk: Chunk, future: TaskFuture | None) -> None:
-        """`future`: of its hypothesis, where that is under way."""
-        piece = _slice(self._request.audio, chunk.start_s, chunk.end_s)
-        if future is None:
-            item = RecognitionItem(piece, self._decoding)
-            [future] = self._request.work.submit(self._recognizer, [item])
-        self._recognising.append((chunk, piece, future))
-
-    def settle(self, wait: bool) -> None:
-        """Go on with the chunks that are recognised, or `wait` until all are."""
-        work = self._request.work
-        while self._recognising and (wait or self._recognising[0][2].done()):
-            chunk, piece, future = self._recognising.popleft()
-            hypothesis = self._transcriber._settle(
-                self._recognizer, piece, self._decoding, future, work
-            )
-            share = chunk.end_s / self._request.audio.duration_s
-            work.progress = max(work.progress, RECOGNISED * share)
-            for segment in draft_segments(chunk, hypothesis):
-                self._align(segment)
-            self._collect(_done(self._aligning))
-
-    def finish(self) -> None:
-        self._collect(self._aligning)
-
-    def _align(self, segment: Segment) -> None:
-        task = None
-        if self._aligner is not None:
-            samples = _slice(self._request.audio, segment.start_s, segment.end_s)
-            item = AlignmentItem(samples, segment)
-            [task] = self._request.work.submit(self._aligner, [item])
-            if self.aligning_since is None:
-                self.aligning_since = task.queued
-        self._aligning.append((segment, task))
-        self._request.listener.recognised(segment)
-
-    def _collect(self, aligning: Iterable[Aligning]) -> None:
-        request = self._request
-        for segment in self._transcriber._collect_aligned(aligning, request.work, request.warnings):
-            self.segments.append(segment)
-            request.listener.settled(segment)
-
 
 def _noting(found: Iterator[Chunk], known: list[Chunk]) -> Iterator[Chunk]:
     """Pass on what is found, and remember it."""
@@ -566,10 +389,6 @@ def _or_else(chunks: Iterator[Chunk], other: Chunk) -> Iterator[Chunk]:
     yield from chunks
 
 
-def _slice(audio: Audio, start_s: float, end_s: float) -> Samples:
-    return audio.samples[round(start_s * SAMPLE_RATE) : round(end_s * SAMPLE_RATE)]
-
-
 def _diarize_one(
     batcher: Batcher[Diarizer], audio: Audio, bounds: SpeakerBounds, work: Work
 ) -> Diarization:
@@ -577,9 +396,3 @@ def _diarize_one(
     futures = work.submit(batcher, diarizer.split(audio.samples))
     windows = [work.wait(future) for future in futures]
     return diarizer.join(audio.samples, windows, bounds)
-
-
-def _done(aligning: deque[Aligning]) -> Iterator[Aligning]:
-    """Take out what needs no waiting, in order."""
-    while aligning and (aligning[0][1] is None or aligning[0][1].done()):
-        yield aligning.popleft()

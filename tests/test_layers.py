@@ -22,7 +22,7 @@ ORDER = [
     {"models"},
     {"store", "batching"},
     {"admission"},
-    {"transcriber"},
+    {"transcriber", "flow", "optional"},
     {"service", "vitals"},
     {"api"},
     {"main", "connection", "server"},

@@ -12,6 +12,7 @@ import pytest
 
 from app.batching import Batcher, Work
 from app.errors import ModelUnavailable, StageFailed, UnsupportedOption
+from app.flow import Listener
 from app.hypotheses import (
     TEMPERATURES,
     best_hypothesis,
@@ -22,9 +23,10 @@ from app.hypotheses import (
 from app.main import build_service, close_service
 from app.models.catalog import ModelKey
 from app.models.protocols import AlignmentItem, RecognitionItem
+from app.optional import NO_DIARIZATION
 from app.service import Service
 from app.settings import load_settings
-from app.transcriber import NO_DIARIZATION, Listener, Transcriber
+from app.transcriber import Transcriber
 from app.transcript import (
     Audio,
     Chunk,

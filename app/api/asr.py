@@ -30,11 +30,11 @@ from app.api.schemas import (
 )
 from app.api.uploads import ASR_FORM, Upload
 from app.errors import ServiceError
+from app.flow import NOBODY, Listener
 from app.languages import language_name
 from app.record import RequestRecord
 from app.service import Service
 from app.stages import Stage
-from app.transcriber import NOBODY, Listener
 from app.transcript import Audio, LanguageGuess, Segment, TranscribeOptions
 
 ENGINE = {"Asr-Engine": "whisperx"}

@@ -22,10 +22,10 @@ from app.api.uploads import FormLayout, Upload, receive_upload
 from app.batching import Work
 from app.errors import ClientGone, DeadlineExceeded, StageFailed
 from app.metrics import OTHER
+from app.optional import WARNING_KINDS
 from app.record import RequestRecord
 from app.service import Service
 from app.stages import Stage
-from app.transcriber import WARNING_KINDS
 from app.transcript import Audio, Transcript
 
 T = TypeVar("T")

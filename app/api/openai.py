@@ -29,10 +29,10 @@ from app.api.schemas import ModelBody, ModelListBody
 from app.api.uploads import Upload
 from app.batching import Work
 from app.errors import UndecodableAudio, UnsupportedOption, UploadTooLarge
+from app.flow import NOBODY, Listener
 from app.record import RequestRecord
 from app.service import Service
 from app.stages import Stage
-from app.transcriber import NOBODY, Listener
 from app.transcript import KnownSpeaker, Segment, Task, TranscribeOptions, Transcript
 
 DIALECT = "openai"
