@@ -9,7 +9,6 @@ Nothing waits for a batch to fill: what has piled up while the device was busy i
 from __future__ import annotations
 
 import logging
-import math
 import threading
 import time
 from collections import OrderedDict, deque
@@ -86,9 +85,11 @@ class Batcher(Generic[Model]):
         recovery: Recovery = NO_RECOVERY,
         turns: Turns | None = None,
         observe: Callable[[int, int, float], None] = lambda num_items, room, seconds: None,
+        ahead: bool = False,
     ) -> None:
         """Load the model in its thread and wait for it. `turns` are those of its device; `observe`
-        hears of each batch that worked: its items, how many it had room for, its seconds.
+        hears of each batch that worked: its items, how many it had room for, its seconds. `ahead`:
+        of one owner's work this model's goes first.
 
         Raises:
             Whatever `load` raises.
@@ -96,6 +97,7 @@ class Batcher(Generic[Model]):
         self._recovery = recovery
         self._turns = turns or FreeForAll()
         self._observe = observe
+        self._ahead = ahead
         # by batch key: what is decoded with other settings takes another time
         self._sizers: cachetools.LRUCache[Hashable, BatchSizer] = cachetools.LRUCache(64)
         self._changed = threading.Condition()
@@ -169,10 +171,10 @@ class Batcher(Generic[Model]):
         loaded.set_result(model)
         try:
             while self._wait_for_work():
-                with self._turns.turn(self._lowest_tag) as owners:
+                with self._turns.turn(self._first_owner, self._ahead) as owners:
                     with self._changed:
                         self._take(0 if self._closing else model.batch_size)
-                    owners += [task.owner for task in self._batch]
+                    owners[:] = [task.owner for task in self._batch]
                     if self._batch:
                         self._run_batch(model, self._batch)
                         self._batch = []  # nothing of a request is kept
@@ -192,12 +194,12 @@ class Batcher(Generic[Model]):
             self._changed.wait_for(lambda: self._queues or self._closing)
             return not self._closing
 
-    def _lowest_tag(self) -> float:
-        """Of those who wait for this model; that of nobody where it closes and must not wait."""
+    def _first_owner(self) -> Hashable | None:
+        """Of those who wait for this model; nobody where it closes and must not wait."""
         with self._changed:
-            if self._closing:
-                return -math.inf
-            return min(map(self._turns.tag, self._queues), default=-math.inf)
+            if self._closing or not self._queues:
+                return None
+            return min(self._queues, key=self._turns.tag)
 
     def _take(self, batch_size: int) -> list[_Task]:
         """One task of each owner in turn, all with the key of the first, until it is full."""

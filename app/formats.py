@@ -69,7 +69,7 @@ def write(transcript: Transcript, output: str, shape: JsonShape, style: Subtitle
 
 
 def to_json(transcript: Transcript, shape: JsonShape) -> dict[str, Any]:
-    segments = [_segment_json(segment, shape.with_words) for segment in transcript.segments]
+    segments = [segment_json(segment, shape.with_words) for segment in transcript.segments]
     text = "".join(segment.text for segment in transcript.segments).strip()
     words = [_word_json(w) for s in transcript.segments for w in s.words or ()]
     body: dict[str, Any] = {
@@ -77,7 +77,7 @@ def to_json(transcript: Transcript, shape: JsonShape) -> dict[str, Any]:
         "language": transcript.language,
         "segments": segments,
         "word_segments": words if shape.with_words else [],
-        "duration": _seconds(transcript.duration_s),
+        "duration": seconds(transcript.duration_s),
         "model": transcript.model,
     }
     if transcript.speakers_known:
@@ -93,10 +93,10 @@ def to_json(transcript: Transcript, shape: JsonShape) -> dict[str, Any]:
     return body
 
 
-def _segment_json(segment: Segment, with_words: bool) -> dict[str, Any]:
+def segment_json(segment: Segment, with_words: bool) -> dict[str, Any]:
     body: dict[str, Any] = {
-        "start": _seconds(segment.start_s),
-        "end": _seconds(segment.end_s),
+        "start": seconds(segment.start_s),
+        "end": seconds(segment.end_s),
         "text": segment.text,
     }
     if segment.speaker is not None:
@@ -109,8 +109,8 @@ def _segment_json(segment: Segment, with_words: bool) -> dict[str, Any]:
 def _word_json(word: Word) -> dict[str, Any]:
     body: dict[str, Any] = {"word": word.text}
     if word.start_s is not None and word.end_s is not None:
-        body["start"] = _seconds(word.start_s)
-        body["end"] = _seconds(word.end_s)
+        body["start"] = seconds(word.start_s)
+        body["end"] = seconds(word.end_s)
     if word.score is not None and math.isfinite(word.score):
         body["score"] = round(word.score, 3)
     if word.speaker is not None:
@@ -126,20 +126,21 @@ def _speakers_json(segments: Sequence[Segment]) -> list[dict[str, Any]]:
     return [
         {
             "speaker": speaker,
-            "total_duration": _seconds(sum(durations)),
+            "total_duration": seconds(sum(durations)),
             "segment_count": len(durations),
         }
         for speaker, durations in sorted(totals.items())
     ]
 
 
-def _seconds(value: float) -> float:
+def seconds(value: float) -> float:
+    """Rounded to milliseconds."""
     return _milliseconds(value) / 1000
 
 
-def _milliseconds(seconds: float) -> int:
+def _milliseconds(value: float) -> int:
     """JSON has no NaN and no subtitle a negative time, wherever one may come from."""
-    return max(0, round(seconds * 1000)) if math.isfinite(seconds) else 0
+    return max(0, round(value * 1000)) if math.isfinite(value) else 0
 
 
 # -- text and tables -----------------------------------------------------------------------------

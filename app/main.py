@@ -17,7 +17,7 @@ from fastapi_offline import FastAPIOffline
 
 from app import __version__, logs
 from app.admission import Admission
-from app.api import asr, errors, headers, keys, ops, rate_limits
+from app.api import asr, errors, headers, keys, openai, ops, rate_limits
 from app.api.observation import ObservationMiddleware
 from app.api.request_id import RequestIdMiddleware
 from app.api.unread_body import UnreadBodyMiddleware
@@ -29,12 +29,13 @@ from app.languages import parse_language
 from app.logs import quiet_libraries
 from app.metrics import Facts, GpuMemory, Metrics, Reading, memory_limit_bytes
 from app.models.catalog import Catalog, ModelKey
+from app.optional import WARNING_KINDS
 from app.service import Service
 from app.settings import DEMO_DIR, Settings, prepare_environment
 from app.store import ModelStore, StoreObserver
 from app.tempdir import PrivateDirectory, check_writable
 from app.tracing import build_tracing
-from app.transcriber import WARNING_KINDS, Transcriber, TranscriberOptions
+from app.transcriber import Transcriber, TranscriberOptions
 from app.turns import FairTurns, FreeForAll
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ def build_service(settings: Settings) -> Service:
         align_languages=aligner.align_languages(),
         diarization_model=settings.diarization_model,
     )
+    catalog.add_openai_names(settings.openai_models)
     if settings.preload_model:
         try:
             catalog.resolve(settings.preload_model)
@@ -120,6 +122,7 @@ def build_service(settings: Settings) -> Service:
             vad_offset=settings.vad_offset,
             beam_size=settings.beam_size,
             assign_nearest_speaker=settings.assign_nearest_speaker,
+            known_speaker_similarity=settings.known_speaker_similarity,
             strict_stages=settings.strict_stages,
         ),
     )
@@ -276,7 +279,10 @@ def model_loader(
 
         turns = cpu if device_of[key.kind] == "cpu" else FreeForAll()
         observe = functools.partial(metrics.batch, key.kind)
-        return Batcher(f"{key.kind} {key.name}", create_quietly, recovery, turns, observe)
+        name = f"{key.kind} {key.name}"
+        # what takes longest in all and runs beside the rest must not be what all wait for
+        ahead = key.kind == "diarizer"
+        return Batcher(name, create_quietly, recovery, turns, observe, ahead)
 
     return load
 
@@ -315,7 +321,9 @@ def create_app(service: Service) -> FastAPI:
     app.add_middleware(ObservationMiddleware, service=service)
     app.add_middleware(RequestIdMiddleware)
     app.include_router(asr.build_router(service))
+    app.include_router(openai.build_router(service))
     app.include_router(ops.build_router(service))
+    ops.answer_head(app)
     return app
 
 

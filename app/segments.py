@@ -12,14 +12,11 @@ def cut_segment(segment: Segment, begin: int, end: int) -> Segment:
 
     Times, words and speaker are the caller's business.
     """
-    kept = [
-        (token, token_end)
-        for token, token_end in zip(segment.tokens, segment.token_ends, strict=True)
-        if begin < token_end <= end
-    ]
+    kept = [i for i, token_end in enumerate(segment.token_ends) if begin < token_end <= end]
     return replace(
         segment,
         text=segment.text[begin:end],
-        tokens=tuple(token for token, _ in kept),
-        token_ends=tuple(token_end - begin for _, token_end in kept),
+        tokens=tuple(segment.tokens[i] for i in kept),
+        token_ends=tuple(segment.token_ends[i] - begin for i in kept),
+        token_probs=tuple(segment.token_probs[i] for i in kept) if segment.token_probs else (),
     )

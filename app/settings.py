@@ -55,6 +55,14 @@ class Settings(BaseSettings):
             "hub repositories. Empty: every model that faster-whisper knows, and demo."
         ),
     )
+    openai_models: dict[str, str] = Field(
+        {},
+        validation_alias="OPENAI_MODELS",
+        description=(
+            "Models that OpenAI's names stand for as JSON, e.g. "
+            '{"gpt-4o-mini-transcribe": "small"}. The others stand for ASR_MODEL.'
+        ),
+    )
     align_models: dict[str, str] = Field(
         default_factory=dict,
         validation_alias="ALIGN_MODELS",
@@ -208,6 +216,15 @@ class Settings(BaseSettings):
         True,
         validation_alias="ASSIGN_NEAREST_SPEAKER",
         description="Whether a word outside every turn takes the nearest speaker.",
+    )
+    known_speaker_similarity: float = Field(
+        0.5,
+        ge=-1,
+        le=1,
+        validation_alias="KNOWN_SPEAKER_SIMILARITY",
+        description=(
+            "How much alike (cosine) a speaker must be to a reference recording to bear its name."
+        ),
     )
     strict_stages: bool = Field(
         False,

@@ -66,6 +66,7 @@ class DecodingOptions:
     beam_size: int = 5
     temperature: float = 0.0
     with_timestamps: bool = False
+    with_token_probs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +80,20 @@ class Decoding:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenProb:
+    """A token as the bytes that it stands for, a part of a letter perhaps."""
+
+    token: bytes
+    logprob: float
+
+
+@dataclass(frozen=True, slots=True)
 class HypothesisPart:
     """Text with its tokens; one per pair of timestamp tokens, or the whole hypothesis.
 
     `start_s` and `end_s` count from the start of the chunk, None without timestamp tokens.
     `token_ends[i]` is the length in characters of the text up to and including `tokens[i]`.
+    `token_probs`: one for each token where asked for, else empty.
     """
 
     text: str
@@ -91,6 +101,7 @@ class HypothesisPart:
     token_ends: tuple[int, ...]
     start_s: float | None = None
     end_s: float | None = None
+    token_probs: tuple[TokenProb, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +134,8 @@ class Word:
 class Segment:
     """A timed line of the transcript: a sentence or less where alignment is possible.
 
-    `words` is None where alignment was not possible or not wanted (translation).
+    `words` is None where alignment was not possible or not wanted (translation). From `chunk` on,
+    what is known of the hypothesis that it is a part of.
     """
 
     start_s: float
@@ -131,9 +143,11 @@ class Segment:
     text: str
     words: tuple[Word, ...] | None = None
     speaker: str | None = None
+    chunk: Chunk | None = None
     decoding: Decoding | None = None
     tokens: tuple[int, ...] = ()
     token_ends: tuple[int, ...] = ()
+    token_probs: tuple[TokenProb, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,16 +182,34 @@ class SpeakerBounds:
 
 
 @dataclass(frozen=True, slots=True)
+class KnownSpeaker:
+    """Somebody by name, with a few seconds of nobody else's voice."""
+
+    name: str
+    audio: Audio
+
+
+@dataclass(frozen=True, slots=True)
 class TranscribeOptions:
-    """One request, free of any wire format. `model`: canonical; `language` None: detect."""
+    """One request, free of any wire format.
+
+    `model`: canonical. `language` None: detect, among `languages` if there are any. `temperature`
+    0: rise where decoding fails. `must_diarize`: no transcript without speakers, where
+    `diarize` alone makes do with a warning. `known_speakers` bear their names in the transcript.
+    """
 
     model: str
     language: str | None = None
+    languages: tuple[str, ...] = ()
     task: Task = Task.TRANSCRIBE
     initial_prompt: str = ""
     hotwords: str = ""
+    temperature: float = 0.0
+    with_token_probs: bool = False
     diarize: bool = False
+    must_diarize: bool = False
     speakers: SpeakerBounds = SpeakerBounds()
+    known_speakers: tuple[KnownSpeaker, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

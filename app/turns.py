@@ -7,12 +7,20 @@ import threading
 import time
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from typing import Protocol
 
 EXPECT_S = 0.02  # how long a light owner's next stage is waited for
 MAX_OWNERS = 256
 SLOTS = 2  # one computes while the other is in a part that takes one core, or none
+# Beside a batch whose owner used so many seconds, one may run whose owner used HEAVIER times as
+# many and LEEWAY_S more: a clip has all cores for itself, while equals share them.
+HEAVIER = 2.0
+LEEWAY_S = 2.0
 RISE = 0.5  # of newcomers' tags, by the seconds done: as if there were always two to share them
+
+
+First = Callable[[], Hashable | None]
 
 
 class Turns(Protocol):
@@ -21,10 +29,11 @@ class Turns(Protocol):
     def tag(self, owner: Hashable) -> float:
         """The lowest goes first."""
 
-    def turn(self, lowest: Callable[[], float]) -> AbstractContextManager[list[Hashable]]:
-        """Wait until it is the turn of the model whose queue has the tag `lowest`.
+    def turn(self, first: First, ahead: bool) -> AbstractContextManager[list[Hashable]]:
+        """Wait until it is the turn of the model in whose queue the owner `first()` is next, or
+        nobody where it has something else to do. `ahead`: before its equals.
 
-        The block puts the owners that it serves into the list that it gets.
+        The block puts the owners that it serves into the list that it gets, in place of this one.
         """
 
 
@@ -35,8 +44,19 @@ class FreeForAll:
         return 0.0
 
     @contextmanager
-    def turn(self, lowest: Callable[[], float]) -> Iterator[list[Hashable]]:
+    def turn(self, first: First, ahead: bool) -> Iterator[list[Hashable]]:
         yield []
+
+
+@dataclass(slots=True)
+class _Use:
+    """What an owner had so far: on the scale of the tags, and in seconds of the device."""
+
+    tag: float = 0.0
+    seconds: float = 0.0
+
+
+NOTHING = _Use()
 
 
 class FairTurns:
@@ -52,57 +72,73 @@ class FairTurns:
     def __init__(self, slots: int = SLOTS) -> None:
         self._slots = slots
         self._changed = threading.Condition()
-        self._waiting: list[Callable[[], float]] = []
-        self._num_running = 0
+        self._waiting: list[First] = []
+        self._running: list[list[Hashable]] = []  # the owners of each batch
         self._now = 0.0  # the tag of newcomers
-        # device seconds that each owner was charged, on the scale of the tags
-        self._used: dict[Hashable, float] = {}  # read without the lock
+        self._used: dict[Hashable, _Use] = {}  # read without the lock
         self._expected = -math.inf  # until when, and with which tag, somebody may come back
         self._expected_until = -math.inf
 
     def tag(self, owner: Hashable) -> float:
-        return max(self._now, self._used.get(owner, 0.0))
+        return max(self._now, self._used.get(owner, NOTHING).tag)
 
     @contextmanager
-    def turn(self, lowest: Callable[[], float]) -> Iterator[list[Hashable]]:
+    def turn(self, first: First, ahead: bool) -> Iterator[list[Hashable]]:
         with self._changed:
-            self._waiting.append(lowest)
+            self._waiting.insert(0 if ahead else len(self._waiting), first)
             self._changed.notify_all()  # whoever is expected may be this one
-            while not self._is_next(lowest):
+            while not self._is_next(first):
                 left_s = max(EXPECT_S, self._expected_until - time.monotonic())
                 # tags change without a word, so only who is busy can be relied on to wake others
                 self._changed.wait(None if self._full else left_s)
-            self._waiting.remove(lowest)
-            self._num_running += 1
-            self._now = max(self._now, lowest())
+            self._waiting.remove(first)
+            owner = first()
+            owners: list[Hashable] = [] if owner is None else [owner]
+            self._running.append(owners)
+            self._now = max(self._now, self._tag_of(owner))
             self._changed.notify_all()  # there may be another slot
-        owners: list[Hashable] = []
         started = time.monotonic()
         try:
             yield owners
         finally:
             with self._changed:
                 self._charge(owners, time.monotonic() - started)
-                self._num_running -= 1
+                self._running = [other for other in self._running if other is not owners]
                 self._changed.notify_all()
 
     @property
     def _full(self) -> bool:
-        return self._num_running >= self._slots
+        return len(self._running) >= self._slots
 
-    def _is_next(self, lowest: Callable[[], float]) -> bool:
+    def _tag_of(self, owner: Hashable | None) -> float:
+        return -math.inf if owner is None else self.tag(owner)
+
+    def _is_next(self, first: First) -> bool:
         if self._full:
             return False
-        tags = [other() for other in self._waiting]
-        if self._waiting[tags.index(min(tags))] != lowest:
+        owners = [other() for other in self._waiting]
+        tags = [self._tag_of(owner) for owner in owners]
+        place = tags.index(min(tags))
+        if self._waiting[place] != first or not self._may_join(owners[place]):
             return False
-        return min(tags) <= self._expected or time.monotonic() >= self._expected_until
+        return tags[place] <= self._expected or time.monotonic() >= self._expected_until
+
+    def _may_join(self, owner: Hashable | None) -> bool:
+        """Whether what runs is not to be slowed down by this one."""
+        running = [self._seconds(other) for owners in self._running for other in owners]
+        if owner is None or not running:
+            return True
+        return self._seconds(owner) <= HEAVIER * min(running) + LEEWAY_S
+
+    def _seconds(self, owner: Hashable) -> float:
+        return self._used.get(owner, NOTHING).seconds
 
     def _charge(self, owners: list[Hashable], seconds: float) -> None:
         for owner in owners:
-            used = self.tag(owner) + seconds / len(owners)
-            self._used.pop(owner, None)  # so that the first is who was served longest ago
-            self._used[owner] = used
+            share = seconds / len(owners)
+            # anew, so that the first is who was served longest ago
+            used = self._used.pop(owner, NOTHING)
+            self._used[owner] = _Use(max(self._now, used.tag) + share, used.seconds + share)
         while len(self._used) > MAX_OWNERS:
             del self._used[next(iter(self._used))]
         self._now += seconds * RISE

@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks.results import HEADER, Figure, write_json, write_markdown
 from benchmarks.setup import OUT, Plan, apply_settings, describe_machine
 
-SECTIONS = ("stages", "overhead", "callers", "head-of-line", "memory")
+SECTIONS = ("stages", "overhead", "callers", "head-of-line", "streaming", "memory")
 MODELS = ("demo", "tiny", "base", "small", "large-v3", "large-v3-turbo")  # of geometry.py
 
 
@@ -31,7 +31,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--stages", default="", help="some of decode,recognition,diarization,end-to-end")
     add("--minutes", type=float, default=10, help="length for the stages (default: 10)")
     add("--diarization-minutes", default="", help="e.g. 10,60 (default: as --minutes)")
-    add("--long-minutes", type=float, default=0, help="end to end, head of line (as --minutes)")
+    add(
+        "--long-minutes",
+        type=float,
+        default=0,
+        help="whole files (as --minutes)",
+    )
     add("--memory-minutes", default="10,60", help="e.g. 10,60,240,480 (default: 10,60)")
     add("--reference-memory-minutes", type=float, default=60, help="the reference's longest")
     add("--callers", default="1,4,16,64", help="how many at once (default: 1,4,16,64)")
@@ -89,6 +94,7 @@ def _measure(
     from benchmarks.memory import run_memory
     from benchmarks.results import BARS
     from benchmarks.stages import Stages, run_overhead
+    from benchmarks.streaming import run_streaming
 
     settings = apply_settings(build_models(plan.models, OUT / "models"))
     both = Stages(settings, plan)
@@ -103,6 +109,8 @@ def _measure(
         yield from run_callers(plan, bars)
     if "head-of-line" in sections:
         yield from run_head_of_line(plan)
+    if "streaming" in sections:
+        yield from run_streaming(plan)
     if "memory" in sections:
         yield from run_memory(plan)
 

@@ -8,16 +8,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 
-from app.audio.chunking import chunk_regions, find_regions
+from app.audio.chunking import Chunker
 from app.batching import Batcher, Work
+from app.hypotheses import draft_segments, needs_fallback
 from app.main import build_service, close_service
 from app.models.catalog import ModelKey
 from app.models.protocols import AlignmentItem, Diarizer, RecognitionItem, VoiceActivityDetector
 from app.models.windows import choose_batches
 from app.settings import Settings
-from app.transcriber import draft_segments, needs_fallback
 from app.transcript import (
     SAMPLE_RATE,
     Audio,
@@ -85,10 +86,14 @@ class Ours:
         settings = self._settings
         with self._lease(self._service.catalog.vad()) as (batcher, work):
             vad: VoiceActivityDetector = batcher.model
-            scores = _run(work, batcher, vad.split(audio.samples))
-            speech = vad.join(audio.samples, scores)
-        regions = find_regions(speech, settings.vad_onset, settings.vad_offset, settings.chunk_s)
-        return chunk_regions(regions, settings.chunk_s, audio.duration_s)
+            track = vad.track(audio.samples)
+            for block in _run(work, batcher, vad.split(audio.samples)):
+                track.add(block, last=False)
+        chunker = Chunker(
+            settings.vad_onset, settings.vad_offset, settings.chunk_s, audio.duration_s
+        )
+        nothing = np.empty((0, 0, 1), np.float32)
+        return list(chunker.advance(track.add(nothing, last=True), complete=True))
 
     def recognize(self, audio: Audio, chunks: Sequence[Chunk]) -> list[Segment]:
         options = DecodingOptions(LANGUAGE, beam_size=self._settings.beam_size)

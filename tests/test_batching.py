@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from app import turns
 from app.batching import Batcher, Recovery, Work
 from app.errors import ClientGone, DeadlineExceeded, ModelUnavailable, StageFailed
 from app.sizing import BatchSizer
@@ -391,6 +392,30 @@ def test_models_of_one_device_work_in_turn(pair: tuple[Batcher[Slow], Batcher[Sl
     futures = [future for batcher in pair for future in batcher.submit("a", list("1234"))]
     assert values(futures) == list("12341234")
     assert Slow.most_working == 1
+
+
+def test_equals_share_a_cpu_and_a_long_file_does_not_slow_a_clip_down(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(turns, "LEEWAY_S", 0.1)
+    shared = FairTurns(slots=2)
+    with shared.turn(lambda: "long", False):
+        time.sleep(0.3)
+    begun = {name: threading.Event() for name in ("long", "other clip")}
+
+    def work(name: str) -> None:
+        with shared.turn(lambda: name, False):
+            begun[name].set()
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in ("other clip", "long")]
+    with shared.turn(lambda: "clip", False):
+        threads[0].start()
+        assert begun["other clip"].wait(5)
+        threads[1].start()
+        assert not begun["long"].wait(0.2)
+    assert begun["long"].wait(5)
+    for thread in threads:
+        thread.join()
 
 
 def test_a_clip_passes_a_long_file_at_every_stage(

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from faster_whisper import WhisperModel
 
+from app.hypotheses import needs_fallback
 from app.models.protocols import RecognitionItem
 from app.models.recognizer import WhisperRecognizer
-from app.transcriber import needs_fallback
 from app.transcript import DecodingOptions, Hypothesis
 from benchmarks.__main__ import main
 from benchmarks.audio import LONGEST, clips, duration_s, read_samples

@@ -25,7 +25,8 @@ def catalog(**options: Any) -> Catalog:
         ("tiny", "tiny"),
         ("large", "large-v3"),
         ("turbo", "large-v3-turbo"),
-        ("whisper-1", "large-v3"),
+        ("whisper-1", "tiny"),
+        ("gpt-4o-transcribe-diarize", "tiny"),
         ("whisper-large-v3", "large-v3"),
         ("demo", "demo"),
     ],
@@ -35,6 +36,16 @@ def test_names_and_aliases(name: str, canonical: str) -> None:
     assert catalog().recognizer(canonical).source == (
         str(DEMO_DIR / "whisper") if name == "demo" else canonical
     )
+
+
+def test_openais_names_stand_for_what_the_operator_says() -> None:
+    ours = catalog(default_model="demo", allowed=("demo", "tiny", "owner/name"))
+    ours.add_openai_names({"gpt-4o-transcribe": "tiny", "gpt-next": "owner/name"})
+    assert ours.resolve("gpt-4o-transcribe") == "tiny"
+    assert ours.resolve("gpt-next") == "owner/name"
+    assert ours.resolve("gpt-4o-mini-transcribe") == "demo"
+    with pytest.raises(ConfigurationError, match="OPENAI_MODELS"):
+        ours.add_openai_names({"whisper-1": "large-v3"})
 
 
 @pytest.mark.parametrize(
@@ -53,7 +64,8 @@ def test_allowed_models_are_the_whole_list() -> None:
     assert allowed.resolve("/models/ours") == "ours"
     assert allowed.recognizer("owner/name").source == "owner/name"
     assert "turbo" in allowed.aliases
-    assert "whisper-1" not in allowed.aliases
+    assert "whisper-large-v3" not in allowed.aliases
+    assert allowed.aliases["whisper-1"] == "demo", "the default, not OpenAI's"
     with pytest.raises(UnknownModel):
         allowed.resolve("tiny")
 

@@ -26,8 +26,10 @@ import torch  # noqa: E402 - the libraries read the environment when they are im
 import torchaudio  # noqa: E402
 import whisperx.alignment  # noqa: E402
 from nltk.tokenize.punkt import PunktSentenceTokenizer  # noqa: E402
+from pyannote.audio import Inference  # noqa: E402
 from pyannote.audio.models.embedding import WeSpeakerResNet34  # noqa: E402
 from pyannote.audio.utils.signal import binarize  # noqa: E402
+from pyannote.core import SlidingWindow, SlidingWindowFeature  # noqa: E402
 from whisperx.audio import N_SAMPLES, log_mel_spectrogram  # noqa: E402
 
 from app.models.aligner import Wav2Vec2Aligner, bundled_punkt, spell, word_spans  # noqa: E402
@@ -42,6 +44,7 @@ from app.models.recognizer import (  # noqa: E402
     log_mel,
     split_at_timestamps,
 )
+from app.models.vad import PyannoteVad  # noqa: E402
 from app.models.wav2vec import Wav2Vec2  # noqa: E402
 from app.models.windows import WindowBatches, choose_batches  # noqa: E402
 from app.transcript import DecodingOptions, Hypothesis, Task  # noqa: E402
@@ -491,3 +494,29 @@ def test_folded_batch_norms_give_the_same_embeddings() -> None:
         after = model(waveforms, weights=masks)
     assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in model.resnet.layer1.modules())
     torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-5)
+
+
+# -- speech detection ----------------------------------------------------------------------------
+
+
+def test_scores_that_come_in_blocks_are_those_of_pyannote() -> None:
+    samples = samples_of(audio_of("en_long"))
+    vad = PyannoteVad("cpu", 0.5, 0.363, 8)
+    blocks = [vad.run([block])[0] for block in vad.split(samples)]
+    aggregated = Inference.aggregate(
+        SlidingWindowFeature(
+            np.concatenate(blocks),
+            SlidingWindow(start=0.0, duration=vad._window_s, step=vad._step_s),
+        ),
+        vad._frames,
+        hamming=True,
+        missing=0.0,
+    )
+    track = vad.track(samples)
+    for block in blocks:
+        known = track.add(block, last=block is blocks[-1])
+        num_known = len(known.scores)
+        np.testing.assert_allclose(known.scores, aggregated.data[:num_known, 0], atol=1e-6)
+    assert abs(num_known * known.step_s - len(samples) / 16_000) < 0.1
+    assert known.first_s == aggregated.sliding_window[0].middle
+    vad.close()

@@ -81,6 +81,7 @@ def test_the_parameters_are_those_of_the_contract(schema: dict[str, Any]) -> Non
         "model",
         "encode",
         "vad_filter",
+        "stream",
         "word_timestamps",
         "diarize",
         "enable_diarization",

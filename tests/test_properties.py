@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -61,7 +62,7 @@ parameters = st.dictionaries(st.sampled_from(NAMES) | st.text(max_size=10), valu
 def test_parameters_are_read_or_refused_by_name(
     fields: dict[str, str], query: dict[str, str], dialect: Dialect
 ) -> None:
-    merged = merge_parameters(fields, query)
+    merged = merge_parameters({name: [value] for name, value in fields.items()}, query)
     for parse in (partial(parse_asr_request, default_dialect=dialect), parse_detect_request):
         refusal, wanted = "", None
         try:
@@ -113,7 +114,7 @@ parts = st.lists(st.tuples(heads, st.binary(max_size=80)), max_size=5)
 
 def read_form(body: bytes, cuts: list[int]) -> Any:
     """What the callbacks make of a body that arrives in pieces; or the error."""
-    form = uploads._Form(max_file_bytes=200)
+    form = uploads._Form(uploads.ASR_FORM, 200, lambda: Path("upload"))
     names = [name for name in dir(form) if name.startswith("on_")]
     callbacks: dict[str, Callable[..., None]] = {name: getattr(form, name) for name in names}
     parser = MultipartParser(b"B", callbacks, max_header_size=uploads.MAX_HEADER_BYTES)  # type: ignore[arg-type]
@@ -125,7 +126,7 @@ def read_form(body: bytes, cuts: list[int]) -> Any:
         return FormParserError
     except ServiceError as error:
         return error.message
-    return form.complete, form.fields, form.file_name, b"".join(form.pending)
+    return form.complete, form.lists, form.file_name, b"".join(data for _, data in form.pending)
 
 
 @try_many

@@ -11,20 +11,22 @@ from typing import Any
 import pytest
 
 from app.batching import Batcher, Work
-from app.errors import StageFailed, UnsupportedOption
-from app.main import build_service, close_service
-from app.models.catalog import ModelKey
-from app.models.protocols import AlignmentItem, RecognitionItem
-from app.service import Service
-from app.settings import load_settings
-from app.transcriber import (
+from app.errors import ModelUnavailable, StageFailed, UnsupportedOption
+from app.flow import Listener
+from app.hypotheses import (
     TEMPERATURES,
-    Transcriber,
     best_hypothesis,
     draft_segments,
     is_silence,
     needs_fallback,
 )
+from app.main import build_service, close_service
+from app.models.catalog import ModelKey
+from app.models.protocols import AlignmentItem, RecognitionItem
+from app.optional import NO_DIARIZATION
+from app.service import Service
+from app.settings import load_settings
+from app.transcriber import Transcriber
 from app.transcript import (
     Audio,
     Chunk,
@@ -32,6 +34,7 @@ from app.transcript import (
     Hypothesis,
     HypothesisPart,
     LanguageGuess,
+    Segment,
     SpeakerBounds,
     Task,
     TranscribeOptions,
@@ -44,7 +47,14 @@ from tests.test_models import samples_of
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("core")
     built = build_service(
-        load_settings({"asr_model": "demo", "cache_dir": folder, "temp_dir": folder / "tmp"})
+        load_settings(
+            {
+                "asr_model": "demo",
+                "batch_size": 2,
+                "cache_dir": folder,
+                "temp_dir": folder / "tmp",
+            }
+        )
     )
     yield built
     close_service(built)
@@ -86,6 +96,51 @@ def test_what_the_decoder_knows_stays_with_the_sentences(service: Service, task:
         assert segment.token_ends[-1] == len(segment.text)
         tokens += len(segment.tokens)
     assert tokens > len(transcript.segments) * 4
+
+
+def test_a_listener_hears_of_everything_in_order_and_early(service: Service) -> None:
+    heard: list[tuple[str, Segment]] = []
+    listener = Listener(
+        lambda segment: heard.append(("recognised", segment)),
+        lambda segment: heard.append(("settled", segment)),
+    )
+    transcript = service.transcriber.transcribe(
+        audio("en_long"), TranscribeOptions("demo", language="en"), Work("core", 60), listener
+    )
+    assert tuple(s for kind, s in heard if kind == "settled") == transcript.segments
+    drafts = [s for kind, s in heard if kind == "recognised"]
+    assert "".join(s.text for s in drafts) == "".join(s.text for s in transcript.segments)
+    kinds = [kind for kind, _ in heard]
+    first_settled = kinds.index("settled")
+    assert "recognised" in kinds[first_settled:], "words have times while more is recognised"
+
+
+def test_speakers_that_must_be_known_end_a_request_without_them(service: Service) -> None:
+    """At once, and not after all has been recognised."""
+    real = service.transcriber
+    store: Any = WithoutDiarizer(service.store)
+    transcriber = Transcriber(store, service.catalog, ThreadPoolExecutor(1), real._options)
+    for must in (False, True):
+        options = TranscribeOptions("demo", language="en", diarize=True, must_diarize=must)
+        work = Work("core", 60)
+        if must:
+            with pytest.raises(ModelUnavailable, match="Speakers are missing"):
+                transcriber.transcribe(audio("en_long"), options, work)
+        else:
+            transcript = transcriber.transcribe(audio("en_short"), options, work)
+            assert transcript.warnings == (NO_DIARIZATION,)
+
+
+class WithoutDiarizer:
+    """A store that has every model but one."""
+
+    def __init__(self, real: Any) -> None:
+        self._real = real
+
+    def lease(self, key: ModelKey, wait: Any = None) -> Any:
+        if key.kind == "diarizer":
+            raise ModelUnavailable("No licence.")
+        return self._real.lease(key, wait)
 
 
 def test_a_language_that_the_model_does_not_know(service: Service) -> None:

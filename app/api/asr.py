@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+import time
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request, Response
-from structlog.contextvars import bind_contextvars
 
 from app import formats
-from app.admission import Ticket, cut_off
-from app.api import documentation, rate_limits
-from app.api.keys import client_name
+from app.admission import Ticket
+from app.api import documentation, jobs
+from app.api.errors import status_of
+from app.api.events import Event, Tell, Wire, open_stream
 from app.api.observation import record_of
-from app.api.request_id import request_id_of
 from app.api.schemas import (
     AsrParameters,
     AsrRequest,
@@ -30,24 +28,18 @@ from app.api.schemas import (
     parse_asr_request,
     parse_detect_request,
 )
-from app.api.uploads import Upload, receive_upload
-from app.batching import Work
-from app.errors import ClientGone, DeadlineExceeded, StageFailed
+from app.api.uploads import ASR_FORM, Upload
+from app.errors import ServiceError
+from app.flow import NOBODY, Listener
 from app.languages import language_name
-from app.metrics import OTHER
 from app.record import RequestRecord
 from app.service import Service
 from app.stages import Stage
-from app.transcriber import WARNING_KINDS
-from app.transcript import Audio, LanguageGuess, TranscribeOptions
+from app.transcript import Audio, LanguageGuess, Segment, TranscribeOptions
 
-T = TypeVar("T")
-Wanted = TypeVar("Wanted")
-
+ENGINE = {"Asr-Engine": "whisperx"}
 # How much of a recording is decoded to hear its language, and again if there was no speech in it.
 DETECTION_PREFIXES_S = (60.0, None)
-ANSWER_S = 5.0  # for a job to say itself that its time is over
-TOO_LATE = "The request took longer than it may."
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +61,27 @@ def build_router(service: Service) -> APIRouter:
     async def asr(request: Request, parameters: Annotated[AsrParameters, Query()]) -> Response:
         record = record_of(request)
 
-        def parse(given: Mapping[str, str]) -> AsrRequest:
+        def parse(fields: Mapping[str, list[str]]) -> AsrRequest:
+            given = merge_parameters(fields, request.query_params)
             wanted = parse_asr_request(given, Dialect(service.settings.default_dialect))
-            record.dialect, record.model = wanted.dialect, _resolve(service, wanted.model)
+            record.dialect = wanted.dialect
+            record.model = jobs.resolve_model(service, wanted.model)
             return replace(wanted, model=record.model)
 
-        async with _admitted(service, request, "transcription", parse) as (ticket, upload, wanted):
+        async with AsyncExitStack() as stack:
+            admitted = jobs.admitted(service, request, "transcription", ASR_FORM, parse)
+            ticket, upload, wanted = await stack.enter_async_context(admitted)
             ticket.model = wanted.model
-            answer = await _run(
+            if wanted.stream:
+                return await open_stream(
+                    service,
+                    request,
+                    ticket,
+                    stack,
+                    lambda tell: _stream(service, upload, wanted, ticket, record, tell),
+                    Wire(lambda: _progress(ticket), _error_event, ENGINE),
+                )
+            answer = await jobs.run(
                 service,
                 request,
                 ticket,
@@ -96,14 +101,15 @@ def build_router(service: Service) -> APIRouter:
     ) -> Response:
         record = record_of(request)
 
-        def parse(given: Mapping[str, str]) -> DetectRequest:
-            wanted = parse_detect_request(given)
-            record.model = _resolve(service, wanted.model)
+        def parse(fields: Mapping[str, list[str]]) -> DetectRequest:
+            wanted = parse_detect_request(merge_parameters(fields, request.query_params))
+            record.model = jobs.resolve_model(service, wanted.model)
             return replace(wanted, model=record.model)
 
-        async with _admitted(service, request, "detection", parse) as (ticket, upload, wanted):
+        async with jobs.admitted(service, request, "detection", ASR_FORM, parse) as admitted:
+            ticket, upload, wanted = admitted
             ticket.model = wanted.model
-            guess = await _run(
+            guess = await jobs.run(
                 service, request, ticket, lambda: _detect(service, upload, wanted, ticket, record)
             )
         body = {
@@ -116,85 +122,26 @@ def build_router(service: Service) -> APIRouter:
     return router
 
 
-def _resolve(service: Service, model: str) -> str:
-    return service.catalog.resolve(model or service.catalog.default_model)
-
-
-@asynccontextmanager
-async def _admitted(
-    service: Service, request: Request, kind: str, parse: Callable[[Mapping[str, str]], Wanted]
-) -> AsyncIterator[tuple[Ticket, Upload, Wanted]]:
-    """A place in the queue, the upload on disk and what is wanted of it, until the block ends."""
-    record = record_of(request)
-    work = Work(request_id_of(request), service.settings.request_timeout_s, record.stages)
-    query = request.query_params
-    try:
-        charge = await rate_limits.admit(request, work)
-        with service.admission.enter(kind, work, client_name(request.scope), charge) as ticket:
-            request.state.request_id = work.request_id  # another one, where it was taken
-            bind_contextvars(request_id=work.request_id)
-            parse(merge_parameters({}, query))  # a wrong value is refused before the upload is read
-            async with AsyncExitStack() as files:
-                receiving = receive_upload(request, service, work)
-                with record.stages.measure(Stage.UPLOAD):
-                    upload = await files.enter_async_context(receiving)
-                record.upload_bytes = upload.num_bytes
-                yield ticket, upload, parse(merge_parameters(upload.fields, query))
-    except asyncio.CancelledError:
-        # by the server, when its grace is over; the client shall hear that, not a broken line
-        work.cancel(cut_off())
-        raise cut_off() from None
-
-
-async def _run(service: Service, request: Request, ticket: Ticket, job: Callable[[], T]) -> T:
-    """Run a job in a thread of its own; give it up when the client hangs up."""
-    work = ticket.work
-    context = contextvars.copy_context()  # what is logged there belongs to this request too
-    running = asyncio.wrap_future(service.threads.submit(context.run, job))
-    gone = asyncio.ensure_future(_hung_up(request))
-    both: set[asyncio.Future[Any]] = {running, gone}
-    try:
-        await asyncio.wait(
-            both, timeout=work.left_s + ANSWER_S, return_when=asyncio.FIRST_COMPLETED
-        )
-        if gone.done() and not running.done():
-            work.cancel(ClientGone("The client hung up."))
-        elif not running.done():  # a stage that cannot be broken off
-            work.cancel(DeadlineExceeded(TOO_LATE))
-            raise DeadlineExceeded(TOO_LATE)
-        return await running
-    except SystemExit as error:  # out of a library, in the job's thread; it must not end this one
-        raise StageFailed("A stage ended before its time.") from error
-    finally:
-        gone.cancel()
-
-
-async def _hung_up(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
 # -- in a thread ---------------------------------------------------------------------------------
 
 
 def _decode(
     service: Service, upload: Upload, encode: bool, ticket: Ticket, prefix_s: float | None = None
 ) -> Audio:
-    job = service.decoding.submit(
-        upload.path,
-        service.settings.max_duration_s,
-        raw_pcm=not encode,
-        stop_after_s=prefix_s,
+    audio = jobs.decode(
+        service, upload.path, ticket.work, raw_pcm=not encode, stop_after_s=prefix_s
     )
-    work = ticket.work
-    with work.stages.measure_turn(Stage.DECODE, job):
-        audio = job.audio(lambda future: work.wait(work.track(future)))
     service.admission.weigh(ticket, audio.duration_s)
     return audio
 
 
 def _transcribe(
-    service: Service, upload: Upload, wanted: AsrRequest, ticket: Ticket, record: RequestRecord
+    service: Service,
+    upload: Upload,
+    wanted: AsrRequest,
+    ticket: Ticket,
+    record: RequestRecord,
+    listener: Listener = NOBODY,
 ) -> _Answer:
     audio = _decode(service, upload, wanted.encode, ticket)
     record.audio_s = audio.duration_s
@@ -207,18 +154,56 @@ def _transcribe(
         diarize=wanted.diarize,
         speakers=wanted.speakers,
     )
-    transcript = service.transcriber.transcribe(audio, options, ticket.work)
-    shape = formats.JsonShape(
+    transcript = service.transcriber.transcribe(audio, options, ticket.work, listener)
+    with record.stages.measure(Stage.FORMAT):
+        shape = _shape(wanted)
+        body = formats.write(transcript, wanted.output, shape, service.subtitle_style).encode()
+    jobs.note_transcript(service, record, transcript)
+    return _Answer(body, transcript.warnings)
+
+
+def _shape(wanted: AsrRequest) -> formats.JsonShape:
+    return formats.JsonShape(
         text_is_string=wanted.dialect is Dialect.WEBSERVICE,
         with_words=wanted.word_timestamps,
         with_embeddings=wanted.speaker_embeddings,
     )
-    with record.stages.measure(Stage.FORMAT):
-        body = formats.write(transcript, wanted.output, shape, service.subtitle_style).encode()
-    record.warnings = tuple(WARNING_KINDS.get(text, OTHER) for text in transcript.warnings)
-    if service.settings.log_transcripts:
-        record.text = "".join(segment.text for segment in transcript.segments).strip()
-    return _Answer(body, transcript.warnings)
+
+
+def _stream(
+    service: Service,
+    upload: Upload,
+    wanted: AsrRequest,
+    ticket: Ticket,
+    record: RequestRecord,
+    tell: Tell,
+) -> None:
+    """Tell of each chunk's text and of each segment that is final; last comes the whole answer."""
+
+    def recognised(segment: Segment) -> None:
+        tell(Event("text", formats.segment_json(segment, with_words=False)))
+        tell(_progress(ticket))
+
+    def settled(segment: Segment) -> None:
+        tell(Event("segment", formats.segment_json(segment, wanted.word_timestamps)))
+
+    listener = Listener(recognised, settled)
+    answer = _transcribe(service, upload, wanted, ticket, record, listener)
+    ticket.work.progress = 1.0
+    tell(_progress(ticket))
+    tell(Event("result", json.loads(answer.body)))
+
+
+def _progress(ticket: Ticket) -> Event:
+    elapsed_s = time.monotonic() - ticket.work.stages.started
+    return Event(
+        "progress",
+        {"progress": round(ticket.work.progress, 3), "elapsed_seconds": round(elapsed_s, 1)},
+    )
+
+
+def _error_event(error: ServiceError) -> Event:
+    return Event("error", {"detail": error.message, "status": status_of(error)})
 
 
 def _detect(
@@ -239,7 +224,7 @@ def _detect(
 
 def _file_response(answer: _Answer, wanted: AsrRequest, file_name: str) -> Response:
     headers = {
-        "Asr-Engine": "whisperx",
+        **ENGINE,
         "Content-Disposition": content_disposition(file_name, formats.EXTENSIONS[wanted.output]),
     }
     if answer.warnings:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
@@ -25,6 +27,7 @@ from app.errors import (
     StageFailed,
     Unauthorized,
     UndecodableAudio,
+    UnknownModel,
     UnsupportedOption,
     UploadStalled,
     UploadTooLarge,
@@ -52,24 +55,76 @@ STATUSES: dict[type[ServiceError], int] = {
     DiskFull: 507,
 }
 RETRY_AFTER_S = 10  # where the error itself does not know
+PARAMETER = re.compile(r"(\w+)(\[\w*\])?: ")  # how messages about one begin
+OPENAI_CODES: dict[type[ServiceError], str] = {
+    Unauthorized: "invalid_api_key",
+    UnknownModel: "model_not_found",
+    RateLimited: "rate_limit_exceeded",
+}
 
 
 def status_of(error: ServiceError) -> int:
     return next((STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES), 500)
 
 
-def error_response(error: ServiceError) -> Response:
+def error_response(error: ServiceError, scope: Scope) -> Response:
     status = status_of(error)
     if status == 499:
         return Response(status_code=status)
     headers = {}
+    openai = speaks_openai(scope)
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     if status in (429, 503, 507):
         headers["Retry-After"] = str(error.retry_after_s or RETRY_AFTER_S)
     if isinstance(error, ShuttingDown):
         headers["Connection"] = "close"  # the next request is for somebody else
+    if openai and status == 504:
+        headers["X-Should-Retry"] = "false"  # it would take as long again
+    if openai:
+        return JSONResponse(openai_error(error), openai_status_of(error), headers)
     return JSONResponse({"detail": error.message}, status, headers)
+
+
+def report_error(request: Request, error: ServiceError) -> None:
+    """Have log and metrics know of it, where the answer had begun already, too."""
+    record: RequestRecord | None = getattr(request.state, "record", None)
+    if record is not None:  # web sockets have none
+        record.error = type(error).__name__
+        record.status = status_of(error)
+
+
+# -- OpenAI's envelope ---------------------------------------------------------------------------
+
+
+def speaks_openai(scope: Scope) -> bool:
+    path: str = scope["path"].removeprefix(scope.get("root_path", ""))
+    return path.startswith("/v1/")
+
+
+def openai_status_of(error: ServiceError) -> int:
+    """The statuses by which OpenAI's clients tell errors apart."""
+    if isinstance(error, UnknownModel):
+        return 404
+    return 400 if isinstance(error, UnsupportedOption) else status_of(error)
+
+
+def openai_error(error: ServiceError) -> dict[str, Any]:
+    """Source: https://platform.openai.com/docs/guides/error-codes"""
+    param = "file" if isinstance(error, UndecodableAudio) else None
+    if isinstance(error, UnsupportedOption) and (named := PARAMETER.match(error.message)):
+        param = named[1]
+    code = OPENAI_CODES.get(type(error), error.code)
+    return openai_body(openai_status_of(error), error.message, param, code)
+
+
+def openai_body(
+    status: int, message: str, param: str | None = None, code: str | None = None
+) -> dict[str, Any]:
+    kind = "server_error" if status >= 500 else "invalid_request_error"
+    if status == 429:
+        kind = "rate_limit_error"
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
 def install(app: FastAPI) -> None:
@@ -77,14 +132,18 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(ServiceError)
     async def _service_error(request: Request, error: ServiceError) -> Response:
-        record: RequestRecord | None = getattr(request.state, "record", None)
-        if record is not None:  # web sockets have none
-            record.error = type(error).__name__
-        return error_response(error)
+        report_error(request, error)
+        return error_response(error, request.scope)
 
     @app.exception_handler(HTTPException)
     async def _http_error(request: Request, error: HTTPException) -> Response:
-        return JSONResponse({"detail": str(error.detail)}, error.status_code, error.headers)
+        body: dict[str, Any] = {"detail": str(error.detail)}
+        if speaks_openai(request.scope):
+            path = request.scope["path"][:200]
+            body = openai_body(
+                error.status_code, f"{error.detail}: {request.method} {path} is not served here."
+            )
+        return JSONResponse(body, error.status_code, error.headers)
 
     app.add_middleware(LastResortMiddleware)
 
@@ -114,4 +173,5 @@ class LastResortMiddleware:
             request_id = request_id_of(Request(scope))
             log.error("request %s failed", request_id, exc_info=error)
             detail = f"The service failed on this request (its log says why under {request_id})."
-            await JSONResponse({"detail": detail}, 500)(scope, receive, send)
+            body = openai_body(500, detail) if speaks_openai(scope) else {"detail": detail}
+            await JSONResponse(body, 500)(scope, receive, send)

@@ -1,8 +1,8 @@
-"""/health (the process lives), /ready (it takes requests), /metrics, /queue, /v1/models, /."""
+"""/health (the process lives), /ready (it takes requests), /metrics, /queue, /."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse
 from fastapi.routing import APIRoute
 
@@ -12,16 +12,12 @@ from app.api.keys import client_name
 from app.api.schemas import (
     ErrorBody,
     HealthBody,
-    ModelBody,
-    ModelListBody,
     QueueBody,
     QueueEntryBody,
     ReadyBody,
 )
 from app.service import Service
 from app.vitals import read_vitals
-
-OWNER = "whisperx-asr-service"
 
 
 def build_router(service: Service) -> APIRouter:
@@ -65,21 +61,8 @@ def build_router(service: Service) -> APIRouter:
             {"detail": "The service is starting or shutting down."}, 503, {"Retry-After": "5"}
         )
 
-    @router.get("/v1/models", summary="The models on offer", responses=documentation.UNAUTHORIZED)
-    async def models() -> ModelListBody:
-        loaded = set(loaded_models())
-        names = {name: name for name in service.catalog.names} | service.catalog.aliases
-        default = service.catalog.default_model
-        return ModelListBody(
-            data=[
-                ModelBody(id=name, owned_by=OWNER, loaded=names[name] in loaded)
-                for name in sorted(names, key=lambda name: (name != default, name))
-            ]
-        )
-
     _add_queue(router, service)
     _add_metrics(router, service)
-    _answer_head(router)
     return router
 
 
@@ -131,10 +114,8 @@ def _add_metrics(router: APIRouter, service: Service) -> None:
         return Response(body, headers={"Content-Type": content_type})
 
 
-def _answer_head(router: APIRouter) -> None:
+def answer_head(app: FastAPI) -> None:
     """Have HEAD answer wherever GET does: monitors and load balancers ask so."""
-    for route in tuple(router.routes):
+    for route in tuple(app.routes):
         if isinstance(route, APIRoute) and "GET" in (route.methods or ()):
-            router.add_api_route(
-                route.path, route.endpoint, methods=["HEAD"], include_in_schema=False
-            )
+            app.add_api_route(route.path, route.endpoint, methods=["HEAD"], include_in_schema=False)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any
@@ -52,12 +53,17 @@ class AsrRequest:
     diarize: bool
     speakers: SpeakerBounds
     speaker_embeddings: bool
+    stream: bool
 
 
-def merge_parameters(fields: Mapping[str, str], query: Mapping[str, str]) -> dict[str, str]:
-    """Form fields and query parameters as one: the query wins, an empty value is none at all."""
+def merge_parameters(
+    fields: Mapping[str, Sequence[str]], query: Mapping[str, str]
+) -> dict[str, str]:
+    """Form fields (the last of a name) and query parameters as one: the query wins, an empty value
+    is none at all.
+    """
     merged = {}
-    for name, value in (*fields.items(), *query.items()):
+    for name, value in (*((name, values[-1]) for name, values in fields.items()), *query.items()):
         if text := value.replace("\x00", "").strip():
             merged[name] = text
     return merged
@@ -80,15 +86,20 @@ def parse_asr_request(parameters: Mapping[str, str], default_dialect: Dialect) -
     """
     dialect = recognise_dialect(parameters, default_dialect)
     webservice = dialect is Dialect.WEBSERVICE
-    read = _Reader(parameters)
+    read = Reader(parameters)
     # where both spellings are given, the dialect's own weighs more
     output, other_output = _ordered("output", "output_format", webservice)
     diarize, other_diarize = _ordered("diarize", "enable_diarization", webservice)
     default_output = "text" if webservice else "json"
     read.flag("vad_filter", True)  # checked, and that is all: speech detection is always on
+    chosen = read.choice(output, OUTPUTS, read.choice(other_output, OUTPUTS, default_output))
+    # the webservice has none such, and ignores what it does not know
+    stream = not webservice and read.flag("stream", False)
+    if stream and chosen != "json":
+        raise UnsupportedOption("stream: only JSON is streamed; output_format must be json.")
     return AsrRequest(
         dialect=dialect,
-        output=read.choice(output, OUTPUTS, read.choice(other_output, OUTPUTS, default_output)),
+        output=chosen,
         task=Task(read.choice("task", TASKS, Task.TRANSCRIBE.value)),
         language=parse_language(read.text("language")),
         initial_prompt=read.text("initial_prompt"),
@@ -99,6 +110,7 @@ def parse_asr_request(parameters: Mapping[str, str], default_dialect: Dialect) -
         diarize=read.flag(diarize, read.flag(other_diarize, not webservice)),
         speakers=_speaker_bounds(read),
         speaker_embeddings=read.flag("return_speaker_embeddings", False),
+        stream=stream,
     )
 
 
@@ -108,7 +120,7 @@ def parse_detect_request(parameters: Mapping[str, str]) -> DetectRequest:
     Raises:
         UnsupportedOption: a value that is not allowed; the message names the parameter.
     """
-    read = _Reader(parameters)
+    read = Reader(parameters)
     return DetectRequest(model=read.text("model"), encode=read.flag("encode", True))
 
 
@@ -116,7 +128,7 @@ def _ordered(first: str, second: str, in_this_order: bool) -> tuple[str, str]:
     return (first, second) if in_this_order else (second, first)
 
 
-def _speaker_bounds(read: _Reader) -> SpeakerBounds:
+def _speaker_bounds(read: Reader) -> SpeakerBounds:
     num_speakers = read.count("num_speakers")
     if num_speakers is not None:  # the other two are ignored
         return SpeakerBounds(num_speakers=num_speakers)
@@ -129,7 +141,7 @@ def _speaker_bounds(read: _Reader) -> SpeakerBounds:
     return SpeakerBounds(min_speakers=least, max_speakers=most)
 
 
-class _Reader:
+class Reader:
     """Merged parameters as the values that they stand for."""
 
     def __init__(self, parameters: Mapping[str, str]) -> None:
@@ -141,13 +153,23 @@ class _Reader:
     def flag(self, name: str, default: bool) -> bool:
         value = self.text(name).lower()
         if value and value not in TRUE | FALSE:
-            raise _not_allowed(name, value, "true, false, 1, 0, yes or no")
+            raise not_allowed(name, value, "true, false, 1, 0, yes or no")
         return value in TRUE if value else default
+
+    def number(self, name: str, least: float, most: float, default: float) -> float:
+        value = self.text(name)
+        try:
+            number = float(value) if value else default
+        except ValueError:
+            number = math.nan
+        if not least <= number <= most:
+            raise not_allowed(name, value, f"a number from {least:g} to {most:g}")
+        return number
 
     def choice(self, name: str, choices: Mapping[str, str], default: str) -> str:
         value = self.text(name).lower()
         if value and value not in choices:
-            raise _not_allowed(name, value, f"one of {', '.join(choices)}")
+            raise not_allowed(name, value, f"one of {', '.join(choices)}")
         return choices[value] if value else default
 
     def count(self, name: str) -> int | None:
@@ -157,11 +179,11 @@ class _Reader:
         # their length first: int() refuses some thousands of digits in its own way
         is_number = value.isascii() and value.isdigit() and len(value) < 10
         if not (is_number and 1 <= int(value) <= MAX_SPEAKERS):
-            raise _not_allowed(name, value, f"a whole number from 1 to {MAX_SPEAKERS}")
+            raise not_allowed(name, value, f"a whole number from 1 to {MAX_SPEAKERS}")
         return int(value)
 
 
-def _not_allowed(name: str, value: str, allowed: str) -> UnsupportedOption:
+def not_allowed(name: str, value: str, allowed: str) -> UnsupportedOption:
     return UnsupportedOption(f"{name}: {value[:40]!r} is not allowed; it must be {allowed}.")
 
 
@@ -289,6 +311,17 @@ class AsrParameters(BaseModel):
         BOOLEAN,
         _about("Whether JSON has a voice vector of each speaker.", "`false`", "true"),
     ] = None
+    stream: Annotated[
+        Text,
+        BOOLEAN,
+        _about(
+            "WhisperX dialect, JSON only: answer with server-sent events while it is worked on: "
+            "`progress`, `text` of each chunk, `segment` once it is final, `result` (the whole "
+            "answer), or `error`.",
+            "`false`",
+            "true",
+        ),
+    ] = None
     encode: Annotated[Text, BOOLEAN, ABOUT_ENCODE] = None
     vad_filter: Annotated[
         Text,
@@ -389,6 +422,17 @@ class LanguageBody(BaseModel):
 
 class ErrorBody(BaseModel):
     detail: str = Field(description="One clear sentence.")
+
+
+class OpenAIErrorDetail(BaseModel):
+    message: str = Field(description="One clear sentence.")
+    type: str = Field(examples=["invalid_request_error"])
+    param: str | None = Field(description="The parameter that is at fault.")
+    code: str | None = Field(description="Machine readable.")
+
+
+class OpenAIErrorBody(BaseModel):
+    error: OpenAIErrorDetail
 
 
 class HealthBody(BaseModel):

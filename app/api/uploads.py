@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import re
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
-from typing import BinaryIO
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -27,35 +29,66 @@ from app.service import Service
 from app.settings import Settings
 from app.tempdir import check_room, told_when_full
 
-FILE_FIELD = "audio_file"
 MAX_FIELD_BYTES = 64 << 10
 MAX_FIELDS = 100
 MAX_HEADER_BYTES = 16 << 10  # of one part, its file name included
 FLUSH_BYTES = 1 << 20
 FORM_OVERHEAD_BYTES = (MAX_FIELDS + 2) * MAX_FIELD_BYTES
+LIST_NAME = re.compile(r"([^\[\]]+)\[\d*\]")  # name[], name[0]
+
+
+@dataclass(frozen=True, slots=True)
+class FormLayout:
+    """What a form may hold. `large`: text fields that go to the disk, and how many bytes each may
+    have; at most `max_large` of them.
+    """
+
+    file_field: str
+    large: Mapping[str, int] = field(default_factory=dict)
+    max_large: int = 0
+
+    @property
+    def overhead_bytes(self) -> int:
+        return FORM_OVERHEAD_BYTES + self.max_large * max(self.large.values(), default=0)
+
+
+ASR_FORM = FormLayout("audio_file")
 
 
 @dataclass(slots=True)
 class Upload:
-    """`file_name` is the client's word: for answers only, never for the disk."""
+    """`file_name` is the client's word: for answers only, never for the disk.
+
+    `lists`: the values of each field in their order, name[] and name[0] counted as name. `large`:
+    the files that hold the large fields.
+    """
 
     path: Path
     file_name: str = ""
-    fields: dict[str, str] = field(default_factory=dict)
+    lists: dict[str, list[str]] = field(default_factory=dict)
+    large: dict[str, list[Path]] = field(default_factory=dict)
     num_bytes: int = 0
 
 
 class _Form:
     """The callbacks of the parser: where each byte belongs."""
 
-    def __init__(self, max_file_bytes: int) -> None:
+    def __init__(
+        self, layout: FormLayout, max_file_bytes: int, new_file: Callable[[], Path]
+    ) -> None:
+        self.layout = layout
         self.max_file_bytes = max_file_bytes
-        self.fields: dict[str, str] = {}
+        self.lists: dict[str, list[str]] = {}
+        self.large: dict[str, list[Path]] = {}
         self.file_name: str | None = None  # set as soon as the file's part begins
         self.file_bytes = 0
-        self.pending: list[bytes] = []  # of the file, to be written
+        self.pending: list[tuple[Path, bytes]] = []  # to be written
         self.pending_bytes = 0
         self.complete = False
+        self.path = new_file()
+        self._new_file = new_file
+        self._num_large = 0
+        self._large_bytes = 0
         self._num_parts = 0
         self._name = ""
         self._sink: Callable[[bytes], None] = self._ignore
@@ -90,16 +123,23 @@ class _Form:
         self._name = options.get(b"name", b"").decode("utf-8", "replace")
         # Some clients send a file without a name, or with one as RFC 5987 spells it.
         is_file = bool(self._content_type) or b"filename" in self._disposition
-        if self._name != FILE_FIELD:
-            self._sink = self._ignore if b"filename" in options else self._add_to_value
+        if self._name != self.layout.file_field:
+            if listed := LIST_NAME.fullmatch(self._name):
+                self._name = listed[1]
+            if b"filename" in options:
+                self._sink = self._ignore
+            elif self._name in self.layout.large:
+                self._begin_large()
+            else:
+                self._sink = self._add_to_value
             return
         if not is_file:
             raise UnsupportedOption(
-                f"{FILE_FIELD}: a file is required, this is a text field; "
-                f"curl sends a file with -F {FILE_FIELD}=@speech.mp3"
+                f"{self._name}: a file is required, this is a text field; "
+                f"curl sends a file with -F {self._name}=@speech.mp3"
             )
         if self.file_name is not None:
-            raise UnsupportedOption(f"{FILE_FIELD}: one file is allowed, there are several.")
+            raise UnsupportedOption(f"{self._name}: one file is allowed, there are several.")
         self.file_name = options.get(b"filename", b"").decode("utf-8", "replace")
         self._sink = self._add_to_file
 
@@ -108,7 +148,7 @@ class _Form:
 
     def on_part_end(self) -> None:
         if self._sink == self._add_to_value:
-            self.fields[self._name] = self._value.decode("utf-8", "replace")
+            self.lists.setdefault(self._name, []).append(self._value.decode("utf-8", "replace"))
 
     def on_end(self) -> None:
         self.complete = True
@@ -117,7 +157,27 @@ class _Form:
         self.file_bytes += len(data)
         if self.file_bytes > self.max_file_bytes:
             raise too_large(self.max_file_bytes)
-        self.pending.append(data)
+        self._write(self.path, data)
+
+    def _begin_large(self) -> None:
+        self._num_large += 1
+        if self._num_large > self.layout.max_large:
+            raise UnsupportedOption(
+                f"{self._name}: at most {self.layout.max_large} are allowed, there are more."
+            )
+        self.large.setdefault(self._name, []).append(self._new_file())
+        self._large_bytes = 0
+        self._sink = self._add_to_large
+
+    def _add_to_large(self, data: bytes) -> None:
+        max_bytes = self.layout.large[self._name]
+        self._large_bytes += len(data)
+        if self._large_bytes > max_bytes:
+            raise UnsupportedOption(f"{self._name}: longer than {max_bytes >> 20} MB.")
+        self._write(self.large[self._name][-1], data)
+
+    def _write(self, path: Path, data: bytes) -> None:
+        self.pending.append((path, data))
         self.pending_bytes += len(data)
 
     def _add_to_value(self, data: bytes) -> None:
@@ -134,38 +194,48 @@ def too_large(max_bytes: int) -> UploadTooLarge:
 
 
 @asynccontextmanager
-async def receive_upload(request: Request, service: Service, work: Work) -> AsyncIterator[Upload]:
-    """The form of a request, its file on disk until the block ends.
+async def receive_upload(
+    request: Request, service: Service, work: Work, layout: FormLayout
+) -> AsyncIterator[Upload]:
+    """The form of a request, its files on disk until the block ends.
 
     Raises:
         DeadlineExceeded, Cancelled: as `work` says
         MalformedRequest, UnsupportedOption, UploadTooLarge, UploadStalled, ClientGone, DiskFull,
         Overloaded
     """
-    path = service.temp.new_path()
+    paths: list[Path] = []
+
+    def new_file() -> Path:
+        paths.append(service.temp.new_path())
+        paths[-1].touch(exist_ok=False)
+        return paths[-1]
+
     try:
         with service.admission.uploading():
-            upload = await _receive(request, path, service, work)
+            with told_when_full():
+                form = _Form(layout, service.settings.max_file_size_mb << 20, new_file)
+            upload = await _receive(request, form, service, work)
         yield upload
     finally:
-        path.unlink(missing_ok=True)
+        for path in paths:
+            path.unlink(missing_ok=True)
 
 
-async def _receive(request: Request, path: Path, service: Service, work: Work) -> Upload:
-    max_file_bytes = service.settings.max_file_size_mb << 20
-    max_bytes = max_file_bytes + FORM_OVERHEAD_BYTES
+async def _receive(request: Request, form: _Form, service: Service, work: Work) -> Upload:
+    max_file_bytes = form.max_file_bytes
+    max_bytes = max_file_bytes + form.layout.overhead_bytes
     stated = request.headers.get("content-length", "")
     num_stated = int(stated) if stated.isdigit() else 0
     if num_stated > max_bytes:
         raise too_large(max_file_bytes)
     min_free_bytes = service.temp.min_free_bytes
-    check_room(path.parent, num_stated, min_free_bytes)
-    form = _Form(max_file_bytes)
+    check_room(form.path.parent, num_stated, min_free_bytes)
     pace = _Pace(service.settings)
     num_bytes = 0
     try:
         parser = _parser(request, form)
-        with told_when_full(), path.open("xb", buffering=0) as file:
+        with told_when_full():
             async for data in _incoming(request, pace, work):
                 num_bytes += len(data)
                 work.check()
@@ -173,25 +243,26 @@ async def _receive(request: Request, path: Path, service: Service, work: Work) -
                     raise too_large(max_file_bytes)
                 parser.write(data)
                 if form.pending_bytes >= FLUSH_BYTES:
-                    check_room(path.parent, form.pending_bytes, min_free_bytes)
-                    await _flush(form, file)
-            await _flush(form, file)
+                    check_room(form.path.parent, form.pending_bytes, min_free_bytes)
+                    await _flush(form)
+            await _flush(form)
     except FormParserError:
         raise MalformedRequest("The multipart form is malformed.") from None
     if not form.complete:
         raise MalformedRequest("The multipart form breaks off before its end.")
     if form.file_name is None:
-        raise UnsupportedOption(f"{FILE_FIELD}: required, a multipart file field.")
-    return Upload(path, form.file_name, form.fields, form.file_bytes)
+        raise UnsupportedOption(f"{form.layout.file_field}: required, a multipart file field.")
+    return Upload(form.path, form.file_name, form.lists, form.large, form.file_bytes)
 
 
 def _parser(request: Request, form: _Form) -> MultipartParser:
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     boundary = options.get(b"boundary")
     if kind != b"multipart/form-data" or not boundary:
+        field_name = form.layout.file_field
         raise UnsupportedOption(
-            f"{FILE_FIELD}: required; send the form as multipart/form-data, e.g. "
-            f"curl -F {FILE_FIELD}=@speech.mp3"
+            f"{field_name}: required; send the form as multipart/form-data, e.g. "
+            f"curl -F {field_name}=@speech.mp3"
         )
     names = (
         "on_part_begin",
@@ -251,15 +322,17 @@ async def _incoming(request: Request, pace: _Pace, work: Work) -> AsyncIterator[
             yield data
 
 
-async def _flush(form: _Form, file: BinaryIO) -> None:
-    data = b"".join(form.pending)
-    form.pending.clear()
+async def _flush(form: _Form) -> None:
+    pending, form.pending = form.pending, []
     form.pending_bytes = 0
-    if data:
-        await asyncio.to_thread(_write_all, file, data)
+    for path, pieces in groupby(pending, key=lambda piece: piece[0]):
+        await asyncio.to_thread(_append, path, b"".join(data for _, data in pieces))
 
 
-def _write_all(file: BinaryIO, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[file.write(view) :]
+def _append(path: Path, data: bytes) -> None:
+    # "r+": a file that was removed meanwhile, with its request, is not made again
+    with path.open("r+b", buffering=0) as file:
+        file.seek(0, os.SEEK_END)
+        view = memoryview(data)
+        while view:
+            view = view[file.write(view) :]

@@ -22,6 +22,16 @@ ALIASES = {
 }
 
 
+# What OpenAI calls its own models; here they are the default model unless the operator says else.
+OPENAI_NAMES = (
+    "whisper-1",
+    "gpt-transcribe",
+    "gpt-4o-transcribe",
+    "gpt-4o-mini-transcribe",
+    "gpt-4o-transcribe-diarize",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class ModelKey:
     """What a loaded model is known by. `kind`: recognizer, aligner, diarizer or vad."""
@@ -72,6 +82,21 @@ class Catalog:
             self.default_model = self.resolve(default_model)
         except UnknownModel as error:
             raise ConfigurationError(f"ASR_MODEL or PRELOAD_MODEL: {error}") from None
+        self.add_openai_names({})
+
+    def add_openai_names(self, models: Mapping[str, str]) -> None:
+        """`models`: which ones OpenAI's names stand for, where not for the default.
+
+        Raises:
+            ConfigurationError: one that is not offered.
+        """
+        try:
+            meant = {name: self.resolve(model) for name, model in models.items()}
+        except UnknownModel as error:
+            raise ConfigurationError(f"OPENAI_MODELS: {error}") from None
+        for name in (*OPENAI_NAMES, *meant):
+            if name not in self._sources:
+                self._short_names[name] = meant.get(name, self.default_model)
 
     @property
     def names(self) -> list[str]:
@@ -81,7 +106,11 @@ class Catalog:
     @property
     def aliases(self) -> dict[str, str]:
         """The other names that models here answer to."""
-        return {a: n for a, n in ALIASES.items() if n in self._sources and a not in self._sources}
+        return {
+            alias: name
+            for alias, name in self._short_names.items()
+            if name in self._sources and alias not in self._sources and "/" not in alias
+        }
 
     def resolve(self, name: str) -> str:
         """The canonical name.

@@ -60,14 +60,21 @@ class WindowBlock:
 WindowScores = npt.NDArray[np.float32]
 
 
+class SpeechTrack(Protocol):
+    """The scores of a recording, from those of its blocks."""
+
+    def add(self, block: WindowScores, last: bool) -> SpeechScores:
+        """All that is settled once this block is known too, in their order; `last`: all of it."""
+
+
 class VoiceActivityDetector(BatchModel[WindowBlock, WindowScores], Protocol):
     """Finds speech, window by window."""
 
     def split(self, samples: Samples) -> list[WindowBlock]:
         """The recording as blocks for `run`. Any thread."""
 
-    def join(self, samples: Samples, blocks: Sequence[WindowScores]) -> SpeechScores:
-        """The outcomes of `run` for all blocks as scores of the whole recording. Any thread."""
+    def track(self, samples: Samples) -> SpeechTrack:
+        """What makes one of the outcomes of `run`. Any thread."""
 
 
 @dataclass(frozen=True, slots=True)

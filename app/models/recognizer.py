@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from faster_whisper import WhisperModel
 from faster_whisper.tokenizer import Tokenizer
 from faster_whisper.transcribe import get_suppressed_tokens
 from faster_whisper.utils import available_models, download_model
+from transformers.models.whisper.tokenization_whisper import bytes_to_unicode
 from whisperx.audio import HOP_LENGTH, N_FFT, N_SAMPLES, mel_filters
 
 from app.models.devices import free_memory
@@ -26,6 +29,7 @@ from app.transcript import (
     HypothesisPart,
     LanguageGuess,
     Samples,
+    TokenProb,
 )
 
 MAX_TOKENS = 448  # of Whisper's decoder, prompt included
@@ -35,6 +39,10 @@ MAX_INITIAL_TIMESTAMP = 50  # in steps: speech begins within the first second of
 NUM_CANDIDATES = 5  # sampled at a temperature over 0, the best one taken
 
 DETECT = "detect language"
+MIN_PROB = 1e-10  # the logarithm of 0 is no number
+
+# A token's name has a letter for each of its bytes.
+BYTE_OF_LETTER = {letter: byte for byte, letter in bytes_to_unicode().items()}
 
 
 def known_models() -> tuple[str, ...]:
@@ -138,6 +146,8 @@ class WhisperRecognizer:
             options.temperature,
             options.with_timestamps,
             len(self._prompt(options)),
+            # `align` takes one language and one task for all
+            (options.language, options.task) if options.with_token_probs else None,
         )
 
     def run(self, items: Sequence[RecognitionItem]) -> list[Hypothesis | tuple[LanguageGuess, ...]]:
@@ -152,7 +162,11 @@ class WhisperRecognizer:
                 replace(o, language=o.language or language)
                 for o, language in zip(known, best, strict=True)
             ]
-        return list(self._generate(encoded, known))
+        hypotheses = self._generate(encoded, known)
+        if options[0].with_token_probs:
+            num_samples = [len(item.samples) for item in items]
+            return self._with_token_probs(hypotheses, known, encoded, num_samples)
+        return list(hypotheses)
 
     def _encode(self, samples: Sequence[Samples]) -> Any:
         features = log_mel(samples, self._num_mels, self._device)
@@ -243,12 +257,56 @@ class WhisperRecognizer:
         text: str = tokenizer.decode(tokens)
         return HypothesisPart(text, tuple(tokens), self._token_ends(tokens, text), start_s, end_s)
 
+    def _with_token_probs(
+        self,
+        hypotheses: Sequence[Hypothesis],
+        options: Sequence[DecodingOptions],
+        encoded: Any,
+        num_samples: Sequence[int],
+    ) -> list[Hypothesis | tuple[LanguageGuess, ...]]:
+        """How likely each token of the text is after those before it, the prompt left out."""
+        assert options[0].language is not None
+        tokenizer = self._tokenizer(options[0].language, options[0].task.value)
+        texts = [[t for part in h.parts for t in part.tokens] for h in hypotheses]
+        found = self._model.align(
+            encoded,
+            list(tokenizer.sot_sequence),
+            texts,
+            [min(n // HOP_LENGTH, N_SAMPLES // HOP_LENGTH) for n in num_samples],
+        )
+        return [
+            _add_token_probs(hypothesis, self._token_bytes(tokens), alignment.text_token_probs)
+            for hypothesis, tokens, alignment in zip(hypotheses, texts, found, strict=True)
+        ]
+
+    def _token_bytes(self, tokens: Sequence[int]) -> list[bytes]:
+        names = [self._hf_tokenizer.id_to_token(token) or "" for token in tokens]
+        return [bytes(BYTE_OF_LETTER[letter] for letter in name) for name in names]
+
     def _token_ends(self, tokens: Sequence[int], text: str) -> tuple[int, ...]:
         """Where each token ends in the text. A token is bytes, one letter of its name for each."""
         char_at_byte = np.cumsum([0] + [(b & 0xC0) != 0x80 for b in text.encode()])
         ends = np.cumsum([len(self._hf_tokenizer.id_to_token(t) or "") for t in tokens], dtype=int)
         last = len(char_at_byte) - 1
         return tuple(int(char_at_byte[min(end, last)]) for end in ends)
+
+
+def _add_token_probs(
+    hypothesis: Hypothesis, tokens: Sequence[bytes], probs: Sequence[float]
+) -> Hypothesis:
+    """`tokens` and `probs`: of all parts of the hypothesis, one after the other."""
+    both = iter(zip(tokens, probs, strict=True))
+    parts = tuple(
+        replace(
+            part,
+            token_probs=tuple(
+                TokenProb(token, math.log(max(prob, MIN_PROB)))
+                for token, prob in islice(both, len(part.tokens))
+            ),
+        )
+        for part in hypothesis.parts
+    )
+    return replace(hypothesis, parts=parts)
 
 
 def _encode_prompt(tokenizer: Any, text: str) -> list[int]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from pyannote.audio import Inference
-from pyannote.core import SlidingWindow, SlidingWindowFeature
+from pyannote.core import SlidingWindow
 from whisperx.vads.pyannote import load_vad_model
 
 from app.audio.chunking import SpeechScores
@@ -61,20 +61,46 @@ class PyannoteVad:
         scores: WindowScores = self._inference.infer(windows)
         return np.split(scores.max(axis=-1, keepdims=True), ends_of_blocks(items))
 
-    def join(self, samples: Samples, blocks: Sequence[WindowScores]) -> SpeechScores:
-        aggregated = Inference.aggregate(
-            SlidingWindowFeature(
-                np.concatenate(blocks),
-                SlidingWindow(start=0.0, duration=self._window_s, step=self._step_s),
-            ),
-            self._frames,
-            hamming=True,
-            missing=0.0,
-        )
-        frames = aggregated.sliding_window
-        first_s = frames[0].middle
+    def track(self, samples: Samples) -> SpeechTrack:
+        frames = SlidingWindow(self._frames.duration, self._frames.step, start=0.0)
+        return SpeechTrack(frames, self._step_s, len(samples) / SAMPLE_RATE)
+
+
+class SpeechTrack:
+    """The scores of overlapping windows as one, window by window: each frame's mean, weighted by a
+    Hamming window. Source: pyannote.audio's Inference.aggregate, which wants all windows at once.
+    """
+
+    def __init__(self, frames: SlidingWindow, step_s: float, duration_s: float) -> None:
+        self._frames = frames
+        self._step_s = step_s
+        self._first_s = frames[0].middle
         # the last windows reach beyond the end of the recording
-        num_frames = int((len(samples) / SAMPLE_RATE - first_s) / frames.step) + 1
-        return SpeechScores(
-            aggregated.data[: max(0, num_frames), 0].astype(np.float32), first_s, frames.step
-        )
+        self._num_frames = max(0, int((duration_s - self._first_s) / frames.step) + 1)
+        self._sums = np.zeros(self._num_frames, np.float32)
+        self._weights = np.zeros(self._num_frames, np.float32)
+        self._scores = np.zeros(self._num_frames, np.float32)
+        self._num_windows = 0
+
+    def add(self, block: WindowScores, last: bool) -> SpeechScores:
+        """What does not change any more, now that the next windows are known.
+
+        `block`: float32 (num_windows, num_frames, 1); `last`: there are no more.
+        """
+        settled = self._start(self._num_windows)
+        for window in block[:, :, 0]:
+            start = self._start(self._num_windows)
+            weights = np.hamming(len(window))[: max(0, self._num_frames - start)]
+            end = start + len(weights)
+            self._sums[start:end] += window[: len(weights)] * weights
+            self._weights[start:end] += weights
+            self._num_windows += 1
+        known = self._num_frames if last else min(self._start(self._num_windows), self._num_frames)
+        fresh = slice(settled, known)
+        self._scores[fresh] = self._sums[fresh] / np.maximum(self._weights[fresh], 1e-12)
+        return SpeechScores(self._scores[:known], self._first_s, self._frames.step)
+
+    def _start(self, window: int) -> int:
+        """The frame at which a window begins."""
+        start_s = window * self._step_s
+        return int(self._frames.closest_frame(start_s + 0.5 * self._frames.duration))

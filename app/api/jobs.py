@@ -1,0 +1,130 @@
+"""A request's way through the service: a place in the queue, the upload, a job in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import Future
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from fastapi import Request
+from structlog.contextvars import bind_contextvars
+
+from app.admission import Ticket, cut_off
+from app.api import rate_limits
+from app.api.keys import client_name
+from app.api.observation import record_of
+from app.api.request_id import request_id_of
+from app.api.uploads import FormLayout, Upload, receive_upload
+from app.batching import Work
+from app.errors import ClientGone, DeadlineExceeded, StageFailed
+from app.metrics import OTHER
+from app.optional import WARNING_KINDS
+from app.record import RequestRecord
+from app.service import Service
+from app.stages import Stage
+from app.transcript import Audio, Transcript
+
+T = TypeVar("T")
+Wanted = TypeVar("Wanted")
+# What is wanted, of the values of the form's fields; raises UnsupportedOption.
+Parse = Callable[[Mapping[str, list[str]]], Wanted]
+
+ANSWER_S = 5.0  # for a job to say itself that its time is over
+TOO_LATE = "The request took longer than it may."
+
+
+def resolve_model(service: Service, model: str) -> str:
+    """The canonical name. Raises UnknownModel."""
+    return service.catalog.resolve(model or service.catalog.default_model)
+
+
+@asynccontextmanager
+async def admitted(
+    service: Service, request: Request, kind: str, layout: FormLayout, parse: Parse[Wanted]
+) -> AsyncIterator[tuple[Ticket, Upload, Wanted]]:
+    """A place in the queue, the upload on disk and what is wanted of it, until the block ends."""
+    record = record_of(request)
+    work = Work(request_id_of(request), service.settings.request_timeout_s, record.stages)
+    try:
+        charge = await rate_limits.admit(request, work)
+        with service.admission.enter(kind, work, client_name(request.scope), charge) as ticket:
+            request.state.request_id = work.request_id  # another one, where it was taken
+            bind_contextvars(request_id=work.request_id)
+            parse({})  # a wrong value in the query is refused before the upload is read
+            async with AsyncExitStack() as files:
+                receiving = receive_upload(request, service, work, layout)
+                with record.stages.measure(Stage.UPLOAD):
+                    upload = await files.enter_async_context(receiving)
+                record.upload_bytes = upload.num_bytes
+                yield ticket, upload, parse(upload.lists)
+    except asyncio.CancelledError:
+        # by the server, when its grace is over; the client shall hear that, not a broken line
+        work.cancel(cut_off())
+        raise cut_off() from None
+
+
+async def run(service: Service, request: Request, ticket: Ticket, job: Callable[[], T]) -> T:
+    """What a job gives back; it is given up when the client hangs up."""
+    work = ticket.work
+    running = asyncio.wrap_future(start(service, job))
+    gone = asyncio.ensure_future(hung_up(request))
+    both: set[asyncio.Future[Any]] = {running, gone}
+    try:
+        await asyncio.wait(
+            both, timeout=work.left_s + ANSWER_S, return_when=asyncio.FIRST_COMPLETED
+        )
+        if gone.done() and not running.done():
+            work.cancel(ClientGone("The client hung up."))
+        elif not running.done():  # a stage that cannot be broken off
+            work.cancel(DeadlineExceeded(TOO_LATE))
+            raise DeadlineExceeded(TOO_LATE)
+        return await running
+    finally:
+        gone.cancel()
+
+
+def start(service: Service, job: Callable[[], T]) -> Future[T]:
+    """Run a job in a thread of its own."""
+
+    def guarded() -> T:
+        try:
+            return job()
+        except SystemExit as error:  # out of a library; it must not end the event loop's thread
+            raise StageFailed("A stage ended before its time.") from error
+
+    context = contextvars.copy_context()  # what is logged there belongs to this request too
+    return service.threads.submit(context.run, guarded)
+
+
+async def hung_up(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+# -- in a thread ---------------------------------------------------------------------------------
+
+
+def decode(
+    service: Service,
+    path: Path,
+    work: Work,
+    raw_pcm: bool = False,
+    max_duration_s: float | None = None,
+    stop_after_s: float | None = None,
+) -> Audio:
+    job = service.decoding.submit(
+        path, max_duration_s or service.settings.max_duration_s, raw_pcm, stop_after_s
+    )
+    with work.stages.measure_turn(Stage.DECODE, job):
+        return job.audio(lambda future: work.wait(work.track(future)))
+
+
+def note_transcript(service: Service, record: RequestRecord, transcript: Transcript) -> None:
+    """What log and metrics say of it."""
+    record.warnings = tuple(WARNING_KINDS.get(text, OTHER) for text in transcript.warnings)
+    if service.settings.log_transcripts:
+        record.text = "".join(segment.text for segment in transcript.segments).strip()

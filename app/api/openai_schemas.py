@@ -1,0 +1,172 @@
+"""What a request of OpenAI's audio API asks for, and what /docs says of it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from app.api.schemas import Reader, not_allowed
+from app.api.uploads import FormLayout
+from app.errors import UnsupportedOption
+from app.languages import parse_language
+from app.transcript import Task
+
+DIARIZING_MODEL = "gpt-4o-transcribe-diarize"
+REFERENCES = "known_speaker_references"
+NAMES = "known_speaker_names"
+MAX_REFERENCES = 8
+# 10 s of 48 kHz stereo as 32-bit samples are 3.7 MB, in base64 4.9 MB
+OPENAI_FORM = FormLayout("file", {REFERENCES: 6 << 20}, MAX_REFERENCES)
+
+TRANSLATED = ("json", "text", "srt", "verbose_json", "vtt")
+OUTPUTS = (*TRANSLATED, "diarized_json")
+STREAMED = ("json", "text", "diarized_json")
+GRANULARITIES = ("word", "segment")
+INCLUDES = ("logprobs",)
+MAX_NAME_LENGTH = 64
+NUMBERED = re.compile(r"SPEAKER_\d+")  # how speakers are called who have no name
+
+# Numbers of a "server_vad" and what each may be. Accepted and without effect: the same speech
+# detection is always on, and VAD_ONSET and VAD_OFFSET are the operator's.
+VAD_LIMITS = {
+    "prefix_padding_ms": (0, 60_000),
+    "silence_duration_ms": (0, 60_000),
+    "threshold": (0, 1),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAIRequest:
+    """`model`: as written; empty for the default."""
+
+    task: Task
+    model: str
+    output: str
+    language: str | None
+    languages: tuple[str, ...]
+    prompt: str
+    hotwords: str
+    temperature: float
+    with_words: bool
+    with_segments: bool
+    with_logprobs: bool
+    diarize: bool
+    names: tuple[str, ...]
+    stream: bool
+
+
+def parse_openai_request(fields: Mapping[str, Sequence[str]], task: Task) -> OpenAIRequest:
+    """Unknown fields are ignored; an empty value is none at all.
+
+    Raises:
+        UnsupportedOption: a value that is not allowed; the message names the parameter.
+    """
+    lists = {
+        name: [text for value in values if (text := value.replace("\x00", "").strip())]
+        for name, values in fields.items()
+    }
+    read = Reader({name: values[-1] for name, values in lists.items() if values})
+    outputs = TRANSLATED if task is Task.TRANSLATE else OUTPUTS
+    output = read.choice("response_format", {name: name for name in outputs}, "json")
+    stream = read.flag("stream", False)
+    if stream and output not in STREAMED:
+        raise UnsupportedOption(
+            f"stream: response_format {output} is not streamed; it must be one of "
+            f"{', '.join(STREAMED)}."
+        )
+    granularities = _several(lists, "timestamp_granularities", GRANULARITIES) or ["segment"]
+    with_logprobs = bool(_several(lists, "include", INCLUDES))
+    if with_logprobs and output != "json":
+        raise UnsupportedOption("include: logprobs need the response_format json.")
+    _check_chunking(read)
+    names = _names(lists)
+    model = read.text("model")
+    keywords = lists.get("keywords", [])
+    languages = _languages(lists.get("languages", []))
+    only_one = languages[0] if len(languages) == 1 else None
+    wants_speakers = model == DIARIZING_MODEL or bool(names)
+    return OpenAIRequest(
+        task=task,
+        model=model,
+        output=output,
+        language=parse_language(read.text("language")) or only_one,
+        languages=languages,
+        prompt=read.text("prompt"),
+        hotwords=", ".join([*filter(None, [read.text("hotwords")]), *keywords]),
+        temperature=read.number("temperature", 0, 1, 0),
+        with_words="word" in granularities,
+        with_segments="segment" in granularities,
+        with_logprobs=with_logprobs,
+        # where no speaker is shown, nobody need be told apart
+        diarize=output == "diarized_json" or (wants_speakers and output in ("srt", "vtt")),
+        names=names,
+        stream=stream,
+    )
+
+
+def _several(
+    lists: Mapping[str, Sequence[str]], name: str, allowed: Sequence[str]
+) -> Sequence[str]:
+    values = lists.get(name, [])
+    for value in values:
+        if value not in allowed:
+            raise not_allowed(name, value, f"one of {', '.join(allowed)}")
+    return values
+
+
+def _languages(values: Sequence[str]) -> tuple[str, ...]:
+    try:
+        parsed = [parse_language(value) for value in values]
+    except UnsupportedOption as error:
+        raise UnsupportedOption(f"languages{error.message.removeprefix('language')}") from None
+    return tuple(dict.fromkeys(language for language in parsed if language))
+
+
+def _names(lists: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    names = lists.get(NAMES, [])
+    for i, name in enumerate(names):
+        if len(name) > MAX_NAME_LENGTH or not name.isprintable():
+            raise UnsupportedOption(
+                f"{NAMES}[{i}]: must be printable and of at most {MAX_NAME_LENGTH} characters."
+            )
+        if NUMBERED.fullmatch(name):
+            raise UnsupportedOption(f"{NAMES}[{i}]: {name} is what speakers without names get.")
+    if len(set(names)) < len(names):
+        raise UnsupportedOption(f"{NAMES}: each may be given once.")
+    return tuple(names)
+
+
+def check_references(wanted: OpenAIRequest, num_references: int) -> None:
+    """Raises UnsupportedOption where names and recordings are no pairs."""
+    if len(wanted.names) != num_references:
+        raise UnsupportedOption(
+            f"{REFERENCES}: one is needed for each of {NAMES}; there are {num_references} for "
+            f"{len(wanted.names)}."
+        )
+
+
+def _check_chunking(read: Reader) -> None:
+    """Either `auto` or an object, as JSON or as fields of its own."""
+    given = read.text("chunking_strategy")
+    options: dict[str, Any] = {}
+    if given.startswith("{"):
+        try:
+            options = json.loads(given)
+        except ValueError:
+            raise not_allowed("chunking_strategy", given, "auto or a server_vad object") from None
+        given = str(options.get("type", ""))
+    else:
+        options = {name: read.text(f"chunking_strategy[{name}]") for name in VAD_LIMITS}
+        given = given or read.text("chunking_strategy[type]")
+    if given not in ("", "auto", "server_vad"):
+        raise not_allowed("chunking_strategy", given, "auto or a server_vad object")
+    named = {
+        f"chunking_strategy[{name}]": str(options[name])
+        for name in VAD_LIMITS
+        if options.get(name) not in (None, "")
+    }
+    for name, (least, most) in VAD_LIMITS.items():
+        Reader(named).number(f"chunking_strategy[{name}]", least, most, least)

@@ -1,0 +1,159 @@
+"""The chunks of one request on their way: recognised, aligned and told, in order."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+from app.batching import Batcher, TaskFuture, Work
+from app.hypotheses import TEMPERATURES, best_hypothesis, draft_segments, needs_fallback
+from app.models.protocols import Aligner, AlignmentItem, RecognitionItem, Recognizer
+from app.optional import ALIGNMENT_FAILED, optional_stage
+from app.transcript import (
+    SAMPLE_RATE,
+    Audio,
+    Chunk,
+    DecodingOptions,
+    Hypothesis,
+    Samples,
+    Segment,
+    TranscribeOptions,
+    Word,
+)
+
+Aligning: TypeAlias = tuple[Segment, TaskFuture | None]  # None: there is no aligner
+
+RECOGNISED = 0.7  # how far a request is then, as a share of its time
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Hears of a transcript while it comes about: in the thread that transcribes, in order.
+
+    `recognised`: a part of a chunk, as soon as the chunk is. `settled`: a segment that will not
+    change any more; with speakers, all of them at the end.
+    """
+
+    recognised: Callable[[Segment], None] = lambda segment: None
+    settled: Callable[[Segment], None] = lambda segment: None
+
+    def of_text(self) -> Listener:
+        """This one, as long as speakers are not known."""
+        return Listener(recognised=self.recognised)
+
+
+NOBODY = Listener()
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What belongs to one call of `transcribe`. Only `warnings` grows."""
+
+    audio: Audio
+    options: TranscribeOptions
+    work: Work
+    listener: Listener
+    warnings: list[str]
+
+
+class Flow:
+    """The chunks of one request on their way through recognition and alignment, in order."""
+
+    def __init__(
+        self,
+        request: Request,
+        recognizer: Batcher[Recognizer],
+        aligner: Batcher[Aligner] | None,
+        decoding: DecodingOptions,
+        strict: bool,
+    ) -> None:
+        """`strict`: alignment that fails, fails the request."""
+        self.segments: list[Segment] = []
+        self.aligning_since: float | None = None
+        self._request = request
+        self._recognizer = recognizer
+        self._aligner = aligner
+        self._decoding = decoding
+        self._strict = strict
+        self._recognising: deque[tuple[Chunk, Samples, TaskFuture]] = deque()
+        self._aligning: deque[Aligning] = deque()
+
+    def recognise(self, chunk: Chunk, future: TaskFuture | None) -> None:
+        """`future`: of its hypothesis, where that is under way."""
+        piece = slice_audio(self._request.audio, chunk.start_s, chunk.end_s)
+        if future is None:
+            item = RecognitionItem(piece, self._decoding)
+            [future] = self._request.work.submit(self._recognizer, [item])
+        self._recognising.append((chunk, piece, future))
+
+    def settle(self, wait: bool) -> None:
+        """Go on with the chunks that are recognised, or `wait` until all are."""
+        work = self._request.work
+        while self._recognising and (wait or self._recognising[0][2].done()):
+            chunk, piece, future = self._recognising.popleft()
+            hypothesis = self._hypothesis(piece, future)
+            share = chunk.end_s / self._request.audio.duration_s
+            work.progress = max(work.progress, RECOGNISED * share)
+            for segment in draft_segments(chunk, hypothesis):
+                self._align(segment)
+            self._collect(_done(self._aligning))
+
+    def finish(self) -> None:
+        self._collect(self._aligning)
+
+    def _align(self, segment: Segment) -> None:
+        task = None
+        if self._aligner is not None:
+            samples = slice_audio(self._request.audio, segment.start_s, segment.end_s)
+            item = AlignmentItem(samples, segment)
+            [task] = self._request.work.submit(self._aligner, [item])
+            if self.aligning_since is None:
+                self.aligning_since = task.queued
+        self._aligning.append((segment, task))
+        self._request.listener.recognised(segment)
+
+    def _collect(self, aligning: Iterable[Aligning]) -> None:
+        request = self._request
+        for segment in self._aligned(aligning):
+            self.segments.append(segment)
+            request.listener.settled(segment)
+
+    def _hypothesis(self, piece: Samples, future: TaskFuture) -> Hypothesis:
+        """Of a chunk, decoded again at rising temperatures while it fails."""
+        options, work = self._decoding, self._request.work
+        tried: list[Hypothesis] = []
+        for temperature in (options.temperature,) if options.temperature else TEMPERATURES:
+            if tried:
+                item = RecognitionItem(piece, replace(options, temperature=temperature))
+                [future] = work.submit(self._recognizer, [item])
+            hypothesis: Hypothesis = work.wait(future)
+            tried.append(hypothesis)
+            if not needs_fallback(hypothesis):
+                return hypothesis
+        return best_hypothesis(tried)
+
+    def _aligned(self, aligning: Iterable[Aligning]) -> Iterator[Segment]:
+        warnings = self._request.warnings
+        for segment, future in aligning:
+            sentences: tuple[Segment, ...] | None = None
+            if future is None:
+                yield segment
+                continue
+            with optional_stage(ALIGNMENT_FAILED, ALIGNMENT_FAILED, warnings, self._strict):
+                sentences = self._request.work.wait(future)
+                if sentences is None:
+                    warnings.append(ALIGNMENT_FAILED)
+            words = tuple(Word(text) for text in segment.text.split())
+            yield from sentences or (replace(segment, words=words),)
+
+
+def _done(aligning: deque[Aligning]) -> Iterator[Aligning]:
+    """Take out what needs no waiting, in order."""
+    while aligning and (aligning[0][1] is None or aligning[0][1].done()):
+        yield aligning.popleft()
+
+
+def slice_audio(audio: Audio, start_s: float, end_s: float) -> Samples:
+    return audio.samples[round(start_s * SAMPLE_RATE) : round(end_s * SAMPLE_RATE)]

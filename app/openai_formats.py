@@ -1,0 +1,201 @@
+"""Transcript -> the bodies and events of OpenAI's audio API.
+
+Source: https://platform.openai.com/docs/api-reference/audio
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count, product
+from string import ascii_uppercase
+from typing import Any
+
+from app.formats import SubtitleStyle, seconds, to_srt, to_vtt
+from app.languages import language_name
+from app.transcript import Segment, Task, TokenProb, Transcript, Word
+
+SEEK_STEP_S = 0.01  # Whisper counts in frames of its features
+TEXT_SEGMENT = "transcript.text.segment"
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What of the transcript is wanted. `output`: json, text, srt, vtt, verbose_json or
+    diarized_json; `names`: of the known speakers.
+    """
+
+    output: str
+    task: Task = Task.TRANSCRIBE
+    with_words: bool = False
+    with_segments: bool = True
+    with_logprobs: bool = False
+    names: tuple[str, ...] = ()
+
+
+def write(transcript: Transcript, shape: Shape, style: SubtitleStyle) -> str:
+    if shape.output == "text":
+        return text_of(transcript.segments) + "\n"
+    if shape.output in ("srt", "vtt"):
+        writer = to_srt if shape.output == "srt" else to_vtt
+        return writer(transcript, style)
+    bodies: dict[str, Callable[[Transcript, Shape], dict[str, Any]]] = {
+        "json": _json,
+        "verbose_json": _verbose_json,
+        "diarized_json": _diarized_json,
+    }
+    body = bodies[shape.output](transcript, shape)
+    return json.dumps(body, ensure_ascii=False, allow_nan=False)
+
+
+def text_of(segments: Iterable[Segment]) -> str:
+    return "".join(segment.text for segment in segments).strip()
+
+
+def _usage(transcript: Transcript) -> dict[str, Any]:
+    return {"type": "duration", "seconds": math.ceil(transcript.duration_s)}
+
+
+# -- bodies --------------------------------------------------------------------------------------
+
+
+def _json(transcript: Transcript, shape: Shape) -> dict[str, Any]:
+    body: dict[str, Any] = {"text": text_of(transcript.segments)}
+    if shape.task is Task.TRANSCRIBE:
+        body["languages"] = [{"code": transcript.language}]
+        body["usage"] = _usage(transcript)
+    if shape.with_logprobs:
+        body["logprobs"] = logprobs(transcript.segments)
+    return body
+
+
+def _verbose_json(transcript: Transcript, shape: Shape) -> dict[str, Any]:
+    # a translation is in English, whatever it was spoken in
+    language = "en" if shape.task is Task.TRANSLATE else transcript.language
+    body: dict[str, Any] = {
+        "task": shape.task.value,
+        "language": language_name(language),
+        "duration": seconds(transcript.duration_s),
+        "text": text_of(transcript.segments),
+    }
+    if shape.with_segments:
+        body["segments"] = [_segment(i, s) for i, s in enumerate(transcript.segments)]
+    if shape.with_words:
+        body["words"] = [word for s in transcript.segments for word in _words(s)]
+    return {**body, "usage": _usage(transcript)}
+
+
+def _segment(number: int, segment: Segment) -> dict[str, Any]:
+    decoding, chunk = segment.decoding, segment.chunk
+    assert decoding is not None
+    assert chunk is not None
+    return {
+        "id": number,
+        "seek": round(chunk.start_s / SEEK_STEP_S),
+        "start": seconds(segment.start_s),
+        "end": seconds(segment.end_s),
+        "text": segment.text,
+        "tokens": list(segment.tokens),
+        "temperature": decoding.temperature,
+        "avg_logprob": decoding.avg_logprob,
+        "compression_ratio": decoding.compression_ratio,
+        "no_speech_prob": decoding.no_speech_prob,
+    }
+
+
+def _words(segment: Segment) -> Iterator[dict[str, Any]]:
+    """A word without times lies between those that have some."""
+    words: Sequence[Word] = segment.words or ()
+    last_s = segment.start_s
+    for i, word in enumerate(words):
+        later = (w.start_s for w in words[i + 1 :] if w.start_s is not None)
+        start_s = last_s if word.start_s is None else word.start_s
+        end_s = next(later, segment.end_s) if word.end_s is None else word.end_s
+        yield {"word": word.text, "start": seconds(start_s), "end": seconds(end_s)}
+        last_s = end_s
+
+
+def _diarized_json(transcript: Transcript, shape: Shape) -> dict[str, Any]:
+    return {
+        "task": shape.task.value,
+        "duration": seconds(transcript.duration_s),
+        "text": text_of(transcript.segments),
+        "segments": diarized_segments(transcript, shape.names),
+        "usage": _usage(transcript),
+    }
+
+
+def diarized_segments(transcript: Transcript, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Known speakers bear their names, the others letters, in the order in which they speak."""
+    letters = ("".join(found) for n in count(1) for found in product(ascii_uppercase, repeat=n))
+    free = (letter for letter in letters if letter not in names)
+    labels = {name: name for name in names}
+    segments = []
+    for i, segment in enumerate(transcript.segments):
+        speaker = segment.speaker or ""  # nobody, where speech lies outside every turn
+        if speaker not in labels:
+            labels[speaker] = next(free) if speaker else "unknown"
+        segments.append(
+            {
+                "type": TEXT_SEGMENT,
+                "id": f"seg_{i}",
+                "start": seconds(segment.start_s),
+                "end": seconds(segment.end_s),
+                "speaker": labels[speaker],
+                "text": segment.text,
+            }
+        )
+    return segments
+
+
+def logprobs(segments: Iterable[Segment]) -> list[dict[str, Any]]:
+    """The tokens of the text, a letter of several bytes perhaps in parts."""
+    return [_logprob(prob) for segment in segments for prob in segment.token_probs]
+
+
+def _logprob(prob: TokenProb) -> dict[str, Any]:
+    return {
+        "token": prob.token.decode("utf-8", "replace"),
+        "logprob": prob.logprob,
+        "bytes": list(prob.token),
+    }
+
+
+# -- events --------------------------------------------------------------------------------------
+
+
+class Deltas:
+    """The text as it comes about: all deltas joined are the text of the transcript."""
+
+    def __init__(self, with_logprobs: bool) -> None:
+        self._with_logprobs = with_logprobs
+        self._begun = False
+        self._held = ""  # white space at the end, until something follows
+
+    def delta(self, segment: Segment) -> dict[str, Any] | None:
+        """None where there is nothing to tell."""
+        text = self._held + segment.text
+        kept = text.rstrip()
+        self._held = text[len(kept) :]
+        if not self._begun:
+            kept = kept.lstrip()
+        if not kept:
+            return None
+        self._begun = True
+        event: dict[str, Any] = {"type": "transcript.text.delta", "delta": kept}
+        if self._with_logprobs:
+            event["logprobs"] = logprobs([segment])
+        return event
+
+
+def done(transcript: Transcript, with_logprobs: bool) -> dict[str, Any]:
+    event: dict[str, Any] = {
+        "type": "transcript.text.done",
+        "text": text_of(transcript.segments),
+        "languages": [{"code": transcript.language}],
+    }
+    if with_logprobs:
+        event["logprobs"] = logprobs(transcript.segments)
+    return event

@@ -1,0 +1,106 @@
+"""The bodies and events of OpenAI's API, for transcripts that no recording gives."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from app.formats import SubtitleStyle
+from app.openai_formats import Deltas, Shape, diarized_segments, text_of, write
+from app.transcript import Chunk, Decoding, Segment, Task, TokenProb, Transcript, Word
+
+DECODING = Decoding(-0.25, 0.01, 1.2, 0.2)
+FIRST = Segment(
+    10.0,
+    11.5,
+    " Grüß Gott.",
+    (Word("Grüß", 10.0, 10.5, 0.9), Word("Gott.")),
+    chunk=Chunk(9.87, 30.0),
+    decoding=DECODING,
+    tokens=(5, 6, 7),
+    token_ends=(3, 5, 11),
+    token_probs=(TokenProb(b" Gr", -0.1), TokenProb(b"\xc3", -0.2), TokenProb(b"\xbc...", -0.3)),
+)
+SECOND = replace(FIRST, start_s=12.0, end_s=13.0, text=" Ja. ", words=(), token_probs=())
+TRANSCRIPT = Transcript("de", 31.2, "demo", (FIRST, SECOND))
+
+
+def body_of(output: str, **shape: object) -> dict[str, object]:
+    body: dict[str, object] = json.loads(
+        write(TRANSCRIPT, Shape(output, **shape), SubtitleStyle())  # type: ignore[arg-type]
+    )
+    return body
+
+
+def test_verbose_figures_are_the_decoders() -> None:
+    body = body_of("verbose_json", with_words=True)
+    assert body["language"] == "german"
+    assert body["usage"] == {"type": "duration", "seconds": 32}
+    assert body["segments"][0] == {  # type: ignore[index]
+        "id": 0,
+        "seek": 987,
+        "start": 10.0,
+        "end": 11.5,
+        "text": " Grüß Gott.",
+        "tokens": [5, 6, 7],
+        "temperature": 0.2,
+        "avg_logprob": -0.25,
+        "compression_ratio": 1.2,
+        "no_speech_prob": 0.01,
+    }
+
+
+def test_a_word_without_times_lies_between_its_neighbours() -> None:
+    body = body_of("verbose_json", with_words=True)
+    assert body["words"] == [
+        {"word": "Grüß", "start": 10.0, "end": 10.5},
+        {"word": "Gott.", "start": 10.5, "end": 11.5},
+    ]
+
+
+def test_only_what_is_asked_for() -> None:
+    assert "segments" not in body_of("verbose_json", with_words=True, with_segments=False)
+    assert "words" not in body_of("verbose_json")
+    assert "logprobs" not in body_of("json")
+
+
+def test_a_translation_is_english() -> None:
+    body = body_of("verbose_json", task=Task.TRANSLATE)
+    assert (body["task"], body["language"]) == ("translate", "english")
+
+
+def test_a_letter_may_be_parted() -> None:
+    assert body_of("json", with_logprobs=True)["logprobs"] == [
+        {"token": " Gr", "logprob": -0.1, "bytes": [32, 71, 114]},
+        {"token": "\ufffd", "logprob": -0.2, "bytes": [0xC3]},
+        {"token": "\ufffd...", "logprob": -0.3, "bytes": [0xBC, 46, 46, 46]},
+    ]
+
+
+def test_labels() -> None:
+    """Names stay, letters follow in the order of speaking, and nobody takes a name of another."""
+    speakers = ["SPEAKER_01", "Anna", "SPEAKER_00", "SPEAKER_01", "A", None]
+    segments = tuple(replace(FIRST, speaker=speaker) for speaker in speakers)
+    found = diarized_segments(replace(TRANSCRIPT, segments=segments), ("Anna", "A"))
+    assert [s["speaker"] for s in found] == ["B", "Anna", "C", "B", "A", "unknown"]
+    assert len({s["id"] for s in found}) == len(found)
+
+
+def test_labels_beyond_the_alphabet() -> None:
+    segments = tuple(replace(FIRST, speaker=f"SPEAKER_{i:02d}") for i in range(28))
+    found = diarized_segments(replace(TRANSCRIPT, segments=segments), ())
+    assert [s["speaker"] for s in found[24:]] == ["Y", "Z", "AA", "AB"]
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [(" Hello.", " You."), ("", " ", " So", " "), (" a ", " b "), ("今日", "は"), (" ",)],
+)
+def test_deltas_are_the_text(texts: tuple[str, ...]) -> None:
+    segments = [replace(FIRST, text=text) for text in texts]
+    deltas = Deltas(with_logprobs=False)
+    told = [deltas.delta(segment) for segment in segments]
+    assert "".join(d["delta"] for d in told if d) == text_of(segments)
+    assert all(d["delta"] for d in told if d)

@@ -1,0 +1,116 @@
+"""stream=true on /asr: the transcript while it comes about, then the whole of it."""
+
+from __future__ import annotations
+
+import time
+from itertools import pairwise
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.events import stream, streaming
+from tests.media import FORMATS, encode, speech
+from tests.support import Server, audio_of, eventually, truth_of, word_error_rate
+
+LONG = audio_of("en_long")
+
+
+def plain(body: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in body.items() if key != "warnings"}
+
+
+@pytest.mark.parametrize("diarize", [False, True])
+def test_the_events_are_the_answer_in_parts(server: Server, diarize: bool) -> None:
+    told = stream(server, LONG, diarize=diarize)
+    whole = server.post(LONG, diarize=diarize).json()
+    assert told[-1].name == "result"
+    assert plain(told[-1].data) == plain(whole)
+    segments = [event.data for event in told if event.name == "segment"]
+    assert segments == whole["segments"]
+    texts = [event.data for event in told if event.name == "text"]
+    assert len(texts) > 2, "of several chunks"
+    spoken = [w["word"] for w in truth_of("en_long")["words"]]
+    assert word_error_rate(spoken, " ".join(t["text"] for t in texts)) <= 0.02
+    assert all(a["end"] <= b["start"] + 0.001 for a, b in pairwise(texts))
+    progress = [event.data["progress"] for event in told if event.name == "progress"]
+    assert progress == sorted(progress)
+    assert progress[-1] == 1.0
+    if diarize:
+        assert {s["speaker"] for s in segments} == {s["speaker"] for s in whole["speakers"]}
+
+
+def test_words_as_asked_for(server: Server) -> None:
+    told = stream(server, audio_of("en_short"), word_timestamps="false")
+    assert all("words" not in e.data for e in told if e.name == "segment")
+    assert told[-1].data["word_segments"] == []
+
+
+def test_no_speech(server: Server) -> None:
+    silence = encode(FORMATS["flac"], (0, speech("en_short") * 0))
+    told = stream(server, silence)
+    assert {event.name for event in told} <= {"progress", "result"}
+    assert told[-1].data["segments"] == []
+
+
+def test_headers(server: Server) -> None:
+    with streaming(server, audio_of("en_short")) as (response, events):
+        list(events)
+    assert response.headers["asr-engine"] == "whisperx"
+    assert response.headers["cache-control"] == "no-store"
+    assert response.headers["x-accel-buffering"] == "no"
+    assert response.headers["x-request-id"]
+
+
+@pytest.mark.parametrize(
+    ("form", "status"),
+    [
+        ({"output_format": "srt"}, 422),
+        ({"stream": "perhaps"}, 422),
+        ({"model": "nonsense"}, 422),
+        ({"language": "xx"}, 422),
+        ({"model": "large-v3"}, 503),
+    ],
+)
+def test_what_fails_at_once_has_its_own_status(
+    server: Server, form: dict[str, str], status: int
+) -> None:
+    with streaming(server, audio_of("en_short"), **form) as (response, _):
+        assert response.status_code == status
+        assert "detail" in response.read().decode()
+    assert server.temp_files() == []
+
+
+def test_a_file_that_cannot_be_decoded(server: Server) -> None:
+    with streaming(server, b"no sound at all") as (response, _):
+        assert response.status_code == 400
+    assert stream(server, audio_of("en_short"))[-1].name == "result"
+
+
+def test_the_webservice_dialect_knows_no_streams(server: Server) -> None:
+    response = server.post(audio_of("en_short"), output="json", stream="true")
+    assert response.headers["content-type"] == "application/json"
+    assert isinstance(response.json()["text"], str)
+
+
+def test_a_stream_that_is_cancelled_says_so(server: Server) -> None:
+    with streaming(server, LONG) as (response, events):
+        next(e for e in events if e.name == "text")
+        request_id = response.headers["x-request-id"]
+        assert httpx.delete(f"{server.url}/queue/{request_id}", verify=False).status_code == 204
+        rest = list(events)
+    assert rest[-1].name == "error"
+    assert rest[-1].data == {"detail": "The request was cancelled.", "status": 410}
+    eventually(lambda: server.get("/queue").json()["requests"] == [])
+
+
+def test_a_stream_that_nobody_reads_any_more_frees_its_place(server: Server) -> None:
+    with streaming(server, LONG) as (_, events):
+        next(e for e in events if e.name == "text")
+        assert server.get("/queue").json()["requests"]
+    left = time.monotonic()
+    eventually(lambda: server.get("/queue").json()["requests"] == [])
+    assert time.monotonic() - left < 15
+    eventually(lambda: server.temp_files() == [])
+    assert stream(server, audio_of("en_short"))[-1].name == "result"
+    eventually(lambda: "cancelled" in server.log().splitlines()[-2] + server.log())
