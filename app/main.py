@@ -323,7 +323,6 @@ def create_app(service: Service) -> FastAPI:
     app.include_router(asr.build_router(service))
     app.include_router(openai.build_router(service))
     app.include_router(ops.build_router(service))
-    ops.answer_head(app)
     return app
 
 

@@ -14,7 +14,12 @@ import schemathesis
 
 from tests.corpus import mutants, originals
 
-FILE_FIELD = "audio_file"
+FILE_FIELDS = ("audio_file", "file")
+# What a form with speech must not get wrong, since nothing is heard of it then.
+STRICT_FIELDS = (
+    "model", "languages[]", "timestamp_granularities[]", "include[]", "chunking_strategy",
+    "known_speaker_names[]", "known_speaker_references[]", "temperature", "stream",
+)  # fmt: skip
 
 _numbers = count()
 _clips = cycle(originals()[kind] for kind in ("amr", "ogg opus", "mp3"))
@@ -27,18 +32,22 @@ _answers: Counter[str] = Counter()
 def before_call(context: schemathesis.HookContext, case: schemathesis.Case, kwargs: Any) -> None:
     """One form of four carries speech, and names of its model and language that exist; another
     carries a damaged file. Of random bytes and words, nothing would get beyond the refusals."""
-    if not isinstance(case.body, dict) or FILE_FIELD not in case.body:
+    if not isinstance(case.body, dict):
+        return
+    field = next((name for name in FILE_FIELDS if name in case.body), None)
+    if field is None:
         return
     number = next(_numbers) % 4
     if number == 0:
-        case.body[FILE_FIELD] = next(_clips)
+        case.body[field] = next(_clips)
         for fields in (case.query, case.body):
             if isinstance(fields, dict):
-                fields.pop("model", None)
+                for name in STRICT_FIELDS:
+                    fields.pop(name, None)
                 if "language" in fields:
                     fields["language"] = next(_languages)
     elif number == 1:
-        case.body[FILE_FIELD] = next(_damaged)
+        case.body[field] = next(_damaged)
 
 
 @schemathesis.hook

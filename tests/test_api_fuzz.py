@@ -48,10 +48,15 @@ def test_every_answer_is_a_documented_one(limited_server: Server, tmp_path: Path
     print(json.dumps(answers, indent=1, sort_keys=True))
     assert sum(answers.values()) > 200
     assert not any(answer.split()[-1].startswith("5") for answer in answers)
-    for endpoint in ("POST /asr", "POST /detect-language"):
+    for endpoint, refusals in {
+        "POST /asr": {400, 422},
+        "POST /detect-language": {400, 422},
+        "POST /v1/audio/transcriptions": {400},
+        "POST /v1/audio/translations": {400},
+    }.items():
         # speech gets through, and so does what is to be refused at every stage
         assert answers[f"{endpoint} 200"] >= 5, answers
-        assert {f"{endpoint} 400", f"{endpoint} 422"} <= answers.keys()
+        assert {f"{endpoint} {status}" for status in refusals} <= answers.keys()
     eventually(lambda: limited_server.get("/health").json()["requests"] == 0)
     assert limited_server.temp_files() == []
     assert limited_server.post(audio_of("en_short")).status_code == 200

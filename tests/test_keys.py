@@ -66,7 +66,12 @@ def get(server: Server, path: str, headers: dict[str, str] | None = None) -> htt
 
 def refused(response: httpx.Response, detail: str = keys.UNKNOWN) -> None:
     assert response.status_code == 401, response.text
-    assert response.json() == {"detail": detail}
+    body = response.json()
+    if response.url.path.startswith("/v1/"):  # in OpenAI's own words
+        assert body["error"]["code"] == "invalid_api_key"
+        assert body["error"]["message"] == detail
+    else:
+        assert body == {"detail": detail}
     assert response.headers["www-authenticate"] == "Bearer"
     assert response.headers["x-request-id"]
 

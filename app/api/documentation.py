@@ -154,7 +154,8 @@ ASR_RESPONSES: dict[int | str, dict[str, Any]] = {
             "text/plain": {
                 "schema": {"type": "string"},
                 "example": "1\n00:00:00,620 --> 00:00:01,040\n[SPEAKER_00]: Hello.\n\n",
-            }
+            },
+            "text/event-stream": {},
         },
     },
     **_ERROR_RESPONSES,
@@ -278,9 +279,8 @@ OPENAI_RESPONSES: dict[int | str, dict[str, Any]] = {
                 "schema": {"type": "object"},
                 "example": {"text": "Hello.", "usage": {"type": "duration", "seconds": 3}},
             },
-            **{
-                kind: {"schema": {"type": "string"}} for kind in ("text/plain", "text/event-stream")
-            },
+            "text/plain": {"schema": {"type": "string"}},
+            "text/event-stream": {},
         },
     },
     **{status: _openai_error(status) for status in _OPENAI_CODES},

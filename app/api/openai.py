@@ -25,6 +25,7 @@ from app.api.openai_schemas import (
     check_references,
     parse_openai_request,
 )
+from app.api.ops import answer_head
 from app.api.schemas import ModelBody, ModelListBody
 from app.api.uploads import Upload
 from app.batching import Work
@@ -80,6 +81,7 @@ def build_router(service: Service) -> APIRouter:
     async def model(model: str) -> ModelBody:
         return _model(service, model)
 
+    answer_head(router)
     return router
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse
 from fastapi.routing import APIRoute
 
@@ -63,6 +63,7 @@ def build_router(service: Service) -> APIRouter:
 
     _add_queue(router, service)
     _add_metrics(router, service)
+    answer_head(router)
     return router
 
 
@@ -114,8 +115,9 @@ def _add_metrics(router: APIRouter, service: Service) -> None:
         return Response(body, headers={"Content-Type": content_type})
 
 
-def answer_head(app: FastAPI) -> None:
+def answer_head(router: APIRouter) -> None:
     """Have HEAD answer wherever GET does: monitors and load balancers ask so."""
-    for route in tuple(app.routes):
+    for route in tuple(router.routes):
         if isinstance(route, APIRoute) and "GET" in (route.methods or ()):
-            app.add_api_route(route.path, route.endpoint, methods=["HEAD"], include_in_schema=False)
+            path = route.path.removeprefix(router.prefix)
+            router.add_api_route(path, route.endpoint, methods=["HEAD"], include_in_schema=False)
