@@ -28,7 +28,7 @@ def free(audio_s: float) -> None:
 
 def cut_off() -> ShuttingDown:
     """What a request hears that the end of the service breaks off."""
-    return ShuttingDown("The service is shutting down; try again.", retry_after_s=5)
+    return ShuttingDown()
 
 
 @dataclass(slots=True)
@@ -88,19 +88,17 @@ class Admission:
         return len(self._tickets)
 
     @contextmanager
-    def enter(
-        self, kind: str, work: Work, client: str = "", charge: Charge = free
-    ) -> Iterator[Ticket]:
+    def enter(self, kind: str, work: Work, client: str = "") -> Iterator[Ticket]:
         """Take a place until the block ends.
 
         Raises:
             Overloaded: there is none; says when one may be free.
             ShuttingDown: nobody is let in any more.
         """
-        ticket = Ticket(work, kind, self._clock(), client, charge)
+        ticket = Ticket(work, kind, self._clock(), client)
         with self._lock:
             if self._closed:
-                raise ShuttingDown("The service is shutting down.", retry_after_s=5)
+                raise ShuttingDown
             if len(self._tickets) >= self._max_requests:
                 raise Overloaded("The queue is full; try again later.", self._wait_s())
             while work.request_id in self._tickets:  # a client may use an id twice

@@ -8,6 +8,7 @@ Nothing waits for a batch to fill: what has piled up while the device was busy i
 
 from __future__ import annotations
 
+import copy
 import logging
 import threading
 import time
@@ -184,6 +185,7 @@ class Batcher(Generic[Model]):
         finally:
             self._closing = True
             _fail(self._batch)  # whatever ended the thread, nobody may wait for ever
+            self._batch = []
             self._fail_queued()
             self._model = None
             model.close()
@@ -335,7 +337,7 @@ class Work:
     def check(self) -> None:
         """Raise what the request was given up for, if it was."""
         if self._reason is not None:
-            raise self._reason
+            raise _fresh(self._reason)
 
     def submit(self, batcher: Batcher[Any], items: Iterable[Any]) -> list[TaskFuture]:
         self.check()
@@ -370,15 +372,22 @@ class Work:
             DeadlineExceeded: the request's time is over.
         """
         try:
-            value = future.result(timeout=self.left_s)
+            error = future.exception(timeout=self.left_s)
         except CancelledError:
             self.check()
             raise ModelUnavailable("The work was dropped; try again.") from None
         except TimeoutError:
-            if future.done():
-                raise
-            error = DeadlineExceeded("The request took longer than it may.")
-            self.cancel(error)
-            raise error from None
+            self.cancel(DeadlineExceeded())
+            error = self._reason
+        if isinstance(error, ServiceError):
+            raise _fresh(error)
+        value = future.result()
         self.check()
         return value
+
+
+def _fresh(error: ServiceError) -> ServiceError:
+    """The same without a traceback. What is raised keeps all that its frames hold, the recording
+    among it; so nothing is raised itself that others may keep for longer than the request lives.
+    """
+    return copy.copy(error)

@@ -21,6 +21,7 @@ from app.errors import ConfigurationError, ServiceError
 from app.settings import (
     DEMO_DIR,
     Settings,
+    address_of,
     load_settings,
     subprocess_environment,
     write_example,
@@ -28,6 +29,7 @@ from app.settings import (
 
 DEMO_START_TIMEOUT_S = 180.0
 EXIT_CONFIGURATION = 2
+LOOPBACKS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # where a service for everybody is to be reached
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -228,17 +230,21 @@ def _clock(seconds: float) -> str:
 
 def _download(options: argparse.Namespace) -> int:
     settings = load_settings()
-    from app.main import download_models
+    from app.loading import download_models
+    from app.main import build_service, close_service
 
     languages = [code for code in options.align.replace(",", " ").split() if code]
     if not (options.models or languages or options.diarization):
         raise ConfigurationError("Nothing to download: name a model, --align or --diarization.")
+    service = build_service(settings)
     try:
-        for line in download_models(settings, options.models, languages, options.diarization):
+        for line in download_models(service, options.models, languages, options.diarization):
             print(line, flush=True)
     except ServiceError as error:
         print(f"whisperx-asr: {error}", file=sys.stderr)
         return 1
+    finally:
+        close_service(service)
     return 0
 
 
@@ -253,7 +259,7 @@ def _health(options: argparse.Namespace) -> int:
     url = options.url or _own_url(load_settings())
     try:
         response = httpx.get(f"{url}/health", timeout=5)
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         print(f"whisperx-asr: {url} does not answer: {error}", file=sys.stderr)
         return 1
     print(response.text)
@@ -261,8 +267,8 @@ def _health(options: argparse.Namespace) -> int:
 
 
 def _own_url(settings: Settings) -> str:
-    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
-    return f"http://{host}:{settings.port}"
+    host = LOOPBACKS.get(settings.host, settings.host)
+    return f"http://{address_of(host, settings.port)}"
 
 
 if __name__ == "__main__":

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import resource
+import secrets
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +15,9 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.errors import ConfigurationError
-from app.settings import Settings
+from app.settings import Settings, address_of
+
+log = logging.getLogger(__name__)
 
 AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
 
@@ -60,7 +64,7 @@ def listen(settings: Settings, sockets: Sequence[socket.socket]) -> None:
 
 
 def _cannot_listen(settings: Settings, error: OSError) -> ConfigurationError:
-    address = f"{settings.host}:{settings.port}"
+    address = address_of(settings.host, settings.port)
     return ConfigurationError(f"HOST, PORT: cannot listen on {address}: {error.strerror or error}.")
 
 
@@ -89,12 +93,17 @@ def allow_files(num_files: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
+    """`refused` hears the status of each answer that is given before there is a request."""
+
     max_connections: int
     head_timeout_s: float
+    refused: Callable[[int], None] = lambda status: None
 
 
 class Connection(HttpToolsProtocol):
-    """uvicorn's, which by itself waits for ever for the end of a request's head, of any size."""
+    """uvicorn's, which by itself waits for ever for the end of a request's head, of any size, and
+    keeps all the trailers that come after a body.
+    """
 
     def __init__(self, limits: ConnectionLimits, **options: Any) -> None:
         super().__init__(**options)
@@ -118,15 +127,25 @@ class Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         self._head_bytes += len(data)
         super().data_received(data)
-        if self._head_begun and self._head_bytes > MAX_HEAD_BYTES + MAX_URL_BYTES:
+        if self._head_bytes > MAX_HEAD_BYTES + MAX_URL_BYTES:
             self._refuse(431, "The head of the request is too large.")
+        elif self.idle_since is not None and self._head_timer is None:
+            self._await_head()  # whatever it was, uvicorn no longer times the connection
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._head_begun = True
         self._head_bytes = 0
-        if self._head_timer is None:
-            self._await_head()
+        self._stop_head_timer()
+        self._await_head()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._head_begun:  # else it is a trailer, which nobody reads
+            super().on_header(name, value)
+
+    def on_body(self, body: bytes) -> None:
+        self._head_bytes = 0  # what comes without any of the body is a head, or as good as one
+        super().on_body(body)
 
     def on_headers_complete(self) -> None:
         self._stop_head_timer()
@@ -134,9 +153,9 @@ class Connection(HttpToolsProtocol):
         self.idle_since = None
         header_bytes = sum(len(name) + len(value) for name, value in self.headers)
         if len(self.url) > MAX_URL_BYTES:
-            self.app = _refusal(414, "The address of the request is too long.")
+            self.app = self._refusal(414, "The address of the request is too long.")
         elif header_bytes > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
-            self.app = _refusal(431, "The head of the request is too large.")
+            self.app = self._refusal(431, "The head of the request is too large.")
         super().on_headers_complete()
 
     def on_response_complete(self) -> None:
@@ -182,28 +201,44 @@ class Connection(HttpToolsProtocol):
         """An answer before there is a request."""
         if self.transport.is_closing():
             return
-        body = json.dumps({"detail": detail}).encode()
-        head = [f"HTTP/1.1 {status} Refused"]
-        head += [f"{name.decode()}: {value.decode()}" for name, value in _headers(status, body)]
-        self.transport.write("\r\n".join([*head, "", ""]).encode() + body)
+        if not self._answering:
+            body = json.dumps({"detail": detail}).encode()
+            head = [f"HTTP/1.1 {status} Refused"]
+            head += [f"{n.decode()}: {v.decode()}" for n, v in self._headers(status, body)]
+            self.transport.write("\r\n".join([*head, "", ""]).encode() + body)
         self.transport.close()
 
+    @property
+    def _answering(self) -> bool:
+        """Whether an answer may be half out: nothing can be said in the middle of it."""
+        cycle = self.cycle
+        begun = cycle is not None and cycle.response_started and not cycle.response_complete
+        return bool(begun or self.pipeline)
 
-def _headers(status: int, body: bytes) -> list[tuple[bytes, bytes]]:
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(body)).encode()),
-        (b"connection", b"close"),
-    ]
-    return [*headers, (b"retry-after", b"5")] if status == 503 else headers
+    def _refusal(self, status: int, detail: str) -> AsgiApp:
+        """The same for a request whose head has come in whole."""
+        body = json.dumps({"detail": detail}).encode()
+        headers = self._headers(status, body)
 
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+            await send({"type": "http.response.body", "body": body})
 
-def _refusal(status: int, detail: str) -> AsgiApp:
-    body = json.dumps({"detail": detail}).encode()
+        return app
 
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        headers = _headers(status, body)
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
-
-    return app
+    def _headers(self, status: int, body: bytes) -> list[tuple[bytes, bytes]]:
+        """Of an answer that neither log nor metrics would otherwise know of."""
+        request_id = secrets.token_hex(8)
+        self._limits.refused(status)
+        host = self.client[0] if self.client else ""
+        log.info(
+            "a connection was refused",
+            extra={"request_id": request_id, "status": status, "address": host},
+        )
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+            (b"x-request-id", request_id.encode()),
+            (b"connection", b"close"),
+        ]
+        return [*headers, (b"retry-after", b"5")] if status == 503 else headers

@@ -5,6 +5,9 @@ Messages are written for the client: one clear sentence, no path, no token, no e
 
 from __future__ import annotations
 
+STOPPING = "The service is shutting down; try again."
+TOO_LATE = "The request took longer than it may."
+
 
 class ServiceError(Exception):
     """`code` is stable and machine readable, `message` is for people."""
@@ -85,11 +88,17 @@ class ShuttingDown(ServiceError):
 
     code = "shutting_down"
 
+    def __init__(self, message: str = STOPPING, retry_after_s: int | None = 5) -> None:
+        super().__init__(message, retry_after_s)
+
 
 class DeadlineExceeded(ServiceError):
     """The request took longer than it may."""
 
     code = "deadline_exceeded"
+
+    def __init__(self, message: str = TOO_LATE, retry_after_s: int | None = None) -> None:
+        super().__init__(message, retry_after_s)
 
 
 class ModelUnavailable(ServiceError):

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import functools
-import logging
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
@@ -22,28 +18,24 @@ from app.api.observation import ObservationMiddleware
 from app.api.request_id import RequestIdMiddleware
 from app.api.unread_body import UnreadBodyMiddleware
 from app.audio.decode_pool import DecodeLimits, DecodePool
-from app.batching import Batcher, Recovery
-from app.errors import ConfigurationError, ModelUnavailable, ServiceError, UnknownModel
+from app.batching import Recovery
+from app.errors import ConfigurationError, UnknownModel
 from app.formats import SubtitleStyle
-from app.languages import parse_language
+from app.loading import check_local_models, model_loader, warm_up
 from app.logs import quiet_libraries
 from app.metrics import Facts, GpuMemory, Metrics, Reading, memory_limit_bytes
-from app.models.catalog import Catalog, ModelKey
+from app.models.catalog import Catalog
 from app.optional import WARNING_KINDS
-from app.service import Service
+from app.service import Service, Threads
 from app.settings import DEMO_DIR, Settings, prepare_environment
 from app.store import ModelStore, StoreObserver
 from app.tempdir import PrivateDirectory, check_writable
 from app.tracing import build_tracing
 from app.transcriber import Transcriber, TranscriberOptions
-from app.turns import FairTurns, FreeForAll
 
 if TYPE_CHECKING:
     from app.models.devices import Devices
 
-log = logging.getLogger(__name__)
-
-PRELOAD_RETRY_S = 30.0
 CLOSE_TIMEOUT_S = 2.0
 
 DESCRIPTION = """\
@@ -110,8 +102,8 @@ def build_service(settings: Settings) -> Service:
         ),
     )
     # Threads wait for models most of their time: one for each admitted request, one beside it.
-    threads = ThreadPoolExecutor(settings.max_queue_size, thread_name_prefix="request")
-    beside = ThreadPoolExecutor(settings.max_queue_size, thread_name_prefix="diarize")
+    threads = Threads(settings.max_queue_size, thread_name_prefix="request")
+    beside = Threads(settings.max_queue_size, thread_name_prefix="diarize")
     transcriber = Transcriber(
         store,
         catalog,
@@ -182,109 +174,9 @@ def take_reading(
         num_waiting=num_waiting,
         num_running=len(entries) - num_waiting,
         audio_s=sum(entry.audio_s or 0.0 for entry in entries),
-        # a local folder by its own name: whoever reads metrics sees no path
-        loaded=tuple((key.kind, PurePath(key.name).name) for key in store.loaded()),
+        loaded=tuple((key.kind, key.short_name) for key in store.loaded()),
         gpus=gpus,
     )
-
-
-def check_local_models(settings: Settings) -> None:
-    """Raises ConfigurationError where a model is named by a folder that is not there."""
-    recognizers = [("ASR_MODEL or PRELOAD_MODEL", settings.asr_model)]
-    recognizers += [("PRELOAD_MODEL", settings.preload_model)]
-    recognizers += [("ALLOWED_MODELS", name) for name in settings.allowed_models]
-    others = [("ALIGN_MODELS", name) for name in settings.align_models.values()]
-    others += [("DIARIZATION_MODEL", settings.diarization_model)]
-    for setting, name in recognizers + others:
-        if name.startswith(("/", "./", "../")) and not Path(name).exists():
-            raise ConfigurationError(f"{setting}: {name} is not there.")
-    for setting, name in recognizers:
-        if name.startswith(("/", "./", "../")) and not (Path(name) / "model.bin").is_file():
-            raise ConfigurationError(
-                f"{setting}: {name} has no model.bin; it must be a folder in CTranslate2 format."
-            )
-
-
-def model_loader(
-    settings: Settings, chosen: Devices, recovery: Recovery, metrics: Metrics
-) -> Callable[[ModelKey], Batcher[Any]]:
-    """How each kind of model is loaded: names, tokens and the cache are the same for all."""
-    from app.models.aligner import Wav2Vec2Aligner
-    from app.models.diarizer import PyannoteDiarizer
-    from app.models.recognizer import WhisperRecognizer
-    from app.models.vad import PyannoteVad
-    from app.models.windows import choose_batches
-
-    sizes = settings.segmentation_batch_size, settings.embedding_batch_size
-    cpu = FairTurns()
-    device_of = {
-        "recognizer": chosen.device,
-        "aligner": chosen.align,
-        "diarizer": chosen.diarize,
-        "vad": chosen.align,
-    }
-    token = settings.hf_token.get_secret_value() or None
-    # While transformers builds a model, every PyTorch model of the process loses its weights.
-    # Source: init_empty_weights in transformers/integrations/accelerate.py
-    building = threading.Lock()
-
-    def load(key: ModelKey) -> Batcher[Any]:
-        context = contextvars.copy_context()  # of the request that the model is loaded for
-
-        def create() -> Any:
-            if key.kind == "recognizer":
-                return WhisperRecognizer(
-                    key.source,
-                    chosen.device,
-                    chosen.compute_type,
-                    chosen.cpu_threads,
-                    settings.batch_size,
-                    settings.cache_dir,
-                    token,
-                )
-            with building:
-                return create_torch_model()
-
-        def create_torch_model() -> Any:
-            if key.kind == "aligner":
-                return Wav2Vec2Aligner(
-                    key.language,
-                    key.source,
-                    chosen.align,
-                    settings.align_batch_size,
-                    settings.cache_dir,
-                )
-            if key.kind == "diarizer":
-                return PyannoteDiarizer(
-                    key.source,
-                    chosen.diarize,
-                    choose_batches(chosen.diarize, *sizes),
-                    settings.cache_dir,
-                    token,
-                    settings.diarizer_params(),
-                    settings.diarization_part_s,
-                )
-            return PyannoteVad(
-                chosen.align,
-                settings.vad_onset,
-                settings.vad_offset,
-                choose_batches(chosen.align, *sizes).segmentation,
-            )
-
-        def create_quietly() -> Any:
-            try:
-                return context.run(create)
-            finally:
-                quiet_libraries()  # some are imported only now
-
-        turns = cpu if device_of[key.kind] == "cpu" else FreeForAll()
-        observe = functools.partial(metrics.batch, key.kind)
-        name = f"{key.kind} {key.name}"
-        # what takes longest in all and runs beside the rest must not be what all wait for
-        ahead = key.kind == "diarizer"
-        return Batcher(name, create_quietly, recovery, turns, observe, ahead)
-
-    return load
 
 
 def create_app(service: Service) -> FastAPI:
@@ -295,7 +187,7 @@ def create_app(service: Service) -> FastAPI:
         stopping = threading.Event()
         # a daemon: a load or download that is under way at the end is nobody's any more
         warming = threading.Thread(
-            target=_warm_up, args=(service, stopping), name="warm-up", daemon=True
+            target=warm_up, args=(service, stopping), name="warm-up", daemon=True
         )
         warming.start()
         try:
@@ -324,85 +216,6 @@ def create_app(service: Service) -> FastAPI:
     app.include_router(openai.build_router(service))
     app.include_router(ops.build_router(service))
     return app
-
-
-def _warm_up(service: Service, stopping: threading.Event) -> None:
-    """Load what PRELOAD_MODEL names; /ready says no until it is there."""
-    name = service.settings.preload_model
-    while not stopping.is_set():
-        try:
-            service.decoding.warm_up()
-            if name:
-                preload(service, name)
-            break
-        # Whatever it is (no process to be had, no memory), it must not leave /ready at no for good.
-        except Exception as error:
-            if stopping.is_set() or isinstance(error, UnknownModel):
-                return
-            known = isinstance(error, ServiceError)  # and in the log, from where it came up
-            log.error(
-                "preloading %s failed, next try in %.0f s: %s",
-                name,
-                PRELOAD_RETRY_S,
-                error,
-                exc_info=None if known else error,
-            )
-            stopping.wait(PRELOAD_RETRY_S)
-    if not stopping.is_set():
-        service.ready.set()
-
-
-def preload(service: Service, name: str) -> None:
-    """Load a model with speech detection; the diarizer too, where it is to be had."""
-    model = service.catalog.resolve(name)
-    for key in (service.catalog.vad(), service.catalog.recognizer(model)):
-        with service.store.lease(key):
-            pass
-    with contextlib.suppress(ServiceError), service.store.lease(service.catalog.diarizer(model)):
-        pass
-
-
-def download_models(
-    settings: Settings, models: Sequence[str], languages: Sequence[str], diarization: bool
-) -> Iterator[str]:
-    """Fetch models into the cache through the code that loads them; a line for each.
-
-    Raises:
-        ServiceError: one of them is not to be had.
-    """
-    service = build_service(settings)
-    from app.models import recognizer
-
-    token = settings.hf_token.get_secret_value() or None
-    catalog = service.catalog
-    keys = []
-    try:
-        for name in models:
-            key = catalog.recognizer(catalog.resolve(name))
-            with download_errors(key):
-                recognizer.download(key.source, settings.cache_dir, token)
-            yield f"{key.name}: in {settings.cache_dir}"
-        for language in languages:
-            aligner = catalog.aligner(catalog.default_model, parse_language(language) or "")
-            if aligner is None:
-                raise UnknownModel(f"There is no alignment model for {language}.")
-            keys.append(aligner)
-        if diarization:
-            keys.append(catalog.diarizer(catalog.default_model))
-        for key in keys:
-            with service.store.lease(key):
-                yield f"{key.kind} {key.name}: in {settings.cache_dir}"
-    finally:
-        close_service(service)
-
-
-@contextlib.contextmanager
-def download_errors(key: ModelKey) -> Iterator[None]:
-    try:
-        yield
-    # Libraries raise anything here; the store says the same of models that it loads.
-    except Exception as error:
-        raise ModelUnavailable(f"{key.name} cannot be downloaded: {error}") from error
 
 
 def close_service(service: Service) -> None:

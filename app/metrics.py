@@ -19,9 +19,10 @@ from app.record import INTERNAL_ERROR, RequestRecord
 from app.stages import Stage
 
 PREFIX = "whisperx_asr_"
-NONE = "none"  # a label's value where there is no model or dialect
+NONE = "none"  # a label's value where there is no model, dialect or key
 OTHER = "other"  # a label's value that is not one of those foreseen
 
+REFUSALS = ("400", "408", "414", "431", "503")  # before there is a request
 MODEL_KINDS = ("vad", "recognizer", "aligner", "diarizer")
 MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of a container (cgroup v2)
 
@@ -83,6 +84,8 @@ class Metrics:
             self._warnings.labels(kind)
         for stage in Stage:
             self._stage_seconds.labels(stage)
+        for status in REFUSALS:
+            self._refused.labels(status)
         for kind in MODEL_KINDS:
             self._loads.labels(kind)
             self._load_failures.labels(kind)
@@ -94,7 +97,12 @@ class Metrics:
 
     def _define_requests(self) -> None:
         self._requests = self._counter(
-            "requests", "Requests answered.", "endpoint", "dialect", "model", "status"
+            "requests", "Requests answered.", "endpoint", "dialect", "model", "status", "client"
+        )
+        self._refused = self._counter(
+            "connections_refused",
+            "Answers to what did not become a request: too large, too slow, no HTTP.",
+            "status",
         )
         self._errors = self._counter("errors", "Requests that failed, by kind of error.", "kind")
         self._warnings = self._counter(
@@ -114,13 +122,18 @@ class Metrics:
             "stage",
         )
         self._audio_seconds = self._counter(
-            "audio_seconds", "Seconds of audio in requests that succeeded.", "endpoint", "model"
+            "audio_seconds",
+            "Seconds of audio in requests that succeeded.",
+            "endpoint",
+            "model",
+            "client",
         )
         self._processing_seconds = self._counter(
             "processing_seconds",
             "Seconds that these requests took, from the end of their upload, waiting included.",
             "endpoint",
             "model",
+            "client",
         )
         self._rtf = self._histogram(
             "rtf",
@@ -161,9 +174,10 @@ class Metrics:
         )
 
     def request(self, record: RequestRecord) -> None:
-        """A request has ended."""
-        endpoint, model = record.endpoint, record.model or NONE
-        self._requests.labels(endpoint, record.dialect or NONE, model, str(record.status)).inc()
+        """A request has ended. `client_name` is that of a key, so there are few of them."""
+        endpoint, model, client = record.endpoint, record.model or NONE, record.client_name or NONE
+        dialect, status = record.dialect or NONE, str(record.status)
+        self._requests.labels(endpoint, dialect, model, status, client).inc()
         self._request_seconds.labels(endpoint).observe(record.seconds)
         for stage, seconds in record.stages.seconds().items():
             self._stage_seconds.labels(stage).observe(seconds)
@@ -175,9 +189,13 @@ class Metrics:
         if record.upload_bytes:
             self._upload_bytes.inc(record.upload_bytes)
         if record.rtf is not None and record.audio_s:
-            self._audio_seconds.labels(endpoint, model).inc(record.audio_s)
-            self._processing_seconds.labels(endpoint, model).inc(record.processing_s)
+            self._audio_seconds.labels(endpoint, model, client).inc(record.audio_s)
+            self._processing_seconds.labels(endpoint, model, client).inc(record.processing_s)
             self._rtf.labels(endpoint, model).observe(record.rtf)
+
+    def connection_refused(self, status: int) -> None:
+        """An answer was given before there was a request."""
+        self._refused.labels(str(status)).inc()
 
     def batch(self, kind: str, num_items: int, room: int, seconds: float) -> None:
         """A model worked on a batch that had room for so many items."""

@@ -16,6 +16,7 @@ import uvicorn
 
 from app.connection import BACKLOG, AsgiApp, Connection, ConnectionLimits, allow_files, listen
 from app.service import Service
+from app.settings import address_of
 from app.vitals import supervise
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,11 @@ def serve(service: Service, app: AsgiApp, sockets: list[socket.socket]) -> int:
     settings = service.settings
     allow_files(settings.max_connections + SPARE_FILES)
     listen(settings, sockets)
-    limits = ConnectionLimits(settings.max_connections, settings.connection_timeout_s)
+    limits = ConnectionLimits(
+        settings.max_connections,
+        settings.connection_timeout_s,
+        service.metrics.connection_refused,
+    )
     config = uvicorn.Config(
         app,
         http=functools.partial(Connection, limits),  # type: ignore[arg-type]
@@ -41,15 +46,11 @@ def serve(service: Service, app: AsgiApp, sockets: list[socket.socket]) -> int:
         forwarded_allow_ips=",".join(settings.trusted_proxies),
         timeout_graceful_shutdown=settings.shutdown_grace_s + 2 * ANSWER_S,
     )
-    log.info("listening on %s", ", ".join(_shown(sock) for sock in sockets))
+    addresses = [address_of(*sock.getsockname()[:2]) for sock in sockets]
+    log.info("listening on %s", ", ".join(f"http://{address}" for address in addresses))
     server = Server(config, service)
     server.run(sockets)
     return server.exit_code
-
-
-def _shown(sock: socket.socket) -> str:
-    host, port = sock.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 class Server(uvicorn.Server):

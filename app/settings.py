@@ -21,6 +21,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, Settin
 from app.errors import ConfigurationError
 
 DEMO_DIR = Path(__file__).parent / "demo"
+A_DAY_S = 86_400
+A_YEAR_S = 365 * A_DAY_S  # more than anybody waits, less than timers and locks can count
 ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s?#@*]+")  # apps have schemes of their own
 
 
@@ -36,6 +38,7 @@ class Settings(BaseSettings):
         extra="ignore",
         populate_by_name=True,
         frozen=True,
+        allow_inf_nan=False,
     )
 
     # Models
@@ -89,6 +92,7 @@ class Settings(BaseSettings):
     model_idle_timeout_s: float = Field(
         0,
         ge=0,
+        le=A_YEAR_S,
         validation_alias=_names("MODEL_IDLE_TIMEOUT", "MODEL_KEEP_ALIVE_SECONDS"),
         description="Unload a model that nobody used for so many seconds. 0: keep it.",
     )
@@ -260,12 +264,14 @@ class Settings(BaseSettings):
     request_timeout_s: float = Field(
         14_400,
         gt=0,
+        le=A_YEAR_S,
         validation_alias="REQUEST_TIMEOUT_SECONDS",
         description="Longest request in seconds.",
     )
     model_call_timeout_s: float = Field(
         1800,
         ge=0,
+        le=A_YEAR_S,
         validation_alias="MODEL_CALL_TIMEOUT_SECONDS",
         description=(
             "How long one call of a model may take in seconds; beyond it /health says unhealthy "
@@ -275,6 +281,7 @@ class Settings(BaseSettings):
     shutdown_drain_s: float = Field(
         5,
         ge=0,
+        le=A_YEAR_S,
         validation_alias="SHUTDOWN_DRAIN_SECONDS",
         description=(
             "How long after SIGTERM it still answers newcomers (/ready and /asr with 503), in "
@@ -284,12 +291,14 @@ class Settings(BaseSettings):
     shutdown_grace_s: int = Field(
         50,
         ge=1,
+        le=A_YEAR_S,
         validation_alias="SHUTDOWN_GRACE_SECONDS",
         description="How long running requests may go on after that, in seconds.",
     )
     upload_idle_timeout_s: float = Field(
         60,
         gt=0,
+        le=A_YEAR_S,
         validation_alias="UPLOAD_IDLE_TIMEOUT_SECONDS",
         description="How long an upload may pause, in seconds.",
     )
@@ -314,6 +323,7 @@ class Settings(BaseSettings):
     connection_timeout_s: float = Field(
         60,
         gt=0,
+        le=A_DAY_S,
         validation_alias="CONNECTION_TIMEOUT_SECONDS",
         description=(
             "How long a client may take to send the head of a request, and to take in anything "
@@ -326,6 +336,7 @@ class Settings(BaseSettings):
     decode_timeout_s: float = Field(
         900,
         gt=0,
+        le=A_YEAR_S,
         validation_alias="DECODE_TIMEOUT_SECONDS",
         description="Longest decoding in seconds.",
     )
@@ -393,7 +404,6 @@ class Settings(BaseSettings):
     rate_limit_audio_minutes_per_hour: float = Field(
         0,
         ge=0,
-        allow_inf_nan=False,
         validation_alias="RATE_LIMIT_AUDIO_MINUTES_PER_HOUR",
         description="Minutes of audio of one key, or else of one address. 0: no limit.",
     )
@@ -493,6 +503,11 @@ class Settings(BaseSettings):
             group = params.setdefault("segmentation", {})
             group["min_duration_off"] = self.diarization_min_duration_off
         return params
+
+
+def address_of(host: str, port: int) -> str:
+    """As it stands in a URL."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def load_settings(overrides: Mapping[str, object] | None = None) -> Settings:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -44,6 +44,19 @@ class Turn(Protocol):
     def started(self) -> float | None: ...
 
 
+@contextmanager
+def _ending(note: Callable[[float, str], None]) -> Iterator[None]:
+    """Have the end of a block noted: its moment, and the class of what broke it, or nothing."""
+    error = ""
+    try:
+        yield
+    except BaseException as reason:
+        error = type(reason).__name__
+        raise
+    finally:
+        note(time.monotonic(), error)
+
+
 class StageClock:
     """Any thread may write to it; a stage may come several times."""
 
@@ -52,38 +65,28 @@ class StageClock:
         self.started_epoch_s = time.time()
         self.times: list[StageTime] = []
 
-    @contextmanager
     def measure(
         self, stage: Stage, started: float | None = None, at_least_s: float = 0.0
-    ) -> Iterator[None]:
+    ) -> AbstractContextManager[None]:
         """The block's time, or the time from `started` to its end, unless it is shorter."""
-        started = time.monotonic() if started is None else started
-        error = ""
-        try:
-            yield
-        except BaseException as reason:
-            error = type(reason).__name__
-            raise
-        finally:
-            seconds = time.monotonic() - started
-            if seconds >= at_least_s:
-                self.times.append(StageTime(stage, started, seconds, error))
+        begun = time.monotonic() if started is None else started
 
-    @contextmanager
-    def measure_turn(self, stage: Stage, turn: Turn) -> Iterator[None]:
+        def note(now: float, error: str) -> None:
+            if now - begun >= at_least_s:
+                self.times.append(StageTime(stage, begun, now - begun, error))
+
+        return _ending(note)
+
+    def measure_turn(self, stage: Stage, turn: Turn) -> AbstractContextManager[None]:
         """The block's time, in two: QUEUE until the work had its turn, the stage from then on."""
-        error = ""
-        try:
-            yield
-        except BaseException as reason:
-            error = type(reason).__name__
-            raise
-        finally:
-            now = time.monotonic()
+
+        def note(now: float, error: str) -> None:
             started = now if turn.started is None else turn.started
             self.times.append(StageTime(Stage.QUEUE, turn.queued, started - turn.queued))
             if turn.started is not None:
                 self.times.append(StageTime(stage, started, now - started, error))
+
+        return _ending(note)
 
     def seconds(self) -> dict[Stage, float]:
         """The total of each stage that took place, in their order."""

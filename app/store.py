@@ -148,7 +148,7 @@ class ModelStore:
         while True:
             with self._changed:
                 if self._closed:
-                    raise ShuttingDown("The service is shutting down.", retry_after_s=5)
+                    raise ShuttingDown
                 entry = self._cache.get(key)
                 if entry is not None and entry.closing:
                     self._changed.wait()
@@ -182,7 +182,7 @@ class ModelStore:
         loading.set_result(None)
         if self._closed:
             entry.model.close()
-            raise ShuttingDown("The service is shutting down.", retry_after_s=5)
+            raise ShuttingDown
         self._shrink(self._max_models)
         return entry
 

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from app.errors import ConfigurationError, DiskFull
 
@@ -34,10 +35,12 @@ class PrivateDirectory:
         """`min_free_bytes` None: a share of the disk.
 
         Raises:
-            ConfigurationError: the root cannot be written, or its disk is too small.
+            ConfigurationError: the root cannot be written or is a stranger's, or its disk is too
+                small.
         """
         try:
             root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _check_owner(root)
             # Who starts at the same time must not take a folder without its lock for debris.
             with _locked(root):
                 for left in root.iterdir():
@@ -61,7 +64,7 @@ class PrivateDirectory:
 
     def _create(self) -> None:
         self.path.mkdir(mode=0o700, parents=True)
-        self._lock = (self.path / LOCK).open("w")
+        self._lock = _open_lock(self.path)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
 
     def new_path(self) -> Path:
@@ -111,11 +114,28 @@ def _remove_if_abandoned(folder: Path) -> None:
     if not OURS.fullmatch(folder.name) or folder.is_symlink():
         return
     try:
-        with (folder / LOCK).open("w") as lock:
+        with _open_lock(folder) as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(folder, ignore_errors=True)
     except OSError:
         return  # somebody works in it, or it is not ours
+
+
+def _open_lock(folder: Path) -> BinaryIO:
+    """Neither through a link nor emptied: in a folder of somebody else's making, it may be any
+    file of ours."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+    return os.fdopen(os.open(folder / LOCK, flags, 0o600), "r+b")
+
+
+def _check_owner(root: Path) -> None:
+    """Whose the root is may exchange what lies in it; the system's /tmp is kept from doing so."""
+    owner = root.stat().st_uid
+    if owner not in (0, os.getuid()):
+        raise ConfigurationError(
+            f"TEMP_DIR: {root} belongs to user {owner}, who could exchange what lies in it; "
+            f"name a folder of user {os.getuid()}."
+        )
 
 
 def check_writable(folder: Path, setting: str) -> None:

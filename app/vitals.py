@@ -23,7 +23,7 @@ class Vitals:
 
 def read_vitals(service: Service) -> Vitals:
     degraded = [
-        f"The {key.kind} {key.name} stopped; the next request loads it anew."
+        f"The {key.kind} {key.short_name} stopped; the next request loads it anew."
         for key in service.store.dead()
     ]
     if service.temp.is_short:
@@ -35,7 +35,7 @@ def _fatal(service: Service) -> str:
     timeout_s = service.settings.model_call_timeout_s
     call = service.store.longest_call()
     if call is not None and timeout_s and call[0] > timeout_s:
-        return f"A call of the {call[1].kind} {call[1].name} does not return."
+        return f"A call of the {call[1].kind} {call[1].short_name} does not return."
     return DEVICE_LOST if service.broken.is_set() else ""
 
 

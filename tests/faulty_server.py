@@ -2,7 +2,8 @@
 
 What real models do not do on command: run out of memory, or break on one recording. The weights,
 the libraries and everything around them are the real ones; a request asks for its fault by what it
-carries: hotwords for recognition, a first sample for what sees the recording, a name for both.
+carries: hotwords for recognition, a first sample for what sees the recording, a name for both. The
+model `unforeseen` breaks the handling of the request itself.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-FAULTS: dict[str, Callable[[], Exception]] = {
+FAULTS: dict[str, Callable[[], BaseException]] = {
     "host": MemoryError,
     "ctranslate2": lambda: RuntimeError("CUDA failed with error out of memory"),
     "torch": lambda: RuntimeError(
@@ -19,7 +20,10 @@ FAULTS: dict[str, Callable[[], Exception]] = {
         "you tried to allocate 4096000000 bytes. Error code 12 (Cannot allocate memory)"
     ),
     "broken": lambda: ValueError("/secret/path: matrix is singular"),
+    "exit": SystemExit,  # some libraries do; it ends the model's thread
+    "lost": lambda: RuntimeError("CUDA error: an illegal memory access was encountered"),
 }
+UNFORESEEN = "unforeseen"
 MARKS = {name: 1000 + index for index, name in enumerate(FAULTS)}  # of a 16-bit first sample
 
 
@@ -42,13 +46,23 @@ def failing(run: Callable[[Any, Sequence[Any]], Any]) -> Callable[[Any, Sequence
     return failing_run
 
 
+def resolving(resolve: Callable[[Any, str], str]) -> Callable[[Any, str], str]:
+    def failing_resolve(self: Any, name: str) -> str:
+        if name == UNFORESEEN:
+            raise KeyError("/secret/path")
+        return resolve(self, name)
+
+    return failing_resolve
+
+
 def main() -> int:
     from app.cli import main as serve
     from app.settings import load_settings, prepare_environment
 
     prepare_environment(load_settings())
-    from app.models import diarizer, recognizer
+    from app.models import catalog, diarizer, recognizer
 
+    catalog.Catalog.resolve = resolving(catalog.Catalog.resolve)  # type: ignore[method-assign]
     for model in (diarizer.PyannoteDiarizer, recognizer.WhisperRecognizer):
         model.run = failing(model.run)  # type: ignore[attr-defined, assignment]
     return serve()

@@ -2,10 +2,10 @@
 
 `python -m tests.soak --minutes 30` (`make soak`). Callers send clips, conversations, damaged files
 and nonsense, hang up and cancel, in rounds; between two rounds the service is at rest and is looked
-at. At rest there may be no queue entry and no temporary file, and as many processes, threads and
-open files as a few callers need, however long it ran. Resident memory is that of the server and its
-children, read at rest, after the warm-up; its growth is the slope through these points (Theil-Sen:
-the median of the slopes of all pairs) times the time.
+at. At rest there may be no queue entry, no temporary file and no mapped audio, and as many
+processes, threads and open files as a few callers need, however long it ran. Resident memory is
+that of the server and its children, read at rest, after the warm-up; its growth is the slope
+through these points (Theil-Sen: the median of the slopes of all pairs) times the time.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ class Rest:
     files: int
     processes: int
     temp_files: int
+    mapped: int
     queued: int
 
     @property
@@ -101,6 +102,7 @@ class Report:
             ("files", MAX_MORE_FILES),
             ("processes", MAX_MORE_PROCESSES),
             ("temp_files", 0),
+            ("mapped", 0),
             ("queued", 0),
         ):
             most = max(getattr(rest, name) for rest in self.rests)
@@ -246,7 +248,7 @@ class Callers:
 def look(server: Server, started: float) -> Rest:
     """Once the last request has left; one that hung up needs a moment to do so."""
     deadline = time.monotonic() + PATIENCE_S
-    while (queued := _num_queued(server)) or server.temp_files():
+    while (queued := _num_queued(server)) or server.temp_files() or server.mapped_audio():
         if time.monotonic() > deadline:
             break
         time.sleep(0.05)
@@ -260,6 +262,7 @@ def look(server: Server, started: float) -> Rest:
         files=process.num_fds(),
         processes=1 + len(children),
         temp_files=len(server.temp_files()),
+        mapped=len(server.mapped_audio()),
         queued=queued,
     )
 
@@ -309,7 +312,7 @@ def _line(rest: Rest) -> str:
     return (
         f"{rest.at_s:6.0f} s  {rest.server_mb:6.0f} + {rest.children_mb:3.0f} MB  "
         f"{rest.threads:3} threads  {rest.files:3} files  {rest.processes:2} processes  "
-        f"{rest.temp_files} temporary files  {rest.queued} queued"
+        f"{rest.temp_files} temporary files  {rest.mapped} mapped  {rest.queued} queued"
     )
 
 

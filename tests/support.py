@@ -73,6 +73,11 @@ class Server:
         """Uploads and decoded audio that lie about."""
         return [p for p in (self.folder / "tmp").rglob("*") if p.is_file() and p.name != "lock"]
 
+    def mapped_audio(self) -> list[str]:
+        """Decoded audio that the process has mapped; its files are unlinked at once."""
+        maps = Path(f"/proc/{self.process.pid}/maps").read_text()
+        return [line for line in maps.splitlines() if ".f32" in line]
+
     def log(self) -> str:
         return (self.folder / "log").read_text()
 

@@ -169,6 +169,14 @@ def test_a_connection_is_used_again_and_then_closed(fort: Server) -> None:
         assert read_answer(connection)[0] == 408
 
 
+def test_blank_lines_hold_no_connection(fort: Server) -> None:
+    with closing(connect(fort)) as connection:
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert read_answer(connection)[0] == 200
+        connection.sendall(b"\r\n")
+        assert read_answer(connection) == (0, "")
+
+
 # -- connections ---------------------------------------------------------------------------------
 
 
@@ -262,6 +270,35 @@ def test_a_body_without_end(fort: Server) -> None:
                     num_sent += len(piece)
                     assert num_sent < 200 << 20
         assert num_sent > MAX_FILE_SIZE_MB << 20
+
+
+def chunked(body: bytes) -> bytes:
+    """But for its end, which comes after the trailers."""
+    return b"%x\r\n%b\r\n0\r\n" % (len(body), body)
+
+
+def test_trailers_without_end(fort: Server) -> None:
+    """Headers once more, after the last chunk of a body."""
+    trailers = b"a: " + b"v" * 1000 + b"\r\n"
+    num_sent = 0
+    with closing(connect(fort)) as connection:
+        connection.sendall(request_head(None) + chunked(form(file_part())))
+        with suppress(BrokenPipeError, ConnectionResetError):
+            while num_sent < 20 << 20:
+                connection.sendall(trailers * 64)
+                num_sent += 64 * len(trailers)
+    assert num_sent < 20 << 20
+
+
+def test_trailers_are_nobodys_headers(fort: Server) -> None:
+    """Nor do they count as such: there are more of them than a request may have headers."""
+    trailers = b"X-Note: 1\r\n" * 300
+    request = request_head(None) + chunked(form(file_part())) + trailers + b"\r\n"
+    with closing(connect(fort)) as connection:
+        for _ in range(2):
+            connection.sendall(request)
+            status, body = read_answer(connection)
+            assert status == 200, body
 
 
 def test_a_body_for_an_endpoint_that_wants_none(fort: Server) -> None:

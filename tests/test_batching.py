@@ -8,6 +8,7 @@ import time
 import weakref
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -192,6 +193,44 @@ def test_waiting_ends_at_the_deadline_and_drops_the_rest(make: Any) -> None:
     assert values(batcher.submit("next", ["3"])) == ["3"]
     assert ["1"] not in model.batches
     assert all(future.cancelled() for future in futures)
+
+
+class Recording:
+    """Stands for what a request has mapped."""
+
+
+def test_work_that_is_given_up_holds_nothing_of_its_request() -> None:
+    """Whose turn it is goes by it long after the request, so no collector is waited for."""
+    recordings: list[weakref.ref[Recording]] = []
+
+    def stage(work: Work, future: Future[None]) -> None:
+        recording = Recording()
+        recordings.append(weakref.ref(recording))
+        work.wait(future)
+        raise AssertionError
+
+    failed: Future[None] = Future()
+    failed.set_exception(StageFailed("broken"))
+    dropped: Future[None] = Future()
+    dropped.cancel()
+    given_up = Work("given up", 60)
+    given_up.cancel(ClientGone("gone"))
+    cases = (
+        (given_up, dropped, ClientGone),
+        (Work("late", 0), Future(), DeadlineExceeded),
+        (Work("broken", 60), failed, StageFailed),
+    )
+    gc.disable()
+    try:
+        for work, future, reason in cases:
+            for _ in range(2):
+                with suppress(reason):
+                    stage(work, future)
+        assert [recording() for recording in recordings] == [None] * 6
+    finally:
+        gc.enable()
+    with pytest.raises(ClientGone, match="gone"):
+        given_up.check()
 
 
 def test_a_time_out_of_the_work_itself_is_not_the_deadline() -> None:

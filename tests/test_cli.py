@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -94,6 +98,41 @@ def test_health(tmp_path: Path, server: Server) -> None:
     gone = run(tmp_path, "health", PORT="1")
     assert gone.returncode == 1
     assert gone.stderr.startswith("whisperx-asr: http://127.0.0.1:1 does not answer")
+
+
+class Answering(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"ok")
+
+    def log_message(self, *args: Any) -> None:
+        """Quiet."""
+
+
+class OverIpv6(ThreadingHTTPServer):
+    address_family = socket.AF_INET6
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 here")
+@pytest.mark.parametrize("host", ["::", "::1"])
+def test_health_over_ipv6(tmp_path: Path, host: str) -> None:
+    """A service on `::` listens to nothing else."""
+    server = OverIpv6(("::1", 0), Answering)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    try:
+        well = run(tmp_path, "health", HOST=host, PORT=str(server.server_port))
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert (well.returncode, well.stdout) == (0, "ok\n"), well.stderr
+
+
+def test_health_of_an_address_that_is_none(tmp_path: Path) -> None:
+    done = run(tmp_path, "health", HOST="fe80::1%no such", PORT="1")
+    assert done.returncode == 1
+    assert done.stderr.startswith("whisperx-asr: http://[fe80::1%no such]:1 does not answer")
 
 
 def test_settings_are_the_example(tmp_path: Path) -> None:

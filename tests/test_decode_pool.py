@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from app.audio.decode import NOT_MEDIA, DecodedFile
 from app.audio.decode_pool import DecodeLimits, DecodePool
 from app.errors import DeadlineExceeded, ModelUnavailable, ShuttingDown, UndecodableAudio
 from tests.media import FORMATS, encode, speech
-from tests.support import kill_thread
+from tests.support import eventually, kill_thread
 
 SPEECH = speech("en_short")
 SPEECH_S = len(SPEECH) / 16_000
@@ -31,6 +32,12 @@ HOUR_S = 3600.0
 
 def _crash() -> DecodedFile:
     os.kill(os.getpid(), signal.SIGSEGV)
+    raise AssertionError
+
+
+def _be_killed(signal_number: int) -> DecodedFile:
+    os.kill(os.getpid(), signal_number)
+    time.sleep(600)
     raise AssertionError
 
 
@@ -160,6 +167,51 @@ def test_killed_while_idle(pool: DecodePool, clip: Path) -> None:
         play(pool, clip)  # whether or not the pool knows it by now
         time.sleep(0.3)
         play(pool, clip)
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGTERM])
+def test_killed_while_at_work(pool: DecodePool, clip: Path, signal_number: int) -> None:
+    """By the kernel or by an operator: that says nothing about the file, which gets another try."""
+    job = pool.submit(clip, HOUR_S)
+    job.future.cancel()
+    job.future = pool._schedule(_be_killed, signal_number)
+    assert job.audio(wait).duration_s == pytest.approx(SPEECH_S, abs=0.01)
+
+
+def test_killed_again(pool: DecodePool, clip: Path) -> None:
+    job = pool.submit(clip, HOUR_S)
+    job.future.cancel()
+    job._schedule = partial(pool._schedule, _be_killed, signal.SIGKILL)
+    job.future = job._schedule()
+    with pytest.raises(ModelUnavailable, match="try again"):
+        job.audio(wait)
+    assert list(pool._folder.iterdir()) == []
+    play(pool, clip)
+
+
+@pytest.mark.parametrize("started", [False, True])
+def test_no_process_can_be_started(tmp_path: Path, clip: Path, started: bool) -> None:
+    """Out of file descriptors but for one, so that there are no pipes to be had."""
+    pool = DecodePool(tmp_path, 1, DecodeLimits(60, 1024))
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        if started:
+            play(pool, clip)
+            [worker] = pool._pool._pool_manager.worker_manager.workers.values()
+            psutil.Process(worker.pid).kill()
+            eventually(lambda: not pool._pool.active)
+        free = os.open(os.devnull, os.O_RDONLY)
+        os.close(free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free + 1, limits[1]))
+        try:
+            with pytest.raises(ModelUnavailable, match="No process"):
+                pool.submit(clip, HOUR_S)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert list(tmp_path.iterdir()) == []
+        play(pool, clip)
+    finally:
+        pool.close()
 
 
 def test_processes_that_do_not_last(

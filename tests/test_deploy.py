@@ -72,6 +72,7 @@ def test_agreed_names() -> None:
         assert service["networks"]["default"]["aliases"] == ["whisperx-asr-api"]
         assert service["volumes"] == ["whisperx-cache:/cache"]
         assert service["ports"] == ["${PORT:-9000}:9000"]
+        assert service["restart"] == "unless-stopped"
 
 
 @pytest.mark.parametrize("path", [BASE, PROD, MULTI_GPU], ids=lambda path: path.name)
@@ -236,29 +237,49 @@ def test_every_value_of_the_template_is_given() -> None:
 
 
 def test_nginx_takes_the_configuration(tmp_path: Path) -> None:
+    config = tmp_path / "nginx.conf"
+    command = nginx_command(tmp_path, config)
+    text = nginx_template(tmp_path)
+    if _nginx_version(command[0]) < (1, 27, 3):  # before `resolve`
+        text = without_resolver(text, [9000])
+    config.write_text(nginx_main(tmp_path, text))
+    done = subprocess.run([*command, "-t"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def nginx_command(folder: Path, config: Path) -> list[str]:
     nginx = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
     if nginx is None:
         pytest.skip("no nginx here")
-    text = (
-        NGINX.read_text().replace("${MAX_BODY_MB}", "1001").replace("${MAX_FILE_SIZE_MB}", "1000")
+    return [nginx, "-c", str(config), "-p", str(folder)]
+
+
+def nginx_template(folder: Path, **values: int) -> str:
+    """As the image's entrypoint fills it in, but with its files in the folder."""
+    given = {"MAX_BODY_MB": 1001, "MAX_FILE_SIZE_MB": 1000, "MAX_CONNECTIONS_PER_ADDRESS": 100}
+    text = NGINX.read_text().replace("/var/cache/nginx", str(folder))
+    for name, value in (given | values).items():
+        text = text.replace(f"${{{name}}}", str(value))
+    return text
+
+
+def without_resolver(text: str, ports: list[int]) -> str:
+    """With replicas on this machine."""
+    text = re.sub(r"\n    resolver(_timeout)? .*", "", text)
+    found = re.search(r"    server whisperx-asr-replica:9000 resolve (.*);\n", text)
+    assert found is not None
+    servers = [f"    server 127.0.0.1:{port} {found[1]};\n" for port in ports]
+    return text.replace(found[0], "".join(servers))
+
+
+def nginx_main(folder: Path, text: str) -> str:
+    """A whole configuration, for a process of this user's own."""
+    kinds = ("proxy", "fastcgi", "uwsgi", "scgi")
+    temporary = "".join(f"{kind}_temp_path {folder}/{kind};\n" for kind in kinds)
+    return (
+        f"pid {folder}/pid; error_log stderr; daemon off; master_process off; events {{}}\n"
+        f"http {{\n{temporary}{text}}}\n"
     )
-    text = text.replace("/var/cache/nginx", str(tmp_path))
-    if _nginx_version(nginx) < (1, 27, 3):  # before `resolve`
-        text = re.sub(r"\n    resolver(_timeout)? .*", "", text)
-        text = text.replace("whisperx-asr-replica:9000 resolve", "127.0.0.1:9000")
-    config = tmp_path / "nginx.conf"
-    config.write_text(
-        f"pid {tmp_path}/pid; error_log stderr; events {{}}\nhttp {{\n"
-        + "".join(
-            f"{kind}_temp_path {tmp_path}/{kind};\n"
-            for kind in ("proxy", "fastcgi", "uwsgi", "scgi")
-        )
-        + f"{text}}}\n"
-    )
-    done = subprocess.run(
-        [nginx, "-t", "-c", config, "-p", tmp_path], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
 
 
 def _nginx_version(nginx: str) -> tuple[int, ...]:

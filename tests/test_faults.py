@@ -19,12 +19,13 @@ import numpy as np
 import psutil
 import pytest
 
-from tests.faulty_server import MARKS
+from tests.faulty_server import MARKS, UNFORESEEN
 from tests.malice import as_archive, mirror, swap
 from tests.media import speech
 from tests.support import DEMO, ROOT, Server, audio_of, eventually, running_server, words_of
 
 SPARE_BYTES = 64 << 20  # a batch of diarization takes more
+PROGRAM = (str(Path(__file__).parent / "faulty_server.py"),)
 WHISPERX = Path(psutil.__file__).parent.parent / "whisperx"  # found without importing it
 
 
@@ -79,7 +80,6 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Models]:
         # an old recipe for whisperx under newer versions of PyTorch: must not matter here
         "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1",
     }
-    program = (str(Path(__file__).parent / "faulty_server.py"),)
     files = {
         "recognizer": whisper / "model.bin",
         "vad": libraries / "whisperx" / "assets" / "pytorch_model.bin",
@@ -87,7 +87,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Models]:
         "diarizer": diarization / "embedding" / "pytorch_model.bin",
         "pipeline": diarization / "config.yaml",
     }
-    with running_server(folder / "service", program=program, **settings) as server:
+    with running_server(folder / "service", program=PROGRAM, **settings) as server:
         yield Models(server, files, folder / "sprung")
         assert server.process.poll() is None
         assert server.temp_files() == []
@@ -201,6 +201,26 @@ def test_out_of_memory_in_recognition_fails_one_of_a_batch(models: Models) -> No
 def test_a_model_that_breaks_on_a_recording(models: Models) -> None:
     detail = refused(ask_marked(models, "broken"), 500)
     assert "singular" not in detail
+    eventually(lambda: models.server.mapped_audio() == [])
+    served(ask(models))
+
+
+def test_what_nobody_foresaw(models: Models) -> None:
+    """The answer tells nothing but where to look; log and metrics know that it is a fault."""
+
+    def counted() -> float:
+        text = models.server.get("/metrics").text
+        found = re.search(r'^whisperx_asr_errors_total{kind="InternalError"} (.+)', text, re.M)
+        assert found is not None
+        return float(found[1])
+
+    before = counted()
+    detail = models.server.post(audio_of("en_short"), model=UNFORESEEN).json()["detail"]
+    request_id = re.fullmatch(r".* \(its log says why under (\w+)\)\.", detail)
+    assert request_id is not None
+    lines = [x for x in models.server.log().splitlines() if request_id[1] in x and " request " in x]
+    assert any("status=500" in x and "error=InternalError" in x for x in lines), lines
+    assert counted() == before + 1
     served(ask(models))
 
 
@@ -229,3 +249,35 @@ def test_nothing_was_lost_on_the_way(models: Models) -> None:
     spoken = " ".join(word["word"] for word in words_of(body))
     assert spoken == "Can you check the report? The building is late."
     shutil.rmtree(models.marker, ignore_errors=True)
+
+
+# -- models that take more with them ---------------------------------------------------------------
+
+
+def test_a_thread_dies_and_a_device_is_lost(tmp_path: Path) -> None:
+    """The first is mended by the next request, the second by nothing but another process."""
+    diarization = mirror(DEMO / "diarization", tmp_path / "secret" / "diarization")
+    settings = {
+        "DIARIZATION_MODEL": diarization,
+        "STRICT_STAGES": "true",
+        "SHUTDOWN_DRAIN_SECONDS": "2",
+    }
+    with running_server(tmp_path / "service", program=PROGRAM, **settings) as server:
+        models = Models(server, {}, tmp_path)
+        served(ask(models))
+        refused(ask_marked(models, "exit"))
+        health = server.get("/health")
+        assert health.status_code == 200
+        assert health.json()["degraded"] == [
+            "The diarizer diarization stopped; the next request loads it anew."
+        ]
+        served(ask(models))
+        assert server.get("/health").json()["degraded"] == []
+        refused(ask(models, hotwords="exit", diarize="false"))
+        served(ask(models))
+        refused(ask(models, hotwords="lost", diarize="false"))
+        health = server.get("/health")
+        assert (health.status_code, health.json()["status"]) == (503, "unhealthy")
+        assert health.json()["degraded"] == ["The device is lost to this process."]
+        eventually(lambda: server.get("/ready").status_code == 503)
+        assert server.process.wait(20) == 1

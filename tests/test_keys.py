@@ -18,6 +18,7 @@ import httpx
 import psutil
 import pytest
 from fastapi import FastAPI
+from prometheus_client.parser import text_string_to_metric_families
 
 from app.api import errors, headers, keys
 from app.api.request_id import RequestIdMiddleware
@@ -310,6 +311,25 @@ def test_no_key_is_ever_shown(locked: Server) -> None:
     assert children
     for child in children:  # decoding processes
         assert "API_KEYS" not in child.environ()
+
+
+def test_metrics_tell_whose_requests_they_were(locked: Server) -> None:
+    def counted(metric: str, **labels: str) -> float:
+        text = get(locked, "/metrics", bearer(BOB)).text
+        families = text_string_to_metric_families(text)
+        samples = [s for family in families for s in family.samples if s.name == metric]
+        return sum(s.value for s in samples if labels.items() <= s.labels.items())
+
+    ours = {"client": "bob", "endpoint": "/asr"}
+    before = counted("whisperx_asr_requests_total", **ours)
+    seconds = counted("whisperx_asr_audio_seconds_total", **ours)
+    strangers = counted("whisperx_asr_requests_total", client="none", status="401")
+    works(locked, BOB)
+    refused(get(locked, "/v1/models", bearer("guess")))
+    assert counted("whisperx_asr_requests_total", **ours) == before + 1
+    assert counted("whisperx_asr_audio_seconds_total", **ours) == pytest.approx(seconds + 0.1)
+    assert counted("whisperx_asr_processing_seconds_total", **ours) > 0
+    assert counted("whisperx_asr_requests_total", client="none", status="401") == strangers + 1
 
 
 # -- what the schema says ------------------------------------------------------------------------

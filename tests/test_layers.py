@@ -25,7 +25,7 @@ ORDER = [
     {"transcriber", "flow", "optional"},
     {"service", "vitals"},
     {"api"},
-    {"main", "connection", "server"},
+    {"main", "loading", "connection", "server"},
     {"cli"},
 ]
 MODEL_LIBRARIES = {"torch", "torchaudio", "ctranslate2", "faster_whisper", "whisperx", "pyannote"}

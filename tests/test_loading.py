@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from app.batching import NO_RECOVERY
-from app.main import model_loader, service_facts
+from app.loading import model_loader
+from app.main import service_facts
 from app.metrics import Metrics, Reading
 from app.models.catalog import ModelKey
 from app.settings import DEMO_DIR, Settings, prepare_environment

@@ -261,6 +261,27 @@ def test_the_server_and_hostile_clients_share_the_pipe(observed: Server) -> None
     assert "uvicorn.access" not in {x["logger"] for x in lines_of(observed)}
 
 
+def test_what_never_became_a_request_is_known_too(observed: Server) -> None:
+    refusals = {
+        "400": b"no HTTP\r\n\r\n",
+        "414": b"GET /" + b"a" * 40_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        "431": b"GET / HTTP/1.1\r\n" + b"X: 1\r\n" * 300 + b"\r\n",
+    }
+    metric = "whisperx_asr_connections_refused_total"
+    for status, sent in refusals.items():
+        before = value(scrape(observed), metric, status=status)
+        with socket.create_connection(("127.0.0.1", urlsplit(observed.url).port or 0)) as client:
+            client.sendall(sent)
+            answer = client.recv(10_000).decode()
+        assert answer.split()[1] == status
+        named = re.search(r"x-request-id: (\w+)", answer)
+        assert named is not None
+        [line] = soon(lambda named=named: lines_of(observed, named[1]))
+        assert (line["event"], str(line["status"])) == ("a connection was refused", status)
+        assert line["address"] == "127.0.0.1"
+        assert value(scrape(observed), metric, status=status) == before + 1
+
+
 # -- metrics ---------------------------------------------------------------------------------------
 
 

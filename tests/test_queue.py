@@ -12,7 +12,7 @@ import pytest
 from app.admission import Admission
 from app.batching import Work
 from app.errors import Cancelled, Overloaded
-from tests.support import Server, audio_of
+from tests.support import Server, audio_of, eventually
 
 
 def wait_for(server: Server, condition: Any, timeout_s: float = 20) -> list[dict[str, Any]]:
@@ -23,6 +23,19 @@ def wait_for(server: Server, condition: Any, timeout_s: float = 20) -> list[dict
             return entries
         time.sleep(0.02)
     raise AssertionError(f"never so: {entries}")
+
+
+def test_nothing_of_a_cancelled_request_stays_in_memory(server: Server) -> None:
+    """Its recording, a file that is mapped, least of all."""
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(post_with_id, server, "in-memory")
+        wait_for(server, lambda es: es and es[0]["progress"] > 0.4)
+        assert server.mapped_audio() != []
+        assert httpx.delete(f"{server.url}/queue/in-memory").status_code == 204
+        assert answer.result().status_code == 410
+    eventually(lambda: server.mapped_audio() == [])
+    assert server.post(audio_of("en_short")).status_code == 200
+    eventually(lambda: server.mapped_audio() == [])
 
 
 def post_with_id(server: Server, request_id: str, name: str = "en_long") -> httpx.Response:

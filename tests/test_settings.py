@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
+import threading
+from concurrent.futures import Future
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 import torch
 
+from app.batching import Work
 from app.errors import ConfigurationError
 from app.models.devices import choose_devices
-from app.settings import Settings, load_settings, variable_name, write_example
+from app.settings import (
+    A_DAY_S,
+    A_YEAR_S,
+    Settings,
+    load_settings,
+    variable_name,
+    write_example,
+)
 from tests.support import ROOT, server_environment
 
 
@@ -67,6 +79,8 @@ def test_the_preloaded_model_is_the_default_model(monkeypatch: pytest.MonkeyPatc
         ("SUBTITLE_HIGHLIGHT_WORDS", "perhaps", "boolean"),
         ("RATE_LIMIT_REQUESTS_PER_MINUTE", "-1", "greater than or equal to 0"),
         ("RATE_LIMIT_AUDIO_MINUTES_PER_HOUR", "nan", "finite"),
+        ("REQUEST_TIMEOUT_SECONDS", "1e10", "less than or equal to 31536000"),
+        ("CONNECTION_TIMEOUT_SECONDS", "100000", "less than or equal to 86400"),
     ],
 )
 def test_a_bad_value_is_one_clear_line(
@@ -79,6 +93,30 @@ def test_a_bad_value_is_one_clear_line(
     assert name in message
     assert expected in message
     assert "\n" not in message
+
+
+NUMBERS = [
+    name for name, info in Settings.model_fields.items() if info.annotation in (float, float | None)
+]
+
+
+@pytest.mark.parametrize("field", NUMBERS)
+def test_every_number_is_one(monkeypatch: pytest.MonkeyPatch, field: str) -> None:
+    name = variable_name(field).split(" or ")[0]
+    for value in ("inf", "nan"):
+        monkeypatch.setenv(name, value)
+        with pytest.raises(ConfigurationError, match=rf"^{name}.*finite number"):
+            load_settings()
+
+
+def test_the_longest_times_can_be_waited_for() -> None:
+    longest = load_settings({"request_timeout_s": A_YEAR_S, "connection_timeout_s": A_DAY_S})
+    done: Future[str] = Future()
+    threading.Timer(0.05, done.set_result, ["done"]).start()
+    assert Work("patient", longest.request_timeout_s).wait(done) == "done"
+    with closing(socket.socket()) as sock:
+        milliseconds = round(longest.connection_timeout_s * 1000)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
 
 
 def test_a_token_shows_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -372,6 +372,29 @@ def test_other_peoples_files_in_the_root_are_left_alone(tmp_path: Path) -> None:
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_a_lock_may_be_any_file(tmp_path: Path) -> None:
+    """What looks like debris may be of somebody else's making."""
+    ours = tmp_path / "thesis.txt"
+    ours.write_text("x")
+    root = tmp_path / "root"
+    for number, plant in enumerate((Path.symlink_to, Path.hardlink_to)):
+        folder = root / f"whisperx-asr-{number:016x}"
+        folder.mkdir(parents=True)
+        plant(folder / "lock", ours)
+    PrivateDirectory(root).close()
+    assert ours.read_text() == "x"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give folders away")
+def test_a_root_of_somebody_elses(tmp_path: Path) -> None:
+    os.chown(tmp_path, 12345, -1)
+    with pytest.raises(ConfigurationError, match=f"TEMP_DIR: {tmp_path} belongs to user 12345"):
+        PrivateDirectory(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    os.chown(tmp_path, 0, -1)
+    PrivateDirectory(tmp_path).close()
+
+
 def test_nobody_else_may_look_into_the_directory(tmp_path: Path) -> None:
     directory = PrivateDirectory(tmp_path / "made")
     for folder in (directory.path, directory.path.parent):

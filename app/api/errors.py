@@ -32,7 +32,7 @@ from app.errors import (
     UploadStalled,
     UploadTooLarge,
 )
-from app.record import RequestRecord
+from app.record import INTERNAL_ERROR, RequestRecord
 
 log = logging.getLogger(__name__)
 
@@ -170,7 +170,11 @@ class LastResortMiddleware:
         except Exception as error:
             if begun or scope["type"] != "http":
                 raise
-            request_id = request_id_of(Request(scope))
+            request = Request(scope)
+            record: RequestRecord | None = getattr(request.state, "record", None)
+            if record is not None:
+                record.error = INTERNAL_ERROR
+            request_id = request_id_of(request)
             log.error("request %s failed", request_id, exc_info=error)
             detail = f"The service failed on this request (its log says why under {request_id})."
             body = openai_body(500, detail) if speaks_openai(scope) else {"detail": detail}

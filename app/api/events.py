@@ -130,8 +130,8 @@ class Told(AsyncIterator[Event | None]):
             if self._work.left_s > 0:
                 return None
             # a stage that cannot be broken off
-            self._work.cancel(DeadlineExceeded(jobs.TOO_LATE))
-            raise DeadlineExceeded(jobs.TOO_LATE) from None
+            self._work.cancel(DeadlineExceeded())
+            raise DeadlineExceeded from None
         if told is None:
             raise StopAsyncIteration
         if isinstance(told, ServiceError):

@@ -34,7 +34,6 @@ Wanted = TypeVar("Wanted")
 Parse = Callable[[Mapping[str, list[str]]], Wanted]
 
 ANSWER_S = 5.0  # for a job to say itself that its time is over
-TOO_LATE = "The request took longer than it may."
 
 
 def resolve_model(service: Service, model: str) -> str:
@@ -50,8 +49,9 @@ async def admitted(
     record = record_of(request)
     work = Work(request_id_of(request), service.settings.request_timeout_s, record.stages)
     try:
-        charge = await rate_limits.admit(request, work)
-        with service.admission.enter(kind, work, client_name(request.scope), charge) as ticket:
+        with service.admission.enter(kind, work, client_name(request.scope)) as ticket:
+            # not before it has its place: a refusal for want of one is repeated elsewhere
+            ticket.charge = await rate_limits.admit(request, work)
             request.state.request_id = work.request_id  # another one, where it was taken
             bind_contextvars(request_id=work.request_id)
             parse({})  # a wrong value in the query is refused before the upload is read
@@ -80,8 +80,8 @@ async def run(service: Service, request: Request, ticket: Ticket, job: Callable[
         if gone.done() and not running.done():
             work.cancel(ClientGone("The client hung up."))
         elif not running.done():  # a stage that cannot be broken off
-            work.cancel(DeadlineExceeded(TOO_LATE))
-            raise DeadlineExceeded(TOO_LATE)
+            work.cancel(DeadlineExceeded())
+            raise DeadlineExceeded
         return await running
     finally:
         gone.cancel()

@@ -6,7 +6,7 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from app.api.unread_body import UnreadBody
+from app.api.unread_body import UnreadBody, has_body
 from app.errors import ServiceError
 
 
@@ -18,8 +18,7 @@ async def refuse(error: ServiceError, scope: Scope, receive: Receive, send: Send
         await response(scope, receive, send)
         return
     request = Request(scope, receive)
-    has_body = request.headers.get("content-length", "0") != "0"
-    if has_body or "transfer-encoding" in request.headers:
+    if has_body(request.headers):
         response.headers["Connection"] = "close"  # else all that is still to come would be read
 
     async def send_and_hold(message: Message) -> None:

@@ -23,7 +23,7 @@ class UnreadBodyMiddleware:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not _has_body(Headers(scope=scope)):
+        if scope["type"] != "http" or not has_body(Headers(scope=scope)):
             await self._app(scope, receive, send)
             return
         body = UnreadBody(receive, begun="expect" not in Headers(scope=scope))
@@ -38,7 +38,8 @@ class UnreadBodyMiddleware:
         await self._app(scope, body.receive, send_after_body)
 
 
-def _has_body(headers: Headers) -> bool:
+def has_body(headers: Headers) -> bool:
+    """Whether a request says that it has one, or will."""
     return headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
 
 

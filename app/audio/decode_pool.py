@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import resource
 import secrets
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -42,6 +43,11 @@ from app.transcript import Audio
 
 log = logging.getLogger(__name__)
 
+INTERRUPTED = "Decoding was interrupted; try again."
+NO_PROCESS = "No process can be started for decoding; try again later."
+# How a process ends that somebody kills, the kernel for memory too. pebble's own processes answer
+# SIGTERM by exiting with its number.
+KILLED = frozenset({-signal.SIGKILL, -signal.SIGTERM, int(signal.SIGTERM)})
 STUCK_AFTER_S = 60.0  # a file waits as long for a process that is free, while one starts in seconds
 
 
@@ -117,7 +123,11 @@ class DecodePool:
         )
 
     def warm_up(self) -> None:
-        """Start the processes before the first request needs them."""
+        """Start the processes before the first request needs them.
+
+        Raises:
+            ModelUnavailable: the system lets none be started.
+        """
         with suppress(ShuttingDown):
             self._schedule(os.getpid)
 
@@ -128,7 +138,7 @@ class DecodePool:
         raw_pcm: bool = False,
         stop_after_s: float | None = None,
     ) -> DecodeJob:
-        """Raises ShuttingDown, DiskFull, or OSError where no file can be made."""
+        """Raises ShuttingDown, ModelUnavailable, DiskFull, or OSError where no file can be made."""
         target = self._folder / f"{secrets.token_hex(16)}.f32"
         request = DecodeRequest(
             source,
@@ -143,7 +153,7 @@ class DecodePool:
             with told_when_full():
                 target.touch()
             return DecodeJob(request, partial(self._schedule_decoding, request))
-        except ServiceError:
+        except BaseException:
             target.unlink(missing_ok=True)
             raise
 
@@ -153,16 +163,22 @@ class DecodePool:
     def _schedule(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
         with self._lock:
             if self._closed:
-                raise ShuttingDown("The service is shutting down.", retry_after_s=5)
+                raise ShuttingDown
             try:
-                future: Future[Any] = self._enqueue(function, args)
-            except RuntimeError:
-                # pebble gives up for good when an idle process is killed, e.g. for memory
-                self._restart()
-                future = self._enqueue(function, args)
+                future = self._enqueue_surely(function, args)
+            except (RuntimeError, OSError) as error:
+                raise ModelUnavailable(NO_PROCESS, 10) from error
             self._open.add(future)
         future.add_done_callback(self._open.discard)
         return future
+
+    def _enqueue_surely(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Future[Any]:
+        try:
+            return self._enqueue(function, args)
+        except RuntimeError:
+            # pebble gives up for good when an idle process is killed, e.g. for memory
+            self._restart()
+            return self._enqueue(function, args)
 
     def _enqueue(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Future[Any]:
         future: Future[Any] = self._pool.schedule(
@@ -234,11 +250,11 @@ class DecodeJob:
             raise
         except TimeoutError:
             raise DeadlineExceeded("Decoding the file took longer than it may.") from None
-        except (ProcessExpired, MemoryError):
+        except (ProcessExpired, BrokenProcessPool, MemoryError) as error:
+            if _is_innocent(error):
+                raise ModelUnavailable(INTERRUPTED, 1) from None
             # FFmpeg crashed on it or took too much memory.
             raise UndecodableAudio(NOT_MEDIA) from None
-        except BrokenProcessPool:
-            raise ModelUnavailable("Decoding was interrupted; try again.", 1) from None
         except OSError as error:
             raise StageFailed("Decoding failed.") from error
         finally:
@@ -248,6 +264,15 @@ class DecodeJob:
     def _decoded(self, wait: Callable[[Future[DecodedFile]], DecodedFile]) -> DecodedFile:
         try:
             return wait(self.future)
-        except BrokenProcessPool:  # not by this file: a process was killed while it was idle
-            self.future = self._schedule()
-            return wait(self.future)
+        except (BrokenProcessPool, ProcessExpired) as error:
+            if not _is_innocent(error):
+                raise
+        self.future = self._schedule()
+        return wait(self.future)
+
+
+def _is_innocent(error: Exception) -> bool:
+    """Whether the processes ended by no fault of the file's, as far as can be told."""
+    if isinstance(error, ProcessExpired):
+        return error.exitcode in KILLED
+    return isinstance(error, BrokenProcessPool)  # one was killed while it was idle

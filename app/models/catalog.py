@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from app.errors import ConfigurationError, UnknownModel
 
@@ -40,6 +40,11 @@ class ModelKey:
     name: str
     source: str
     language: str = ""
+
+    @property
+    def short_name(self) -> str:
+        """For whoever may see no path: a local folder by its own name."""
+        return PurePath(self.name).name
 
 
 class Catalog:
