@@ -129,6 +129,8 @@ class Callers:
             (4, self.damaged),
             (2, self.detection),
             (2, self.nonsense),
+            (3, self.openai),
+            (3, self.streamed),
             (2, self.hang_up),
             (2, self.cancelled),
             (4, self.looking_on),
@@ -171,6 +173,36 @@ class Callers:
     def damaged(self, lot: random.Random) -> tuple[int, set[int]]:
         query = {"output": "json", "diarize": "false"}
         return self._post(lot.choice(self._damaged), **query), {200, 400, 413}
+
+    def openai(self, lot: random.Random) -> tuple[int, set[int]]:
+        form = {
+            "model": lot.choice(("demo", "whisper-1")),
+            "response_format": lot.choice(("json", "text", "srt", "verbose_json", "diarized_json")),
+        }
+        if form["response_format"] == "json":
+            form["include[]"] = "logprobs"
+        content = audio_of(lot.choice(CLIPS + CONVERSATIONS)).read_bytes()
+        status = self._post(content, "/v1/audio/transcriptions", field="file", form=form)
+        return status, {200}
+
+    def streamed(self, lot: random.Random) -> tuple[int, set[int]]:
+        """To its end, or as far as its first event."""
+        endpoint, name = lot.choice((("/asr", "audio_file"), ("/v1/audio/transcriptions", "file")))
+        content = audio_of(lot.choice(CONVERSATIONS)).read_bytes()
+        with httpx.stream(
+            "POST",
+            self._server.url + endpoint,
+            data={"stream": "true"},
+            files={name: ("soak.flac", content)},
+            timeout=TIMEOUT_S,
+            verify=False,
+        ) as response:
+            lines = response.iter_lines()
+            if lot.random() < 0.5:
+                next(lines)
+            elif not {"event: result", "event: transcript.text.done"} & set(lines):
+                return 0, {200}
+            return response.status_code, {200}
 
     def detection(self, lot: random.Random) -> tuple[int, set[int]]:
         content = audio_of(lot.choice(CLIPS)).read_bytes()
@@ -218,12 +250,15 @@ class Callers:
         content: bytes,
         endpoint: str = "/asr",
         headers: dict[str, str] | None = None,
+        field: str = "audio_file",
+        form: dict[str, str] | None = None,
         **query: str,
     ) -> int:
         response = httpx.post(
             self._server.url + endpoint,
             params=query,
-            files={"audio_file": ("soak.flac", content)},
+            data=form,
+            files={field: ("soak.flac", content)},
             headers=headers,
             timeout=TIMEOUT_S,
             verify=False,  # spares the loading of certificates for each call

@@ -266,6 +266,7 @@ def _openai_error(status: int) -> dict[str, Any]:
     }
 
 
+OPENAI_UNAUTHORIZED: dict[int | str, dict[str, Any]] = {401: _openai_error(401)}
 OPENAI_MODEL_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"model": ModelBody},
     **{status: _openai_error(status) for status in (401, 404)},

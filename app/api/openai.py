@@ -66,7 +66,9 @@ def build_router(service: Service) -> APIRouter:
     async def translations(request: Request) -> Response:
         return await _answer(service, request, Task.TRANSLATE)
 
-    @router.get("/models", summary="The models on offer", responses=documentation.UNAUTHORIZED)
+    @router.get(
+        "/models", summary="The models on offer", responses=documentation.OPENAI_UNAUTHORIZED
+    )
     async def models() -> ModelListBody:
         default = service.catalog.default_model
         names = [*service.catalog.names, *service.catalog.aliases]
