@@ -27,7 +27,7 @@ from app.api.errors import error_response
 from app.api.headers import SECURITY
 from app.api.schemas import Dialect, merge_parameters, parse_asr_request, parse_detect_request
 from app.batching import Work
-from app.errors import Overloaded, ShuttingDown
+from app.errors import STOPPING, Overloaded, ShuttingDown
 from app.models.catalog import ALIASES, OPENAI_NAMES
 from app.transcript import SpeakerBounds, Task
 from tests.support import (
@@ -786,7 +786,7 @@ def test_nobody_is_let_in_while_shutting_down() -> None:
     response = error_response(caught.value, {"type": "http", "path": "/asr"})
     assert response.status_code == 503
     assert int(response.headers["retry-after"]) >= 1
-    assert json.loads(bytes(response.body)) == {"detail": "The service is shutting down."}
+    assert json.loads(bytes(response.body)) == {"detail": STOPPING}
 
 
 def wait_until_closed(server: Server) -> None:
