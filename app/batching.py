@@ -144,13 +144,19 @@ class Batcher(Generic[Model]):
         started = self._call_started
         return 0.0 if started is None else time.monotonic() - started
 
-    def submit(self, owner: Hashable, items: Iterable[Any]) -> list[TaskFuture]:
-        """Queue the items behind the owner's own; owners are served in turn."""
+    def submit(
+        self, owner: Hashable, items: Iterable[Any], first: bool = False
+    ) -> list[TaskFuture]:
+        """Queue the items behind the owner's own, or before them; owners are served in turn."""
         model = self.model
         tasks = [_Task(owner, item, model.batch_key(item), TaskFuture()) for item in items]
         with self._changed:
             _ = self.model  # still there?
-            self._queues.setdefault(owner, deque()).extend(tasks)
+            queue = self._queues.setdefault(owner, deque())
+            if first:
+                queue.extendleft(reversed(tasks))
+            else:
+                queue.extend(tasks)
             self._changed.notify()
         return [task.future for task in tasks]
 
@@ -329,7 +335,7 @@ class Work:
     def cancel(self, reason: ServiceError | None = None) -> None:
         """Drop what is queued; whoever waits gets the reason. A running batch is not broken off."""
         with self._lock:
-            self._reason = self._reason or reason or Cancelled("The request was cancelled.")
+            self._reason = self._reason or _fresh(reason or Cancelled("The request was cancelled."))
             running = list(self._open)
         for future in running:
             future.cancel()
@@ -339,9 +345,12 @@ class Work:
         if self._reason is not None:
             raise _fresh(self._reason)
 
-    def submit(self, batcher: Batcher[Any], items: Iterable[Any]) -> list[TaskFuture]:
+    def submit(
+        self, batcher: Batcher[Any], items: Iterable[Any], first: bool = False
+    ) -> list[TaskFuture]:
+        """`first`: before all else that this request has queued there."""
         self.check()
-        futures = batcher.submit(self, items)
+        futures = batcher.submit(self, items, first)
         for future in futures:
             self.track(future)
         return futures

@@ -127,7 +127,8 @@ class Flow:
         for temperature in (options.temperature,) if options.temperature else TEMPERATURES:
             if tried:
                 item = RecognitionItem(piece, replace(options, temperature=temperature))
-                [future] = work.submit(self._recognizer, [item])
+                # all that follows waits for this chunk
+                [future] = work.submit(self._recognizer, [item], first=True)
             hypothesis: Hypothesis = work.wait(future)
             tried.append(hypothesis)
             if not needs_fallback(hypothesis):

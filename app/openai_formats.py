@@ -15,7 +15,7 @@ from typing import Any
 
 from app.formats import SubtitleStyle, seconds, to_srt, to_vtt
 from app.languages import language_name
-from app.transcript import Segment, Task, TokenProb, Transcript, Word
+from app.transcript import Segment, Task, TokenProb, Transcript
 
 SEEK_STEP_S = 0.01  # Whisper counts in frames of its features
 TEXT_SEGMENT = "transcript.text.segment"
@@ -106,15 +106,10 @@ def _segment(number: int, segment: Segment) -> dict[str, Any]:
 
 
 def _words(segment: Segment) -> Iterator[dict[str, Any]]:
-    """A word without times lies between those that have some."""
-    words: Sequence[Word] = segment.words or ()
-    last_s = segment.start_s
-    for i, word in enumerate(words):
-        later = (w.start_s for w in words[i + 1 :] if w.start_s is not None)
-        start_s = last_s if word.start_s is None else word.start_s
-        end_s = next(later, segment.end_s) if word.end_s is None else word.end_s
-        yield {"word": word.text, "start": seconds(start_s), "end": seconds(end_s)}
-        last_s = end_s
+    """Those that could be aligned: there is no time for the others, and the format wants one."""
+    for word in segment.words or ():
+        if word.start_s is not None and word.end_s is not None:
+            yield {"word": word.text, "start": seconds(word.start_s), "end": seconds(word.end_s)}
 
 
 def _diarized_json(transcript: Transcript, shape: Shape) -> dict[str, Any]:
@@ -190,12 +185,15 @@ class Deltas:
         return event
 
 
-def done(transcript: Transcript, with_logprobs: bool) -> dict[str, Any]:
+def done(transcript: Transcript, shape: Shape) -> dict[str, Any]:
     event: dict[str, Any] = {
         "type": "transcript.text.done",
         "text": text_of(transcript.segments),
-        "languages": [{"code": transcript.language}],
     }
-    if with_logprobs:
+    if shape.task is Task.TRANSCRIBE:
+        event["languages"] = [{"code": transcript.language}]
+    if shape.with_logprobs:
         event["logprobs"] = logprobs(transcript.segments)
+    if transcript.warnings:  # elsewhere a header, which has gone by now
+        event["warnings"] = list(transcript.warnings)
     return event

@@ -11,6 +11,8 @@ from scipy.optimize import linear_sum_assignment
 
 from app.transcript import Diarization, Turn
 
+LEAST = -1.0  # of all cosines
+
 Embeddings = Mapping[str, Sequence[float]]
 
 
@@ -24,7 +26,7 @@ def match_voices(speakers: Embeddings, known: Embeddings, min_similarity: float)
     labels, names = list(speakers), list(known)
     # what is too little alike must not push a pair that fits into another
     rows, columns = linear_sum_assignment(
-        np.where(similarity < min_similarity, 0.0, similarity), maximize=True
+        np.where(similarity < min_similarity, LEAST, similarity), maximize=True
     )
     return {
         labels[row]: names[column]

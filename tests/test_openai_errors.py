@@ -103,6 +103,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"include": ["secrets"]}, "include"),
     ({"include": ["logprobs"], **VERBOSE}, "include"),
     ({"include": ["logprobs"], "response_format": "text"}, "include"),
+    ({"chunking_strategy": '{"a":' + "[" * 60_000}, "chunking_strategy"),
     ({"chunking_strategy": "sometimes"}, "chunking_strategy"),
     ({"chunking_strategy": {**VAD, "threshold": 7}}, "chunking_strategy"),
     ({"chunking_strategy": {**VAD, "silence_duration_ms": -1}}, "chunking_strategy"),

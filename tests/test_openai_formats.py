@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from app.formats import SubtitleStyle
-from app.openai_formats import Deltas, Shape, diarized_segments, text_of, write
+from app.openai_formats import Deltas, Shape, diarized_segments, done, text_of, write
 from app.transcript import Chunk, Decoding, Segment, Task, TokenProb, Transcript, Word
 
 DECODING = Decoding(-0.25, 0.01, 1.2, 0.2)
@@ -52,12 +52,23 @@ def test_verbose_figures_are_the_decoders() -> None:
     }
 
 
-def test_a_word_without_times_lies_between_its_neighbours() -> None:
+def test_no_times_are_invented() -> None:
     body = body_of("verbose_json", with_words=True)
-    assert body["words"] == [
-        {"word": "Grüß", "start": 10.0, "end": 10.5},
-        {"word": "Gott.", "start": 10.5, "end": 11.5},
-    ]
+    assert body["words"] == [{"word": "Grüß", "start": 10.0, "end": 10.5}]
+
+
+def test_the_last_event() -> None:
+    shape = Shape("json")
+    assert done(TRANSCRIPT, shape) == {
+        "type": "transcript.text.done",
+        "text": "Grüß Gott. Ja.",
+        "languages": [{"code": "de"}],
+    }
+    lacking = replace(TRANSCRIPT, warnings=("It breaks off.",))
+    event = done(lacking, replace(shape, task=Task.TRANSLATE, with_logprobs=True))
+    assert event["warnings"] == ["It breaks off."]
+    assert "languages" not in event
+    assert len(event["logprobs"]) == 3
 
 
 def test_only_what_is_asked_for() -> None:

@@ -33,6 +33,7 @@ from app.transcript import (
     Decoding,
     Hypothesis,
     HypothesisPart,
+    KnownSpeaker,
     LanguageGuess,
     Segment,
     SpeakerBounds,
@@ -263,6 +264,54 @@ def test_failing_hypotheses_are_decoded_again_at_higher_temperatures(service: Se
     model, transcript = run_scripted(service, {0.4: good})
     assert model.tried == [0.0, 0.2, 0.4]
     assert [s.text for s in transcript.segments] == [" Better."]
+
+
+def test_a_second_try_passes_what_waits_behind_it(service: Service) -> None:
+    """Nobody hears of the later chunks before it, so it is what all wait for."""
+    order: list[str] = []
+
+    class Failing(Scripted):
+        batch_size = 1
+
+        def _answer(self, item: Any) -> Any:
+            if isinstance(item, RecognitionItem) and item.options is not None:
+                again = item.options.temperature > 0
+                order.append("again" if again else "chunk")
+                failed = len(order) == 1
+                return hypothesis(" No.", logprob=-3.0) if failed else hypothesis(" Yes.")
+            return super()._answer(item)
+
+    batcher = Batcher("failing", lambda: Failing({}, None))
+    store: Any = ScriptedStore(service.store, batcher)
+    real = service.transcriber
+    transcriber = Transcriber(store, service.catalog, ThreadPoolExecutor(1), real._options)
+    options = TranscribeOptions("demo", language="en")
+    transcriber.transcribe(audio("en_long"), options, Work("scripted", 60))
+    batcher.close()
+    assert order.count("again") == 1
+    assert len(order) > 5
+    assert order.index("again") < len(order) - 2, "not behind all other chunks"
+
+
+def test_known_speakers_must_be_alike_enough(service: Service) -> None:
+    real = service.transcriber
+    turn = next(t for t in truth_of("en_two")["turns"] if t["end"] - t["start"] >= 2)
+    samples = samples_of(audio_of("en_two"))
+    clip = samples[int(turn["start"] * 16_000) : int(turn["end"] * 16_000)]
+    known = KnownSpeaker("Anna", Audio(clip))
+    found = []
+    for least in (real._options.known_speaker_similarity, 1.0):
+        transcriber = Transcriber(
+            service.store,
+            service.catalog,
+            ThreadPoolExecutor(1),
+            replace(real._options, known_speaker_similarity=least),
+        )
+        options = TranscribeOptions("demo", diarize=True, known_speakers=(known,))
+        transcript = transcriber.transcribe(audio("en_two"), options, Work("core", 60))
+        found.append({segment.speaker for segment in transcript.segments})
+    assert "Anna" in found[0]
+    assert found[1] == {"SPEAKER_00", "SPEAKER_01"}
 
 
 def test_when_all_temperatures_fail_the_best_is_kept(service: Service) -> None:

@@ -44,6 +44,12 @@ def test_what_is_too_little_alike_takes_nobodys_place() -> None:
     assert found == {"SPEAKER_00": "Anna"}
 
 
+def test_any_likeness_may_be_enough() -> None:
+    speakers = {"SPEAKER_00": (-1.0, 0.2, 0.0), "SPEAKER_01": (0.3, -1.0, 0.0)}
+    found = match_voices(speakers, {"Anna": (1, 0, 0)}, -0.99)
+    assert found == {"SPEAKER_01": "Anna"}
+
+
 @pytest.mark.parametrize(
     ("speakers", "known"), [({}, {"Anna": ANNA}), ({"A": ANNA}, {}), ({"A": (0, 0, 0)}, {"B": BEN})]
 )

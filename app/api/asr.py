@@ -191,7 +191,7 @@ def _stream(
     answer = _transcribe(service, upload, wanted, ticket, record, listener)
     ticket.work.progress = 1.0
     tell(_progress(ticket))
-    tell(Event("result", json.loads(answer.body)))
+    tell(Event("result", answer.body))
 
 
 def _progress(ticket: Ticket) -> Event:

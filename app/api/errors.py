@@ -55,6 +55,7 @@ STATUSES: dict[type[ServiceError], int] = {
     DiskFull: 507,
 }
 RETRY_AFTER_S = 10  # where the error itself does not know
+OPENAI_RETRY_AFTER_S = 60  # beyond it OpenAI's clients do not come back at all
 PARAMETER = re.compile(r"(\w+)(\[\w*\])?: ")  # how messages about one begin
 OPENAI_CODES: dict[type[ServiceError], str] = {
     Unauthorized: "invalid_api_key",
@@ -68,15 +69,17 @@ def status_of(error: ServiceError) -> int:
 
 
 def error_response(error: ServiceError, scope: Scope) -> Response:
-    status = status_of(error)
+    status, openai = status_of(error), speaks_openai(scope)
     if status == 499:
         return Response(status_code=status)
     headers = {}
-    openai = speaks_openai(scope)
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     if status in (429, 503, 507):
-        headers["Retry-After"] = str(error.retry_after_s or RETRY_AFTER_S)
+        retry_after_s = error.retry_after_s or RETRY_AFTER_S
+        if openai and status == 503:
+            retry_after_s = min(retry_after_s, OPENAI_RETRY_AFTER_S)
+        headers["Retry-After"] = str(retry_after_s)
     if isinstance(error, ShuttingDown):
         headers["Connection"] = "close"  # the next request is for somebody else
     if openai and status == 504:

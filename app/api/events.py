@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 Headers = Mapping[str, str]
 
 HEARTBEAT_S = 5.0  # a proxy that hears nothing for a minute gives up
+FIRST_WAIT_S = 25.0  # until then what fails has its own status
 HEADERS = {
     "Cache-Control": "no-store",
     "X-Accel-Buffering": "no",  # nginx would hold the events back
@@ -40,13 +41,15 @@ class Event:
     """`name` empty: a comment, which readers skip."""
 
     name: str
-    data: dict[str, Any]
+    data: dict[str, Any] | bytes  # JSON on one line, where it is written already
 
     def encode(self) -> bytes:
         if not self.name:
             return b": still at work\n\n"
-        data = json.dumps(self.data, ensure_ascii=False, allow_nan=False)
-        return f"event: {self.name}\ndata: {data}\n\n".encode()
+        data = self.data
+        if not isinstance(data, bytes):
+            data = json.dumps(data, ensure_ascii=False, allow_nan=False).encode()
+        return b"event: %s\ndata: %s\n\n" % (self.name.encode(), data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,41 +83,48 @@ async def open_stream(
     """
     told = Told(service, request, ticket, job)
     try:
-        first = await anext(told)
+        first = await told.next(FIRST_WAIT_S)
     except BaseException:
         told.close()
         raise
 
-    async def events() -> AsyncIterator[Event]:
-        yield first or wire.heartbeat()
+    async def events() -> AsyncIterator[bytes]:
+        yield first or wire.heartbeat().encode()
         try:
-            async for event in told:
-                yield event or wire.heartbeat()
+            while not told.ended:
+                if event := await told.next(HEARTBEAT_S):
+                    yield event
+                elif not told.ended:
+                    yield wire.heartbeat().encode()
         except ServiceError as error:
             report_error(request, error)
             if not isinstance(error, ClientGone):
-                yield wire.describe(error)
+                yield wire.describe(error).encode()
 
     return EventStream(events(), told, stack.pop_all(), wire.headers)
 
 
-class Told(AsyncIterator[Event | None]):
-    """What the job tells, in order; None where that is nothing for a while.
-
-    Iterating raises the ServiceError that the job failed with, or DeadlineExceeded.
-    """
+class Told:
+    """What the job tells, in order, as it goes over the wire."""
 
     def __init__(
         self, service: Service, request: Request, ticket: Ticket, job: Callable[[Tell], None]
     ) -> None:
         loop = asyncio.get_running_loop()
+        self.ended = False  # and all of it is told
+        self.job_over = asyncio.Event()
         self._work = ticket.work
-        self._queue: asyncio.Queue[Event | ServiceError | None] = asyncio.Queue()
+        self._queue: asyncio.Queue[bytes | ServiceError | None] = asyncio.Queue()
 
-        def put(told: Event | ServiceError | None) -> None:
+        def put(told: bytes | ServiceError | None) -> None:
             loop.call_soon_threadsafe(self._queue.put_nowait, told)
 
-        jobs.start(service, lambda: job(put)).add_done_callback(lambda done: put(_failure(done)))
+        def end(done: Future[None]) -> None:
+            put(_failure(done))
+            loop.call_soon_threadsafe(self.job_over.set)
+
+        running = jobs.start(service, lambda: job(lambda event: put(event.encode())))
+        running.add_done_callback(end)
         self._gone = asyncio.ensure_future(jobs.hung_up(request))
         self._gone.add_done_callback(self._give_up)
 
@@ -122,9 +132,14 @@ class Told(AsyncIterator[Event | None]):
         if not gone.cancelled():
             self._work.cancel(ClientGone("The client hung up."))
 
-    async def __anext__(self) -> Event | None:
+    async def next(self, wait_s: float) -> bytes | None:
+        """None where there is nothing for so long, or nothing more.
+
+        Raises:
+            ServiceError: the job failed; DeadlineExceeded where it does not end.
+        """
         try:
-            async with asyncio.timeout(HEARTBEAT_S):
+            async with asyncio.timeout(min(wait_s, self._work.left_s + jobs.ANSWER_S)):
                 told = await self._queue.get()
         except TimeoutError:
             if self._work.left_s > 0:
@@ -132,10 +147,9 @@ class Told(AsyncIterator[Event | None]):
             # a stage that cannot be broken off
             self._work.cancel(DeadlineExceeded())
             raise DeadlineExceeded from None
-        if told is None:
-            raise StopAsyncIteration
         if isinstance(told, ServiceError):
             raise told
+        self.ended = told is None
         return told
 
     def close(self) -> None:
@@ -155,12 +169,14 @@ def _failure(done: Future[None]) -> ServiceError | None:
 
 
 class EventStream(Response):
-    """Holds what the request holds until its last event is out."""
+    """What the request holds is given back as soon as its job is over, however slowly the rest of
+    the events is taken in.
+    """
 
     media_type = "text/event-stream"
 
     def __init__(
-        self, events: AsyncIterator[Event], told: Told, stack: AsyncExitStack, headers: Headers
+        self, events: AsyncIterator[bytes], told: Told, stack: AsyncExitStack, headers: Headers
     ) -> None:
         super().__init__(headers={**HEADERS, **headers})
         del self.headers["content-length"]
@@ -174,13 +190,19 @@ class EventStream(Response):
             "status": self.status_code,
             "headers": self.raw_headers,
         }
-        async with self._stack:
-            try:
-                await send(start)
-                async for event in self._events:
-                    body = event.encode()
-                    await send({"type": "http.response.body", "body": body, "more_body": True})
-            finally:
-                self._told.close()
-        # once all is given back, as with any other answer
+        releasing = asyncio.ensure_future(self._release())
+        try:
+            await send(start)
+            async for event in self._events:
+                await send({"type": "http.response.body", "body": event, "more_body": True})
+        finally:
+            self._told.close()
+            # no longer than for any other answer
+            await asyncio.wait({releasing}, timeout=jobs.ANSWER_S)
+            releasing.cancel()
+            await self._stack.aclose()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _release(self) -> None:
+        await self._told.job_over.wait()
+        await self._stack.aclose()

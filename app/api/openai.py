@@ -34,6 +34,7 @@ from app.flow import NOBODY, Listener
 from app.record import RequestRecord
 from app.service import Service
 from app.stages import Stage
+from app.tempdir import told_when_full
 from app.transcript import KnownSpeaker, Segment, Task, TranscribeOptions, Transcript
 
 DIALECT = "openai"
@@ -168,7 +169,7 @@ def _stream(
     if wanted.output == "diarized_json":
         for segment in openai_formats.diarized_segments(transcript, wanted.names):
             tell_data(segment)
-    tell_data(openai_formats.done(transcript, wanted.with_logprobs))
+    tell_data(openai_formats.done(transcript, _shape(wanted)))
 
 
 def _transcribe(
@@ -223,7 +224,11 @@ def _known_speaker(
     least, most = REFERENCE_S
     wanted = f"it must be a data URL with {least:g} to {most:g} seconds of one voice."
     try:
-        path.write_bytes(_read_data_url(path.read_text()))
+        content = _read_data_url(path.read_text())
+        # "r+": a file that was removed meanwhile, with its request, is not made again
+        with told_when_full(), path.open("r+b") as file:
+            file.write(content)
+            file.truncate()
         audio = jobs.decode(service, path, work, max_duration_s=most + SLACK_S)
     except (ValueError, UndecodableAudio, UploadTooLarge):
         raise UnsupportedOption(f"{parameter}: {wanted}") from None

@@ -27,7 +27,7 @@ STREAMED = ("json", "text", "diarized_json")
 GRANULARITIES = ("word", "segment")
 INCLUDES = ("logprobs",)
 MAX_NAME_LENGTH = 64
-NUMBERED = re.compile(r"SPEAKER_\d+")  # how speakers are called who have no name
+TAKEN = re.compile(r"SPEAKER_\d+|unknown")  # how speakers are called who have no name
 
 # Numbers of a "server_vad" and what each may be. Accepted and without effect: the same speech
 # detection is always on, and VAD_ONSET and VAD_OFFSET are the operator's.
@@ -132,7 +132,7 @@ def _names(lists: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
             raise UnsupportedOption(
                 f"{NAMES}[{i}]: must be printable and of at most {MAX_NAME_LENGTH} characters."
             )
-        if NUMBERED.fullmatch(name):
+        if TAKEN.fullmatch(name):
             raise UnsupportedOption(f"{NAMES}[{i}]: {name} is what speakers without names get.")
     if len(set(names)) < len(names):
         raise UnsupportedOption(f"{NAMES}: each may be given once.")
@@ -155,7 +155,7 @@ def _check_chunking(read: Reader) -> None:
     if given.startswith("{"):
         try:
             options = json.loads(given)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise not_allowed("chunking_strategy", given, "auto or a server_vad object") from None
         given = str(options.get("type", ""))
     else:
