@@ -50,10 +50,10 @@ async def admitted(
     work = Work(request_id_of(request), service.settings.request_timeout_s, record.stages)
     try:
         with service.admission.enter(kind, work, client_name(request.scope)) as ticket:
-            # not before it has its place: a refusal for want of one is repeated elsewhere
-            ticket.charge = await rate_limits.admit(request, work)
             request.state.request_id = work.request_id  # another one, where it was taken
             bind_contextvars(request_id=work.request_id)
+            # with a place: who is sent to another replica for want of one is counted there
+            ticket.charge = await rate_limits.admit(request, work)
             parse({})  # a wrong value in the query is refused before the upload is read
             async with AsyncExitStack() as files:
                 receiving = receive_upload(request, service, work, layout)
