@@ -54,7 +54,7 @@ def limited(store: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 @pytest.fixture(autouse=True)
 def _within_a_minute(request: pytest.FixtureRequest) -> None:
-    """Windows begin with the minute; counts are exact as long as none does in the middle of a test."""
+    """Windows begin with the minute: counts are exact where none does in the middle of a test."""
     left_s = 60 - time.time() % 60
     if left_s < (25 if "redis" in request.node.name else 6):
         time.sleep(left_s)
