@@ -227,6 +227,8 @@ def client_with(key: str, server: Server, *hooks: Any) -> OpenAI:
 
 def test_rate_limits(guarded: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     watch = Watch()
+    if (left_s := 60 - time.time() % 60) < 10:  # counts are exact within a minute
+        time.sleep(left_s)
     with client_with("eager", guarded, watch.note) as client:
         for _ in range(REQUESTS_PER_MINUTE):
             with pytest.raises(BadRequestError):
