@@ -26,11 +26,6 @@ def free(audio_s: float) -> None:
     """Nobody counts."""
 
 
-def cut_off() -> ShuttingDown:
-    """What a request hears that the end of the service breaks off."""
-    return ShuttingDown()
-
-
 @dataclass(slots=True)
 class Ticket:
     """A request from the first byte of its upload to the end of its answer. Never its content.
@@ -175,7 +170,7 @@ class Admission:
         with self._lock:
             tickets = list(self._tickets.values())
         for ticket in tickets:
-            ticket.work.cancel(cut_off())
+            ticket.work.cancel(ShuttingDown())
         return len(tickets)
 
     def _entry(self, ticket: Ticket) -> QueueEntry:

@@ -6,6 +6,7 @@ Messages are written for the client: one clear sentence, no path, no token, no e
 from __future__ import annotations
 
 STOPPING = "The service is shutting down; try again."
+HUNG_UP = "The client hung up."
 TOO_LATE = "The request took longer than it may."
 
 
@@ -123,6 +124,9 @@ class ClientGone(ServiceError):
     """The client hung up: nobody reads the answer."""
 
     code = "client_gone"
+
+    def __init__(self, message: str = HUNG_UP, retry_after_s: int | None = None) -> None:
+        super().__init__(message, retry_after_s)
 
 
 class Cancelled(ServiceError):

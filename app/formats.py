@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -65,12 +65,17 @@ def write(transcript: Transcript, output: str, shape: JsonShape, style: Subtitle
     return writers[output](transcript, style)
 
 
+def text_of(segments: Iterable[Segment]) -> str:
+    """The whole transcript: segments carry their leading spaces."""
+    return "".join(segment.text for segment in segments).strip()
+
+
 # -- JSON ----------------------------------------------------------------------------------------
 
 
 def to_json(transcript: Transcript, shape: JsonShape) -> dict[str, Any]:
     segments = [segment_json(segment, shape.with_words) for segment in transcript.segments]
-    text = "".join(segment.text for segment in transcript.segments).strip()
+    text = text_of(transcript.segments)
     words = [_word_json(w) for s in transcript.segments for w in s.words or ()]
     body: dict[str, Any] = {
         "text": text if shape.text_is_string else segments,

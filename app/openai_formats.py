@@ -13,7 +13,7 @@ from itertools import count, product
 from string import ascii_uppercase
 from typing import Any
 
-from app.formats import SubtitleStyle, seconds, to_srt, to_vtt
+from app.formats import SubtitleStyle, seconds, text_of, to_srt, to_vtt
 from app.languages import language_name
 from app.transcript import Segment, Task, TokenProb, Transcript
 
@@ -48,10 +48,6 @@ def write(transcript: Transcript, shape: Shape, style: SubtitleStyle) -> str:
     }
     body = bodies[shape.output](transcript, shape)
     return json.dumps(body, ensure_ascii=False, allow_nan=False)
-
-
-def text_of(segments: Iterable[Segment]) -> str:
-    return "".join(segment.text for segment in segments).strip()
 
 
 def _usage(transcript: Transcript) -> dict[str, Any]:

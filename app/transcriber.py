@@ -104,14 +104,17 @@ class Transcriber:
             work.cancel()
             raise
 
-    def detect_language(self, audio: Audio, model: str, work: Work) -> LanguageGuess:
-        """The language of the first speech; of the first 30 s where there is none."""
+    def detect_language(
+        self, audio: Audio, model: str, work: Work, of_silence: bool
+    ) -> LanguageGuess | None:
+        """The language of the first speech; where there is none, of the first 30 s if `of_silence`,
+        and else None.
+        """
         chunks = list(self._find_speech(audio, work))
+        if not chunks and not of_silence:
+            return None
         with self._lease(self._catalog.recognizer(model), work) as recognizer:
             return self._detect_language(recognizer, audio, chunks, (), work)
-
-    def has_speech(self, audio: Audio, work: Work) -> bool:
-        return bool(list(self._find_speech(audio, work)))
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)

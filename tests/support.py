@@ -129,6 +129,21 @@ def running_server(
             process.wait()
 
 
+def ended_start(
+    folder: Path, timeout_s: float = 60, **settings: Any
+) -> subprocess.CompletedProcess[str]:
+    """What a start says that ends by itself."""
+    return subprocess.run(
+        [sys.executable, "-m", "app.cli", "serve"],
+        env=server_environment(folder, **settings),
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
+
+
 def wait_until_ready(server: Server) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:

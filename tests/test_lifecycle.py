@@ -22,7 +22,7 @@ from app.errors import ConfigurationError
 from app.main import build_service
 from app.settings import load_settings
 from tests.forms import answer, connect, eventually, file_part, request_head, works
-from tests.support import Server, audio_of, running_server, server_environment
+from tests.support import Server, audio_of, ended_start, running_server, server_environment
 
 LONG = audio_of("en_long")
 STOP_S = 20.0  # far above what it takes, far below the grace that is set here
@@ -152,22 +152,10 @@ def test_a_disk_without_room(tmp_path: Path) -> None:
 # -- the start -----------------------------------------------------------------------------------
 
 
-def start(folder: Path, **settings: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "app.cli", "serve"],
-        env=server_environment(folder, **settings),
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-
 def test_a_port_in_use_is_one_clear_line(tmp_path: Path) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         port = taken.getsockname()[1]
-        done = start(tmp_path, HOST="127.0.0.1", PORT=port)
+        done = ended_start(tmp_path, HOST="127.0.0.1", PORT=port)
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
         f"whisperx-asr: HOST, PORT: cannot listen on 127.0.0.1:{port}: Address already in use."

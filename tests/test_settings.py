@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import socket
-import subprocess
-import sys
 import threading
 from concurrent.futures import Future
 from contextlib import closing
@@ -24,7 +22,7 @@ from app.settings import (
     variable_name,
     write_example,
 )
-from tests.support import ROOT, server_environment
+from tests.support import ROOT, ended_start
 
 
 @pytest.fixture(autouse=True)
@@ -198,15 +196,7 @@ def test_the_device_is_chosen() -> None:
 def test_settings_that_cannot_work_end_the_start(
     tmp_path: Path, settings: dict[str, str], expected: str
 ) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "app.cli", "serve"],
-        env=server_environment(tmp_path, **settings),
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = ended_start(tmp_path, timeout_s=120, **settings)
     assert done.returncode == 2
     [line] = done.stderr.splitlines()
     assert line.startswith("whisperx-asr: ")

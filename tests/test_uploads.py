@@ -35,7 +35,7 @@ from tests.forms import (
     works,
 )
 from tests.media import FORMATS, encode, speech
-from tests.support import Server, audio_of, running_server, server_environment
+from tests.support import Server, audio_of, ended_start, running_server
 
 MAX_FILE_SIZE_MB = 310
 
@@ -430,15 +430,7 @@ def test_a_root_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None
     root = tmp_path / "file" / "tmp"
     with pytest.raises(ConfigurationError, match=f"TEMP_DIR: {root} cannot be written"):
         PrivateDirectory(root)
-    started = subprocess.run(
-        [sys.executable, "-m", "app.cli", "serve"],
-        env=server_environment(tmp_path, TEMP_DIR=root),
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    started = ended_start(tmp_path, TEMP_DIR=root)
     assert started.returncode == 2
     assert started.stderr.splitlines() == [
         f"whisperx-asr: TEMP_DIR: {root} cannot be written: Not a directory."

@@ -35,11 +35,11 @@ from app.languages import language_name
 from app.record import RequestRecord
 from app.service import Service
 from app.stages import Stage
-from app.transcript import Audio, LanguageGuess, Segment, TranscribeOptions
+from app.transcript import LanguageGuess, Segment, TranscribeOptions
 
 ENGINE = {"Asr-Engine": "whisperx"}
 # How much of a recording is decoded to hear its language, and again if there was no speech in it.
-DETECTION_PREFIXES_S = (60.0, None)
+DETECTION_PREFIX_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,16 +125,6 @@ def build_router(service: Service) -> APIRouter:
 # -- in a thread ---------------------------------------------------------------------------------
 
 
-def _decode(
-    service: Service, upload: Upload, encode: bool, ticket: Ticket, prefix_s: float | None = None
-) -> Audio:
-    audio = jobs.decode(
-        service, upload.path, ticket.work, raw_pcm=not encode, stop_after_s=prefix_s
-    )
-    service.admission.weigh(ticket, audio.duration_s)
-    return audio
-
-
 def _transcribe(
     service: Service,
     upload: Upload,
@@ -143,8 +133,7 @@ def _transcribe(
     record: RequestRecord,
     listener: Listener = NOBODY,
 ) -> _Answer:
-    audio = _decode(service, upload, wanted.encode, ticket)
-    record.audio_s = audio.duration_s
+    audio = jobs.decode_upload(service, upload, ticket, record, raw_pcm=not wanted.encode)
     options = TranscribeOptions(
         model=wanted.model,
         language=wanted.language,
@@ -209,14 +198,16 @@ def _error_event(error: ServiceError) -> Event:
 def _detect(
     service: Service, upload: Upload, wanted: DetectRequest, ticket: Ticket, record: RequestRecord
 ) -> LanguageGuess:
-    work = ticket.work
-    for prefix_s in DETECTION_PREFIXES_S:
-        audio = _decode(service, upload, wanted.encode, ticket, prefix_s)
-        record.audio_s = audio.duration_s
+    prefix_s: float | None = DETECTION_PREFIX_S
+    while True:
+        audio = jobs.decode_upload(
+            service, upload, ticket, record, raw_pcm=not wanted.encode, stop_after_s=prefix_s
+        )
         whole = prefix_s is None or audio.duration_s < prefix_s
-        if whole or service.transcriber.has_speech(audio, work):
-            break
-    return service.transcriber.detect_language(audio, wanted.model, work)
+        guess = service.transcriber.detect_language(audio, wanted.model, ticket.work, whole)
+        if guess is not None:
+            return guess
+        prefix_s = None
 
 
 # -- the answer ----------------------------------------------------------------------------------
@@ -226,9 +217,8 @@ def _file_response(answer: _Answer, wanted: AsrRequest, file_name: str) -> Respo
     headers = {
         **ENGINE,
         "Content-Disposition": content_disposition(file_name, formats.EXTENSIONS[wanted.output]),
+        **jobs.warning_headers(answer.warnings),
     }
-    if answer.warnings:
-        headers["X-ASR-Warning"] = " ".join(answer.warnings)
     is_json = wanted.output == "json"
     media_type = "application/json" if is_json else "text/plain; charset=utf-8"
     return Response(answer.body, media_type=media_type, headers=headers)

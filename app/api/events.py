@@ -18,10 +18,10 @@ from fastapi import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from app.admission import Ticket, cut_off
+from app.admission import Ticket
 from app.api import jobs
 from app.api.errors import report_error
-from app.errors import ClientGone, DeadlineExceeded, ServiceError, StageFailed
+from app.errors import ClientGone, DeadlineExceeded, ServiceError, ShuttingDown, StageFailed
 from app.service import Service
 
 log = logging.getLogger(__name__)
@@ -130,7 +130,7 @@ class Told:
 
     def _give_up(self, gone: asyncio.Future[None]) -> None:
         if not gone.cancelled():
-            self._work.cancel(ClientGone("The client hung up."))
+            self._work.cancel(ClientGone())
 
     async def next(self, wait_s: float) -> bytes | None:
         """None where there is nothing for so long, or nothing more.
@@ -160,7 +160,7 @@ class Told:
 def _failure(done: Future[None]) -> ServiceError | None:
     """What a job ended with, in the service's own terms."""
     if done.cancelled():
-        return cut_off()
+        return ShuttingDown()
     error = done.exception()
     if error is None or isinstance(error, ServiceError):
         return error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -13,14 +13,15 @@ from typing import Any, TypeVar
 from fastapi import Request
 from structlog.contextvars import bind_contextvars
 
-from app.admission import Ticket, cut_off
+from app.admission import Ticket
 from app.api import rate_limits
 from app.api.keys import client_name
 from app.api.observation import record_of
 from app.api.request_id import request_id_of
 from app.api.uploads import FormLayout, Upload, receive_upload
 from app.batching import Work
-from app.errors import ClientGone, DeadlineExceeded, StageFailed
+from app.errors import ClientGone, DeadlineExceeded, ShuttingDown, StageFailed
+from app.formats import text_of
 from app.metrics import OTHER
 from app.optional import WARNING_KINDS
 from app.record import RequestRecord
@@ -63,8 +64,8 @@ async def admitted(
                 yield ticket, upload, parse(upload.lists)
     except asyncio.CancelledError:
         # by the server, when its grace is over; the client shall hear that, not a broken line
-        work.cancel(cut_off())
-        raise cut_off() from None
+        work.cancel(ShuttingDown())
+        raise ShuttingDown from None
 
 
 async def run(service: Service, request: Request, ticket: Ticket, job: Callable[[], T]) -> T:
@@ -78,7 +79,7 @@ async def run(service: Service, request: Request, ticket: Ticket, job: Callable[
             both, timeout=work.left_s + ANSWER_S, return_when=asyncio.FIRST_COMPLETED
         )
         if gone.done() and not running.done():
-            work.cancel(ClientGone("The client hung up."))
+            work.cancel(ClientGone())
         elif not running.done():  # a stage that cannot be broken off
             work.cancel(DeadlineExceeded())
             raise DeadlineExceeded
@@ -123,8 +124,27 @@ def decode(
         return job.audio(lambda future: work.wait(work.track(future)))
 
 
+def decode_upload(
+    service: Service,
+    upload: Upload,
+    ticket: Ticket,
+    record: RequestRecord,
+    raw_pcm: bool = False,
+    stop_after_s: float | None = None,
+) -> Audio:
+    """The recording that a request is about: weighed, and known to its record."""
+    audio = decode(service, upload.path, ticket.work, raw_pcm, stop_after_s=stop_after_s)
+    service.admission.weigh(ticket, audio.duration_s)
+    record.audio_s = audio.duration_s
+    return audio
+
+
+def warning_headers(warnings: Sequence[str]) -> dict[str, str]:
+    return {"X-ASR-Warning": " ".join(warnings)} if warnings else {}
+
+
 def note_transcript(service: Service, record: RequestRecord, transcript: Transcript) -> None:
     """What log and metrics say of it."""
     record.warnings = tuple(WARNING_KINDS.get(text, OTHER) for text in transcript.warnings)
     if service.settings.log_transcripts:
-        record.text = "".join(segment.text for segment in transcript.segments).strip()
+        record.text = text_of(transcript.segments)

@@ -140,9 +140,7 @@ def _whole(
     transcript = _transcribe(service, upload, wanted, ticket, record)
     with record.stages.measure(Stage.FORMAT):
         body = openai_formats.write(transcript, _shape(wanted), service.subtitle_style)
-    headers = {}
-    if transcript.warnings:
-        headers["X-ASR-Warning"] = " ".join(transcript.warnings)
+    headers = jobs.warning_headers(transcript.warnings)
     media_type = "text/plain; charset=utf-8" if wanted.output in TEXT else "application/json"
     return Response(body, media_type=media_type, headers=headers)
 
@@ -180,9 +178,7 @@ def _transcribe(
     record: RequestRecord,
     listener: Listener = NOBODY,
 ) -> Transcript:
-    audio = jobs.decode(service, upload.path, ticket.work)
-    service.admission.weigh(ticket, audio.duration_s)
-    record.audio_s = audio.duration_s
+    audio = jobs.decode_upload(service, upload, ticket, record)
     references = upload.large.get(REFERENCES, [])
     options = TranscribeOptions(
         model=wanted.model,

@@ -314,7 +314,7 @@ async def _incoming(request: Request, pace: _Pace, work: Work) -> AsyncIterator[
                 f"The upload stopped for more than {pace.idle_timeout_s:g} seconds."
             ) from None
         except ClientDisconnect:
-            raise ClientGone("The client hung up.") from None
+            raise ClientGone from None
         if data is None:
             return
         pace.observe(len(data), time.monotonic() - started)
