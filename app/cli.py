@@ -120,7 +120,8 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _end_at_once(sig: int, frame: object) -> None:
-    sys.exit(0)
+    # an exception would be lost where a library that is being imported catches all there are
+    os._exit(0)
 
 
 # -- demo ----------------------------------------------------------------------------------------
