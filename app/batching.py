@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 import threading
 import time
 from collections import OrderedDict, deque
@@ -32,6 +33,8 @@ log = logging.getLogger(__name__)
 MODEL_GONE = "The model was unloaded; try again."
 MODEL_FAILED = "A model failed on this recording."
 NO_MEMORY = "The device has too little free memory for this recording; try again later."
+
+MIN_LENGTH_S = 4.0  # whatever is shorter takes about as long
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
@@ -72,6 +75,7 @@ class _Task:
     owner: Hashable
     item: Any
     key: Hashable
+    length: int  # seconds of audio as a power of two: what takes about as long
     future: TaskFuture
     context: Context = field(default_factory=copy_context)  # the request's, for the log
 
@@ -99,8 +103,8 @@ class Batcher(Generic[Model]):
         self._turns = turns or FreeForAll()
         self._observe = observe
         self._ahead = ahead
-        # by batch key: what is decoded with other settings takes another time
-        self._sizers: cachetools.LRUCache[Hashable, BatchSizer] = cachetools.LRUCache(64)
+        # by batch key and length: what is longer, or decoded otherwise, takes another time
+        self._sizers: cachetools.LRUCache[Hashable, BatchSizer] = cachetools.LRUCache(128)
         self._changed = threading.Condition()
         self._queues: OrderedDict[Hashable, deque[_Task]] = OrderedDict()
         self._closing = False
@@ -149,7 +153,10 @@ class Batcher(Generic[Model]):
     ) -> list[TaskFuture]:
         """Queue the items behind the owner's own, or before them; owners are served in turn."""
         model = self.model
-        tasks = [_Task(owner, item, model.batch_key(item), TaskFuture()) for item in items]
+        tasks = [
+            _Task(owner, item, model.batch_key(item), _length(model.audio_s(item)), TaskFuture())
+            for item in items
+        ]
         with self._changed:
             _ = self.model  # still there?
             queue = self._queues.setdefault(owner, deque())
@@ -209,34 +216,36 @@ class Batcher(Generic[Model]):
                 return None
             return min(self._queues, key=self._turns.tag)
 
-    def _take(self, batch_size: int) -> list[_Task]:
+    def _take(self, max_size: int) -> list[_Task]:
         """One task of each owner in turn, all with the key of the first, until it is full."""
         batch = self._batch = []
-        progress = True
-        while progress and len(batch) < batch_size:
+        progress = max_size > 0
+        while progress:
             progress = False
             for owner in sorted(self._queues, key=self._turns.tag):
-                task = self._pop(owner, batch[0].key if batch else None)
+                if batch and not self._turns.may_share(batch[0].owner, owner):
+                    continue
+                task = self._pop(owner, batch, max_size)
                 if task is not None:
                     batch.append(task)
-                    if len(batch) == 1:
-                        batch_size = self._sizer(task.key, batch_size).size
                     progress = True
-                    if len(batch) >= batch_size:
-                        break
+                if batch and len(batch) >= self._sizer(batch, max_size).size:
+                    return batch
         return batch
 
-    def _sizer(self, key: Hashable, batch_size: int) -> BatchSizer:
-        if key not in self._sizers:
-            self._sizers[key] = BatchSizer(batch_size)
-        return self._sizers[key]
+    def _sizer(self, batch: Sequence[_Task], max_size: int) -> BatchSizer:
+        """Of such batches: the longest item tells how long one takes."""
+        kind = batch[0].key, max(task.length for task in batch)
+        if kind not in self._sizers:
+            self._sizers[kind] = BatchSizer(max_size)
+        return self._sizers[kind]
 
-    def _pop(self, owner: Hashable, key: Hashable) -> _Task | None:
-        """The owner's next task, with this key unless it is None; the owner goes to the end."""
+    def _pop(self, owner: Hashable, batch: Sequence[_Task], max_size: int) -> _Task | None:
+        """The owner's next task that the batch has room for; the owner goes to the end."""
         queue = self._queues[owner]
         while queue and queue[0].future.cancelled():
             queue.popleft()
-        found = next((t for t in queue if key is None or t.key == key), None)
+        found = next((task for task in queue if self._fits(task, batch, max_size)), None)
         if found is not None:
             queue.remove(found)
             if queue:
@@ -246,6 +255,11 @@ class Batcher(Generic[Model]):
         if not queue:
             del self._queues[owner]
         return found
+
+    def _fits(self, task: _Task, batch: Sequence[_Task], max_size: int) -> bool:
+        if not batch:
+            return True
+        return task.key == batch[0].key and len(batch) < self._sizer([*batch, task], max_size).size
 
     def _run_batch(self, model: Model, batch: Sequence[_Task]) -> None:
         """Resolve every future of the batch. Where the batch fails, only the guilty item does."""
@@ -259,7 +273,7 @@ class Batcher(Generic[Model]):
             self._recover(model, batch, error)
             return
         seconds = time.monotonic() - started
-        sizer = self._sizer(batch[0].key, model.batch_size)
+        sizer = self._sizer(batch, model.batch_size)
         self._observe(len(batch), sizer.size, seconds)
         sizer.observe(len(batch), seconds)
         for task, outcome in zip(batch, outcomes, strict=True):
@@ -287,7 +301,7 @@ class Batcher(Generic[Model]):
             return
         if len(batch) > 1:
             if starved:
-                self._sizer(batch[0].key, model.batch_size).shrink(len(batch))
+                self._sizer(batch, model.batch_size).shrink(len(batch))
             step = (len(batch) + 1) // 2 if starved else 1
             for i in range(0, len(batch), step):
                 self._run_batch(model, batch[i : i + step])
@@ -309,6 +323,11 @@ class Batcher(Generic[Model]):
         with self._changed:
             queues, self._queues = self._queues, OrderedDict()
         _fail([task for queue in queues.values() for task in queue])
+
+
+def _length(audio_s: float) -> int:
+    """Alike for what differs by less than a factor of two."""
+    return math.ceil(math.log2(max(audio_s, MIN_LENGTH_S)))
 
 
 def _fail(tasks: Iterable[_Task]) -> None:

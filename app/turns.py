@@ -13,8 +13,8 @@ from typing import Protocol
 EXPECT_S = 0.02  # how long a light owner's next stage is waited for
 MAX_OWNERS = 256
 SLOTS = 2  # one computes while the other is in a part that takes one core, or none
-# Beside a batch whose owner used so many seconds, one may run whose owner used HEAVIER times as
-# many and LEEWAY_S more: a clip has all cores for itself, while equals share them.
+# Beside a batch whose owner used so many seconds, or in it, there may be an owner who used HEAVIER
+# times as many and LEEWAY_S more: a clip has all cores for itself, while equals share them.
 HEAVIER = 2.0
 LEEWAY_S = 2.0
 RISE = 0.5  # of newcomers' tags, by the seconds done: as if there were always two to share them
@@ -36,12 +36,18 @@ class Turns(Protocol):
         The block puts the owners that it serves into the list that it gets, in place of this one.
         """
 
+    def may_share(self, owner: Hashable, other: Hashable) -> bool:
+        """Whether work of both may be in one batch."""
+
 
 class FreeForAll:
     """For a GPU, which runs several models side by side: everyone at once, in turn by queue."""
 
     def tag(self, owner: Hashable) -> float:
         return 0.0
+
+    def may_share(self, owner: Hashable, other: Hashable) -> bool:
+        return True
 
     @contextmanager
     def turn(self, first: First, ahead: bool) -> Iterator[list[Hashable]]:
@@ -81,6 +87,9 @@ class FairTurns:
 
     def tag(self, owner: Hashable) -> float:
         return max(self._now, self._used.get(owner, NOTHING).tag)
+
+    def may_share(self, owner: Hashable, other: Hashable) -> bool:
+        return not self._is_heavier(owner, other) and not self._is_heavier(other, owner)
 
     @contextmanager
     def turn(self, first: First, ahead: bool) -> Iterator[list[Hashable]]:
@@ -125,10 +134,11 @@ class FairTurns:
 
     def _may_join(self, owner: Hashable | None) -> bool:
         """Whether what runs is not to be slowed down by this one."""
-        running = [self._seconds(other) for owners in self._running for other in owners]
-        if owner is None or not running:
-            return True
-        return self._seconds(owner) <= HEAVIER * min(running) + LEEWAY_S
+        running = [other for owners in self._running for other in owners]
+        return owner is None or not any(self._is_heavier(owner, other) for other in running)
+
+    def _is_heavier(self, owner: Hashable, other: Hashable) -> bool:
+        return self._seconds(owner) > HEAVIER * self._seconds(other) + LEEWAY_S
 
     def _seconds(self, owner: Hashable) -> float:
         return self._used.get(owner, NOTHING).seconds

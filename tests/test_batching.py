@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app import turns
+from app import sizing, turns
 from app.batching import Batcher, Recovery, Work
 from app.errors import ClientGone, DeadlineExceeded, ModelUnavailable, StageFailed
 from app.sizing import BatchSizer
@@ -37,6 +37,9 @@ class Echo:
 
     def batch_key(self, item: Any) -> Hashable:
         return item[0] if isinstance(item, tuple) else ""
+
+    def audio_s(self, item: Any) -> float:
+        return item if isinstance(item, float) else 30.0
 
     def run(self, items: Sequence[Any]) -> list[Any]:
         self.threads.add(threading.get_ident())
@@ -288,10 +291,10 @@ def test_a_thread_that_dies_between_queue_and_model(
     model, batcher = make()
     size = batcher._sizer
 
-    def no_memory(key: Hashable, batch_size: int) -> BatchSizer:
-        if key == "x":
+    def no_memory(batch: Sequence[Any], max_size: int) -> BatchSizer:
+        if batch[0].key == "x":
             raise MemoryError
-        return size(key, batch_size)
+        return size(batch, max_size)
 
     monkeypatch.setattr(batcher, "_sizer", no_memory)
     blocked = block(model, batcher)
@@ -457,6 +460,31 @@ def test_equals_share_a_cpu_and_a_long_file_does_not_slow_a_clip_down(
         thread.join()
 
 
+def test_a_clip_is_in_a_batch_with_its_equals_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "LEEWAY_S", 0.1)
+    shared = FairTurns(slots=2)
+    with shared.turn(lambda: "long", False):
+        time.sleep(0.3)
+    batcher = Batcher("echo", lambda: Echo(16), turns=shared)
+    model = batcher.model
+    try:
+        for _ in range(10):  # until its batches have grown
+            values(batcher.submit("warming up", ["warm"] * 16))
+        model.batches.clear()
+        block(model, batcher)
+        futures = [
+            future
+            for owner in ("long", "clip", "other clip")
+            for future in batcher.submit(owner, [owner, owner])
+        ]
+        model.gate.set()
+        values(futures)
+        mixed = ["clip", "other clip", "clip", "other clip"]
+        assert sorted(model.batches[1:]) == [mixed, ["long", "long"]]
+    finally:
+        batcher.close()
+
+
 def test_a_clip_passes_a_long_file_at_every_stage(
     pair: tuple[Batcher[Slow], Batcher[Slow]],
 ) -> None:
@@ -560,6 +588,30 @@ def test_what_did_not_fit_into_memory_is_not_tried_again() -> None:
     for _ in range(60):
         sizer.observe(sizer.size, 0.01)
         assert sizer.size == 1
+
+
+class Reader(Echo):
+    """Takes its time for what is long."""
+
+    def run(self, items: Sequence[Any]) -> list[Any]:
+        time.sleep(0.02 * sum(seconds > 15 for seconds in items))
+        return super().run(items)
+
+
+def test_what_is_long_is_batched_apart_from_what_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was learned with clips must not make batches of what takes ten times as long."""
+    monkeypatch.setattr(sizing, "TARGET_S", 0.05)
+    batcher = Batcher("reader", lambda: Reader(16))
+    model = batcher.model
+    try:
+        for _ in range(10):
+            values(batcher.submit("clips", [3.0] * 16))
+        for _ in range(5):
+            values(batcher.submit("long", [30.0] * 16))
+        assert max(len(batch) for batch in model.batches if 30.0 not in batch) == 16
+        assert max(len(batch) for batch in model.batches if 30.0 in batch) <= 4, "was tried"
+    finally:
+        batcher.close()
 
 
 def test_batches_that_worked_are_told() -> None:

@@ -209,6 +209,9 @@ class Scripted:
     def batch_key(self, item: Any) -> str:
         return str(type(item)) + str(getattr(item, "options", ""))
 
+    def audio_s(self, item: Any) -> float:
+        return 30.0
+
     def run(self, items: Sequence[Any]) -> list[Any]:
         return [self._answer(item) for item in items]
 

@@ -32,7 +32,7 @@ from app.models.protocols import AlignmentItem
 from app.models.wav2vec import Emission, Wav2Vec2
 from app.segments import cut_segment
 from app.settings import DEMO_DIR, hub_is_offline
-from app.transcript import Segment, Word
+from app.transcript import SAMPLE_RATE, Segment, Word
 
 CONNECT_TIMEOUT_S = 10.0
 
@@ -93,6 +93,9 @@ class Wav2Vec2Aligner:
 
     def batch_key(self, item: AlignmentItem) -> str:
         return "segments"
+
+    def audio_s(self, item: AlignmentItem) -> float:
+        return len(item.samples) / SAMPLE_RATE
 
     def run(self, items: Sequence[AlignmentItem]) -> list[tuple[Segment, ...] | None]:
         spellings = [

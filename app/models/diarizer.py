@@ -127,6 +127,9 @@ class PyannoteDiarizer:
     def batch_key(self, item: WindowBlock) -> str:
         return "windows"
 
+    def audio_s(self, item: WindowBlock) -> float:
+        return item.num_windows * self._window_s
+
     def run(self, items: Sequence[WindowBlock]) -> list[WindowSpeakers]:
         windows = stack_windows(items, self._window_samples, self._step_samples)
         activity = np.asarray(self._pipeline._segmentation.infer(windows), np.float32)

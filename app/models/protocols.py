@@ -37,6 +37,9 @@ class BatchModel(Protocol[Item, Outcome]):
     def batch_key(self, item: Item) -> Hashable:
         """Items may share a batch where their keys are equal. Any thread."""
 
+    def audio_s(self, item: Item) -> float:
+        """Seconds of audio, by which the time goes that an item takes. Any thread."""
+
     def run(self, items: Sequence[Item]) -> list[Outcome]:
         """One outcome per item, in order; all items have the same key."""
 

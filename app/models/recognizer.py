@@ -23,6 +23,7 @@ from whisperx.audio import HOP_LENGTH, N_FFT, N_SAMPLES, mel_filters
 from app.models.devices import free_memory
 from app.models.protocols import RecognitionItem
 from app.transcript import (
+    SAMPLE_RATE,
     Decoding,
     DecodingOptions,
     Hypothesis,
@@ -149,6 +150,9 @@ class WhisperRecognizer:
             # `align` takes one language and one task for all
             (options.language, options.task) if options.with_token_probs else None,
         )
+
+    def audio_s(self, item: RecognitionItem) -> float:
+        return len(item.samples) / SAMPLE_RATE
 
     def run(self, items: Sequence[RecognitionItem]) -> list[Hypothesis | tuple[LanguageGuess, ...]]:
         options = [item.options for item in items]

@@ -55,6 +55,9 @@ class PyannoteVad:
     def batch_key(self, item: WindowBlock) -> str:
         return "windows"
 
+    def audio_s(self, item: WindowBlock) -> float:
+        return item.num_windows * self._window_s
+
     def run(self, items: Sequence[WindowBlock]) -> list[WindowScores]:
         """Per block float32 (num_windows, num_frames, 1): the most active local speaker's score."""
         windows = stack_windows(items, self._window_samples, self._step_samples)
