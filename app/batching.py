@@ -2,7 +2,8 @@
 
 A model is loaded, called and dropped in one thread, its own. Requests take turns item by item, so
 that a two-hour file does not starve a ten-second one; a request that is alone gets whole batches.
-Whose turn it is where several models share a CPU, `turns.py` tells.
+Whose turn it is where several models share a CPU, `turns.py` tells; there a long call pauses now
+and then, for a clip to go first.
 Nothing waits for a batch to fill: what has piled up while the device was busy is the next batch.
 """
 
@@ -24,9 +25,10 @@ import cachetools
 
 from app.errors import Cancelled, DeadlineExceeded, ModelUnavailable, ServiceError, StageFailed
 from app.models.protocols import BatchModel
+from app.pauses import pauses
 from app.sizing import BatchSizer
 from app.stages import StageClock
-from app.turns import FreeForAll, Turns
+from app.turns import FreeForAll, Turn, Turns
 
 log = logging.getLogger(__name__)
 
@@ -108,8 +110,10 @@ class Batcher(Generic[Model]):
         self._changed = threading.Condition()
         self._queues: OrderedDict[Hashable, deque[_Task]] = OrderedDict()
         self._closing = False
-        self._batch: list[_Task] = []  # no longer queued; empty between calls
+        # no longer queued; more than one where a batch pauses for another. Empty between calls.
+        self._batches: list[list[_Task]] = []
         self._call_started: float | None = None
+        self._paused_s = 0.0
         self._model: Model | None = None
         loaded: Future[Model] = Future()
         self._thread = threading.Thread(
@@ -144,7 +148,8 @@ class Batcher(Generic[Model]):
 
     @property
     def busy_s(self) -> float:
-        """How long the model's present call takes already; 0 while there is none."""
+        """How long the model's present call takes already, since its last pause; 0 while there is
+        none."""
         started = self._call_started
         return 0.0 if started is None else time.monotonic() - started
 
@@ -185,20 +190,16 @@ class Batcher(Generic[Model]):
         loaded.set_result(model)
         try:
             while self._wait_for_work():
-                with self._turns.turn(self._first_owner, self._ahead) as owners:
-                    with self._changed:
-                        self._take(0 if self._closing else model.batch_size)
-                    owners[:] = [task.owner for task in self._batch]
-                    if self._batch:
-                        self._run_batch(model, self._batch)
-                        self._batch = []  # nothing of a request is kept
+                with self._turns.turn(self._first_owner, self._ahead) as turn:
+                    self._serve(model, turn)
         # Not only faults of our own: libraries raise SystemExit, too.
         except BaseException:
             log.critical("the thread of the %s died", self._thread.name, exc_info=True)
         finally:
             self._closing = True
-            _fail(self._batch)  # whatever ended the thread, nobody may wait for ever
-            self._batch = []
+            for batch in self._batches:  # whatever ended the thread, nobody may wait for ever
+                _fail(batch)
+            self._batches = []
             self._fail_queued()
             self._model = None
             model.close()
@@ -209,6 +210,26 @@ class Batcher(Generic[Model]):
             self._changed.wait_for(lambda: self._queues or self._closing)
             return not self._closing
 
+    def _serve(self, model: Model, turn: Turn) -> None:
+        batch: list[_Task] = []
+        self._batches.append(batch)
+        with self._changed:
+            self._fill(batch, 0 if self._closing else model.batch_size)
+        turn.owners = [task.owner for task in batch]
+        if batch:
+            with pauses(lambda: self._let_pass(model, turn)):
+                self._run_batch(model, batch)
+        self._batches.pop()  # nothing of a request is kept
+
+    def _let_pass(self, model: Model, turn: Turn) -> None:
+        """In the middle of a call: serve first who is much lighter, or let other models do so."""
+        owners, started, paused_s = turn.owners, time.monotonic(), self._paused_s
+        self._call_started = None
+        while self._turns.gives_way(turn, owners, self._first_owner):
+            self._serve(model, turn)
+        self._call_started = time.monotonic()
+        self._paused_s = paused_s + self._call_started - started
+
     def _first_owner(self) -> Hashable | None:
         """Of those who wait for this model; nobody where it closes and must not wait."""
         with self._changed:
@@ -216,9 +237,8 @@ class Batcher(Generic[Model]):
                 return None
             return min(self._queues, key=self._turns.tag)
 
-    def _take(self, max_size: int) -> list[_Task]:
+    def _fill(self, batch: list[_Task], max_size: int) -> None:
         """One task of each owner in turn, all with the key of the first, until it is full."""
-        batch = self._batch = []
         progress = max_size > 0
         while progress:
             progress = False
@@ -230,8 +250,7 @@ class Batcher(Generic[Model]):
                     batch.append(task)
                     progress = True
                 if batch and len(batch) >= self._sizer(batch, max_size).size:
-                    return batch
-        return batch
+                    return
 
     def _sizer(self, batch: Sequence[_Task], max_size: int) -> BatchSizer:
         """Of such batches: the longest item tells how long one takes."""
@@ -263,7 +282,7 @@ class Batcher(Generic[Model]):
 
     def _run_batch(self, model: Model, batch: Sequence[_Task]) -> None:
         """Resolve every future of the batch. Where the batch fails, only the guilty item does."""
-        started = time.monotonic()
+        started, paused_s = time.monotonic(), self._paused_s
         try:
             outcomes = self._call(model, batch)
             if len(outcomes) != len(batch):
@@ -272,7 +291,7 @@ class Batcher(Generic[Model]):
         except Exception as error:  # noqa: BLE001
             self._recover(model, batch, error)
             return
-        seconds = time.monotonic() - started
+        seconds = time.monotonic() - started - (self._paused_s - paused_s)
         sizer = self._sizer(batch, model.batch_size)
         self._observe(len(batch), sizer.size, seconds)
         sizer.observe(len(batch), seconds)

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 EXPECT_S = 0.02  # how long a light owner's next stage is waited for
@@ -16,11 +16,19 @@ SLOTS = 2  # one computes while the other is in a part that takes one core, or n
 # Beside a batch whose owner used so many seconds, or in it, there may be an owner who used HEAVIER
 # times as many and LEEWAY_S more: a clip has all cores for itself, while equals share them.
 HEAVIER = 2.0
-LEEWAY_S = 2.0
-RISE = 0.5  # of newcomers' tags, by the seconds done: as if there were always two to share them
+LEEWAY_S = 2.0  # newcomers start so much before the others, too
+RISE = 0.5  # of the tags' level, by the seconds done: as if there were always two to share them
 
 
 First = Callable[[], Hashable | None]
+
+
+@dataclass(slots=True, eq=False)
+class Turn:
+    """`owners`: whom it serves, as whoever has the turn fills in. `since`: charged until then."""
+
+    owners: list[Hashable]
+    since: float = field(default_factory=time.monotonic)
 
 
 class Turns(Protocol):
@@ -29,15 +37,20 @@ class Turns(Protocol):
     def tag(self, owner: Hashable) -> float:
         """The lowest goes first."""
 
-    def turn(self, first: First, ahead: bool) -> AbstractContextManager[list[Hashable]]:
-        """Wait until it is the turn of the model in whose queue the owner `first()` is next, or
-        nobody where it has something else to do. `ahead`: before its equals.
-
-        The block puts the owners that it serves into the list that it gets, in place of this one.
-        """
-
     def may_share(self, owner: Hashable, other: Hashable) -> bool:
         """Whether work of both may be in one batch."""
+
+    def turn(self, first: First, ahead: bool) -> AbstractContextManager[Turn]:
+        """Wait until it is the turn of the model in whose queue the owner `first()` is next, or
+        nobody where it has something else to do. `ahead`: before its equals.
+        """
+
+    def gives_way(self, turn: Turn, owners: list[Hashable], first: First) -> bool:
+        """In the middle of a batch of these `owners`: let go first who is much lighter.
+
+        True: the turn is that of `first()`, the next in the same model's queue; ask again after it.
+        False: it is that of the `owners`.
+        """
 
 
 class FreeForAll:
@@ -50,8 +63,11 @@ class FreeForAll:
         return True
 
     @contextmanager
-    def turn(self, first: First, ahead: bool) -> Iterator[list[Hashable]]:
-        yield []
+    def turn(self, first: First, ahead: bool) -> Iterator[Turn]:
+        yield Turn([])
+
+    def gives_way(self, turn: Turn, owners: list[Hashable], first: First) -> bool:
+        return False
 
 
 @dataclass(slots=True)
@@ -68,9 +84,10 @@ NOTHING = _Use()
 class FairTurns:
     """For a CPU: few batches at a time have all cores, and owners get the same share of the time.
 
-    An owner that used little goes first, so that a clip passes a long file at each of its stages.
-    A newcomer starts level with whoever is served, and that level rises with all that is done, so
-    that a stream of newcomers starves nobody.
+    An owner that used little goes first, so that a clip passes a long file at each of its stages,
+    and even between two layers of a network.
+    A newcomer starts a little before whoever is served, enough for a clip, and that level rises
+    with all that is done, so that a stream of newcomers starves nobody.
     Source: start-time fair queueing, Goyal, Vin and Cheng 1996; that a light owner's next batch is
     waited for a moment: anticipatory scheduling, Iyer and Druschel 2001.
     """
@@ -79,41 +96,108 @@ class FairTurns:
         self._slots = slots
         self._changed = threading.Condition()
         self._waiting: list[First] = []
-        self._running: list[list[Hashable]] = []  # the owners of each batch
-        self._now = 0.0  # the tag of newcomers
+        self._running: list[Turn] = []
+        self._now = 0.0  # the level of tags
         self._used: dict[Hashable, _Use] = {}  # read without the lock
-        self._expected = -math.inf  # until when, and with which tag, somebody may come back
+        self._served: list[Hashable] = []  # by the last turn: they may come back until then
         self._expected_until = -math.inf
 
     def tag(self, owner: Hashable) -> float:
-        return max(self._now, self._used.get(owner, NOTHING).tag)
+        return max(self._now - LEEWAY_S, self._used.get(owner, NOTHING).tag)
 
     def may_share(self, owner: Hashable, other: Hashable) -> bool:
         return not self._is_heavier(owner, other) and not self._is_heavier(other, owner)
 
     @contextmanager
-    def turn(self, first: First, ahead: bool) -> Iterator[list[Hashable]]:
+    def turn(self, first: First, ahead: bool) -> Iterator[Turn]:
         with self._changed:
-            self._waiting.insert(0 if ahead else len(self._waiting), first)
-            self._changed.notify_all()  # whoever is expected may be this one
-            while not self._is_next(first):
-                left_s = max(EXPECT_S, self._expected_until - time.monotonic())
-                # tags change without a word, so only who is busy can be relied on to wake others
-                self._changed.wait(None if self._full else left_s)
-            self._waiting.remove(first)
-            owner = first()
-            owners: list[Hashable] = [] if owner is None else [owner]
-            self._running.append(owners)
-            self._now = max(self._now, self._tag_of(owner))
-            self._changed.notify_all()  # there may be another slot
-        started = time.monotonic()
+            turn = Turn([])
+            self._wait(turn, first, ahead)
         try:
-            yield owners
+            yield turn
         finally:
             with self._changed:
-                self._charge(owners, time.monotonic() - started)
-                self._running = [other for other in self._running if other is not owners]
-                self._changed.notify_all()
+                self._charge(turn)
+                self._end(turn)
+
+    def gives_way(self, turn: Turn, owners: list[Hashable], first: First) -> bool:
+        def lighter() -> Hashable | None:
+            owner = first()
+            return owner if owner is not None and self._goes_before(owner, owners) else None
+
+        def next_one() -> Hashable:
+            owner = lighter()
+            return min(owners, key=self.tag) if owner is None else owner
+
+        with self._changed:
+            self._charge(turn)
+            served_others = turn.owners is not owners
+            if not served_others and not self._is_in_the_way(turn, lighter):
+                return False
+            self._end(turn) if served_others else self._running.remove(turn)
+            self._changed.notify_all()
+            self._wait(turn, next_one, ahead=True)
+            if lighter() is not None:
+                return True
+            turn.owners = owners
+            return False
+
+    def _is_in_the_way(self, turn: Turn, lighter: First) -> bool:
+        """Whether anybody who is much lighter waits, is expected, or works in another slot."""
+        if lighter() is not None:
+            return True
+        waiting = [owner for first in self._waiting if (owner := first()) is not None]
+        if any(self._goes_before(owner, turn.owners) for owner in (*waiting, *self._expected)):
+            return True
+        running = [owner for other in self._running if other is not turn for owner in other.owners]
+        return any(self._is_heavier(turn.owners[0], owner) for owner in running)
+
+    def _goes_before(self, owner: Hashable, owners: list[Hashable]) -> bool:
+        return all(
+            self._is_heavier(other, owner) and self.tag(owner) < self.tag(other) for other in owners
+        )
+
+    # -- with the lock ---------------------------------------------------------------------------
+
+    def _wait(self, turn: Turn, first: First, ahead: bool) -> None:
+        self._waiting.insert(0 if ahead else len(self._waiting), first)
+        self._changed.notify_all()  # whoever is expected may be this one
+        while not self._is_next(first):
+            left_s = max(EXPECT_S, self._expected_until - time.monotonic())
+            # tags change without a word, so only who is busy can be relied on to wake others
+            self._changed.wait(None if self._full else left_s)
+        self._waiting.remove(first)
+        owner = first()
+        turn.owners = [] if owner is None else [owner]
+        turn.since = time.monotonic()
+        self._running.append(turn)
+        self._now = max(self._now, self._tag_of(owner))
+        self._changed.notify_all()  # there may be another slot
+
+    def _charge(self, turn: Turn) -> None:
+        """For the time since it was charged last."""
+        now = time.monotonic()
+        seconds, turn.since = now - turn.since, now
+        for owner in turn.owners:
+            share = seconds / len(turn.owners)
+            # anew, so that the first is who was served longest ago
+            used = self._used.pop(owner, NOTHING)
+            tag = max(self._now - LEEWAY_S, used.tag)
+            self._used[owner] = _Use(tag + share, used.seconds + share)
+        while len(self._used) > MAX_OWNERS:
+            del self._used[next(iter(self._used))]
+        self._now += seconds * RISE
+
+    def _end(self, turn: Turn) -> None:
+        """Its owners may come back at once."""
+        self._running.remove(turn)
+        self._served = turn.owners
+        self._expected_until = time.monotonic() + EXPECT_S
+        self._changed.notify_all()
+
+    @property
+    def _expected(self) -> list[Hashable]:
+        return self._served if time.monotonic() < self._expected_until else []
 
     @property
     def _full(self) -> bool:
@@ -130,11 +214,11 @@ class FairTurns:
         place = tags.index(min(tags))
         if self._waiting[place] != first or not self._may_join(owners[place]):
             return False
-        return tags[place] <= self._expected or time.monotonic() >= self._expected_until
+        return all(tags[place] <= self.tag(owner) for owner in self._expected)
 
     def _may_join(self, owner: Hashable | None) -> bool:
         """Whether what runs is not to be slowed down by this one."""
-        running = [other for owners in self._running for other in owners]
+        running = [other for turn in self._running for other in turn.owners]
         return owner is None or not any(self._is_heavier(owner, other) for other in running)
 
     def _is_heavier(self, owner: Hashable, other: Hashable) -> bool:
@@ -142,15 +226,3 @@ class FairTurns:
 
     def _seconds(self, owner: Hashable) -> float:
         return self._used.get(owner, NOTHING).seconds
-
-    def _charge(self, owners: list[Hashable], seconds: float) -> None:
-        for owner in owners:
-            share = seconds / len(owners)
-            # anew, so that the first is who was served longest ago
-            used = self._used.pop(owner, NOTHING)
-            self._used[owner] = _Use(max(self._now, used.tag) + share, used.seconds + share)
-        while len(self._used) > MAX_OWNERS:
-            del self._used[next(iter(self._used))]
-        self._now += seconds * RISE
-        self._expected = min(map(self.tag, owners), default=-math.inf)
-        self._expected_until = time.monotonic() + EXPECT_S if owners else -math.inf

@@ -17,6 +17,7 @@ import pytest
 from app import sizing, turns
 from app.batching import Batcher, Recovery, Work
 from app.errors import ClientGone, DeadlineExceeded, ModelUnavailable, StageFailed
+from app.pauses import pause
 from app.sizing import BatchSizer
 from app.turns import FairTurns
 
@@ -420,10 +421,11 @@ class Slow(Echo):
 
 
 @pytest.fixture
-def pair() -> Iterator[tuple[Batcher[Slow], Batcher[Slow]]]:
+def pair(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Batcher[Slow], Batcher[Slow]]]:
     """Two models that share a CPU."""
-    turns = FairTurns(slots=1)
-    pair = (Batcher("one", lambda: Slow(1), turns=turns), Batcher("two", Slow, turns=turns))
+    monkeypatch.setattr(turns, "LEEWAY_S", 0.05)
+    shared = FairTurns(slots=1)
+    pair = (Batcher("one", lambda: Slow(1), turns=shared), Batcher("two", Slow, turns=shared))
     yield pair
     for batcher in pair:
         batcher.close()
@@ -505,6 +507,96 @@ def test_a_stream_of_clips_does_not_starve_a_long_file(
     for number in range(200):
         second.submit(f"clip {number}", ["x"])[0].result(10)
     assert all(future.done() for future in long)
+
+
+class Layered(Echo):
+    """Pauses between its layers, each of which takes a moment."""
+
+    def run(self, items: Sequence[Any]) -> list[Any]:
+        for _ in range(150 if "long" in items else 5):
+            pause()
+            time.sleep(0.01)
+        return super().run(items)
+
+
+@pytest.fixture
+def layered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[tuple[Batcher[Layered], Batcher[Layered], list[float]]]:
+    """Two models that share a CPU, and the seconds of the first one's batches."""
+    monkeypatch.setattr(turns, "LEEWAY_S", 0.05)
+    shared, took_s = FairTurns(), list[float]()
+    pair = (
+        Batcher("one", Layered, turns=shared, observe=lambda n, room, s: took_s.append(s)),
+        Batcher("two", Layered, turns=shared),
+    )
+    yield (*pair, took_s)
+    for batcher in pair:
+        batcher.close()
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_clip_passes_in_the_middle_of_a_long_batch(layered: Any, which: int) -> None:
+    """On the same model and on another one."""
+    first, _, took_s = layered
+    [long] = first.submit("a long file", ["long"])
+    time.sleep(0.3)
+    for _ in range(5):
+        assert values(layered[which].submit("clip", ["x"])) == ["x"]
+    assert not long.done()
+    assert first.busy_s < 0.2, "a pause is a sign of life"
+    assert values([long]) == ["long"]
+    assert took_s[-1] < 1.5 + 0.2, "what a batch takes is without its pauses"
+
+
+def test_equals_do_not_break_into_a_batch(layered: Any) -> None:
+    first, second, _ = layered
+    long = first.submit("a long file", ["long"])
+    other = second.submit("another long file", ["long"])
+    time.sleep(0.3)
+    third = first.submit("another long file", ["x"])
+    values(long + other + third)
+    assert long[0].started < third[0].started
+    assert first.model.batches == [["long"], ["x"]]
+
+
+def test_a_stream_of_clips_does_not_starve_a_batch(layered: Any) -> None:
+    first, second, _ = layered
+    [long] = first.submit("a long file", ["long"])
+    time.sleep(0.3)
+    started = time.monotonic()
+    number = 0
+    while not long.done():
+        number += 1
+        values((first, second)[number % 2].submit(f"clip {number}", ["x"]))
+        assert time.monotonic() - started < 10
+    assert number > 5
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_what_breaks_in_a_pause_leaves_nobody_waiting(layered: Any) -> None:
+    first, _, _ = layered
+    [long] = first.submit("a long file", ["long"])
+    time.sleep(0.2)
+    with pytest.raises(StageFailed):
+        first.submit("clip", ["poison"])[0].result(10)
+    assert not long.done()
+    with pytest.raises(ModelUnavailable):
+        first.submit("clip", ["exit"])[0].result(10)
+    with pytest.raises(ModelUnavailable):
+        long.result(10)
+    assert not first.alive
+
+
+def test_a_model_can_close_while_a_batch_pauses(layered: Any) -> None:
+    first, second, _ = layered
+    [long] = first.submit("a long file", ["long"])
+    time.sleep(0.2)
+    clips = second.submit("clip", ["x"] * 5) + first.submit("clip", ["x"] * 5)
+    first.close()
+    assert long.result(0) == "long"
+    for future in clips:
+        future.exception(10)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")

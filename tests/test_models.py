@@ -47,6 +47,7 @@ from app.models.recognizer import (  # noqa: E402
 from app.models.vad import PyannoteVad  # noqa: E402
 from app.models.wav2vec import Wav2Vec2  # noqa: E402
 from app.models.windows import WindowBatches, choose_batches  # noqa: E402
+from app.pauses import pauses  # noqa: E402
 from app.transcript import DecodingOptions, Hypothesis, Task  # noqa: E402
 
 RATE = 16_000
@@ -65,7 +66,31 @@ def recognizer() -> Iterator[WhisperRecognizer]:
     model.close()
 
 
+def run_broken_into(model: Any, items: list[Any], other: Any) -> tuple[list[Any], int]:
+    """The outcomes of a batch in every pause of which the model does something else, and how many
+    pauses there were."""
+    num_pauses = 0
+
+    def break_in() -> None:
+        nonlocal num_pauses
+        num_pauses += 1
+        with pauses(lambda: None):
+            model.run([other])
+
+    with pauses(break_in):
+        return model.run(items), num_pauses
+
+
 # -- recognizer ----------------------------------------------------------------------------------
+
+
+def test_a_pause_changes_no_hypothesis(recognizer: WhisperRecognizer) -> None:
+    english, spanish = (
+        RecognitionItem(samples_of(audio_of(f"{language}_short")), DecodingOptions(language))
+        for language in ("en", "es")
+    )
+    expected = recognizer.run([english, spanish])
+    assert run_broken_into(recognizer, [english, spanish], spanish) == (expected, 1)
 
 
 def test_features_are_whispers_own() -> None:
@@ -273,6 +298,19 @@ def test_a_batch_gives_what_each_segment_gives_alone() -> None:
     assert together[-1] is None
 
 
+def test_a_pause_changes_no_word() -> None:
+    aligner = Wav2Vec2Aligner("en", str(DEMO_DIR / "align"), "cpu", 8, Path("unused"))
+    audio = samples_of(audio_of("en_two"))
+    first, second, *_ = (
+        AlignmentItem(audio[round(s.start_s * RATE) : round(s.end_s * RATE)], s)
+        for s in chunks_of(truth_of("en_two"))
+    )
+    expected = aligner.run([first])
+    outcome, num_pauses = run_broken_into(aligner, [first], second)
+    assert outcome == expected
+    assert num_pauses >= 8, "one before each of its layers"
+
+
 @pytest.mark.parametrize("library", ["transformers", "torchaudio"])
 def test_padding_is_not_heard(library: str) -> None:
     """A batch of unequal lengths, as on a GPU, gives what each waveform gives alone."""
@@ -393,6 +431,16 @@ def test_windows_of_two_recordings_share_a_batch(pipeline_folder: Path) -> None:
         [alone] = diarizer.run([block])
         np.testing.assert_allclose(together.activity, alone.activity, atol=1e-4)
         np.testing.assert_allclose(together.embeddings, alone.embeddings, atol=2e-3)
+
+
+def test_a_pause_changes_no_embedding(pipeline_folder: Path) -> None:
+    diarizer = PyannoteDiarizer(str(pipeline_folder), "cpu", WINDOWS, Path("unused"))
+    blocks = diarizer.split(samples_of(audio_of("en_two_b"))[: 20 * RATE])
+    expected = diarizer.run(blocks[:1])
+    outcome, num_pauses = run_broken_into(diarizer, blocks[:1], blocks[-1])
+    np.testing.assert_array_equal(outcome[0].activity, expected[0].activity)
+    np.testing.assert_array_equal(outcome[0].embeddings, expected[0].embeddings)
+    assert num_pauses >= 4
 
 
 def test_batches_are_as_set_or_as_the_device_likes() -> None:

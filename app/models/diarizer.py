@@ -31,7 +31,7 @@ from torch.nn.utils import fuse_conv_bn_eval
 from app.errors import ModelUnavailable
 from app.models.checkpoints import allow_metadata, check_pipeline
 from app.models.clustering import SpeakerClustering
-from app.models.devices import free_memory
+from app.models.devices import free_memory, pause_between_layers
 from app.models.protocols import WindowBlock, WindowSpeakers
 from app.models.windows import (
     WindowBatches,
@@ -95,6 +95,7 @@ class PyannoteDiarizer:
         fix_reproducibility(torch.device(device))  # no TF32, as the pipeline's own `apply` does
         if device == "cpu":
             fold_batch_norms(pipeline._embedding.model_)
+            pause_between_layers(pipeline._embedding.model_)
         if params:
             _override(pipeline, params)
         self._pipeline: Any = pipeline

@@ -22,6 +22,7 @@ from whisperx.audio import HOP_LENGTH, N_FFT, N_SAMPLES, mel_filters
 
 from app.models.devices import free_memory
 from app.models.protocols import RecognitionItem
+from app.pauses import pause
 from app.transcript import (
     SAMPLE_RATE,
     Decoding,
@@ -166,6 +167,7 @@ class WhisperRecognizer:
                 replace(o, language=o.language or language)
                 for o, language in zip(known, best, strict=True)
             ]
+        pause()
         hypotheses = self._generate(encoded, known)
         if options[0].with_token_probs:
             num_samples = [len(item.samples) for item in items]

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from app.models.devices import pause_between_layers
 from app.transcript import Samples
 
 Emission: TypeAlias = npt.NDArray[np.float32]  # (num_frames, num_labels), log probabilities
@@ -59,6 +60,8 @@ class Wav2Vec2:
         norm = getattr(layers[0], "layer_norm", None)
         if isinstance(norm, nn.GroupNorm):
             self._norm = layers[0].layer_norm = MaskedGroupNorm(norm)
+        if device == "cpu":
+            pause_between_layers(model)
         self.memory_bytes = sum(p.numel() * p.element_size() for p in model.parameters())
 
     def emissions(self, waveforms: Sequence[Samples]) -> list[Emission]:
