@@ -214,7 +214,7 @@ class Batcher(Generic[Model]):
         batch: list[_Task] = []
         self._batches.append(batch)
         with self._changed:
-            self._fill(batch, 0 if self._closing else model.batch_size)
+            self._fill(batch, 0 if self._closing else model.batch_size, turn.owners)
         turn.owners = [task.owner for task in batch]
         if batch:
             with pauses(lambda: self._let_pass(model, turn)):
@@ -225,8 +225,11 @@ class Batcher(Generic[Model]):
         """In the middle of a call: serve first who is much lighter, or let other models do so."""
         owners, started, paused_s = turn.owners, time.monotonic(), self._paused_s
         self._call_started = None
-        while self._turns.gives_way(turn, owners, self._first_owner):
-            self._serve(model, turn)
+        try:
+            while self._turns.gives_way(turn, owners, self._first_owner):
+                self._serve(model, turn)
+        except Exception as error:
+            raise SystemExit from error  # ends the thread: it must not pass for the model's
         self._call_started = time.monotonic()
         self._paused_s = paused_s + self._call_started - started
 
@@ -237,13 +240,17 @@ class Batcher(Generic[Model]):
                 return None
             return min(self._queues, key=self._turns.tag)
 
-    def _fill(self, batch: list[_Task], max_size: int) -> None:
-        """One task of each owner in turn, all with the key of the first, until it is full."""
+    def _fill(self, batch: list[_Task], max_size: int, turn_of: Sequence[Hashable]) -> None:
+        """One task of each owner in turn, all with the key of the first, until it is full.
+
+        None where those whose turn it is have nothing any more, and all others are no equals.
+        """
         progress = max_size > 0
         while progress:
             progress = False
             for owner in sorted(self._queues, key=self._turns.tag):
-                if batch and not self._turns.may_share(batch[0].owner, owner):
+                beside = [batch[0].owner] if batch else turn_of
+                if not all(self._turns.may_share(other, owner) for other in beside):
                     continue
                 task = self._pop(owner, batch, max_size)
                 if task is not None:

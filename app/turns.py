@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ SLOTS = 2  # one computes while the other is in a part that takes one core, or n
 # times as many and LEEWAY_S more: a clip has all cores for itself, while equals share them.
 HEAVIER = 2.0
 LEEWAY_S = 2.0  # newcomers start so much before the others, too
-RISE = 0.5  # of the tags' level, by the seconds done: as if there were always two to share them
+RISE = 0.5  # of the tags' level, by the seconds that newcomers use: a stream of them gets half
 
 
 First = Callable[[], Hashable | None]
@@ -87,7 +88,7 @@ class FairTurns:
     An owner that used little goes first, so that a clip passes a long file at each of its stages,
     and even between two layers of a network.
     A newcomer starts a little before whoever is served, enough for a clip, and that level rises
-    with all that is done, so that a stream of newcomers starves nobody.
+    with what newcomers use, so that a stream of them starves nobody.
     Source: start-time fair queueing, Goyal, Vin and Cheng 1996; that a light owner's next batch is
     waited for a moment: anticipatory scheduling, Iyer and Druschel 2001.
     """
@@ -98,12 +99,16 @@ class FairTurns:
         self._waiting: list[First] = []
         self._running: list[Turn] = []
         self._now = 0.0  # the level of tags
-        self._used: dict[Hashable, _Use] = {}  # read without the lock
+        self._used: OrderedDict[Hashable, _Use] = OrderedDict()  # read without the lock
         self._served: list[Hashable] = []  # by the last turn: they may come back until then
         self._expected_until = -math.inf
 
     def tag(self, owner: Hashable) -> float:
-        return max(self._now - LEEWAY_S, self._used.get(owner, NOTHING).tag)
+        used = self._used.get(owner)
+        if used is None:
+            return self._now - LEEWAY_S
+        # further back, so that who was passed by newcomers is not always level with the next one
+        return max(self._now - 2 * LEEWAY_S, used.tag)
 
     def may_share(self, owner: Hashable, other: Hashable) -> bool:
         return not self._is_heavier(owner, other) and not self._is_heavier(other, owner)
@@ -147,10 +152,9 @@ class FairTurns:
         if lighter() is not None:
             return True
         waiting = [owner for first in self._waiting if (owner := first()) is not None]
-        if any(self._goes_before(owner, turn.owners) for owner in (*waiting, *self._expected)):
-            return True
         running = [owner for other in self._running if other is not turn for owner in other.owners]
-        return any(self._is_heavier(turn.owners[0], owner) for owner in running)
+        others = (*waiting, *running, *self._expected)
+        return any(self._goes_before(owner, turn.owners) for owner in others)
 
     def _goes_before(self, owner: Hashable, owners: list[Hashable]) -> bool:
         return all(
@@ -162,11 +166,13 @@ class FairTurns:
     def _wait(self, turn: Turn, first: First, ahead: bool) -> None:
         self._waiting.insert(0 if ahead else len(self._waiting), first)
         self._changed.notify_all()  # whoever is expected may be this one
-        while not self._is_next(first):
-            left_s = max(EXPECT_S, self._expected_until - time.monotonic())
-            # tags change without a word, so only who is busy can be relied on to wake others
-            self._changed.wait(None if self._full else left_s)
-        self._waiting.remove(first)
+        try:
+            while not self._is_next(first):
+                left_s = self._expected_until - time.monotonic()
+                # tags change without a word, so only who is busy can be relied on to wake others
+                self._changed.wait(None if self._full else left_s if left_s > 0 else EXPECT_S)
+        finally:
+            self._waiting.remove(first)
         owner = first()
         turn.owners = [] if owner is None else [owner]
         turn.since = time.monotonic()
@@ -180,13 +186,13 @@ class FairTurns:
         seconds, turn.since = now - turn.since, now
         for owner in turn.owners:
             share = seconds / len(turn.owners)
-            # anew, so that the first is who was served longest ago
-            used = self._used.pop(owner, NOTHING)
-            tag = max(self._now - LEEWAY_S, used.tag)
-            self._used[owner] = _Use(tag + share, used.seconds + share)
+            used_s = self._seconds(owner)
+            self._used[owner] = _Use(self.tag(owner) + share, used_s + share)
+            self._used.move_to_end(owner)  # the first is who was served longest ago
+            if used_s < LEEWAY_S:  # others raise the level by their own tags
+                self._now += share * RISE
         while len(self._used) > MAX_OWNERS:
-            del self._used[next(iter(self._used))]
-        self._now += seconds * RISE
+            self._used.popitem(last=False)
 
     def _end(self, turn: Turn) -> None:
         """Its owners may come back at once."""

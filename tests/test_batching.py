@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -513,6 +514,8 @@ class Layered(Echo):
     """Pauses between its layers, each of which takes a moment."""
 
     def run(self, items: Sequence[Any]) -> list[Any]:
+        if "whole" in items:
+            time.sleep(0.1)
         for _ in range(150 if "long" in items else 5):
             pause()
             time.sleep(0.01)
@@ -586,6 +589,71 @@ def test_what_breaks_in_a_pause_leaves_nobody_waiting(layered: Any) -> None:
     with pytest.raises(ModelUnavailable):
         long.result(10)
     assert not first.alive
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_fault_of_ours_in_a_pause_is_not_blamed_on_the_batch(
+    layered: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, _, _ = layered
+    [long] = first.submit("a long file", ["long"])
+    time.sleep(0.2)
+
+    def no_memory(*args: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(first, "_observe", no_memory)
+    [clip] = first.submit("clip", ["x"])
+    for future in (long, clip):
+        with pytest.raises(ModelUnavailable):
+            future.result(10)
+    assert not first.alive
+
+
+def test_nobody_slips_into_the_turn_of_a_clip_that_is_gone(layered: Any) -> None:
+    """Neither another part of the paused file nor another long file."""
+    first, second, _ = layered
+    first.model.batch_size = 1
+    long = first.submit("a long file", ["long", "long", "long"])
+    for number in range(5):
+        time.sleep(0.1)
+        clips = first.submit(f"clip {number}", ["x", "y"])
+        while not clips[0].running():
+            time.sleep(0.001)
+        clips[1].cancel()
+        values(clips[:1])
+    values(long)
+    assert [b for b in first.model.batches if b != ["x"]] == [["long"]] * 3
+    starts = [future.started for future in long]
+    assert min(b - a for a, b in pairwise(starts)) > 1.4, "one began in the middle of another"
+    values(second.submit("clip", ["x"]))
+
+
+def test_a_stream_of_clips_leaves_a_long_file_its_share(
+    layered: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However short the steps of the one, and long the batches of the others."""
+    monkeypatch.setattr(turns, "LEEWAY_S", 0.2)
+    first, second, _ = layered
+    [long] = first.submit("a long file", ["long"])
+    time.sleep(0.7)
+    started, number = time.monotonic(), 0
+    while not long.done():
+        number += 1
+        # ten times as long as a step of the file without a pause
+        values(second.submit(f"clip {number}", ["whole"]))
+    assert time.monotonic() - started < 6, "not a step for each clip: 0.8 s of it were left"
+
+
+@pytest.mark.parametrize("num_long", [1, 2, 3, 5])
+def test_newcomers_have_a_head_start_however_many_long_files_there_are(num_long: int) -> None:
+    shared = FairTurns()
+    owners = [f"long file {i}" for i in range(num_long)]
+    for _ in range(60):
+        owner = min(owners, key=shared.tag)
+        with shared.turn(lambda owner=owner: owner, False) as turn:
+            turn.since -= 1.0  # as if a second had gone by
+    assert all(shared.tag(owner) > shared.tag("clip") + 1 for owner in owners)
 
 
 def test_a_model_can_close_while_a_batch_pauses(layered: Any) -> None:

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import signal
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
 from tests.events import stream, streaming
 from tests.media import FORMATS, encode, speech
-from tests.support import Server, audio_of, eventually, truth_of, word_error_rate
+from tests.support import (
+    Server,
+    audio_of,
+    eventually,
+    running_server,
+    truth_of,
+    word_error_rate,
+)
 
 LONG = audio_of("en_long")
 
@@ -117,6 +127,33 @@ def test_a_stream_that_nobody_reads_any_more_frees_its_place(server: Server) -> 
         if f"request_id={request_id}" in line and "outcome=" in line
     ]
     assert "outcome=cancelled" in line
+
+
+@pytest.mark.parametrize(
+    ("settings", "stopped", "status"),
+    [
+        ({"REQUEST_TIMEOUT_SECONDS": 8}, False, 504),
+        ({"SHUTDOWN_GRACE_SECONDS": 1}, True, 503),
+    ],
+)
+def test_a_stream_that_is_cut_short_says_why(
+    tmp_path: Path, settings: dict[str, int], stopped: bool, status: int
+) -> None:
+    meeting = encode(FORMATS["flac"], (0, np.tile(speech("en_long"), 4)))
+    with running_server(tmp_path, **settings) as server:
+        with streaming(server, meeting, diarize=True) as (_, events):
+            next(e for e in events if e.name == "text")
+            if stopped:
+                server.process.send_signal(signal.SIGTERM)
+            last = list(events)[-1]
+        assert last.name == "error"
+        assert last.data["status"] == status
+        if stopped:
+            assert server.process.wait(20) == 0
+        else:
+            eventually(lambda: server.get("/queue").json()["requests"] == [])
+        eventually(lambda: server.temp_files() == [])
+        assert "Traceback" not in server.log()
 
 
 def test_a_slow_reader_holds_no_place(server: Server) -> None:
