@@ -114,7 +114,10 @@ def children() -> list[psutil.Process]:
 
 
 def rss_mb(process: psutil.Process) -> float:
+    """0 where it is gone, or still a copy of this process that is about to become another."""
     try:
+        if process.cmdline() == psutil.Process().cmdline():
+            return 0.0
         return float(process.memory_info().rss / MB)
     except psutil.NoSuchProcess:
         return 0.0
