@@ -15,8 +15,8 @@ import math
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable, Iterable, Sequence
-from concurrent.futures import CancelledError, Future
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -438,6 +438,14 @@ class Work:
         value = future.result()
         self.check()
         return value
+
+    def wait_any(self, futures: Collection[Future[Any]]) -> None:
+        """Wait until one of them is done, or the request's time is over."""
+        if futures:
+            wait(futures, timeout=self.left_s, return_when=FIRST_COMPLETED)
+        if not self.left_s:
+            self.cancel(DeadlineExceeded())
+            self.check()
 
 
 def _fresh(error: ServiceError) -> ServiceError:

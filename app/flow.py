@@ -1,4 +1,4 @@
-"""The chunks of one request on their way: recognised, aligned and told, in order."""
+"""The chunks of one request on their way: recognized, aligned and told, in order."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
+from app.aligners import Aligners
 from app.batching import Batcher, TaskFuture, Work
-from app.hypotheses import TEMPERATURES, best_hypothesis, draft_segments, needs_fallback
-from app.models.protocols import Aligner, AlignmentItem, RecognitionItem, Recognizer
+from app.decoding import ChunkDecoding, Heard
+from app.models.protocols import Aligner, AlignmentItem, Recognizer
 from app.optional import ALIGNMENT_FAILED, optional_stage
+from app.segments import segments_of
 from app.transcript import (
     SAMPLE_RATE,
     Audio,
     Chunk,
     DecodingOptions,
-    Hypothesis,
     Samples,
     Segment,
     TranscribeOptions,
@@ -25,7 +26,7 @@ from app.transcript import (
 
 Aligning: TypeAlias = tuple[Segment, TaskFuture | None]  # None: there is no aligner
 
-RECOGNISED = 0.7  # how far a request is then, as a share of its time
+RECOGNIZED = 0.7  # how far a request is then, as a share of its time
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ class Flow:
         self,
         request: Request,
         recognizer: Batcher[Recognizer],
-        aligner: Batcher[Aligner] | None,
+        aligners: Aligners,
         decoding: DecodingOptions,
         strict: bool,
     ) -> None:
@@ -74,41 +75,51 @@ class Flow:
         self.aligning_since: float | None = None
         self._request = request
         self._recognizer = recognizer
-        self._aligner = aligner
+        self._aligners = aligners
         self._decoding = decoding
         self._strict = strict
-        self._recognising: deque[tuple[Chunk, Samples, TaskFuture]] = deque()
+        self._recognizing: deque[ChunkDecoding] = deque()
         self._aligning: deque[Aligning] = deque()
 
-    def recognise(self, chunk: Chunk, future: TaskFuture | None) -> None:
+    def recognize(self, chunk: Chunk, future: TaskFuture | None) -> None:
         """`future`: of its hypothesis, where that is under way."""
-        piece = slice_audio(self._request.audio, chunk.start_s, chunk.end_s)
-        if future is None:
-            item = RecognitionItem(piece, self._decoding)
-            [future] = self._request.work.submit(self._recognizer, [item])
-        self._recognising.append((chunk, piece, future))
+        samples = slice_audio(self._request.audio, chunk.start_s, chunk.end_s)
+        decoding = ChunkDecoding(
+            chunk, samples, self._decoding, self._recognizer, self._request.work, future
+        )
+        self._recognizing.append(decoding)
 
     def settle(self, wait: bool) -> None:
-        """Go on with the chunks that are recognised, or `wait` until all are."""
+        """Go on with the chunks that are recognized, or `wait` until all are."""
         work = self._request.work
-        while self._recognising and (wait or self._recognising[0][2].done()):
-            chunk, piece, future = self._recognising.popleft()
-            hypothesis = self._hypothesis(piece, future)
-            share = chunk.end_s / self._request.audio.duration_s
-            work.progress = max(work.progress, RECOGNISED * share)
-            for segment in draft_segments(chunk, hypothesis):
-                self._align(segment)
+        while self._recognizing:
+            for decoding in self._recognizing:
+                decoding.advance()
+            while self._recognizing and (heard := self._recognizing[0].heard) is not None:
+                self._take(self._recognizing.popleft().chunk, heard)
             self._collect(_done(self._aligning))
+            if not wait:
+                return
+            work.wait_any([f for d in self._recognizing for f in d.pending])
 
     def finish(self) -> None:
         self._collect(self._aligning)
 
-    def _align(self, segment: Segment) -> None:
+    def _take(self, chunk: Chunk, heard: Iterable[Heard]) -> None:
+        work = self._request.work
+        share = chunk.end_s / self._request.audio.duration_s
+        work.progress = max(work.progress, RECOGNIZED * share)
+        for part, hypothesis in heard:
+            aligner = self._aligners.of(hypothesis.language)
+            for segment in segments_of(part, hypothesis, with_words=aligner is None):
+                self._align(self._aligners.words(segment), aligner)
+
+    def _align(self, segment: Segment, aligner: Batcher[Aligner] | None) -> None:
         task = None
-        if self._aligner is not None:
+        if aligner is not None:
             samples = slice_audio(self._request.audio, segment.start_s, segment.end_s)
             item = AlignmentItem(samples, segment)
-            [task] = self._request.work.submit(self._aligner, [item])
+            [task] = self._request.work.submit(aligner, [item])
             if self.aligning_since is None:
                 self.aligning_since = task.queued
         self._aligning.append((segment, task))
@@ -119,21 +130,6 @@ class Flow:
         for segment in self._aligned(aligning):
             self.segments.append(segment)
             request.listener.settled(segment)
-
-    def _hypothesis(self, piece: Samples, future: TaskFuture) -> Hypothesis:
-        """Of a chunk, decoded again at rising temperatures while it fails."""
-        options, work = self._decoding, self._request.work
-        tried: list[Hypothesis] = []
-        for temperature in (options.temperature,) if options.temperature else TEMPERATURES:
-            if tried:
-                item = RecognitionItem(piece, replace(options, temperature=temperature))
-                # all that follows waits for this chunk
-                [future] = work.submit(self._recognizer, [item], first=True)
-            hypothesis: Hypothesis = work.wait(future)
-            tried.append(hypothesis)
-            if not needs_fallback(hypothesis):
-                return hypothesis
-        return best_hypothesis(tried)
 
     def _aligned(self, aligning: Iterable[Aligning]) -> Iterator[Segment]:
         warnings = self._request.warnings

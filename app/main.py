@@ -17,6 +17,7 @@ from app.api import asr, errors, headers, keys, openai, ops, rate_limits
 from app.api.observation import ObservationMiddleware
 from app.api.request_id import RequestIdMiddleware
 from app.api.unread_body import UnreadBodyMiddleware
+from app.audio.chunking import ChunkingOptions
 from app.audio.decode_pool import DecodeLimits, DecodePool
 from app.batching import Recovery
 from app.errors import ConfigurationError, UnknownModel
@@ -109,9 +110,8 @@ def build_service(settings: Settings) -> Service:
         catalog,
         beside,
         TranscriberOptions(
-            chunk_s=settings.chunk_s,
-            vad_onset=settings.vad_onset,
-            vad_offset=settings.vad_offset,
+            chunking=ChunkingOptions(settings.vad_onset, settings.vad_offset, settings.chunk_s),
+            word_aligner=settings.word_aligner,
             beam_size=settings.beam_size,
             assign_nearest_speaker=settings.assign_nearest_speaker,
             known_speaker_similarity=settings.known_speaker_similarity,

@@ -19,12 +19,20 @@ NO_DIARIZATION = (
 DIARIZATION_FAILED = "Speakers are missing: diarization failed on this recording."
 NO_ALIGNER = "Words have no times: there is no alignment model for this language."
 ALIGNER_UNAVAILABLE = "Words have no times: the alignment model could not be loaded."
+APPROXIMATE_NO_ALIGNER = (
+    "Word times are approximate: there is no alignment model for this language."
+)
+APPROXIMATE_UNAVAILABLE = "Word times are approximate: the alignment model could not be loaded."
+APPROXIMATE_TRANSLATION = "Word times are approximate: a translation is not what was spoken."
 ALIGNMENT_FAILED = "Some words have no times: alignment failed on this recording."
 WARNING_KINDS = {
     NO_DIARIZATION: "no_diarization_model",
     DIARIZATION_FAILED: "diarization_failed",
     NO_ALIGNER: "no_alignment_model",
     ALIGNER_UNAVAILABLE: "alignment_model_unavailable",
+    APPROXIMATE_NO_ALIGNER: "no_alignment_model",
+    APPROXIMATE_UNAVAILABLE: "alignment_model_unavailable",
+    APPROXIMATE_TRANSLATION: "translated_words",
     ALIGNMENT_FAILED: "alignment_failed",
     BREAKS_OFF: "file_breaks_off",
 }

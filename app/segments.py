@@ -1,10 +1,17 @@
-"""Cutting a Segment by characters: text, tokens and words stay together. Pure."""
+"""Hypotheses -> Segments, and Segments cut by characters: text, tokens and words stay together. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from app.transcript import Segment
+from app.sentences import SentenceSplitter
+from app.transcript import Chunk, Hypothesis, Segment, SpeechRegion, SpokenWord, Word
+
+# The detector may cut the end of a word off; what lasts longer than this is a pause.
+AFTER_SPEECH_S = 0.3
+
+Placed = tuple[int, Word]  # the character of the text at which a word begins
 
 
 def cut_segment(segment: Segment, begin: int, end: int) -> Segment:
@@ -20,3 +27,85 @@ def cut_segment(segment: Segment, begin: int, end: int) -> Segment:
         token_ends=tuple(segment.token_ends[i] - begin for i in kept),
         token_probs=tuple(segment.token_probs[i] for i in kept) if segment.token_probs else (),
     )
+
+
+def segments_of(chunk: Chunk, hypothesis: Hypothesis, with_words: bool) -> list[Segment]:
+    """A chunk's hypothesis on the time line of the recording: as one, or as sentences with words
+    where `with_words` and it has them.
+    """
+    segment = Segment(
+        chunk.start_s,
+        chunk.end_s,
+        hypothesis.text,
+        chunk=chunk,
+        decoding=hypothesis.decoding,
+        tokens=hypothesis.tokens,
+        token_ends=hypothesis.token_ends,
+        token_probs=hypothesis.token_probs,
+        language=hypothesis.language,
+    )
+    if not with_words or not hypothesis.words:
+        return [segment]
+    placed = list(_placed(chunk, hypothesis.text, hypothesis.words))
+    spans = SentenceSplitter(hypothesis.language).spans(hypothesis.text)
+    return cut_sentences(segment, spans, placed)
+
+
+def _placed(chunk: Chunk, text: str, words: Sequence[SpokenWord]) -> Iterator[Placed]:
+    """Words on the time line of the recording: in order, and only where somebody speaks."""
+    char, last_s = 0, chunk.start_s
+    for word in words:
+        written = word.text.strip()
+        found = text.find(written, char)
+        char = found if found >= 0 else char
+        start_s, end_s = _spoken(chunk, word)
+        start_s = max(start_s, last_s)
+        last_s = end_s = max(end_s, start_s)
+        yield char, Word(written, start_s, end_s, score=word.probability)
+        char += len(written)
+
+
+def _spoken(chunk: Chunk, word: SpokenWord) -> tuple[float, float]:
+    """The start and end of a word on the time line, without the silence that it seems to last."""
+    start_s = min(chunk.start_s + word.start_s, chunk.end_s)
+    end_s = min(chunk.start_s + word.end_s, chunk.end_s)
+    middle_s = (start_s + end_s) / 2
+    region = min(chunk.speech, key=lambda r: _distance_s(r, middle_s), default=None)
+    if (
+        region is None
+        or not region.start_s - AFTER_SPEECH_S < middle_s < region.end_s + AFTER_SPEECH_S
+    ):
+        return start_s, end_s
+    return (
+        max(start_s, region.start_s - AFTER_SPEECH_S),
+        min(end_s, region.end_s + AFTER_SPEECH_S),
+    )
+
+
+def _distance_s(region: SpeechRegion, at_s: float) -> float:
+    return max(region.start_s - at_s, at_s - region.end_s, 0.0)
+
+
+def cut_sentences(
+    segment: Segment, spans: Sequence[tuple[int, int]], placed: Sequence[Placed]
+) -> list[Segment]:
+    """The sentences between the spans, each with the words that begin in it and with their times.
+
+    `spans` cover the text. A span without words is left out.
+    """
+    sentences = []
+    for begin, end in spans:
+        words = tuple(word for char, word in placed if begin <= char < end)
+        if not words:
+            continue
+        starts = [w.start_s for w in words if w.start_s is not None]
+        ends = [w.end_s for w in words if w.end_s is not None]
+        sentences.append(
+            replace(
+                cut_segment(segment, begin, end),
+                words=words,
+                start_s=min(starts, default=segment.start_s),
+                end_s=max(ends, default=segment.end_s),
+            )
+        )
+    return sentences

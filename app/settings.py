@@ -19,6 +19,7 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_vali
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from app.errors import ConfigurationError
+from app.transcript import WordAligner
 
 DEMO_DIR = Path(__file__).parent / "demo"
 A_DAY_S = 86_400
@@ -164,6 +165,14 @@ class Settings(BaseSettings):
     )
     vad_offset: float = Field(
         0.363, gt=0, lt=1, validation_alias="VAD_OFFSET", description="Score at which speech ends."
+    )
+    word_aligner: WordAligner = Field(
+        WordAligner.AUTO,
+        validation_alias="WORD_ALIGNER",
+        description=(
+            "What gives words their times. auto: a wav2vec2 model where the language has one, else "
+            "Whisper's cross-attention; wav2vec2 or whisper: only that."
+        ),
     )
     align_batch_size: int = Field(
         8,
@@ -461,7 +470,13 @@ class Settings(BaseSettings):
         return value
 
     @field_validator(
-        "log_level", "log_format", "device", "compute_type", "default_dialect", mode="before"
+        "log_level",
+        "log_format",
+        "device",
+        "compute_type",
+        "default_dialect",
+        "word_aligner",
+        mode="before",
     )
     @classmethod
     def _lower(cls, value: object) -> object:

@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass, replace
-from itertools import chain, islice
 from typing import Any
 
-from app.audio.chunking import Chunker
-from app.batching import Batcher, TaskFuture, Work
+from app.aligners import Aligners
+from app.audio.chunking import ChunkingOptions
+from app.batching import Batcher, Work
 from app.errors import ServiceError, UnsupportedOption
-from app.flow import NOBODY, Flow, Listener, Request, slice_audio
+from app.flow import NOBODY, Flow, Listener, Request
 from app.languages import language_name
+from app.listening import FirstChunks, Listening
 from app.models.catalog import Catalog, ModelKey
-from app.models.protocols import (
-    Aligner,
-    Diarizer,
-    RecognitionItem,
-    Recognizer,
-    VoiceActivityDetector,
-)
-from app.optional import (
-    ALIGNER_UNAVAILABLE,
-    DIARIZATION_FAILED,
-    NO_ALIGNER,
-    NO_DIARIZATION,
-    optional_stage,
-)
+from app.models.protocols import Aligner, Diarizer, Recognizer
+from app.optional import DIARIZATION_FAILED, NO_DIARIZATION, optional_stage
 from app.speakers import assign_speakers
 from app.stages import Stage
 from app.store import ModelStore
@@ -42,17 +31,16 @@ from app.transcript import (
     LanguageGuess,
     Segment,
     SpeakerBounds,
-    Task,
     TranscribeOptions,
     Transcript,
+    WordAligner,
 )
 from app.voices import match_voices, rename_speakers
 
-# How far a request is after each stage, as a share of its time. Diarization runs beside the others.
-BEGUN, ALIGNED = 0.01, 0.8
+ALIGNED = 0.8  # how far a request is then, as a share of its time; diarization runs beside it
 
-DETECTION_CHUNKS = 4  # looked at for the language, until one is clear
-CLEAR_PROBABILITY = 0.5
+# Where each chunk may be in another language, people pause for so long before they change it.
+MULTILINGUAL_PAUSE_S = 0.5
 
 NOTEWORTHY_LOAD_S = 0.001  # below it, the model was there
 
@@ -61,9 +49,8 @@ NOTEWORTHY_LOAD_S = 0.001  # below it, the model was there
 class TranscriberOptions:
     """What the operator chose, the same for every request."""
 
-    chunk_s: float
-    vad_onset: float
-    vad_offset: float
+    chunking: ChunkingOptions
+    word_aligner: WordAligner
     beam_size: int
     assign_nearest_speaker: bool
     known_speaker_similarity: float
@@ -105,16 +92,19 @@ class Transcriber:
             raise
 
     def detect_language(
-        self, audio: Audio, model: str, work: Work, of_silence: bool
+        self, audio: Audio, model: str, work: Work, is_all: bool
     ) -> LanguageGuess | None:
-        """The language of the first speech; where there is none, of the first 30 s if `of_silence`,
-        and else None.
+        """The language that most is spoken in. None where that is not clear, unless the recording
+        `is_all` that there is to hear: then silence has a language, too.
         """
-        chunks = list(self._find_speech(audio, work))
-        if not chunks and not of_silence:
-            return None
         with self._lease(self._catalog.recognizer(model), work) as recognizer:
-            return self._detect_language(recognizer, audio, chunks, (), work)
+            return self._listening(audio, work).detect_language(recognizer, is_all)
+
+    def _listening(self, audio: Audio, work: Work, multilingual: bool = False) -> Listening:
+        chunking = self._options.chunking
+        if multilingual:
+            chunking = replace(chunking, max_pause_s=MULTILINGUAL_PAUSE_S)
+        return Listening(audio, work, chunking, lambda: self._lease(self._catalog.vad(), work))
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -133,21 +123,23 @@ class Transcriber:
     ) -> Transcript:
         audio, options, work = request.audio, request.options, request.work
         listener = request.listener
+        listening = self._listening(audio, work, options.multilingual)
         with (
             self._lease(self._catalog.recognizer(options.model), work) as recognizer,
-            closing(self._find_speech(audio, work)) as found,
+            closing(listening.chunks()) as found,
         ):
             self._check_language(recognizer, options)
-            # a second one only to know whether the first is the only one
-            known = list(islice(found, 1 if options.language else 2))
-            options, first = self._settle_language(recognizer, request, known, found)
+            first = None
+            if options.language is None:
+                decoding = self._decoding(options, with_words=True)
+                first = listening.settle_language(recognizer, found, decoding)
+                language = first and first.language
+                language = language or listening.language_of_silence(recognizer).language
+                options = replace(options, language=language)
             # who speaks in a segment is not known before the end
             early = listener if diarizing is None else listener.of_text()
             request = replace(request, options=options, listener=early)
-            segments: list[Segment] = []
-            if known:
-                chunks = chain(known, found)
-                segments = self._recognize_and_align(recognizer, request, chunks, first)
+            segments = self._recognize_and_align(recognizer, request, found, first)
         diarization = None
         if diarizing is not None:
             diarization, warning = work.wait(diarizing)
@@ -170,33 +162,6 @@ class Transcriber:
             warnings=tuple(dict.fromkeys(request.warnings)),
         )
 
-    def _settle_language(
-        self,
-        recognizer: Batcher[Recognizer],
-        request: Request,
-        known: list[Chunk],
-        found: Iterator[Chunk],
-    ) -> tuple[TranscribeOptions, TaskFuture | None]:
-        """The options with their language, and the hypothesis that came along with it if any.
-
-        What is looked at of the chunks that are `found` is `known` afterwards.
-        """
-        options, work = request.options, request.work
-        first: TaskFuture | None = None
-        language = options.language
-        any_language = not options.languages and not options.with_token_probs
-        if language is None and len(known) == 1 and any_language:
-            with work.stages.measure(Stage.RECOGNISE):
-                first = self._recognize_unknown(recognizer, request, known[0])
-                language = work.wait(first).language
-        elif language is None:
-            chunks = chain(tuple(known), _noting(found, known))
-            guess = self._detect_language(
-                recognizer, request.audio, chunks, options.languages, work
-            )
-            language = guess.language
-        return replace(options, language=language), first
-
     def _check_language(self, recognizer: Batcher[Recognizer], options: TranscribeOptions) -> None:
         for name, languages in (
             ("language", (options.language,)),
@@ -208,99 +173,40 @@ class Transcriber:
                         f"{name}: the model {options.model} does not know {language_name(code)}."
                     )
 
-    def _find_speech(self, audio: Audio, work: Work) -> Generator[Chunk]:
-        """Chunk by chunk, as soon as each is certain: those after it are still looked for."""
-        options = self._options
-        chunker = Chunker(options.vad_onset, options.vad_offset, options.chunk_s, audio.duration_s)
-        with self._lease(self._catalog.vad(), work) as batcher:
-            vad: VoiceActivityDetector = batcher.model
-            track = vad.track(audio.samples)
-            futures = work.submit(batcher, vad.split(audio.samples))
-            try:
-                with work.stages.measure_turn(Stage.SPEECH, futures[0]):
-                    for i, future in enumerate(futures, 1):
-                        last = i == len(futures)
-                        work.progress = max(work.progress, BEGUN)
-                        yield from chunker.advance(track.add(work.wait(future), last), last)
-            finally:
-                for future in futures:
-                    future.cancel()
-
-    def _detect_language(
-        self,
-        recognizer: Batcher[Recognizer],
-        audio: Audio,
-        chunks: Iterable[Chunk],
-        candidates: Sequence[str],
-        work: Work,
-    ) -> LanguageGuess:
-        """The first clear answer of the first chunks, or else what most of them say.
-
-        `candidates`: the languages that it may be, empty for all.
-        """
-        heard: dict[str, list[float]] = {}
-        whole = Chunk(0.0, min(30.0, audio.duration_s))
-        for chunk in _or_else(islice(chunks, DETECTION_CHUNKS), whole):
-            item = RecognitionItem(slice_audio(audio, chunk.start_s, chunk.end_s), None)
-            with work.stages.measure(Stage.RECOGNISE):
-                guesses = work.wait(work.submit(recognizer, [item])[0])
-            best: LanguageGuess = next(
-                guess for guess in guesses if not candidates or guess.language in candidates
-            )
-            if best.probability > CLEAR_PROBABILITY:
-                return best
-            heard.setdefault(best.language, []).append(best.probability)
-        language = max(heard, key=lambda code: (len(heard[code]), max(heard[code])))
-        return LanguageGuess(language, max(heard[language]))
-
-    def _decoding(self, options: TranscribeOptions, with_timestamps: bool) -> DecodingOptions:
+    def _decoding(self, options: TranscribeOptions, with_words: bool) -> DecodingOptions:
         return DecodingOptions(
-            language=options.language,
+            language=None if options.multilingual else options.language,
             task=options.task,
             initial_prompt=options.initial_prompt,
             hotwords=options.hotwords,
             beam_size=self._options.beam_size,
             temperature=options.temperature,
-            with_timestamps=with_timestamps,
+            with_words=with_words,
             with_token_probs=options.with_token_probs,
+            languages=options.languages,
+            likely_language=options.language,
         )
-
-    def _recognize_unknown(
-        self, recognizer: Batcher[Recognizer], request: Request, chunk: Chunk
-    ) -> TaskFuture:
-        """The hypothesis of an only chunk in whatever language it is: encoded once, not twice.
-
-        It has timestamps where no language would have an aligner.
-        """
-        options = request.options
-        decoding = self._decoding(options, with_timestamps=options.task is not Task.TRANSCRIBE)
-        item = RecognitionItem(slice_audio(request.audio, chunk.start_s, chunk.end_s), decoding)
-        return request.work.submit(recognizer, [item])[0]
 
     def _recognize_and_align(
         self,
         recognizer: Batcher[Recognizer],
         request: Request,
-        chunks: Iterable[Chunk],
-        first: TaskFuture | None,
+        found: Iterable[Chunk],
+        first: FirstChunks | None,
     ) -> list[Segment]:
-        """Chunk by chunk: one is aligned while the next is recognised and others are looked for.
-
-        `first`: of `_recognize_unknown`, taken if it has timestamps where they are needed.
-        """
+        """Chunk by chunk: one is aligned while the next is recognised and others are looked for."""
         options, work = request.options, request.work
         with ExitStack() as leases:
-            aligner = None
-            if options.task is Task.TRANSCRIBE:
-                aligner = self._lease_aligner(leases, options, work, request.warnings)
-            decoding = self._decoding(options, with_timestamps=aligner is None)
-            if aligner is None and options.task is Task.TRANSCRIBE:
-                first = None
-            flow = Flow(request, recognizer, aligner, decoding, self._options.strict_stages)
+            aligners = self._aligners(leases, request)
+            with_words = options.multilingual or aligners.of(options.language or "") is None
+            decoding = self._decoding(options, with_words)
+            flow = Flow(request, recognizer, aligners, decoding, self._options.strict_stages)
             with work.stages.measure(Stage.RECOGNISE):
-                for chunk in chunks:
-                    flow.recognise(chunk, first)
-                    first = None
+                if first is not None:
+                    for i, chunk in enumerate(first.chunks):
+                        flow.recognize(chunk, first.hypotheses.get(i))
+                for chunk in found:
+                    flow.recognize(chunk, None)
                     flow.settle(wait=False)
                 flow.settle(wait=True)
             begun = flow.aligning_since
@@ -309,19 +215,19 @@ class Transcriber:
         work.progress = ALIGNED
         return flow.segments
 
-    def _lease_aligner(
-        self, leases: ExitStack, options: TranscribeOptions, work: Work, warnings: list[str]
-    ) -> Batcher[Aligner] | None:
-        key = self._catalog.aligner(options.model, options.language or "")
-        if key is None:
-            warnings.append(NO_ALIGNER)
-            return None
-        with optional_stage(
-            ALIGNER_UNAVAILABLE, ALIGNER_UNAVAILABLE, warnings, self._options.strict_stages
-        ):
-            batcher: Batcher[Aligner] = leases.enter_context(self._lease(key, work))
-            return batcher
-        return None
+    def _aligners(self, leases: ExitStack, request: Request) -> Aligners:
+        def lease(key: ModelKey) -> Batcher[Aligner]:
+            return leases.enter_context(self._lease(key, request.work))
+
+        options, chosen = request.options, self._options
+        return Aligners(
+            chosen.word_aligner,
+            options.task,
+            lambda language: self._catalog.aligner(options.model, language),
+            lease,
+            request.warnings,
+            chosen.strict_stages,
+        )
 
     # -- diarization -----------------------------------------------------------------------------
 
@@ -376,20 +282,6 @@ class Transcriber:
                 raise UnsupportedOption(f"known_speaker_references[{i}]: nobody speaks in it.")
             [voices[speaker.name]] = found.embeddings.values()
         return voices
-
-
-def _noting(found: Iterator[Chunk], known: list[Chunk]) -> Iterator[Chunk]:
-    """Pass on what is found, and remember it."""
-    for chunk in found:
-        known.append(chunk)
-        yield chunk
-
-
-def _or_else(chunks: Iterator[Chunk], other: Chunk) -> Iterator[Chunk]:
-    """The chunks, or the other one where there are none."""
-    first = next(chunks, other)
-    yield first
-    yield from chunks
 
 
 def _diarize_one(

@@ -46,17 +46,27 @@ class SpeechRegion:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """At most 30 s of audio, sent to the recognizer as one."""
+    """At most 30 s of audio, sent to the recognizer as one.
+
+    `speech`: the regions in it, with a margin around them. Empty where no speech was found and
+    the chunk is only listened to because there is nothing else.
+    """
 
     start_s: float
     end_s: float
+    speech: tuple[SpeechRegion, ...] = ()
+
+    @property
+    def speech_s(self) -> float:
+        return sum(region.end_s - region.start_s for region in self.speech)
 
 
 @dataclass(frozen=True, slots=True)
 class DecodingOptions:
     """How one chunk is decoded. Travels with the chunk; nothing is ever set on a shared model.
 
-    `language` None: the one that the chunk is found to be in.
+    `language` None: the one of `languages` (empty: of all) that the chunk is found to be in, or
+    `likely_language` where that is in doubt.
     """
 
     language: str | None
@@ -65,8 +75,10 @@ class DecodingOptions:
     hotwords: str = ""
     beam_size: int = 5
     temperature: float = 0.0
-    with_timestamps: bool = False
+    with_words: bool = False
     with_token_probs: bool = False
+    languages: tuple[str, ...] = ()
+    likely_language: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,35 +100,42 @@ class TokenProb:
 
 
 @dataclass(frozen=True, slots=True)
-class HypothesisPart:
-    """Text with its tokens; one per pair of timestamp tokens, or the whole hypothesis.
-
-    `start_s` and `end_s` count from the start of the chunk, None without timestamp tokens.
-    `token_ends[i]` is the length in characters of the text up to and including `tokens[i]`.
-    `token_probs`: one for each token where asked for, else empty.
+class SpokenWord:
+    """A word of a hypothesis, by cross-attention: `text` with its leading space, times in seconds
+    from the start of the chunk, `probability` the mean of its tokens'.
     """
 
     text: str
-    tokens: tuple[int, ...]
-    token_ends: tuple[int, ...]
-    start_s: float | None = None
-    end_s: float | None = None
-    token_probs: tuple[TokenProb, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Hypothesis:
-    """The recognizer's answer for one chunk."""
-
-    language: str
-    parts: tuple[HypothesisPart, ...]
-    decoding: Decoding
+    start_s: float
+    end_s: float
+    probability: float
 
 
 @dataclass(frozen=True, slots=True)
 class LanguageGuess:
     language: str
     probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """The recognizer's answer for one chunk.
+
+    `token_ends[i]` is the length in characters of the text up to and including `tokens[i]`.
+    `token_probs`: one for each token where asked for, else empty. `words` are None where nobody
+    looked for them. `is_cut_off`: there was no room for more tokens. `guesses`: where the language
+    was not given, what it may be, most likely first.
+    """
+
+    language: str
+    text: str
+    tokens: tuple[int, ...]
+    token_ends: tuple[int, ...]
+    decoding: Decoding
+    token_probs: tuple[TokenProb, ...] = ()
+    words: tuple[SpokenWord, ...] | None = None
+    is_cut_off: bool = False
+    guesses: tuple[LanguageGuess, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +147,17 @@ class Word:
     end_s: float | None = None
     score: float | None = None
     speaker: str | None = None
+
+
+class WordAligner(StrEnum):
+    """Where the times of words come from.
+
+    `AUTO`: wav2vec2 where there is a model for the language, else Whisper's cross-attention.
+    """
+
+    AUTO = "auto"
+    WAV2VEC2 = "wav2vec2"
+    WHISPER = "whisper"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +178,7 @@ class Segment:
     tokens: tuple[int, ...] = ()
     token_ends: tuple[int, ...] = ()
     token_probs: tuple[TokenProb, ...] = ()
+    language: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,14 +224,15 @@ class KnownSpeaker:
 class TranscribeOptions:
     """One request, free of any wire format.
 
-    `model`: canonical. `language` None: detect, among `languages` if there are any. `temperature`
-    0: rise where decoding fails. `must_diarize`: no transcript without speakers, where
+    `model`: canonical. `language` None: detect, among `languages` if there are any; `multilingual`:
+    chunk by chunk. `temperature` 0: rise where decoding fails. `must_diarize`: no transcript without speakers, where
     `diarize` alone makes do with a warning. `known_speakers` bear their names in the transcript.
     """
 
     model: str
     language: str | None = None
     languages: tuple[str, ...] = ()
+    multilingual: bool = False
     task: Task = Task.TRANSCRIBE
     initial_prompt: str = ""
     hotwords: str = ""

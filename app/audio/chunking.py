@@ -1,14 +1,17 @@
-"""Speech scores -> SpeechRegions -> Chunks, as the scores come in. Pure arithmetic."""
+"""Speech scores -> SpeechRegions -> Chunks, as the scores come in. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
-from app.transcript import Chunk, SpeechRegion
+from app.transcript import SAMPLE_RATE, Chunk, Samples, SpeechRegion
+
+LEAST_MARGIN_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,43 +29,85 @@ class SpeechScores:
         return self.first_s + frame * self.step_s
 
 
-class Chunker:
-    """Chunks of at most `max_chunk_s`, inside the recording, each as soon as it is certain: the
-    same ones, whatever the pieces in which the scores come.
+@dataclass(frozen=True, slots=True)
+class ChunkingOptions:
+    """`onset`, `offset`: the scores at which speech begins and ends. Regions closer together than
+    `max_pause_s` share a chunk of at most `max_chunk_s`; `margin_s` of sound stay around speech.
     """
 
-    def __init__(self, onset: float, offset: float, max_chunk_s: float, duration_s: float) -> None:
-        self._regions = RegionFinder(onset, offset, max_chunk_s)
-        self._max_chunk_s = max_chunk_s
+    onset: float
+    offset: float
+    max_chunk_s: float
+    max_pause_s: float = 2.0
+    margin_s: float = 1.0
+
+
+class Chunker:
+    """Chunks inside the recording, each as soon as it is certain: the same ones, whatever the
+    pieces in which the scores come.
+
+    A margin never reaches beyond the middle of the pause to the next chunk: nothing is heard twice.
+    """
+
+    def __init__(self, options: ChunkingOptions, duration_s: float) -> None:
+        # where there is room for them, the longest chunks have margins too
+        self._max_speech_s = options.max_chunk_s - 2 * LEAST_MARGIN_S
+        self._options = options
         self._duration_s = duration_s
-        self._start_s: float | None = None  # of the chunk that is being filled
-        self._end_s = 0.0
+        self._regions = RegionFinder(options.onset, options.offset, self._max_speech_s)
+        self._speech: list[SpeechRegion] = []  # of the chunk that is being filled
+        self._closed_s = 0.0  # where the speech of the chunk before it ends
 
     def advance(self, speech: SpeechScores, complete: bool) -> Iterator[Chunk]:
         """`speech`: all that is known so far; `complete`: there is no more."""
         for region in self._regions.advance(speech, complete):
-            yield from self._add(region)
+            clipped = SpeechRegion(max(0.0, region.start_s), min(region.end_s, self._duration_s))
+            if clipped.end_s > clipped.start_s:
+                yield from self._add(clipped)
+        least_start_s = speech.at_s(self._regions.least_start)
         least_end_s = speech.at_s(self._regions.least_end)
-        if complete or self._is_over(least_end_s):
-            yield from self._close()
+        if complete:
+            yield from self._close(None)
+        elif self._is_over(least_start_s, least_end_s) and self._has_margin(least_start_s):
+            yield from self._close(least_start_s)
 
     def _add(self, region: SpeechRegion) -> Iterator[Chunk]:
-        if self._is_over(region.end_s):
-            yield from self._close()
-        if self._start_s is None:
-            self._start_s = max(0.0, region.start_s)
-        self._end_s = min(region.end_s, self._duration_s)
+        if self._is_over(region.start_s, region.end_s):
+            yield from self._close(region.start_s)
+        self._speech.append(region)
 
-    def _is_over(self, end_s: float) -> bool:
-        """Whether a region that ends there does not fit any more."""
-        if self._start_s is None:
+    def _is_over(self, start_s: float, end_s: float) -> bool:
+        """Whether a region that begins and ends there, or later, does not fit any more."""
+        if not self._speech:
             return False
-        return min(end_s, self._duration_s) - self._start_s > self._max_chunk_s
+        too_late = start_s - self._speech[-1].end_s > self._options.max_pause_s
+        return too_late or min(end_s, self._duration_s) - self._first_s > self._max_speech_s
 
-    def _close(self) -> Iterator[Chunk]:
-        if self._start_s is not None and self._end_s > self._start_s:
-            yield Chunk(self._start_s, self._end_s)
-        self._start_s = None
+    @property
+    def _first_s(self) -> float:
+        return self._speech[0].start_s
+
+    def _has_margin(self, least_start_s: float) -> bool:
+        """Whether the margin does not depend any more on where the next region begins."""
+        known_s = least_start_s - self._speech[-1].end_s
+        return self._regions.within_region or known_s >= 2 * self._options.margin_s
+
+    def _close(self, next_s: float | None) -> Iterator[Chunk]:
+        """`next_s`: where the next region begins, None if there is none."""
+        if not self._speech:
+            return
+        start_s, end_s = self._speech[0].start_s, self._speech[-1].end_s
+        room_s = self._options.max_chunk_s - (end_s - start_s)
+        margin_s = self._options.margin_s
+        before_s = start_s if not self._closed_s else (start_s - self._closed_s) / 2
+        after_s = self._duration_s - end_s
+        if next_s is not None:
+            after_s = min(after_s, (next_s - end_s) / 2)
+        before_s = min(margin_s, before_s, room_s / 2)
+        after_s = min(margin_s, after_s, room_s - before_s)
+        yield Chunk(start_s - max(0.0, before_s), end_s + max(0.0, after_s), tuple(self._speech))
+        self._closed_s = end_s
+        self._speech = []
 
 
 class RegionFinder:
@@ -78,7 +123,14 @@ class RegionFinder:
         self._max_region_s = max_region_s
         self._at = 0  # the next frame to look at
         self._first: int | None = None  # of the region that goes on
-        self.least_end = 0  # no region that is still to come ends before this frame
+        # no region that is still to come begins, or ends, before these frames
+        self.least_start = 0
+        self.least_end = 0
+
+    @property
+    def within_region(self) -> bool:
+        """Whether the next region has begun: it does so at `least_start`."""
+        return self._first is not None
 
     def advance(self, speech: SpeechScores, complete: bool) -> Iterator[SpeechRegion]:
         """`speech`: all that is known so far; `complete`: there is no more."""
@@ -86,8 +138,9 @@ class RegionFinder:
         for begin, end in self._spans(speech.scores, max_frames, complete):
             if end > begin:
                 yield SpeechRegion(speech.at_s(begin), speech.at_s(end))
-        self.least_end = len(speech.scores)
+        self.least_start = self.least_end = len(speech.scores)
         if self._first is not None:  # it may yet be cut, in its second half
+            self.least_start = self._first
             self.least_end = min(self.least_end, self._first + max_frames // 2)
 
     def _spans(
@@ -118,3 +171,54 @@ class RegionFinder:
     def _next(self, marks: npt.NDArray[np.bool_]) -> int | None:
         """The first marked frame; `marks` begin with the next one to look at."""
         return self._at + int(np.argmax(marks)) if marks.any() else None
+
+
+# -- dividing a chunk ------------------------------------------------------------------------------
+
+LEAST_PAUSE_S = 0.1
+LEAST_DIVISIBLE_S = 3.0
+FRAME_SAMPLES = SAMPLE_RATE // 20
+
+
+def divide(
+    chunk: Chunk, samples: Samples, missing: Sequence[SpeechRegion]
+) -> tuple[Chunk, Chunk] | None:
+    """Two chunks for one: cut in the pause beside what is `missing`, else in the longest, else
+    where it is quietest in the middle. None where it is too short for that.
+
+    `samples`: float32 (num_samples,), of the chunk.
+    """
+    pauses = [
+        SpeechRegion(before.end_s, after.start_s)
+        for before, after in pairwise(chunk.speech)
+        if after.start_s - before.end_s >= LEAST_PAUSE_S
+    ]
+    if pauses:
+        pause = max(pauses, key=lambda p: (_adjoins(p, missing), p.end_s - p.start_s))
+        return _cut(chunk, (pause.start_s + pause.end_s) / 2)
+    if chunk.end_s - chunk.start_s < LEAST_DIVISIBLE_S:
+        return None
+    return _cut(chunk, chunk.start_s + _quietest_s(samples))
+
+
+def _adjoins(pause: SpeechRegion, missing: Sequence[SpeechRegion]) -> bool:
+    return any(
+        min(abs(m.start_s - pause.end_s), abs(m.end_s - pause.start_s)) < LEAST_PAUSE_S
+        for m in missing
+    )
+
+
+def _cut(chunk: Chunk, at_s: float) -> tuple[Chunk, Chunk]:
+    before = [replace(r, end_s=min(r.end_s, at_s)) for r in chunk.speech if r.start_s < at_s]
+    after = [replace(r, start_s=max(r.start_s, at_s)) for r in chunk.speech if r.end_s > at_s]
+    return Chunk(chunk.start_s, at_s, tuple(before)), Chunk(at_s, chunk.end_s, tuple(after))
+
+
+def _quietest_s(samples: Samples) -> float:
+    """The middle of the frame with the least energy in the middle half."""
+    num_frames = len(samples) // FRAME_SAMPLES
+    frames = samples[: num_frames * FRAME_SAMPLES].reshape(num_frames, FRAME_SAMPLES)
+    energy = np.square(frames).sum(axis=1)
+    first = num_frames // 4
+    quietest = first + int(np.argmin(energy[first : num_frames - first]))
+    return (quietest + 0.5) * FRAME_SAMPLES / SAMPLE_RATE

@@ -84,11 +84,12 @@ class VoiceActivityDetector(BatchModel[WindowBlock, WindowScores], Protocol):
 class RecognitionItem:
     """One chunk: `samples` float32 (num_samples,), at most 30 s.
 
-    `options` None asks for the language only.
+    `options` None asks for the language only. `speech_s`: seconds of speech in it, as far as known.
     """
 
     samples: Samples
     options: DecodingOptions | None
+    speech_s: float = 0.0
 
 
 Recognized: TypeAlias = Hypothesis | tuple[LanguageGuess, ...]

@@ -6,7 +6,6 @@ import math
 import zlib
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +19,16 @@ from faster_whisper.utils import available_models, download_model
 from transformers.models.whisper.tokenization_whisper import bytes_to_unicode
 from whisperx.audio import HOP_LENGTH, N_FFT, N_SAMPLES, mel_filters
 
+from app.hypotheses import is_sparse
 from app.models.devices import free_memory
 from app.models.protocols import RecognitionItem
+from app.models.word_times import spoken_words
 from app.pauses import pause
 from app.transcript import (
     SAMPLE_RATE,
     Decoding,
     DecodingOptions,
     Hypothesis,
-    HypothesisPart,
     LanguageGuess,
     Samples,
     TokenProb,
@@ -36,8 +36,7 @@ from app.transcript import (
 
 MAX_TOKENS = 448  # of Whisper's decoder, prompt included
 MAX_PROMPT_TOKENS = MAX_TOKENS // 2 - 1  # <|startofprev|> not counted; leaves half for the answer
-TIMESTAMP_STEP_S = 0.02
-MAX_INITIAL_TIMESTAMP = 50  # in steps: speech begins within the first second of a chunk
+SURE_LANGUAGE = 0.6  # below it, a chunk is in the language that is likely anyway
 NUM_CANDIDATES = 5  # sampled at a temperature over 0, the best one taken
 
 DETECT = "detect language"
@@ -61,7 +60,9 @@ def download(source: str, cache_dir: Path, token: str | None) -> None:
 def log_mel(samples: Sequence[Samples], num_mels: int, device: str) -> torch.Tensor:
     """Whisper's features: float32 (len(samples), num_mels, 3000), each item padded to 30 s.
 
-    Source: whisper/audio.py, log_mel_spectrogram; there for one recording at a time.
+    The features are padded, not the sound: after a noise floor, digital silence is an event that
+    costs short recordings their words. Source: whisper/audio.py, log_mel_spectrogram; there for one
+    recording at a time. Padding: faster_whisper/audio.py, pad_or_trim.
     """
     padded = np.zeros((len(samples), N_SAMPLES), np.float32)
     for row, piece in zip(padded, samples, strict=True):
@@ -74,6 +75,8 @@ def log_mel(samples: Sequence[Samples], num_mels: int, device: str) -> torch.Ten
     log = torch.clamp(mel, min=1e-10).log10()
     log = torch.maximum(log, log.amax(dim=(1, 2), keepdim=True) - 8.0)
     features: torch.Tensor = (log + 4.0) / 4.0
+    for row, piece in zip(features, samples, strict=True):
+        row[:, -(-len(piece) // HOP_LENGTH) :] = 0.0
     return features
 
 
@@ -146,10 +149,7 @@ class WhisperRecognizer:
         return (
             options.beam_size,
             options.temperature,
-            options.with_timestamps,
             len(self._prompt(options)),
-            # `align` takes one language and one task for all
-            (options.language, options.task) if options.with_token_probs else None,
         )
 
     def audio_s(self, item: RecognitionItem) -> float:
@@ -161,18 +161,16 @@ class WhisperRecognizer:
         if options[0] is None:
             return [self._guesses(found) for found in self._detect(encoded, len(items))]
         known = [o for o in options if o is not None]
+        guesses: list[tuple[LanguageGuess, ...]] = [()] * len(items)
         if any(o.language is None for o in known):
-            best = [self._guesses(found)[0].language for found in self._detect(encoded, len(items))]
+            guesses = [self._guesses(found) for found in self._detect(encoded, len(items))]
             known = [
-                replace(o, language=o.language or language)
-                for o, language in zip(known, best, strict=True)
+                replace(o, language=o.language or likeliest(own, o))
+                for o, own in zip(known, guesses, strict=True)
             ]
         pause()
-        hypotheses = self._generate(encoded, known)
-        if options[0].with_token_probs:
-            num_samples = [len(item.samples) for item in items]
-            return self._with_token_probs(hypotheses, known, encoded, num_samples)
-        return list(hypotheses)
+        hypotheses = self._with_words(items, self._generate(encoded, known), known, encoded)
+        return [replace(h, guesses=own) for h, own in zip(hypotheses, guesses, strict=True)]
 
     def _encode(self, samples: Sequence[Samples]) -> Any:
         features = log_mel(samples, self._num_mels, self._device)
@@ -200,10 +198,7 @@ class WhisperRecognizer:
             MAX_PROMPT_TOKENS,
         )
         tokens: list[int] = [tokenizer.sot_prev] if prompt or hotwords else []
-        tokens += hotwords + prompt + tokenizer.sot_sequence
-        if not options.with_timestamps:
-            tokens.append(tokenizer.no_timestamps)
-        return tokens
+        return [*tokens, *hotwords, *prompt, *tokenizer.sot_sequence, tokenizer.no_timestamps]
 
     def _generate(self, encoded: Any, options: Sequence[DecodingOptions]) -> list[Hypothesis]:
         shared = options[0]
@@ -216,23 +211,28 @@ class WhisperRecognizer:
             }
         else:
             search = {"beam_size": shared.beam_size, "patience": 1}
+        prompts = [self._prompt(o) for o in options]
         results = self._model.generate(
             encoded,
-            [self._prompt(o) for o in options],
+            prompts,
             max_length=MAX_TOKENS,
             return_scores=True,
             return_no_speech_prob=True,
             suppress_blank=True,
             suppress_tokens=list(self._suppressed),
-            max_initial_timestamp_index=MAX_INITIAL_TIMESTAMP,
             **search,
         )
-        return [self._hypothesis(r, o) for r, o in zip(results, options, strict=True)]
+        rooms = [MAX_TOKENS - len(prompt) for prompt in prompts]
+        return [
+            self._hypothesis(result, o, room)
+            for result, o, room in zip(results, options, rooms, strict=True)
+        ]
 
-    def _hypothesis(self, result: Any, options: DecodingOptions) -> Hypothesis:
+    def _hypothesis(self, result: Any, options: DecodingOptions, room: int) -> Hypothesis:
+        """`room`: tokens that there were to have."""
         assert options.language is not None
-        tokens: list[int] = result.sequences_ids[0]
         tokenizer = self._tokenizer(options.language, options.task.value)
+        tokens: list[int] = [t for t in result.sequences_ids[0] if t < tokenizer.eot]
         text: str = tokenizer.decode(tokens)
         decoding = Decoding(
             # the score is the mean over the text; Whisper's figure counts the end token too
@@ -241,49 +241,61 @@ class WhisperRecognizer:
             compression_ratio=compression_ratio(text),
             temperature=options.temperature,
         )
-        parts = self._parts(tokens, tokenizer, options.with_timestamps)
-        return Hypothesis(options.language, tuple(parts), decoding)
+        return Hypothesis(
+            options.language,
+            text,
+            tuple(tokens),
+            self._token_ends(tokens, text),
+            decoding,
+            is_cut_off=len(result.sequences_ids[0]) >= room - 1,
+        )
 
-    def _parts(
-        self, tokens: list[int], tokenizer: Any, with_timestamps: bool
-    ) -> list[HypothesisPart]:
-        if not with_timestamps:
-            return [p for p in [self._part(tokens, tokenizer, None, None)] if p.text.strip()]
-        parts = []
-        for start, end, text_tokens in split_at_timestamps(tokens, tokenizer.timestamp_begin):
-            part = self._part(text_tokens, tokenizer, start, end)
-            if part.text.strip():
-                parts.append(part)
-        return parts
-
-    def _part(
-        self, tokens: list[int], tokenizer: Any, start_s: float | None, end_s: float | None
-    ) -> HypothesisPart:
-        tokens = [t for t in tokens if t < tokenizer.eot]
-        text: str = tokenizer.decode(tokens)
-        return HypothesisPart(text, tuple(tokens), self._token_ends(tokens, text), start_s, end_s)
-
-    def _with_token_probs(
+    def _with_words(
         self,
+        items: Sequence[RecognitionItem],
         hypotheses: Sequence[Hypothesis],
         options: Sequence[DecodingOptions],
         encoded: Any,
-        num_samples: Sequence[int],
-    ) -> list[Hypothesis | tuple[LanguageGuess, ...]]:
-        """How likely each token of the text is after those before it, the prompt left out."""
-        assert options[0].language is not None
-        tokenizer = self._tokenizer(options[0].language, options[0].task.value)
-        texts = [[t for part in h.parts for t in part.tokens] for h in hypotheses]
-        found = self._model.align(
-            encoded,
-            list(tokenizer.sot_sequence),
-            texts,
-            [min(n // HOP_LENGTH, N_SAMPLES // HOP_LENGTH) for n in num_samples],
-        )
-        return [
-            _add_token_probs(hypothesis, self._token_bytes(tokens), alignment.text_token_probs)
-            for hypothesis, tokens, alignment in zip(hypotheses, texts, found, strict=True)
+    ) -> list[Hypothesis]:
+        """With the times of words, and how likely each token is after those before it (the prompt
+        left out): where asked for, and where so little was heard that something may be missing.
+        """
+        complete = list(hypotheses)
+        wanted = [
+            i
+            for i, (item, hypothesis, o) in enumerate(zip(items, hypotheses, options, strict=True))
+            if o.with_words
+            or o.with_token_probs
+            or hypothesis.is_cut_off
+            or is_sparse(hypothesis, item.speech_s)
         ]
+        # `align` takes one language and one task for all that was encoded
+        for language, task in {(options[i].language, options[i].task) for i in wanted}:
+            tokenizer = self._tokenizer(language or "en", task.value)
+            rows = [i for i in wanted if (options[i].language, options[i].task) == (language, task)]
+            found = self._model.align(
+                encoded,
+                list(tokenizer.sot_sequence),
+                [list(h.tokens) if i in rows else [] for i, h in enumerate(hypotheses)],
+                [max(1, min(len(item.samples), N_SAMPLES) // HOP_LENGTH) for item in items],
+            )
+            for i in rows:
+                complete[i] = self._timed(hypotheses[i], options[i], tokenizer, found[i])
+        return complete
+
+    def _timed(
+        self, hypothesis: Hypothesis, options: DecodingOptions, tokenizer: Any, alignment: Any
+    ) -> Hypothesis:
+        probs: tuple[TokenProb, ...] = ()
+        if options.with_token_probs:
+            probs = tuple(
+                TokenProb(token, math.log(max(prob, MIN_PROB)))
+                for token, prob in zip(
+                    self._token_bytes(hypothesis.tokens), alignment.text_token_probs, strict=True
+                )
+            )
+        words = spoken_words(tokenizer, hypothesis.tokens, alignment)
+        return replace(hypothesis, token_probs=probs, words=words)
 
     def _token_bytes(self, tokens: Sequence[int]) -> list[bytes]:
         names = [self._hf_tokenizer.id_to_token(token) or "" for token in tokens]
@@ -297,22 +309,13 @@ class WhisperRecognizer:
         return tuple(int(char_at_byte[min(end, last)]) for end in ends)
 
 
-def _add_token_probs(
-    hypothesis: Hypothesis, tokens: Sequence[bytes], probs: Sequence[float]
-) -> Hypothesis:
-    """`tokens` and `probs`: of all parts of the hypothesis, one after the other."""
-    both = iter(zip(tokens, probs, strict=True))
-    parts = tuple(
-        replace(
-            part,
-            token_probs=tuple(
-                TokenProb(token, math.log(max(prob, MIN_PROB)))
-                for token, prob in islice(both, len(part.tokens))
-            ),
-        )
-        for part in hypothesis.parts
-    )
-    return replace(hypothesis, parts=parts)
+def likeliest(guesses: Sequence[LanguageGuess], options: DecodingOptions) -> str:
+    """The language of a chunk whose options have none."""
+    allowed = [g for g in guesses if not options.languages or g.language in options.languages]
+    best = (allowed or guesses)[0]
+    if best.probability < SURE_LANGUAGE and options.likely_language:
+        return options.likely_language
+    return best.language
 
 
 def _encode_prompt(tokenizer: Any, text: str) -> list[int]:
@@ -320,30 +323,6 @@ def _encode_prompt(tokenizer: Any, text: str) -> list[int]:
     text = text.strip()
     tokens: list[int] = tokenizer.encode(" " + text) if text else []
     return [token for token in tokens if token < tokenizer.eot]
-
-
-def split_at_timestamps(
-    tokens: Sequence[int], timestamp_begin: int
-) -> list[tuple[float | None, float | None, list[int]]]:
-    """(start, end, text tokens) between timestamp tokens; None where one is missing.
-
-    Whisper writes <|start|> text <|end|><|start|> text <|end|>, but leaves timestamps out at will.
-    """
-    spans: list[tuple[float | None, float | None, list[int]]] = []
-    start: float | None = None
-    text: list[int] = []
-    for token in tokens:
-        if token < timestamp_begin:
-            text.append(token)
-            continue
-        at = (token - timestamp_begin) * TIMESTAMP_STEP_S
-        if text:
-            spans.append((start, at, text))
-            text = []
-        start = at
-    if text:
-        spans.append((start, None, text))
-    return spans
 
 
 def compression_ratio(text: str) -> float:

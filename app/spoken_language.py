@@ -1,0 +1,60 @@
+"""Which language a recording is in: a vote of its chunks, weighed by their seconds of speech. Pure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from app.transcript import Chunk, LanguageGuess
+
+MAX_SPREAD_CHUNKS = 5  # of a recording whose speech is known
+NUM_PROBES = 3  # of a longer one, at first
+MAX_PROBES = 7
+PROBE_S = 30.0
+CLEAR_SHARE = 0.75  # of the votes
+CLEAR_SPEECH_S = 10.0
+LEAST_SPEECH_S = 0.1  # what nobody speaks in counts as so much
+
+
+class LanguageVote:
+    """A "hm" of half a second does not outvote a minute of speech."""
+
+    def __init__(self, candidates: Sequence[str] = ()) -> None:
+        """`candidates`: the languages that it may be, empty for all."""
+        self._candidates = frozenset(candidates)
+        self._votes: defaultdict[str, float] = defaultdict(float)
+        self._speech_s = 0.0
+
+    def add(self, guesses: Sequence[LanguageGuess], speech_s: float) -> None:
+        weight = max(speech_s, LEAST_SPEECH_S)
+        self._speech_s += weight
+        for guess in guesses:
+            if not self._candidates or guess.language in self._candidates:
+                self._votes[guess.language] += weight * guess.probability
+
+    @property
+    def best(self) -> LanguageGuess:
+        """The winner, and its mean probability over all speech."""
+        language = max(self._votes, key=lambda code: self._votes[code])
+        return LanguageGuess(language, min(1.0, self._votes[language] / self._speech_s))
+
+    @property
+    def is_clear(self) -> bool:
+        won = self._votes[self.best.language]
+        share = won / max(sum(self._votes.values()), 1e-9)
+        return self._speech_s >= CLEAR_SPEECH_S and share >= CLEAR_SHARE
+
+
+def spread(chunks: Sequence[Chunk], num: int = MAX_SPREAD_CHUNKS) -> list[int]:
+    """The positions of at most `num` of the chunks, from the first to the last and the longest."""
+    if len(chunks) <= num:
+        return list(range(len(chunks)))
+    longest = max(range(len(chunks)), key=lambda i: chunks[i].speech_s)
+    step = (len(chunks) - 1) / (num - 2)
+    return sorted({longest, *(round(i * step) for i in range(num - 1))})
+
+
+def probe_starts(duration_s: float) -> list[float]:
+    """Where to listen into a long recording: in its middle, then ever closer."""
+    shares = [1 / 2, 1 / 6, 5 / 6, 1 / 3, 2 / 3, 1 / 12, 11 / 12][:MAX_PROBES]
+    return [share * (duration_s - PROBE_S) for share in shares]
