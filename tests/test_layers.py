@@ -19,6 +19,7 @@ ORDER = [
     {"sentence_words", "sentences"},
     {"settings", "tempdir", "sizing", "turns", "pauses", "logs", "metrics", "tracing", "otel"},
     {"audio"},
+    {"lines", "subtitles"},
     {"speakers", "formats", "voices", "openai_formats"},
     {"models"},
     {"store", "batching"},

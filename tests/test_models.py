@@ -353,6 +353,7 @@ def test_spelling() -> None:
     assert spell(" a b ", {"a": 1, "b": 2}, with_spaces=True).labels == (1, 2)
     assert list(word_spans(" a  bc ", 0, 7, with_spaces=True)) == [(1, 2), (4, 6)]
     assert list(word_spans("東 京", 0, 3, with_spaces=False)) == [(0, 1), (2, 3)]
+    assert list(word_spans("ที่ นี้", 0, 7, with_spaces=False)) == [(0, 3), (4, 7)]
 
 
 # -- diarizer ------------------------------------------------------------------------------------

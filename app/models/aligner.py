@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import secrets
 import threading
+import unicodedata
 import urllib.request
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -240,17 +241,19 @@ def _char_times(
 
 
 def word_spans(text: str, begin: int, end: int, with_spaces: bool) -> Iterable[tuple[int, int]]:
-    """The words between two characters: by white space, or one by one where none is written."""
+    """The words between two characters: by white space, or letter by letter where none is written
+    (a letter keeps the marks above and below it)."""
     start = None
     for i in range(begin, end + 1):
         inside = i < end and not text[i].isspace()
-        if inside and not with_spaces:
-            yield i, i + 1
-        elif inside and start is None:
-            start = i
-        elif not inside and start is not None:
+        begins = inside and (
+            start is None or not (with_spaces or unicodedata.category(text[i]).startswith("M"))
+        )
+        if start is not None and (begins or not inside):
             yield start, i
             start = None
+        if begins:
+            start = i
 
 
 def _timed_word(
