@@ -36,18 +36,6 @@ RUN --mount=type=cache,target=/var/cache/uv \
     fi
 
 
-# Empty for builds without internet: the demo's sentence splitters (English, Spanish) then stand in.
-FROM dependencies AS nltk
-ARG NLTK_PACKAGES="punkt_tab"
-RUN mkdir -p /usr/local/share/nltk_data \
-    && for package in $NLTK_PACKAGES; do \
-        /opt/venv/bin/python -c "import nltk, sys; nltk.download(sys.argv[1], '/usr/local/share/nltk_data', raise_on_error=True)" "$package" \
-        && rm -f /usr/local/share/nltk_data/*/"$package".zip \
-        && test -d /usr/local/share/nltk_data/*/"$package" \
-        || exit 1; \
-    done
-
-
 FROM dependencies AS application
 COPY README.md LICENSE ./
 COPY app app
@@ -64,7 +52,6 @@ RUN groupadd --gid 1000 asr \
     && useradd --uid 1000 --gid asr --create-home asr \
     && install -d -o asr -g asr /cache
 COPY --from=dependencies /opt/venv /opt/venv
-COPY --from=nltk /usr/local/share/nltk_data /usr/local/share/nltk_data
 COPY --from=application /opt/app /opt/app
 ENV PATH=/opt/app/bin:/opt/venv/bin:$PATH \
     PYTHONPATH=/opt/app \

@@ -122,6 +122,9 @@ OTHER_NAMES = {
     "mandarin": "zh",
 }
 
+# written without spaces between words
+LANGUAGES_WITHOUT_SPACES = frozenset({"zh", "yue", "ja", "th", "lo", "my", "km", "bo"})
+
 _CODES = {**{name: code for code, name in LANGUAGES.items()}, **OTHER_NAMES}
 
 

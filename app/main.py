@@ -21,7 +21,6 @@ from app.audio.chunking import ChunkingOptions
 from app.audio.decode_pool import DecodeLimits, DecodePool
 from app.batching import Recovery
 from app.errors import ConfigurationError, UnknownModel
-from app.formats import SubtitleStyle
 from app.loading import check_local_models, model_loader, warm_up
 from app.logs import quiet_libraries
 from app.metrics import Facts, GpuMemory, Metrics, Reading, memory_limit_bytes
@@ -30,6 +29,7 @@ from app.optional import WARNING_KINDS
 from app.service import Service, Threads
 from app.settings import DEMO_DIR, Settings, prepare_environment
 from app.store import ModelStore, StoreObserver
+from app.subtitles import SubtitleStyle
 from app.tempdir import PrivateDirectory, check_writable
 from app.tracing import build_tracing
 from app.transcriber import Transcriber, TranscriberOptions

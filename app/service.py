@@ -11,13 +11,13 @@ from typing import ParamSpec, TypeVar
 
 from app.admission import Admission
 from app.audio.decode_pool import DecodePool
-from app.formats import SubtitleStyle
 from app.logs import log_request
 from app.metrics import Metrics
 from app.models.catalog import Catalog
 from app.record import RequestRecord
 from app.settings import Settings
 from app.store import ModelStore
+from app.subtitles import SubtitleStyle
 from app.tempdir import PrivateDirectory
 from app.tracing import Tracing
 from app.transcriber import Transcriber

@@ -585,11 +585,6 @@ def prepare_environment(settings: Settings) -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     os.environ.setdefault("KMP_BLOCKTIME", "0")
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-    # The demo's sentence splitters stand in where NLTK's own data is not installed, so that
-    # nothing is downloaded at request time: NLTK takes the first folder that has the file.
-    folders = [f for f in os.environ.get("NLTK_DATA", "").split(os.pathsep) if f]
-    folders += ["/usr/local/share/nltk_data", "/usr/share/nltk_data", str(DEMO_DIR / "nltk_data")]
-    os.environ["NLTK_DATA"] = os.pathsep.join(dict.fromkeys(folders))
 
 
 def hub_is_offline() -> bool:

@@ -16,6 +16,7 @@ import av
 import numpy as np
 import torch
 import whisperx
+from nltk.tokenize.punkt import PunktSentenceTokenizer
 from whisperx.diarize import DiarizationPipeline, assign_word_speakers
 
 from app.models.checkpoints import allow_metadata
@@ -53,6 +54,8 @@ class Reference:
             LANGUAGE, self._devices.align, model_name=settings.align_models[LANGUAGE]
         )
         self._aligner.eval()
+        # else its first call downloads the splitter's data; English needs none
+        whisperx.alignment.nltk_load = lambda _: PunktSentenceTokenizer()
         self._diarizer = DiarizationPipeline(
             settings.diarization_model, None, self._devices.diarize
         )

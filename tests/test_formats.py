@@ -9,15 +9,20 @@ import random
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
 import srt
 import webvtt
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from whisperx import utils as whisperx_utils
 
 from app import formats
-from app.formats import JsonShape, SubtitleStyle
+from app.formats import JsonShape
+from app.lines import display_width
+from app.subtitles import SubtitleStyle
 from app.transcript import Segment, Transcript, Word
 from tests.support import Server, audio_of, truth_of, word_error_rate
 
@@ -367,6 +372,172 @@ def test_broken_lines_lose_no_word(style: SubtitleStyle) -> None:
         shown = [re.sub(r"^\[\w+\]: ", "", " ".join(c)) for c in captions_of(written, style)]
         spoken = [word.text for item in written.segments for word in item.words or ()]
         assert " ".join(shown).split() == spoken
+
+
+# -- line width and count where no words are known ------------------------------------------------
+
+TEXTS = {
+    "en": " The report that you sent me on Friday is not what the customer had asked for.",
+    "fr": " « Où vas-tu ? » demanda-t-elle. « À la maison, bien sûr ! » Il partit sans un mot.",
+    "ko": "그는 5월 5일에 서울에서 부산까지 기차를 타고 갔습니다. 날씨가 아주 좋았습니다.",
+    "zh": "他说：“我来了。”然后他走了，没有人知道他去了哪里，也没有人问他为什么走得这么快。",
+    "yue": "佢話：「我嚟喇。」之後走咗，冇人知佢去咗邊度，亦都冇人問佢點解走得咁快。",
+    "ja": "彼は「はい。」と言った。そして東京へ帰ったので、とても疲れていますが、明日も仕事です。",
+    "th": "สวัสดีครับ วันนี้เราจะพูดเรื่องอาหารไทยและประวัติศาสตร์ของประเทศไทยกันนะครับ",
+    "km": "ខ្ញុំសុខសប្បាយជាទេ អរគុណច្រើនណាស់ដែលបានមកលេងផ្ទះរបស់ខ្ញុំនៅថ្ងៃនេះ។",
+    "my": "ကျွန်တော် နေကောင်းပါတယ် ကျေးဇူးတင်ပါတယ် မနက်ဖြန် ပြန်လာပါမယ်။",
+    "hi": "मैं कल दिल्ली जा रहा हूँ, क्योंकि मुझे वहाँ अपने भाई से मिलना है। धन्यवाद।",
+    "ar": "ذهبت إلى السوق أمس واشتريت الكثير من الفواكه والخضروات، ثم عدت إلى البيت.",
+}
+
+
+def without_words(language: str, *texts: str, speaker: str | None = None) -> Transcript:
+    segments = (
+        Segment(10.0 * i, 10.0 * i + 8.0, text, None, speaker) for i, text in enumerate(texts)
+    )
+    return transcript(*segments, language=language)
+
+
+@pytest.mark.parametrize("speaker", [None, "SPEAKER_00"])
+@pytest.mark.parametrize("count", [None, 1, 2])
+@pytest.mark.parametrize("width", [16, 42])
+@pytest.mark.parametrize("language", TEXTS)
+def test_lines_hold_without_words_in_every_script(
+    language: str, width: int, count: int | None, speaker: str | None
+) -> None:
+    written = without_words(language, TEXTS[language], speaker=speaker)
+    cues = list(formats.subtitle_cues(written, SubtitleStyle(width, count)))
+    lines = [line for cue in cues for line in cue.text.split("\n")]
+    prefix = len("[SPEAKER_00]: ") if speaker else 0
+    if width > prefix + 10:
+        assert all(display_width(line) <= width for line in lines)
+    assert all(len(cue.text.split("\n")) <= (count or 99) for cue in cues)
+    shown = "".join(line.removeprefix("[SPEAKER_00]: ") for line in lines)
+    assert shown.replace(" ", "") == TEXTS[language].replace(" ", "")
+    assert len(lines) >= display_width(TEXTS[language]) // width
+    assert (cues[0].start_s, cues[-1].end_s) == (0.0, 8.0)
+    for cue, following in pairwise(cues):
+        assert cue.start_s < cue.end_s == pytest.approx(following.start_s)
+
+
+def test_no_line_begins_with_a_mark_that_ends() -> None:
+    for language in ("zh", "yue", "ja"):
+        written = without_words(language, TEXTS[language] * 3)
+        for width in range(8, 40):
+            for lines in captions_of(written, SubtitleStyle(width, 2)):
+                assert not any(line[0] in "。，、」”！？" for line in lines)
+
+
+def test_lines_are_broken_between_words_where_none_is_spaced() -> None:
+    assert captions_of(
+        without_words("ja", "東京へ帰ったので、とても疲れた"), SubtitleStyle(20, 2)
+    ) == [["東京へ帰ったので、", "とても疲れた"]]
+    assert captions_of(without_words("th", "สวัสดีครับวันนี้อากาศดี"), SubtitleStyle(12, 2)) == [
+        ["สวัสดีครับ", "วันนี้อากาศ"],
+        ["ดี"],
+    ]
+    assert captions_of(without_words("ko", "어떻게 지내세요?"), SubtitleStyle(10, 2)) == [
+        ["어떻게", "지내세요?"]
+    ]
+
+
+def test_the_time_of_a_segment_is_shared_out_by_characters() -> None:
+    written = without_words("en", " aaaa bbbb cccc dddd", " Next.")
+    cues = list(formats.subtitle_cues(written, SubtitleStyle(9, 1)))
+    assert [cue.text for cue in cues] == ["aaaa bbbb", "cccc dddd", "Next."]
+    assert cues[0].start_s == 0.0
+    assert cues[1].start_s == pytest.approx(8.0 * 10 / 19)
+    assert (cues[1].end_s, cues[2].start_s, cues[2].end_s) == (8.0, 10.0, 18.0)
+
+
+def test_a_space_that_holds_numbers_together_stays_in_broken_lines() -> None:
+    written = without_words("fr", " Cela coûte 3\u00a0000\u00a0€ par an.")
+    assert captions_of(written, SubtitleStyle(16, 2)) == [
+        ["Cela coûte", "3\u00a0000\u00a0€ par an."]
+    ]
+
+
+def test_a_word_wider_than_a_line_is_shown_whole() -> None:
+    word = "Donaudampfschifffahrtsgesellschaft"
+    written = without_words("de", f" Die {word} ruft.")
+    assert captions_of(written, SubtitleStyle(10, 1)) == [["Die"], [word], ["ruft."]]
+    assert captions_of(written, SubtitleStyle(1, 2)) == [["Die", word], ["ruft."]]
+    assert captions_of(without_words("xx", word), SubtitleStyle(10, 2)) == [[word]]
+    assert captions_of(without_words("en", "   "), SubtitleStyle(10, 2)) == []
+    assert captions_of(without_words("zh", "我们走"), SubtitleStyle(1, 1)) == [
+        ["我"],
+        ["们"],
+        ["走"],
+    ]
+
+
+def test_without_a_width_a_segment_without_words_stays_as_it_is() -> None:
+    written = without_words("en", TEXTS["en"])
+    for style in (PLAIN, SubtitleStyle(highlight_words=True)):
+        assert captions_of(written, style) == [[TEXTS["en"].strip()]]
+
+
+def test_segments_without_words_share_no_subtitle_and_are_not_highlighted() -> None:
+    written = without_words("en", " One.", " Two.", speaker="SPEAKER_00")
+    for highlight in (False, True):
+        assert captions_of(written, SubtitleStyle(42, 2, highlight)) == [
+            ["[SPEAKER_00]: One."],
+            ["[SPEAKER_00]: Two."],
+        ]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    text=st.lists(
+        st.one_of(st.sampled_from([" ", "。", "é", "-", "ที่", "한", "😀"]), st.text(max_size=9))
+    ).map("".join),
+    language=st.sampled_from(["en", "zh", "ja", "ko", "th", "fr", "xx"]),
+    width=st.integers(1, 50),
+    count=st.one_of(st.none(), st.integers(1, 3)),
+)
+def test_broken_lines_rebuild_any_text(
+    text: str, language: str, width: int, count: int | None
+) -> None:
+    cues = list(formats.subtitle_cues(without_words(language, text), SubtitleStyle(width, count)))
+    shown = "".join(cue.text for cue in cues)
+    assert "".join(shown.split()) == "".join(text.split())
+    for cue in cues:
+        assert 0.0 <= cue.start_s < cue.end_s <= 8.0
+        for line in cue.text.split("\n"):
+            assert line == line.strip()
+            assert display_width(line) <= width or len(line.split()) == 1
+
+
+# -- words that are written without spaces --------------------------------------------------------
+
+
+def letters(language: str, text: str) -> Transcript:
+    """A word for each letter, as aligners give them where no spaces are written."""
+    spoken = [
+        part for part in re.split(r"\s|(?<=[^\sa-z])(?=\S)(?!\w*[\u0300-\u036f])", text) if part
+    ]
+    timed = tuple(Word(part, i * 0.1, i * 0.1 + 0.1, 0.9) for i, part in enumerate(spoken))
+    return transcript(Segment(0.0, len(timed) * 0.1, text, timed), language=language)
+
+
+@pytest.mark.parametrize("style", [PLAIN, SubtitleStyle(24, 2), SubtitleStyle(16)])
+@pytest.mark.parametrize("language", ["zh", "yue", "ja", "th", "lo", "km", "my", "bo"])
+def test_letters_are_joined_as_the_text_is_written(language: str, style: SubtitleStyle) -> None:
+    text = TEXTS.get(language, "ສະບາຍດີ ຂ້ອຍ") + " hello"
+    captions = captions_of(letters(language, text), style)
+    assert "".join("".join(lines) for lines in captions).replace(" ", "") == text.replace(" ", "")
+    if style == PLAIN:
+        assert captions == [[text]]
+    else:
+        assert all(display_width(line) <= 24 for lines in captions for line in lines)
+        assert not any(line[0] in "。，、」”" for lines in captions for line in lines)
+
+
+def test_words_that_the_text_lacks_are_joined_by_language() -> None:
+    words = (Word("東", 0.0, 0.5, 0.9), Word("京", 0.5, 1.0, 0.9))
+    for language, shown in (("ja", "東京"), ("yue", "東京"), ("en", "東 京")):
+        written = transcript(Segment(0.0, 1.0, "?", words), language=language)
+        assert captions_of(written, PLAIN) == [[shown]]
 
 
 def test_lines_are_filled_and_joined_across_segments() -> None:

@@ -16,8 +16,10 @@ SOURCES = sorted(p for p in APP.rglob("*.py") if "demo" not in p.parts)
 # In the order of the flow: a file imports from its own group and from those above it.
 ORDER = [
     {"__init__", "transcript", "errors", "languages", "segments", "hypotheses", "stages", "record"},
+    {"sentence_words", "sentences"},
     {"settings", "tempdir", "sizing", "turns", "pauses", "logs", "metrics", "tracing", "otel"},
     {"audio"},
+    {"lines", "subtitles"},
     {"speakers", "formats", "voices", "openai_formats"},
     {"models"},
     {"store", "batching"},

@@ -9,29 +9,28 @@ from __future__ import annotations
 
 import secrets
 import threading
+import unicodedata
 import urllib.request
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import nltk
 import numpy as np
 import numpy.typing as npt
 import torchaudio
-from nltk.tokenize.punkt import PunktParameters, PunktSentenceTokenizer
 from whisperx.alignment import (
     DEFAULT_ALIGN_MODELS_HF,
     DEFAULT_ALIGN_MODELS_TORCH,
     load_align_model,
 )
-from whisperx.utils import LANGUAGES_WITHOUT_SPACES, PUNKT_LANGUAGES
 
+from app.languages import LANGUAGES_WITHOUT_SPACES
 from app.models.devices import free_memory
 from app.models.protocols import AlignmentItem
 from app.models.wav2vec import Emission, Wav2Vec2
 from app.segments import cut_segment
-from app.settings import DEMO_DIR, hub_is_offline
+from app.sentences import SentenceSplitter
+from app.settings import hub_is_offline
 from app.transcript import SAMPLE_RATE, Segment, Word
 
 CONNECT_TIMEOUT_S = 10.0
@@ -134,42 +133,6 @@ class Wav2Vec2Aligner:
                 )
             )
         return tuple(sentences)
-
-
-class SentenceSplitter:
-    """NLTK's Punkt for a language, English where it has none. Nothing is downloaded."""
-
-    def __init__(self, language: str) -> None:
-        name = PUNKT_LANGUAGES.get(language, "english")
-        try:
-            self._punkt: Any = nltk.data.load(f"tokenizers/punkt_tab/{name}.pickle")
-        except (LookupError, OSError):
-            # NLTK trusts no folder that a group may write, as in a clone made under umask 002
-            self._punkt = PunktSentenceTokenizer(bundled_punkt(name))
-
-    def spans(self, text: str) -> list[tuple[int, int]]:
-        """Character spans that cover the text without gaps: white space goes to what follows."""
-        ends = [end for _, end in self._punkt.span_tokenize(text)]
-        if not ends:
-            return [(0, len(text))] if text else []
-        ends[-1] = len(text)
-        return list(zip([0, *ends[:-1]], ends, strict=True))
-
-
-def bundled_punkt(name: str) -> PunktParameters:
-    """The demo's parameters of a language, read without NLTK's own loader."""
-    folder = DEMO_DIR / "nltk_data" / "tokenizers" / "punkt_tab" / name
-
-    def rows(file: str) -> list[list[str]]:
-        lines = (folder / file).read_text(encoding="utf-8").splitlines()
-        return [line.split("\t") for line in lines if line]
-
-    parameters = PunktParameters()
-    parameters.abbrev_types = {row[0] for row in rows("abbrev_types.txt")}
-    parameters.sent_starters = {row[0] for row in rows("sent_starters.txt")}
-    parameters.collocations = {(row[0], row[1]) for row in rows("collocations.tab")}
-    parameters.ortho_context.update({row[0]: int(row[1]) for row in rows("ortho_context.tab")})
-    return parameters
 
 
 def spell(text: str, dictionary: dict[str, int], with_spaces: bool) -> Spelling:
@@ -278,17 +241,19 @@ def _char_times(
 
 
 def word_spans(text: str, begin: int, end: int, with_spaces: bool) -> Iterable[tuple[int, int]]:
-    """The words between two characters: by white space, or one by one where none is written."""
+    """The words between two characters: by white space, or letter by letter where none is written
+    (a letter keeps the marks above and below it)."""
     start = None
     for i in range(begin, end + 1):
         inside = i < end and not text[i].isspace()
-        if inside and not with_spaces:
-            yield i, i + 1
-        elif inside and start is None:
-            start = i
-        elif not inside and start is not None:
+        begins = inside and (
+            start is None or not (with_spaces or unicodedata.category(text[i]).startswith("M"))
+        )
+        if start is not None and (begins or not inside):
             yield start, i
             start = None
+        if begins:
+            start = i
 
 
 def _timed_word(

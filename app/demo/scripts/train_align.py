@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import random
 import re
 import time
@@ -319,8 +318,10 @@ def boundary_errors(errors: list[tuple[float, float]]) -> dict:
 
 
 def evaluate(options: argparse.Namespace) -> dict:
-    """Greedy recognition, and word boundaries from whisperx itself, on held-out voices and sentences."""
-    os.environ.setdefault("NLTK_DATA", str(HERE / "nltk_data"))
+    """Greedy recognition, and word boundaries from whisperx itself, on held-out voices and sentences.
+
+    whisperx.align downloads NLTK's punkt_tab where it is not installed.
+    """
     import whisperx
 
     processor = Wav2Vec2Processor.from_pretrained(options.out)
