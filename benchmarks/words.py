@@ -10,9 +10,8 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from faster_whisper import WhisperModel
 
@@ -20,46 +19,31 @@ from app.settings import DEMO_DIR
 from benchmarks.audio import DATA, read_samples, write_audio
 from benchmarks.material.nothing import quiet_recordings
 from benchmarks.material.recording import Recording, read_pack
-from benchmarks.material.synthesis import SHIPPED, SHIPPED_SEED, synthesize
+from benchmarks.material.synthesis import (
+    PROGRAMS,
+    SHIPPED,
+    SHIPPED_SEED,
+    can_synthesize,
+    synthesize,
+)
 from benchmarks.ours import Ours
 from benchmarks.results import Figure, show
-from benchmarks.scoring import Errors, add_up, least_errors
+from benchmarks.scoring import least_errors
 from benchmarks.setup import OUT, apply_settings
+from benchmarks.word_figures import TEXTS, Score, describe, measures
 
 REAL = DATA / "real"
-ENGLISH = ("sentences", "commands", "real", "nothing")
+SPOKEN = ("sentences", "commands", "languages")
 PEERS = ("faster-whisper", "faster-whisper with VAD")
 # ours: which settings make each path
 PATHS = {
     # the demo's aligner knows the English letters: its times are poor, its words are those heard
     "with an aligner": {"ALIGN_MODELS": json.dumps({"en": str(DEMO_DIR / "align")})},
-    # a folder that is no aligner, for a service that knows no WORD_ALIGNER
-    "without an aligner": {
-        "WORD_ALIGNER": "whisper",
-        "ALIGN_MODELS": json.dumps({"en": str(DEMO_DIR / "diarization")}),
-    },
+    "without an aligner": {"ALIGN_MODELS": "", "WORD_ALIGNER": "whisper"},
 }
-
 SIDES = ("aligned", "unaligned", "peers")  # the first two in the order of PATHS
 
 Transcribe = Callable[[Path, str], str]
-
-
-@dataclass
-class Score:
-    """What one side made of the material. `heard`: by recording, for whoever looks for a fault."""
-
-    errors: dict[str, Errors] = field(default_factory=dict)
-    heard: dict[str, str] = field(default_factory=dict)
-    took_s: float = 0.0
-    audio_s: float = 0.0
-
-    def of(self, recordings: Sequence[Recording], kind: str) -> Errors:
-        return add_up(self.errors[r.name] for r in recordings if r.kind == kind)
-
-    def num_right(self, recordings: Sequence[Recording], kind: str) -> int:
-        found = [self.errors[r.name] for r in recordings if r.kind == kind]
-        return sum(e.lost + e.changed + e.added == 0 for e in found)
 
 
 def run_words(
@@ -80,24 +64,28 @@ def run_words(
             ours.close()
     if "peers" in sides:
         scores |= _score_peers(recordings, paths, weights)
-    _write_details(folder / f"heard-{Path(model).name}.json", recordings, scores)
+    _write_details(folder / f"heard-{Path(model).name}-{'-'.join(sides)}.json", recordings, scores)
     print(describe(recordings, scores), flush=True)
     if set(sides) == set(SIDES):
-        for figure in _figures(recordings, scores):
-            show(figure)
-            yield figure
+        for path in PATHS:
+            for measure in measures(recordings):
+                figure = measure.figure(f"ours {path}", scores, PEERS)
+                show(figure)
+                yield figure
 
 
 def material(seed: int) -> list[Recording]:
     """All of it, the real recordings included.
 
     Raises:
-        FileNotFoundError: another seed than the shipped one, and no synthesizer.
+        RuntimeError: another seed than the shipped one, and no synthesizer.
     """
     if seed == SHIPPED_SEED:
-        spoken = [r for kind in ("sentences", "commands", "languages") for r in read_pack(SHIPPED, kind)]
-    else:
+        spoken = [r for kind in SPOKEN for r in read_pack(SHIPPED, kind)]
+    elif can_synthesize():
         spoken = synthesize(seed)
+    else:
+        raise RuntimeError(f"material of seed {seed} needs {' and '.join(PROGRAMS)}")
     return [*spoken, *_real_recordings(), *quiet_recordings(seed)]
 
 
@@ -185,7 +173,7 @@ def _score(
     for recording in recordings:
         started = time.perf_counter()
         heard = transcribe(paths[recording.name], recording.language)
-        if recording.kind in ("sentences", "languages", "real"):
+        if recording.kind in TEXTS:
             score.took_s += time.perf_counter() - started
             score.audio_s += recording.duration_s
         score.heard[recording.name] = heard.strip()
@@ -193,9 +181,7 @@ def _score(
     return score
 
 
-def _write_details(
-    path: Path, recordings: Sequence[Recording], scores: dict[str, Score]
-) -> None:
+def _write_details(path: Path, recordings: Sequence[Recording], scores: dict[str, Score]) -> None:
     rows = [
         {
             "name": r.name,
@@ -209,64 +195,3 @@ def _write_details(
         for r in recordings
     ]
     path.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
-
-
-def describe(recordings: Sequence[Recording], scores: dict[str, Score]) -> str:
-    """A table of all sides: lost, changed and added words of each kind, and the speed."""
-    kinds = list(dict.fromkeys(r.kind for r in recordings))
-    lines = ["", f"| what | {' | '.join(scores)} |", "|---|" + "---:|" * len(scores)]
-
-    def row(name: str, cell: Callable[[Score], object]) -> None:
-        lines.append(f"| {name} | {' | '.join(str(cell(score)) for score in scores.values())} |")
-
-    for kind in kinds:
-        total = sum(r.kind == kind for r in recordings)
-        if kind == "nothing":
-            row("words invented", lambda score, kind=kind: score.of(recordings, kind).added)
-        if kind in ("nothing", "commands"):
-            row(
-                f"{kind}: right of {total}",
-                lambda score, kind=kind: score.num_right(recordings, kind),
-            )
-        if kind != "nothing":
-            num_words = next(iter(scores.values())).of(recordings, kind).num_words
-            row(
-                f"{kind}: lost/changed/added of {num_words} words",
-                lambda score, kind=kind: _slashed(score.of(recordings, kind)),
-            )
-    row("speed (audio s per s)", lambda score: f"{score.audio_s / score.took_s:.1f}" if score.took_s else "–")
-    return "\n".join([*lines, ""])
-
-
-def _slashed(errors: Errors) -> str:
-    return f"{errors.lost}/{errors.changed}/{errors.added} ({errors.rate:.1%})"
-
-
-def _figures(recordings: Sequence[Recording], scores: dict[str, Score]) -> Iterator[Figure]:
-    """Ours beside the better of faster-whisper's two modes."""
-    peers = [scores[name] for name in PEERS]
-    kinds = {r.kind for r in recordings}
-    for path in PATHS:
-        ours = scores[f"ours {path}"]
-
-        def least(name: str, count: Callable[[Score], float], path: str = path, ours: Score = ours) -> Figure:
-            best = min(count(peer) for peer in peers)
-            runs = {side: [count(score)] for side, score in scores.items()}
-            return Figure(f"{name}, {path}", count(ours), best, "", limit=best, runs=runs)
-
-        def most(name: str, count: Callable[[Score], float], unit: str, path: str = path, ours: Score = ours) -> Figure:
-            runs = {side: [count(score)] for side, score in scores.items()}
-            best = max(count(peer) for peer in peers)
-            return Figure(f"{name}, {path}", count(ours), best, unit, True, bar=1.0, runs=runs)
-
-        for kind in ("sentences", "languages", "real"):
-            if kind in kinds:
-                yield least(f"words lost, {kind}", lambda s, k=kind: s.of(recordings, k).lost)
-                yield least(f"words changed, {kind}", lambda s, k=kind: s.of(recordings, k).changed)
-                yield least(f"words added, {kind}", lambda s, k=kind: s.of(recordings, k).added)
-        if "commands" in kinds:
-            yield most("short clips right", lambda s: s.num_right(recordings, "commands"), "")
-        if "nothing" in kinds:
-            yield least("words invented", lambda s: s.of(recordings, "nothing").added)
-        if ours.took_s:
-            yield most("speed", lambda s: s.audio_s / s.took_s, "×")
