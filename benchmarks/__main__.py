@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks.results import HEADER, Figure, write_json, write_markdown
 from benchmarks.setup import OUT, Plan, apply_settings, describe_machine
 
-SECTIONS = ("stages", "overhead", "callers", "head-of-line", "streaming", "memory")
+SECTIONS = ("stages", "overhead", "callers", "head-of-line", "streaming", "memory", "words")
 MODELS = ("demo", "tiny", "base", "small", "large-v3", "large-v3-turbo")  # of geometry.py
 
 
@@ -43,6 +43,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--clips-per-caller", type=int, default=2, help="clips that each of them posts (2)")
     add("--speakers", action="store_true", help="diarize the clips of callers and head of line")
     add("--repeats", type=int, default=3, help="of everything up to --minutes long (default: 3)")
+    add("--words-model", default="base", help="base, tiny.en or a folder (default: base)")
+    add("--words-seed", type=int, default=0, help="0: the shipped material; others need espeak-ng")
+    add("--words-kinds", default="", help="some of sentences,commands,languages,real,nothing")
+    add("--words-sides", default="aligned,unaligned,peers", help="all of them for figures")
     add("--out", type=Path, default=OUT / "results.json", help="where the figures are written")
     return parser
 
@@ -75,7 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
     }
     figures: list[Figure] = []
     print(HEADER, flush=True)
-    for figure in _measure(plan, sections, options.stages, head):
+    for figure in _measure(plan, sections, options, head):
         figures.append(figure)
         write_json(options.out, head, figures)  # after each: a run that is cut short leaves these
     print("\n" + write_markdown(head, figures))
@@ -84,8 +88,24 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _measure(
+    plan: Plan, sections: list[str], options: argparse.Namespace, head: dict[str, object]
+) -> Iterator[Figure]:
+    if set(sections) - {"words"}:
+        yield from _measure_speed(plan, sections, options.stages, head)
+    if "words" in sections:
+        # The libraries read the environment when they are imported, so it comes first.
+        apply_settings(None)
+        from benchmarks.words import run_words
+
+        kinds = [name for name in options.words_kinds.split(",") if name]
+        sides = options.words_sides.split(",")
+        yield from run_words(options.words_model, options.words_seed, kinds, sides)
+
+
+def _measure_speed(
     plan: Plan, sections: list[str], stages: str, head: dict[str, object]
 ) -> Iterator[Figure]:
+    """On weights that say nothing, or the demo's."""
     # The libraries read the environment when they are imported, so it comes first.
     apply_settings(None)
     from benchmarks.callers import run_callers

@@ -127,6 +127,13 @@ class Ours:
         work = Work("benchmark", TIMEOUT_S)
         return self._service.transcriber.transcribe(self.decode(path), options, work)
 
+    def text(self, path: Path, language: str) -> str:
+        """What is said in the file."""
+        options = TranscribeOptions(self._model, language)
+        work = Work("benchmark", TIMEOUT_S)
+        transcript = self._service.transcriber.transcribe(self.decode(path), options, work)
+        return " ".join(segment.text.strip() for segment in transcript.segments)
+
 
 def _run(work: Work, batcher: Batcher[Any], items: Sequence[Any]) -> list[Any]:
     futures: list[Future[Any]] = work.submit(batcher, items)

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.support import Server, running_server
+from tests.real_models import SOURCES, whisper_folder
+from tests.support import DEMO, Server, running_server
+
+SERVERS = {"server", "limited_server", "real_server", "aligning_server", "either_server"}
 
 
 @pytest.fixture(scope="session")
@@ -26,6 +31,49 @@ def limited_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]
 def _no_debris(request: pytest.FixtureRequest) -> Iterator[None]:
     """Whatever a test does, no temporary file is left when it is over."""
     yield
-    for name in {"server", "limited_server"} & set(request.fixturenames):
+    for name in {"server", "limited_server", "real_server", "aligning_server"} & set(
+        request.fixturenames
+    ):
         running: Server = request.getfixturevalue(name)
         assert running.temp_files() == []
+
+
+@pytest.fixture(scope="session")
+def real_models(request: pytest.FixtureRequest) -> dict[str, Path]:
+    """Folders with real Whisper by name: tiny.en and base, kept between runs."""
+    parent = request.config.cache.mkdir("real-models")
+    return {name: whisper_folder(name, parent) for name in SOURCES}
+
+
+@pytest.fixture(scope="session")
+def real_server(
+    real_models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """Real weights, and no aligner for any language: words have Whisper's own times."""
+    with running_server(
+        tmp_path_factory.mktemp("real"), **real_settings(real_models), WORD_ALIGNER="whisper"
+    ) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def aligning_server(
+    real_models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """Real weights and an aligner for English. It is the demo's: it knows the letters, but its
+    times of such voices are poor.
+    """
+    aligner = json.dumps({"en": str(DEMO / "align")})
+    with running_server(
+        tmp_path_factory.mktemp("aligning"), **real_settings(real_models), ALIGN_MODELS=aligner
+    ) as running:
+        yield running
+
+
+def real_settings(real_models: dict[str, Path]) -> dict[str, str]:
+    return {
+        "ASR_MODEL": str(real_models["base"]),
+        "PRELOAD_MODEL": str(real_models["base"]),
+        "ALLOWED_MODELS": ",".join(map(str, real_models.values())),
+        "DIARIZATION_MODEL": "demo",
+    }

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from faster_whisper import WhisperModel
 
@@ -16,8 +17,11 @@ from app.models.recognizer import WhisperRecognizer
 from app.transcript import DecodingOptions, Hypothesis
 from benchmarks.__main__ import main
 from benchmarks.audio import LONGEST, clips, duration_s, read_samples
+from benchmarks.material.synthesis import SHIPPED_SEED
 from benchmarks.random_whisper import GEOMETRIES, Geometry, write_whisper
 from benchmarks.results import Figure
+from benchmarks.scoring import Errors, add_up, count_errors, least_errors
+from benchmarks.words import material
 from tests.support import DEMO
 
 SPEECH = read_samples(LONGEST)[: 28 * 16_000]
@@ -86,3 +90,38 @@ def test_a_ratio_over_one_is_in_our_favour() -> None:
     assert Figure("throughput", 4.0, 2.0, higher_is_better=True).ratio == 2.0
     assert "MISSED" in Figure("alignment", 2.0, 4.0, bar=3.0).verdict
     assert "met" in Figure("overhead", 4.0, None, limit=5.0).verdict
+
+
+@pytest.mark.usefixtures("environment")
+def test_words_of_real_recordings_are_counted_on_all_sides(
+    tmp_path: Path, real_models: dict[str, Path]
+) -> None:
+    out = tmp_path / "results.json"
+    arguments = ["--only", "words", "--words-kinds", "real", "--out", str(out)]
+    assert main([*arguments, "--words-model", str(real_models["tiny.en"])]) == 0
+    figures = {figure["name"]: figure for figure in json.loads(out.read_text())["figures"]}
+    for path in ("ours with an aligner", "ours without an aligner"):
+        lost = figures[f"words lost, real, {path}"]
+        assert set(lost["runs"]) >= {path, "faster-whisper", "faster-whisper with VAD"}
+        assert lost["ours"] <= 3
+        assert figures[f"speed, {path}"]["ours"] > 0
+
+
+def test_the_shipped_material_is_whole() -> None:
+    recordings = material(SHIPPED_SEED)
+    words = add_up(count_errors(r.texts[0], "") for r in recordings if r.kind == "sentences")
+    assert words.lost == words.num_words > 800
+    assert sum(r.kind == "commands" for r in recordings) == 70
+    assert {r.language for r in recordings} == {"en", "es", "de", "fr", "it", "el"}
+    for recording in recordings:
+        if recording.kind != "nothing":
+            assert np.abs(recording.samples).max() > 0.03, recording.name
+    assert len({recording.name for recording in recordings}) == len(recordings)
+
+
+def test_errors_are_counted_after_both_texts_are_written_alike() -> None:
+    assert count_errors("Twenty people don't agree.", "20 people do not agree") == Errors(5)
+    assert count_errors("a red, cold lake", "A RED lake") == Errors(4, lost=1)
+    assert count_errors("a red lake", "a wet lake too") == Errors(3, changed=1, added=1)
+    assert count_errors("", "Thank you.") == Errors(0, added=2)
+    assert least_errors(["half past six", "6.30"], "6.30.").rate == 0

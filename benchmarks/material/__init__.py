@@ -1,0 +1,1 @@
+"""Recordings whose words are known: spoken by synthetic voices, or taken from the shipped set."""
