@@ -1,4 +1,4 @@
-"""Hypotheses -> Segments, and Segments cut by characters: text, tokens and words stay together. Pure."""
+"""Hypotheses -> Segments, and Segments cut by characters: text, tokens, words. Pure."""
 
 from __future__ import annotations
 
@@ -71,10 +71,7 @@ def _spoken(chunk: Chunk, word: SpokenWord) -> tuple[float, float]:
     end_s = min(chunk.start_s + word.end_s, chunk.end_s)
     middle_s = (start_s + end_s) / 2
     region = min(chunk.speech, key=lambda r: _distance_s(r, middle_s), default=None)
-    if (
-        region is None
-        or not region.start_s - AFTER_SPEECH_S < middle_s < region.end_s + AFTER_SPEECH_S
-    ):
+    if region is None or _distance_s(region, middle_s) > AFTER_SPEECH_S:
         return start_s, end_s
     return (
         max(start_s, region.start_s - AFTER_SPEECH_S),

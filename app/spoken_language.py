@@ -1,4 +1,4 @@
-"""Which language a recording is in: a vote of its chunks, weighed by their seconds of speech. Pure."""
+"""The language of a recording: its chunks vote, weighed by their seconds of speech. Pure."""
 
 from __future__ import annotations
 

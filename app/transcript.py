@@ -224,9 +224,10 @@ class KnownSpeaker:
 class TranscribeOptions:
     """One request, free of any wire format.
 
-    `model`: canonical. `language` None: detect, among `languages` if there are any; `multilingual`:
-    chunk by chunk. `temperature` 0: rise where decoding fails. `must_diarize`: no transcript without speakers, where
-    `diarize` alone makes do with a warning. `known_speakers` bear their names in the transcript.
+    `model`: canonical. `language` None: detect, among `languages` if there are any;
+    `multilingual`: chunk by chunk. `temperature` 0: rise where decoding fails. `must_diarize`: no
+    transcript without speakers, where `diarize` alone makes do with a warning. `known_speakers`
+    bear their names in the transcript.
     """
 
     model: str
