@@ -377,7 +377,10 @@ class Settings(BaseSettings):
         description="Dialect of requests that do not show theirs.",
     )
     subtitle_max_line_width: int | None = Field(
-        None, ge=1, validation_alias="SUBTITLE_MAX_LINE_WIDTH", description="Characters per line."
+        None,
+        ge=1,
+        validation_alias="SUBTITLE_MAX_LINE_WIDTH",
+        description="Characters per line; Chinese, Japanese and Korean ones count twice.",
     )
     subtitle_max_line_count: int | None = Field(
         None, ge=1, validation_alias="SUBTITLE_MAX_LINE_COUNT", description="Lines per subtitle."

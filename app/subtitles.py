@@ -98,7 +98,7 @@ class Part:
 
 def _words_of(segment: Segment, language: str) -> Iterator[Part]:
     """Words are apart where the text has white space between them."""
-    default_gap = "" if language in LANGUAGES_WITHOUT_SPACES else " "
+    default_gap = "" if language in LANGUAGES_WITHOUT_SPACES and not _is_latin(segment) else " "
     starts: set[int] | None = None
     at = 0
     for word in segment.words or ():
@@ -114,6 +114,11 @@ def _words_of(segment: Segment, language: str) -> Iterator[Part]:
         begins_line = spaced or at == 0 or found in (starts or ())
         yield Part(word, segment, " " if spaced else "", begins_line)
         at = found + len(text)
+
+
+def _is_latin(segment: Segment) -> bool:
+    """As a translation is, whose transcript has the language that was spoken."""
+    return 2 * sum(map(str.isascii, segment.text)) > len(segment.text)
 
 
 def _parts_of(segment: Segment, language: str) -> Iterator[Part]:

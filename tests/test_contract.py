@@ -617,6 +617,26 @@ def test_no_narrow_cue_is_too_wide_or_merges_speakers(
     assert any("\n" in text for text in texts)
 
 
+def test_no_narrow_cue_of_a_translation_is_too_wide(other_server: Server) -> None:
+    spanish = audio_of("es_two")
+    translated = json_of(other_server.post(spanish, task="translate", output="json"))
+    assert any(len(item["text"].strip()) > WIDTH for item in translated["segments"])
+    body = text_of(other_server.post(spanish, task="translate", output="srt"))
+    cues = list(srt.parse(body))
+    assert " ".join(cue.content for cue in cues).split() == translated["text"].split()
+    for cue in cues:
+        lines = cue.content.split("\n")
+        assert len(lines) <= COUNT
+        assert all(len(line) <= WIDTH for line in lines)
+        inside = [
+            item
+            for item in translated["segments"]
+            if item["start"] - 0.002 <= cue.start.total_seconds()
+            and cue.end.total_seconds() <= item["end"] + 0.002
+        ]
+        assert inside
+
+
 # -- /detect-language ----------------------------------------------------------------------------
 
 

@@ -533,10 +533,18 @@ def test_letters_are_joined_as_the_text_is_written(language: str, style: Subtitl
         assert not any(line[0] in "。，、」”" for lines in captions for line in lines)
 
 
+def test_a_translation_from_a_language_without_spaces_has_spaces() -> None:
+    first, second = segment(0.0, ["Good", "morning."]), segment(1.0, ["We", "won’t", "go."])
+    for texts in ((first.text, second.text), (first.text.strip(), second.text.strip())):
+        segments = (replace(first, text=texts[0]), replace(second, text=texts[1]))
+        written = transcript(*segments, language="zh")
+        assert captions_of(written, SubtitleStyle(42, 2)) == [["Good morning. We won’t go."]]
+
+
 def test_words_that_the_text_lacks_are_joined_by_language() -> None:
     words = (Word("東", 0.0, 0.5, 0.9), Word("京", 0.5, 1.0, 0.9))
     for language, shown in (("ja", "東京"), ("yue", "東京"), ("en", "東 京")):
-        written = transcript(Segment(0.0, 1.0, "?", words), language=language)
+        written = transcript(Segment(0.0, 1.0, "？", words), language=language)
         assert captions_of(written, PLAIN) == [[shown]]
 
 

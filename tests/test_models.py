@@ -21,6 +21,7 @@ from tests.test_telephone import sample_folder
 
 prepare_environment(Settings(_env_file=None))  # type: ignore[call-arg]
 
+import nltk  # noqa: E402
 import torch  # noqa: E402 - the libraries read the environment when they are imported
 import torchaudio  # noqa: E402
 import whisperx.alignment  # noqa: E402
@@ -343,6 +344,22 @@ def test_characters_outside_the_alphabet_get_times() -> None:
     starts = [w.start_s for w in words]
     assert None not in starts
     assert starts == sorted(starts)  # type: ignore[type-var]
+
+
+def test_sentences_need_no_data_of_nltk(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise AssertionError("NLTK's data were asked for")
+
+    for name in ("find", "load", "retrieve"):
+        monkeypatch.setattr(nltk.data, name, fail)
+    monkeypatch.setattr(nltk, "download", fail)
+    monkeypatch.setattr(whisperx.alignment, "nltk_load", fail)
+    aligner = Wav2Vec2Aligner("de", str(DEMO_DIR / "align"), "cpu", 8, Path("unused"))
+    audio = samples_of(audio_of("es_short"))
+    text = " Am 5. Mai kam Dr. Weber. Das war z. B. gut!"
+    [sentences] = aligner.run([AlignmentItem(audio, Segment(0, len(audio) / RATE, text))])
+    assert sentences is not None
+    assert [s.text for s in sentences] == [" Am 5. Mai kam Dr. Weber.", " Das war z. B. gut!"]
 
 
 def test_spelling() -> None:
