@@ -20,6 +20,7 @@ from app.transcript import (
     DecodingOptions,
     Samples,
     Segment,
+    Task,
     TranscribeOptions,
     Word,
 )
@@ -111,8 +112,12 @@ class Flow:
         work.progress = max(work.progress, RECOGNIZED * share)
         for part, hypothesis in heard:
             aligner = self._aligners.of(hypothesis.language)
-            for segment in segments_of(part, hypothesis, with_words=aligner is None):
-                self._align(self._aligners.words(segment), aligner)
+            language = hypothesis.language
+            if self._decoding.task is Task.TRANSLATE:
+                language = "en"
+            for segment in segments_of(part, hypothesis, language, with_words=aligner is None):
+                told = hypothesis.language if self._request.options.multilingual else None
+                self._align(replace(self._aligners.words(segment), language=told), aligner)
 
     def _align(self, segment: Segment, aligner: Batcher[Aligner] | None) -> None:
         task = None

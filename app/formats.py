@@ -83,6 +83,8 @@ def segment_json(segment: Segment, with_words: bool) -> dict[str, Any]:
     }
     if segment.speaker is not None:
         body["speaker"] = segment.speaker
+    if segment.language is not None:
+        body["language"] = segment.language
     if with_words and segment.words is not None:
         body["words"] = [_word_json(word) for word in segment.words]
     return body

@@ -128,20 +128,27 @@ LANGUAGES_WITHOUT_SPACES = frozenset({"zh", "yue", "ja", "th", "lo", "my", "km",
 _CODES = {**{name: code for code, name in LANGUAGES.items()}, **OTHER_NAMES}
 
 
+MULTILINGUAL = "multi"  # each part of the recording in its own language
+
+
+def is_multilingual(value: str) -> bool:
+    return value.strip().lower() == MULTILINGUAL
+
+
 def parse_language(value: str) -> str | None:
-    """The code of a code or an English name, in any case; None for empty and "auto".
+    """The code of a code or an English name, in any case; None for empty, "auto" and "multi".
 
     Raises:
         UnsupportedOption: no language of Whisper.
     """
     wanted = value.strip().lower()
-    if wanted in ("", "auto"):
+    if wanted in ("", "auto", MULTILINGUAL):
         return None
     code = wanted if wanted in LANGUAGES else _CODES.get(wanted)
     if code is None:
         raise UnsupportedOption(
             f"language: {value[:40]!r} is not known; it must be a Whisper language code such as "
-            '"en", an English name such as "english", or "auto".'
+            '"en", an English name such as "english", "auto" or "multi".'
         )
     return code
 

@@ -8,7 +8,8 @@ from dataclasses import replace
 from app.sentences import SentenceSplitter
 from app.transcript import Chunk, Hypothesis, Segment, SpeechRegion, SpokenWord, Word
 
-# The detector may cut the end of a word off; what lasts longer than this is a pause.
+# The detector may cut the edges of words off; what lasts longer than this is a pause.
+BEFORE_SPEECH_S = 0.1
 AFTER_SPEECH_S = 0.3
 
 Placed = tuple[int, Word]  # the character of the text at which a word begins
@@ -29,9 +30,11 @@ def cut_segment(segment: Segment, begin: int, end: int) -> Segment:
     )
 
 
-def segments_of(chunk: Chunk, hypothesis: Hypothesis, with_words: bool) -> list[Segment]:
+def segments_of(
+    chunk: Chunk, hypothesis: Hypothesis, text_language: str, with_words: bool
+) -> list[Segment]:
     """A chunk's hypothesis on the time line of the recording: as one, or as sentences with words
-    where `with_words` and it has them.
+    where `with_words` and it has them. `text_language`: English for a translation.
     """
     segment = Segment(
         chunk.start_s,
@@ -42,12 +45,11 @@ def segments_of(chunk: Chunk, hypothesis: Hypothesis, with_words: bool) -> list[
         tokens=hypothesis.tokens,
         token_ends=hypothesis.token_ends,
         token_probs=hypothesis.token_probs,
-        language=hypothesis.language,
     )
     if not with_words or not hypothesis.words:
         return [segment]
     placed = list(_placed(chunk, hypothesis.text, hypothesis.words))
-    spans = SentenceSplitter(hypothesis.language).spans(hypothesis.text)
+    spans = SentenceSplitter(text_language).spans(hypothesis.text)
     return cut_sentences(segment, spans, placed)
 
 
@@ -66,7 +68,9 @@ def _placed(chunk: Chunk, text: str, words: Sequence[SpokenWord]) -> Iterator[Pl
 
 
 def _spoken(chunk: Chunk, word: SpokenWord) -> tuple[float, float]:
-    """The start and end of a word on the time line, without the silence that it seems to last."""
+    """The start and end of a word on the time line, without the silence that it seems to last:
+    the path of the alignment must be on some word at all times.
+    """
     start_s = min(chunk.start_s + word.start_s, chunk.end_s)
     end_s = min(chunk.start_s + word.end_s, chunk.end_s)
     middle_s = (start_s + end_s) / 2
@@ -74,7 +78,7 @@ def _spoken(chunk: Chunk, word: SpokenWord) -> tuple[float, float]:
     if region is None or _distance_s(region, middle_s) > AFTER_SPEECH_S:
         return start_s, end_s
     return (
-        max(start_s, region.start_s - AFTER_SPEECH_S),
+        max(start_s, region.start_s - BEFORE_SPEECH_S),
         min(end_s, region.end_s + AFTER_SPEECH_S),
     )
 

@@ -178,7 +178,7 @@ class Segment:
     tokens: tuple[int, ...] = ()
     token_ends: tuple[int, ...] = ()
     token_probs: tuple[TokenProb, ...] = ()
-    language: str | None = None
+    language: str | None = None  # where each part of the recording has its own
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,14 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from app.audio.chunking import Chunker
+from app.audio.chunking import Chunker, ChunkingOptions
 from app.batching import Batcher, Work
-from app.hypotheses import draft_segments, needs_fallback
+from app.hypotheses import is_credible, needs_fallback
 from app.main import build_service, close_service
 from app.models.catalog import ModelKey
 from app.models.protocols import AlignmentItem, Diarizer, RecognitionItem, VoiceActivityDetector
 from app.models.windows import choose_batches
+from app.segments import segments_of
 from app.settings import Settings
 from app.transcript import (
     SAMPLE_RATE,
@@ -89,22 +90,22 @@ class Ours:
             track = vad.track(audio.samples)
             for block in _run(work, batcher, vad.split(audio.samples)):
                 track.add(block, last=False)
-        chunker = Chunker(
-            settings.vad_onset, settings.vad_offset, settings.chunk_s, audio.duration_s
-        )
+        options = ChunkingOptions(settings.vad_onset, settings.vad_offset, settings.chunk_s)
+        chunker = Chunker(options, audio.duration_s)
         nothing = np.empty((0, 0, 1), np.float32)
         return list(chunker.advance(track.add(nothing, last=True), complete=True))
 
     def recognize(self, audio: Audio, chunks: Sequence[Chunk]) -> list[Segment]:
         options = DecodingOptions(LANGUAGE, beam_size=self._settings.beam_size)
-        items = [RecognitionItem(_slice(audio.samples, c), options) for c in chunks]
+        items = [RecognitionItem(_slice(audio.samples, c), options, c.speech_s) for c in chunks]
         with self._lease(self._service.catalog.recognizer(self._model)) as (batcher, work):
             hypotheses: list[Hypothesis] = _run(work, batcher, items)
         self.num_fallbacks += sum(map(needs_fallback, hypotheses))
         return [
             segment
             for chunk, hypothesis in zip(chunks, hypotheses, strict=True)
-            for segment in draft_segments(chunk, hypothesis)
+            if is_credible(chunk, hypothesis)
+            for segment in segments_of(chunk, hypothesis, LANGUAGE, with_words=False)
         ]
 
     def align(self, segments: Sequence[Segment], audio: Audio) -> list[Segment]:

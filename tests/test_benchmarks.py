@@ -77,7 +77,7 @@ def _tokens(folder: Path) -> list[int]:
     guesses = model.run([RecognitionItem(SPEECH, None)])[0]
     assert isinstance(guesses, tuple)
     assert guesses[0].language == "en"
-    return [len(part.tokens) for hypothesis in hypotheses for part in hypothesis.parts]
+    return [len(hypothesis.tokens) for hypothesis in hypotheses]
 
 
 def test_clips_have_the_lengths_of_calls() -> None:

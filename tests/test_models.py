@@ -42,7 +42,6 @@ from app.models.recognizer import (  # noqa: E402
     WhisperRecognizer,
     fit_prompt,
     log_mel,
-    split_at_timestamps,
 )
 from app.models.vad import PyannoteVad  # noqa: E402
 from app.models.wav2vec import Wav2Vec2  # noqa: E402
@@ -98,8 +97,10 @@ def test_features_are_whispers_own() -> None:
     batch = log_mel(pieces, 80, "cpu").numpy()
     for features, piece in zip(batch, pieces, strict=True):
         alone = log_mel_spectrogram(piece, 80, padding=N_SAMPLES - len(piece)).numpy()
+        num_frames = -(-len(piece) // 160)
         assert features.shape == (80, 3000)
-        np.testing.assert_allclose(features, alone, atol=1e-4)
+        np.testing.assert_allclose(features[:, :num_frames], alone[:, :num_frames], atol=1e-4)
+        assert not features[:, num_frames:].any(), "the features are padded, not the sound"
 
 
 def test_languages_and_tasks_share_a_batch(recognizer: WhisperRecognizer) -> None:
@@ -111,7 +112,7 @@ def test_languages_and_tasks_share_a_batch(recognizer: WhisperRecognizer) -> Non
         ),
     ]
     assert len({recognizer.batch_key(item) for item in items}) == 1
-    texts = [h.parts[0].text.strip() for h in recognizer.run(items) if isinstance(h, Hypothesis)]
+    texts = [h.text.strip() for h in recognizer.run(items) if isinstance(h, Hypothesis)]
     spanish = truth_of("es_short")["sentences"]
     assert texts == [
         " ".join(s["text"] for s in truth_of("en_short")["sentences"]),
@@ -128,9 +129,10 @@ def test_an_unknown_language_is_found_within_the_batch(recognizer: WhisperRecogn
     assert len({recognizer.batch_key(item) for item in items}) == 1
     found = [h for h in recognizer.run(items) if isinstance(h, Hypothesis)]
     assert [h.language for h in found] == ["es", "en", "en"]
-    assert found[1].parts == found[2].parts
+    assert found[1].text == found[2].text
     [known] = recognizer.run([RecognitionItem(items[0].samples, DecodingOptions("es"))])
-    assert found[0].parts == known.parts
+    assert found[0].text == known.text
+    assert [h.guesses[0].language for h in found] == ["es", "en", "en"]
 
 
 def test_what_cannot_share_a_batch_has_another_key(recognizer: WhisperRecognizer) -> None:
@@ -138,7 +140,6 @@ def test_what_cannot_share_a_batch_has_another_key(recognizer: WhisperRecognizer
     variants = [
         None,
         DecodingOptions("en"),
-        DecodingOptions("en", with_timestamps=True),
         DecodingOptions("en", temperature=0.2),
         DecodingOptions("en", beam_size=1),
         DecodingOptions("en", initial_prompt="Budget"),
@@ -153,7 +154,7 @@ def test_tokens_rebuild_the_text_that_they_end_in(recognizer: WhisperRecognizer)
         [RecognitionItem(samples_of(audio_of("es_mono")), DecodingOptions("es"))]
     )
     assert isinstance(hypothesis, Hypothesis)
-    [part] = hypothesis.parts
+    part = hypothesis
     assert part.token_ends[-1] == len(part.text)
     assert list(part.token_ends) == sorted(part.token_ends)
     tokenizer = recognizer._tokenizer("es", "transcribe")
@@ -176,23 +177,54 @@ def test_decoding_figures_are_plausible(recognizer: WhisperRecognizer) -> None:
     )
     assert isinstance(sampled, Hypothesis)
     assert sampled.decoding.temperature == 0.4
-    assert sampled.parts
+    assert sampled.text
 
 
-def test_timestamps_time_the_sentences(recognizer: WhisperRecognizer) -> None:
+def test_words_have_times_by_cross_attention(recognizer: WhisperRecognizer) -> None:
     truth = truth_of("es_mono")
-    [hypothesis] = recognizer.run(
-        [
-            RecognitionItem(
-                samples_of(audio_of("es_mono")), DecodingOptions("es", with_timestamps=True)
-            )
-        ]
-    )
+    options = DecodingOptions("es", with_words=True)
+    [hypothesis] = recognizer.run([RecognitionItem(samples_of(audio_of("es_mono")), options)])
     assert isinstance(hypothesis, Hypothesis)
-    assert [p.text.strip() for p in hypothesis.parts] == [s["text"] for s in truth["sentences"]]
-    for part, sentence in zip(hypothesis.parts, truth["sentences"], strict=True):
-        assert part.start_s == pytest.approx(sentence["start"], abs=0.3)
-        assert part.end_s == pytest.approx(sentence["end"], abs=0.3)
+    assert hypothesis.words is not None
+    assert "".join(word.text for word in hypothesis.words) == hypothesis.text
+    assert [w.text.strip().lower().strip(".,?¿") for w in hypothesis.words] == [
+        w["word"].lower().strip(".,?¿") for w in truth["words"]
+    ]
+    starts = [word.start_s for word in hypothesis.words]
+    assert starts == sorted(starts)
+    errors = [abs(s - w["start"]) for s, w in zip(starts, truth["words"], strict=True)]
+    assert np.median(errors) < 0.2
+
+
+def test_each_item_of_a_batch_has_words_in_its_own_language(recognizer: WhisperRecognizer) -> None:
+    items = [
+        RecognitionItem(samples_of(audio_of(name)), DecodingOptions(language, with_words=True))
+        for name, language in (("es_short", "es"), ("en_short", "en"), ("es_short", None))
+    ]
+    together = recognizer.run(items)
+    for item, hypothesis in zip(items, together, strict=True):
+        [alone] = recognizer.run([item])
+        assert isinstance(hypothesis, Hypothesis)
+        assert isinstance(alone, Hypothesis)
+        assert hypothesis.words
+        assert [w.text for w in hypothesis.words] == [w.text for w in alone.words or ()]
+        for word, expected in zip(hypothesis.words, alone.words or (), strict=True):
+            assert word.start_s == pytest.approx(expected.start_s, abs=0.1)
+
+
+def test_a_text_that_is_short_for_its_speech_gets_words_unasked(
+    recognizer: WhisperRecognizer,
+) -> None:
+    samples = samples_of(audio_of("en_short"))
+    dense, sparse = (
+        recognizer.run([RecognitionItem(samples, DecodingOptions("en"), speech_s)])[0]
+        for speech_s in (1.0, 30.0)
+    )
+    assert isinstance(dense, Hypothesis)
+    assert isinstance(sparse, Hypothesis)
+    assert dense.words is None
+    assert sparse.words
+    assert sparse.text == dense.text
 
 
 def test_a_clients_special_tokens_are_none(recognizer: WhisperRecognizer) -> None:
@@ -223,20 +255,6 @@ def test_prompt_and_hotwords_share_what_there_is(
     assert (len(short_prompt), len(short_hotwords)) == kept
     assert short_prompt == prompt[len(prompt) - kept[0] :]  # its end
     assert short_hotwords == hotwords[: kept[1]]  # their beginning
-
-
-def test_timestamp_tokens_that_are_missing() -> None:
-    begin = 100
-    at = {s: begin + round(s / 0.02) for s in (0.0, 1.0, 2.0, 5.0)}
-    assert split_at_timestamps([at[0.0], 1, 2, at[1.0], at[2.0], 3, at[5.0]], begin) == [
-        (0.0, 1.0, [1, 2]),
-        (2.0, 5.0, [3]),
-    ]
-    assert split_at_timestamps([1, 2], begin) == [(None, None, [1, 2])]
-    assert split_at_timestamps([at[1.0], 1, at[2.0], at[2.0], 2], begin) == [
-        (1.0, 2.0, [1]),
-        (2.0, None, [2]),
-    ]
 
 
 # -- aligner -------------------------------------------------------------------------------------

@@ -16,9 +16,11 @@ from app.flow import Listener
 from app.hypotheses import (
     TEMPERATURES,
     best_hypothesis,
-    draft_segments,
+    is_credible,
     is_silence,
+    missing_speech,
     needs_fallback,
+    num_letters,
 )
 from app.main import build_service, close_service
 from app.models.catalog import ModelKey
@@ -32,11 +34,12 @@ from app.transcript import (
     Chunk,
     Decoding,
     Hypothesis,
-    HypothesisPart,
     KnownSpeaker,
     LanguageGuess,
     Segment,
     SpeakerBounds,
+    SpeechRegion,
+    SpokenWord,
     Task,
     TranscribeOptions,
 )
@@ -68,8 +71,9 @@ def audio(name: str) -> Audio:
 def hypothesis(
     text: str = " Fine.", logprob: float = -0.2, ratio: float = 1.0, silence: float = 0.0
 ) -> Hypothesis:
-    parts = (HypothesisPart(text, (1,), (len(text),)),)
-    return Hypothesis("en", parts, Decoding(logprob, silence, ratio, 0.0))
+    decoding = Decoding(logprob, silence, ratio, 0.0)
+    guesses = (LanguageGuess("en", 0.9),)
+    return Hypothesis("en", text, (1,), (len(text),), decoding, guesses=guesses)
 
 
 def test_the_core_without_http(service: Service) -> None:
@@ -171,24 +175,43 @@ def test_the_best_of_bad_hypotheses() -> None:
     assert best_hypothesis([repeating]) is repeating
 
 
-def test_silence_makes_no_segment() -> None:
-    assert draft_segments(Chunk(0, 5), hypothesis(logprob=-1.5, silence=0.9)) == []
+SPOKEN = Chunk(0, 5, (SpeechRegion(0.5, 4.5),))
+UNHEARD = Chunk(0, 5)  # the detector found nothing
 
 
-def test_parts_are_placed_on_the_time_line() -> None:
-    parts = (
-        HypothesisPart(" a", (1,), (2,), 0.5, 2.0),
-        HypothesisPart(" b", (2,), (2,), None, 4.0),
-        HypothesisPart(" c", (3,), (2,), 6.0, None),
-        HypothesisPart(" d", (4,), (2,), 8.0, 99.0),
-    )
-    made = draft_segments(Chunk(10, 20), Hypothesis("en", parts, Decoding(-0.1, 0.0, 1.0, 0.0)))
-    assert [(s.start_s, s.end_s) for s in made] == [
-        (10.5, 12.0),
-        (12.0, 14.0),
-        (16.0, 18.0),
-        (18.0, 20.0),
-    ]
+def test_what_is_no_text_of_a_chunk() -> None:
+    assert not is_credible(SPOKEN, hypothesis(logprob=-1.5, silence=0.9))
+    assert not is_credible(SPOKEN, hypothesis(" "))
+    doubtful = hypothesis(" Thank you.", logprob=-0.8)
+    assert is_credible(SPOKEN, doubtful)
+    assert not is_credible(UNHEARD, doubtful), "where no speech was found, no doubt is allowed"
+    assert is_credible(UNHEARD, hypothesis(" Half past six.", logprob=-0.2, silence=0.1))
+
+
+def spoken(*words: tuple[float, float], text: str = " seventeen") -> Hypothesis:
+    """Such a word from each start to each end."""
+    timed = tuple(SpokenWord(text, start, end, 0.9) for start, end in words)
+    return replace(hypothesis(text * len(words)), words=timed)
+
+
+def test_speech_without_words_is_missing() -> None:
+    speech = (SpeechRegion(10.5, 13.0), SpeechRegion(13.5, 14.0), SpeechRegion(15.0, 18.0))
+    chunk = Chunk(10, 20, speech)
+    everywhere = [(0.5 + 0.6 * i, 1.0 + 0.6 * i) for i in range(13)]
+    assert missing_speech(chunk, spoken(*everywhere)) == []
+    first_only = spoken(*everywhere[:4])
+    missing = missing_speech(chunk, first_only)
+    assert missing == [SpeechRegion(15.0, 18.0)], "half a second may be a breath"
+    beginning_lost = spoken(*everywhere[8:])
+    assert missing_speech(chunk, beginning_lost)[0] == SpeechRegion(10.5, 13.0)
+    assert missing_speech(chunk, replace(first_only, words=None)) == [], "nobody looked"
+    stretched = spoken((0.5, 4.0), (4.0, 8.0))
+    assert missing_speech(chunk, stretched) == list(speech), "two words last no six seconds"
+
+
+def test_letters_are_about_as_many_in_every_script() -> None:
+    assert num_letters(" Good morning, everybody!") == 20
+    assert num_letters("早上好，大家！") == 15
 
 
 # -- models that fail on demand ------------------------------------------------------------------

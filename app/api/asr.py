@@ -39,7 +39,7 @@ from app.transcript import LanguageGuess, Segment, TranscribeOptions
 
 ENGINE = {"Asr-Engine": "whisperx"}
 # How much of a recording is decoded to hear its language, and again if there was no speech in it.
-DETECTION_PREFIX_S = 60.0
+DETECTION_PREFIX_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +137,7 @@ def _transcribe(
     options = TranscribeOptions(
         model=wanted.model,
         language=wanted.language,
+        multilingual=wanted.multilingual,
         task=wanted.task,
         initial_prompt=wanted.initial_prompt,
         hotwords=wanted.hotwords,
@@ -203,8 +204,8 @@ def _detect(
         audio = jobs.decode_upload(
             service, upload, ticket, record, raw_pcm=not wanted.encode, stop_after_s=prefix_s
         )
-        whole = prefix_s is None or audio.duration_s < prefix_s
-        guess = service.transcriber.detect_language(audio, wanted.model, ticket.work, whole)
+        is_all = prefix_s is None or audio.duration_s < prefix_s
+        guess = service.transcriber.detect_language(audio, wanted.model, ticket.work, is_all)
         if guess is not None:
             return guess
         prefix_s = None

@@ -184,6 +184,7 @@ def _transcribe(
         model=wanted.model,
         language=wanted.language,
         languages=wanted.languages,
+        multilingual=wanted.multilingual,
         task=wanted.task,
         initial_prompt=wanted.prompt,
         hotwords=wanted.hotwords,

@@ -11,7 +11,7 @@ from typing import Any
 from app.api.schemas import Reader, not_allowed
 from app.api.uploads import FormLayout
 from app.errors import UnsupportedOption
-from app.languages import parse_language
+from app.languages import is_multilingual, parse_language
 from app.transcript import Task
 
 DIARIZING_MODEL = "gpt-4o-transcribe-diarize"
@@ -47,6 +47,7 @@ class OpenAIRequest:
     output: str
     language: str | None
     languages: tuple[str, ...]
+    multilingual: bool
     prompt: str
     hotwords: str
     temperature: float
@@ -94,6 +95,7 @@ def parse_openai_request(fields: Mapping[str, Sequence[str]], task: Task) -> Ope
         output=output,
         language=parse_language(read.text("language")) or only_one,
         languages=languages,
+        multilingual=is_multilingual(read.text("language")),
         prompt=read.text("prompt"),
         hotwords=", ".join([*filter(None, [read.text("hotwords")]), *keywords]),
         temperature=read.number("temperature", 0, 1, 0),

@@ -12,7 +12,7 @@ from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from app.errors import UnsupportedOption
-from app.languages import parse_language
+from app.languages import is_multilingual, parse_language
 from app.transcript import SpeakerBounds, Task
 
 OUTPUTS = {"txt": "text", "text": "text", "vtt": "vtt", "srt": "srt", "tsv": "tsv", "json": "json"}
@@ -45,6 +45,7 @@ class AsrRequest:
     output: str
     task: Task
     language: str | None
+    multilingual: bool
     initial_prompt: str
     hotwords: str
     model: str  # as the client wrote it; empty for the default
@@ -102,6 +103,7 @@ def parse_asr_request(parameters: Mapping[str, str], default_dialect: Dialect) -
         output=chosen,
         task=Task(read.choice("task", TASKS, Task.TRANSCRIBE.value)),
         language=parse_language(read.text("language")),
+        multilingual=_multilingual(read),
         initial_prompt=read.text("initial_prompt"),
         hotwords=read.text("hotwords"),
         model=read.text("model"),
@@ -126,6 +128,14 @@ def parse_detect_request(parameters: Mapping[str, str]) -> DetectRequest:
 
 def _ordered(first: str, second: str, in_this_order: bool) -> tuple[str, str]:
     return (first, second) if in_this_order else (second, first)
+
+
+def _multilingual(read: Reader) -> bool:
+    """Raises UnsupportedOption where one language is asked for as well."""
+    wanted = read.flag("multilingual", is_multilingual(read.text("language")))
+    if wanted and parse_language(read.text("language")):
+        raise UnsupportedOption("multilingual: true is not allowed where language names one.")
+    return wanted
 
 
 def _speaker_bounds(read: Reader) -> SpeakerBounds:
@@ -248,15 +258,29 @@ class AsrParameters(BaseModel):
         Text,
         FREE,
         _about(
-            "Whisper code or English name of the language spoken; `auto`: detect it.",
+            "Whisper code or English name of the language spoken; `auto`: detect it; `multi`: each "
+            "part of the recording in its own.",
             "`auto`",
             "en",
+        ),
+    ] = None
+    multilingual: Annotated[
+        Text,
+        BOOLEAN,
+        _about(
+            "The same as `language=multi`: segments carry the `language` of their part.",
+            "`false`",
+            "true",
         ),
     ] = None
     task: Annotated[
         Text,
         TASK,
-        _about("`translate`: into English, without words.", "`transcribe`", "translate"),
+        _about(
+            "`translate`: into English; the times of its words are approximate.",
+            "`transcribe`",
+            "translate",
+        ),
     ] = None
     model: Annotated[Text, FREE, ABOUT_MODEL] = None
     initial_prompt: Annotated[
@@ -355,6 +379,7 @@ class SegmentBody(BaseModel):
     end: float = Field(description="Seconds.")
     text: str = Field(description="With its leading space: joining them rebuilds the transcript.")
     speaker: str | None = Field(None, description="Where speakers were told apart.")
+    language: str | None = Field(None, description="Where each part has its own (`multi`).")
     words: list[WordBody] | None = Field(None, description="Where asked for and aligned.")
 
 

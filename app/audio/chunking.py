@@ -101,7 +101,7 @@ class Chunker:
         margin_s = self._options.margin_s
         before_s = start_s if not self._closed_s else (start_s - self._closed_s) / 2
         after_s = self._duration_s - end_s
-        if next_s is not None:
+        if next_s is not None and next_s < self._duration_s:
             after_s = min(after_s, (next_s - end_s) / 2)
         before_s = min(margin_s, before_s, room_s / 2)
         after_s = min(margin_s, after_s, room_s - before_s)

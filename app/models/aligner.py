@@ -12,7 +12,7 @@ import threading
 import unicodedata
 import urllib.request
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,7 @@ from app.languages import LANGUAGES_WITHOUT_SPACES
 from app.models.devices import free_memory
 from app.models.protocols import AlignmentItem
 from app.models.wav2vec import Emission, Wav2Vec2
-from app.segments import cut_segment
+from app.segments import cut_sentences
 from app.sentences import SentenceSplitter
 from app.settings import hub_is_offline
 from app.transcript import SAMPLE_RATE, Segment, Word
@@ -114,25 +114,12 @@ class Wav2Vec2Aligner:
     ) -> tuple[Segment, ...]:
         frame_s = (segment.end_s - segment.start_s) / num_frames
         char_times = dict(zip(spelling.positions, path, strict=True))
-        sentences = []
-        for begin, end in self._splitter.spans(segment.text):
-            words = tuple(
-                _timed_word(segment.text, span, char_times, segment.start_s, frame_s)
-                for span in word_spans(segment.text, begin, end, with_spaces=self._spaces)
-            )
-            if not words:
-                continue
-            starts = [w.start_s for w in words if w.start_s is not None]
-            ends = [w.end_s for w in words if w.end_s is not None]
-            sentences.append(
-                replace(
-                    cut_segment(segment, begin, end),
-                    words=words,
-                    start_s=min(starts, default=segment.start_s),
-                    end_s=max(ends, default=segment.end_s),
-                )
-            )
-        return tuple(sentences)
+        text = segment.text
+        placed = [
+            (span[0], _timed_word(text, span, char_times, segment.start_s, frame_s))
+            for span in word_spans(text, 0, len(text), with_spaces=self._spaces)
+        ]
+        return tuple(cut_sentences(segment, self._splitter.spans(text), placed))
 
 
 def spell(text: str, dictionary: dict[str, int], with_spaces: bool) -> Spelling:
