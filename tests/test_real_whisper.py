@@ -89,7 +89,7 @@ def test_a_reader_of_old_prose(either_server: Server) -> None:
         for name in READ
     ]
     total = add_up(errors)
-    assert total.num_words == 69
+    assert total.num_words == 71
     assert total.lost <= 1  # the reader's slip, "a more a amiable", is smoothed
     assert total.rate <= 0.06
 
@@ -152,15 +152,15 @@ def test_the_first_sound_of_a_short_clip(
 
 
 def test_short_commands(either_server: Server) -> None:
-    commands = shipped("commands")[::4]
+    commands = shipped("commands")[::6]
     errors = [errors_of(either_server, [command]) for command in commands]
     assert sum(error.rate == 0 for error in errors) >= 0.7 * len(commands)
     assert sum(error.lost for error in errors) <= 2
 
 
 def test_sentences_with_pauses(either_server: Server) -> None:
-    errors = errors_of(either_server, shipped("sentences")[:5])
-    assert errors.num_words > 200
+    errors = errors_of(either_server, shipped("sentences")[:4])
+    assert errors.num_words > 150
     assert errors.lost <= 0.02 * errors.num_words
     assert errors.added <= 0.02 * errors.num_words
 
@@ -193,10 +193,12 @@ def test_a_line_ends_with_the_speech(real_server: Server) -> None:
     assert second[0]["start"] >= 30.5
 
 
-def test_nothing_is_invented(either_server: Server) -> None:
+def test_nothing_is_invented(either_server: Server, real_server: Server) -> None:
+    """Half of the sounds on each path: they cost as much as speech."""
+    sounds = quiet_recordings(SHIPPED_SEED)[int(either_server is real_server) :: 2]
     invented = {
         recording.name: text
-        for recording in quiet_recordings(SHIPPED_SEED)
+        for recording in sounds
         if (text := text_of(transcribed(either_server, flac(recording.samples))))
     }
     assert invented == {}
