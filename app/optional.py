@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from app.audio.decode import BREAKS_OFF
+from app.audio.decode import BREAKS_OFF, OTHER_TRACKS, SAME_CHANNELS
 from app.errors import ModelUnavailable, ServiceError, StageFailed
 
 log = logging.getLogger(__name__)
@@ -27,6 +27,8 @@ WARNING_KINDS = {
     ALIGNER_UNAVAILABLE: "alignment_model_unavailable",
     ALIGNMENT_FAILED: "alignment_failed",
     BREAKS_OFF: "file_breaks_off",
+    OTHER_TRACKS: "other_audio_tracks",
+    SAME_CHANNELS: "same_channels",
 }
 
 
