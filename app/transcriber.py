@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from contextvars import copy_context
@@ -30,7 +30,7 @@ from app.optional import (
     NO_DIARIZATION,
     optional_stage,
 )
-from app.speakers import assign_speakers
+from app.speakers import assign_speakers, number_speakers
 from app.stages import Stage
 from app.store import ModelStore
 from app.transcript import (
@@ -149,13 +149,16 @@ class Transcriber:
                 chunks = chain(known, found)
                 segments = self._recognize_and_align(recognizer, request, chunks, first)
         diarization = None
+        embeddings: Mapping[str, tuple[float, ...]] = {}
         if diarizing is not None:
             diarization, warning = work.wait(diarizing)
             if warning:
                 request.warnings.append(warning)
         if diarization is not None:
             nearest = self._options.assign_nearest_speaker
-            segments = list(assign_speakers(segments, diarization, nearest))
+            assigned = assign_speakers(segments, diarization, nearest)
+            numbered, embeddings = number_speakers(assigned, diarization.embeddings)
+            segments = list(numbered)
         if diarizing is not None:
             for segment in segments:
                 listener.settled(segment)
@@ -166,7 +169,7 @@ class Transcriber:
             model=options.model,
             segments=tuple(segments),
             speakers_known=diarization is not None,
-            speaker_embeddings=diarization.embeddings if diarization else {},
+            speaker_embeddings=embeddings,
             warnings=tuple(dict.fromkeys(request.warnings)),
         )
 

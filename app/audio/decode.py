@@ -59,6 +59,7 @@ OTHER_TRACKS = (
     "Choose another with audio_track."
 )
 SAME_CHANNELS = "All channels carry the same sound: they were transcribed as one speaker."
+ONE_CHANNEL = "The recording has one channel: all of it was transcribed as one speaker."
 EMPTY = "The upload is empty."
 NOT_MEDIA = "The upload is not an audio or video file that can be decoded."
 NO_TRACK = "The file has no audio track."
@@ -150,6 +151,8 @@ def decode(request: DecodeRequest) -> DecodedFile:
     if outlet.all_the_same:
         num_channels = 1
         warnings.append(SAME_CHANNELS)
+    elif request.split_channels and num_channels == 1:
+        warnings.append(ONE_CHANNEL)
     unique = tuple(dict.fromkeys(warnings))
     return DecodedFile(outlet.num_samples, unique, started, num_channels)
 

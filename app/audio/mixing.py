@@ -37,13 +37,18 @@ class Mixer:
             first: Floats = block[0]
             return first
         gains = self._choose(block)
-        mixed: Floats = gains @ block
+        mixed = _weighted_sum(gains, block)
+        peak = max(float(mixed.max()), -float(mixed.min()))
+        if peak > MAX_LEVEL:
+            gains = gains * np.float32(MAX_LEVEL / peak)
+            mixed *= np.float32(MAX_LEVEL / peak)
         before = gains if self._gains is None else self._gains
         if not np.array_equal(before, gains):
             num_faded = min(block.shape[1], max(1, round(FADE_S * self._rate)))
             share = np.linspace(0, 1, num_faded, dtype=np.float32)
             head = block[:, :num_faded]
-            mixed[:num_faded] = share * mixed[:num_faded] + (1 - share) * (before @ head)
+            faded = (1 - share) * _weighted_sum(before, head)
+            mixed[:num_faded] = share * mixed[:num_faded] + faded
         self._gains = gains
         return mixed
 
@@ -61,8 +66,6 @@ class Mixer:
         self._turn_around(heard, levels)
         # one voice in one of many channels stays as loud as it is, the same in all of them too
         gains = self._signs * weights * (levels.max() / levels.sum())
-        peak = float(np.abs(gains.astype(np.float32) @ block).max())
-        gains = gains * min(1.0, MAX_LEVEL / max(peak, 1e-9))
         return np.asarray(gains, np.float32)
 
     def _turn_around(self, heard: Floats, levels: Doubles) -> None:
@@ -80,12 +83,27 @@ class Mixer:
             if not weights[channel]:
                 continue
             other = heard[channel]
-            scale = float(np.linalg.norm(total) * np.linalg.norm(other))
-            likeness = float(total @ other) / scale if scale > 0 else 0.0
+            scale = (_inner(total, total) * _inner(other, other)) ** 0.5
+            likeness = _inner(total, other) / scale if scale > 0 else 0.0
             if abs(likeness) > CLEAR_CORRELATION:
                 signs[channel] = np.sign(likeness)
             total = total + signs[channel] * other
         self._signs = signs
+
+
+# Without BLAS: its threads would take the time of other files, mostly by waiting for each other.
+
+
+def _weighted_sum(gains: Floats, block: Floats) -> Floats:
+    total: Floats = block[0] * gains[0]
+    for gain, channel in zip(gains[1:], block[1:], strict=True):
+        if gain:
+            total += channel * gain
+    return total
+
+
+def _inner(a: Floats, b: Floats) -> float:
+    return float(np.einsum("i,i->", a, b))
 
 
 def _band_of_speech(block: Floats, rate: int) -> Floats:
@@ -96,7 +114,9 @@ def _band_of_speech(block: Floats, rate: int) -> Floats:
         return block
     fewer = block[:, : num * step]
     if step > 1:
-        fewer = fewer.reshape(len(block), num, step).mean(axis=2)
+        strides = fewer.reshape(len(block), num, step)
+        fewer = sum((strides[:, :, i] for i in range(1, step)), start=strides[:, :, 0])
+        fewer = fewer / np.float32(step)
     difference: Floats = np.diff(fewer, axis=1)
     return difference
 
