@@ -20,6 +20,7 @@ STATING_FORMATS = {
 }  # fmt: skip
 TRANSPORT_PACKETS = ((188, 0), (192, 4), (204, 0))  # bytes, and where their sync byte stands
 SLACK_BYTES = 16  # writers disagree on what a stated size counts
+MP3_SLACK_BYTES = 2048  # a frame: some writers do not count their own
 SLACK_S = 0.25
 SLACK_SHARE = 0.005
 
@@ -42,7 +43,7 @@ def breaks_off(container: Any, stream: Any, source: BinaryIO, end_s: float) -> b
     if "matroska" in name and has_hole(source):
         return True
     stating = bool(STATING_FORMATS & set(name.split(",")))
-    if not stating and not (name == "mp3" and _mp3_states_frames(source)):
+    if not stating:
         return False
     stated_s: float = (container.duration or 0) / av.time_base
     if stream.duration and stream.time_base:
@@ -144,18 +145,12 @@ def _nothing_known(source: BinaryIO, size: int) -> bool:
     return False
 
 
-BY_BYTES: tuple[tuple[tuple[str, ...], Callable[[BinaryIO, int], bool]], ...] = (
-    (("wav", "avi"), _riff_breaks_off),
-    (("w64",), _w64_breaks_off),
-    (("caf",), _caf_breaks_off),
-    (("voc",), _voc_breaks_off),
-    (("mpegts",), _transport_breaks_off),
-    (("ogg",), _nothing_known),
-)
+def _mp3_breaks_off(source: BinaryIO, size: int) -> bool:
+    """Whether there is less than the first frame says: Xing's, LAME's or Fraunhofer's.
 
-
-def _mp3_states_frames(source: BinaryIO) -> bool:
-    """Whether the first frame is Xing's, LAME's or Fraunhofer's, which counts the others."""
+    Their bytes count, not their frames: files that were joined have the first one's header.
+    Source: http://gabriel.mp3-tech.org/mp3infotag.html
+    """
     head = _read(source, 0, 10)
     start = 0
     if head[:3] == b"ID3" and len(head) == 10:
@@ -163,9 +158,31 @@ def _mp3_states_frames(source: BinaryIO) -> bool:
             byte << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True)
         )
     frame = _read(source, start, 1024)
-    return any(tag in frame for tag in (b"Xing", b"Info", b"VBRI"))
+    for tag in (b"Xing", b"Info", b"VBRI"):
+        at = frame.find(tag)
+        if at < 0:
+            continue
+        if tag == b"VBRI":
+            stated = frame[at + 10 : at + 14]
+        else:
+            flags = frame[at + 7] if at + 7 < len(frame) else 0
+            at += 8 + 4 * (flags & 1)
+            stated = frame[at : at + 4] if flags & 2 else b""
+        return size + MP3_SLACK_BYTES < start + int.from_bytes(stated, "big")
+    return False
 
 
 def _read(source: BinaryIO, position: int, num_bytes: int) -> bytes:
     source.seek(position)
     return source.read(num_bytes)
+
+
+BY_BYTES: tuple[tuple[tuple[str, ...], Callable[[BinaryIO, int], bool]], ...] = (
+    (("wav", "avi"), _riff_breaks_off),
+    (("w64",), _w64_breaks_off),
+    (("caf",), _caf_breaks_off),
+    (("voc",), _voc_breaks_off),
+    (("mpegts",), _transport_breaks_off),
+    (("mp3",), _mp3_breaks_off),
+    (("ogg",), _nothing_known),
+)
