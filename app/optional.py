@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from app.audio.decode import BREAKS_OFF
+from app.audio.decode import BREAKS_OFF, ONE_CHANNEL, OTHER_TRACKS, SAME_CHANNELS
 from app.errors import ModelUnavailable, ServiceError, StageFailed
 
 log = logging.getLogger(__name__)
@@ -35,6 +35,9 @@ WARNING_KINDS = {
     APPROXIMATE_TRANSLATION: "translated_words",
     ALIGNMENT_FAILED: "alignment_failed",
     BREAKS_OFF: "file_breaks_off",
+    OTHER_TRACKS: "other_audio_tracks",
+    ONE_CHANNEL: "one_channel",
+    SAME_CHANNELS: "same_channels",
 }
 
 

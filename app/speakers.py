@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate
 
 from app.segments import cut_segment
 from app.transcript import Diarization, Segment, Turn, Word
+
+NUMBERED = re.compile(r"SPEAKER_(\d+)")  # others have names
 
 
 class TurnIndex:
@@ -54,6 +57,35 @@ def assign_speakers(
     """
     index = TurnIndex(diarization.exclusive_turns or diarization.turns)
     return tuple(part for segment in segments for part in _assign(segment, index, nearest))
+
+
+def number_speakers(
+    segments: Sequence[Segment], embeddings: Mapping[str, tuple[float, ...]]
+) -> tuple[tuple[Segment, ...], dict[str, tuple[float, ...]]]:
+    """Segments and embeddings of those who say something, numbered in their order without gaps.
+
+    Diarization numbers everybody who makes a sound, and a known voice leaves its number behind.
+    """
+    heard = {word.speaker for segment in segments for word in segment.words or ()}
+    heard |= {segment.speaker for segment in segments}
+    numbered = [speaker for speaker in heard if speaker and NUMBERED.fullmatch(speaker)]
+    numbered.sort(key=lambda speaker: int(speaker.removeprefix("SPEAKER_")))
+    names = {speaker: f"SPEAKER_{i:02d}" for i, speaker in enumerate(numbered)}
+
+    def named(speaker: str | None) -> str | None:
+        return None if speaker is None else names.get(speaker, speaker)
+
+    renamed = tuple(
+        replace(
+            segment,
+            speaker=named(segment.speaker),
+            words=segment.words
+            and tuple(replace(word, speaker=named(word.speaker)) for word in segment.words),
+        )
+        for segment in segments
+    )
+    kept = {names.get(s, s): vector for s, vector in embeddings.items() if s in heard}
+    return renamed, kept
 
 
 def _assign(segment: Segment, index: TurnIndex, nearest: bool) -> Iterator[Segment]:

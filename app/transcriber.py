@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from contextvars import copy_context
@@ -19,7 +19,7 @@ from app.listening import FirstChunks, Listening
 from app.models.catalog import Catalog, ModelKey
 from app.models.protocols import Aligner, Diarizer, Recognizer
 from app.optional import DIARIZATION_FAILED, NO_DIARIZATION, optional_stage
-from app.speakers import assign_speakers
+from app.speakers import assign_speakers, number_speakers
 from app.stages import Stage
 from app.store import ModelStore
 from app.transcript import (
@@ -141,13 +141,16 @@ class Transcriber:
             request = replace(request, options=options, listener=early)
             segments = self._recognize_and_align(recognizer, request, found, first)
         diarization = None
+        embeddings: Mapping[str, tuple[float, ...]] = {}
         if diarizing is not None:
             diarization, warning = work.wait(diarizing)
             if warning:
                 request.warnings.append(warning)
         if diarization is not None:
             nearest = self._options.assign_nearest_speaker
-            segments = list(assign_speakers(segments, diarization, nearest))
+            assigned = assign_speakers(segments, diarization, nearest)
+            numbered, embeddings = number_speakers(assigned, diarization.embeddings)
+            segments = list(numbered)
         if diarizing is not None:
             for segment in segments:
                 listener.settled(segment)
@@ -158,7 +161,7 @@ class Transcriber:
             model=options.model,
             segments=tuple(segments),
             speakers_known=diarization is not None,
-            speaker_embeddings=diarization.embeddings if diarization else {},
+            speaker_embeddings=embeddings,
             warnings=tuple(dict.fromkeys(request.warnings)),
         )
 

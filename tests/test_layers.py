@@ -24,7 +24,7 @@ ORDER = [
     {"models"},
     {"store", "batching"},
     {"admission"},
-    {"transcriber", "flow", "optional"},
+    {"transcriber", "flow", "optional", "channels"},
     {"service", "vitals"},
     {"api"},
     {"main", "loading", "connection", "server"},

@@ -85,6 +85,8 @@ def test_the_parameters_are_those_of_the_contract(schema: dict[str, Any]) -> Non
         "word_timestamps",
         "diarize",
         "enable_diarization",
+        "speakers",
+        "audio_track",
         "num_speakers",
         "min_speakers",
         "max_speakers",
@@ -92,7 +94,7 @@ def test_the_parameters_are_those_of_the_contract(schema: dict[str, Any]) -> Non
     }
 
 
-@pytest.mark.parametrize("name", ["output", "output_format", "task"])
+@pytest.mark.parametrize("name", ["output", "output_format", "task", "speakers"])
 def test_choices_are_those_that_are_accepted(
     server: Server, schema: dict[str, Any], name: str
 ) -> None:

@@ -29,13 +29,14 @@ from app.api.schemas import (
     parse_detect_request,
 )
 from app.api.uploads import ASR_FORM, Upload
+from app.channels import transcribe_channels
 from app.errors import ServiceError
 from app.flow import NOBODY, Listener
 from app.languages import language_name
 from app.record import RequestRecord
 from app.service import Service
 from app.stages import Stage
-from app.transcript import LanguageGuess, Segment, TranscribeOptions
+from app.transcript import Audio, LanguageGuess, Segment, TranscribeOptions, Transcript
 
 ENGINE = {"Asr-Engine": "whisperx"}
 # How much of a recording is decoded to hear its language, and again if there was no speech in it.
@@ -133,7 +134,6 @@ def _transcribe(
     record: RequestRecord,
     listener: Listener = NOBODY,
 ) -> _Answer:
-    audio = jobs.decode_upload(service, upload, ticket, record, raw_pcm=not wanted.encode)
     options = TranscribeOptions(
         model=wanted.model,
         language=wanted.language,
@@ -144,12 +144,33 @@ def _transcribe(
         diarize=wanted.diarize,
         speakers=wanted.speakers,
     )
-    transcript = service.transcriber.transcribe(audio, options, ticket.work, listener)
+    transcript = _listen(service, upload, wanted, ticket, record, options, listener)
     with record.stages.measure(Stage.FORMAT):
         shape = _shape(wanted)
         body = formats.write(transcript, wanted.output, shape, service.subtitle_style).encode()
     jobs.note_transcript(service, record, transcript)
     return _Answer(body, transcript.warnings)
+
+
+def _listen(
+    service: Service,
+    upload: Upload,
+    wanted: AsrRequest,
+    ticket: Ticket,
+    record: RequestRecord,
+    options: TranscribeOptions,
+    listener: Listener,
+) -> Transcript:
+    raw_pcm, track = not wanted.encode, wanted.audio_track
+
+    def transcribe(audio: Audio, options: TranscribeOptions, listener: Listener) -> Transcript:
+        return service.transcriber.transcribe(audio, options, ticket.work, listener)
+
+    if wanted.by_channel:
+        channels = jobs.decode_channels(service, upload, ticket, record, raw_pcm, track)
+        return transcribe_channels(transcribe, channels, options, listener)
+    audio = jobs.decode_upload(service, upload, ticket, record, raw_pcm=raw_pcm, audio_track=track)
+    return transcribe(audio, options, listener)
 
 
 def _shape(wanted: AsrRequest) -> formats.JsonShape:
@@ -202,7 +223,13 @@ def _detect(
     prefix_s: float | None = DETECTION_PREFIX_S
     while True:
         audio = jobs.decode_upload(
-            service, upload, ticket, record, raw_pcm=not wanted.encode, stop_after_s=prefix_s
+            service,
+            upload,
+            ticket,
+            record,
+            raw_pcm=not wanted.encode,
+            stop_after_s=prefix_s,
+            audio_track=wanted.audio_track,
         )
         is_all = prefix_s is None or audio.duration_s < prefix_s
         guess = service.transcriber.detect_language(audio, wanted.model, ticket.work, is_all)

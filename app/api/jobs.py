@@ -116,10 +116,10 @@ def decode(
     raw_pcm: bool = False,
     max_duration_s: float | None = None,
     stop_after_s: float | None = None,
+    audio_track: str = "",
 ) -> Audio:
-    job = service.decoding.submit(
-        path, max_duration_s or service.settings.max_duration_s, raw_pcm, stop_after_s
-    )
+    max_duration_s = max_duration_s or service.settings.max_duration_s
+    job = service.decoding.submit(path, max_duration_s, raw_pcm, stop_after_s, audio_track)
     with work.stages.measure_turn(Stage.DECODE, job):
         return job.audio(lambda future: work.wait(work.track(future)))
 
@@ -131,12 +131,47 @@ def decode_upload(
     record: RequestRecord,
     raw_pcm: bool = False,
     stop_after_s: float | None = None,
+    audio_track: str = "",
 ) -> Audio:
     """The recording that a request is about: weighed, and known to its record."""
-    audio = decode(service, upload.path, ticket.work, raw_pcm, stop_after_s=stop_after_s)
-    service.admission.weigh(ticket, audio.duration_s)
-    record.audio_s = audio.duration_s
+    audio = decode(
+        service,
+        upload.path,
+        ticket.work,
+        raw_pcm,
+        stop_after_s=stop_after_s,
+        audio_track=audio_track,
+    )
+    _weigh(service, ticket, record, audio.duration_s)
     return audio
+
+
+def decode_channels(
+    service: Service,
+    upload: Upload,
+    ticket: Ticket,
+    record: RequestRecord,
+    raw_pcm: bool = False,
+    audio_track: str = "",
+) -> list[Audio]:
+    """As `decode_upload`, each channel by itself; each weighs as much as a recording."""
+    work = ticket.work
+    job = service.decoding.submit(
+        upload.path,
+        service.settings.max_duration_s,
+        raw_pcm,
+        audio_track=audio_track,
+        split_channels=True,
+    )
+    with work.stages.measure_turn(Stage.DECODE, job):
+        channels = job.channels(lambda future: work.wait(work.track(future)))
+    _weigh(service, ticket, record, sum(audio.duration_s for audio in channels))
+    return channels
+
+
+def _weigh(service: Service, ticket: Ticket, record: RequestRecord, audio_s: float) -> None:
+    service.admission.weigh(ticket, audio_s)
+    record.audio_s = audio_s
 
 
 def warning_headers(warnings: Sequence[str]) -> dict[str, str]:

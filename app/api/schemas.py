@@ -19,7 +19,9 @@ OUTPUTS = {"txt": "text", "text": "text", "vtt": "vtt", "srt": "srt", "tsv": "ts
 TASKS = {task.value: task.value for task in Task}
 TRUE = frozenset({"true", "1", "yes", "on", "t", "y"})
 FALSE = frozenset({"false", "0", "no", "off", "f", "n"})
+SPEAKERS = {name: name for name in ("voices", "channels")}
 MAX_SPEAKERS = 100
+MAX_TRACK_LENGTH = 40
 
 
 class Dialect(StrEnum):
@@ -35,6 +37,7 @@ class DetectRequest:
 
     model: str
     encode: bool
+    audio_track: str = ""  # an index or a language; empty: the best
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,8 @@ class AsrRequest:
     speakers: SpeakerBounds
     speaker_embeddings: bool
     stream: bool
+    audio_track: str = ""  # an index or a language; empty: the best
+    by_channel: bool = False  # each channel is a speaker
 
 
 def merge_parameters(
@@ -113,6 +118,8 @@ def parse_asr_request(parameters: Mapping[str, str], default_dialect: Dialect) -
         speakers=_speaker_bounds(read),
         speaker_embeddings=read.flag("return_speaker_embeddings", False),
         stream=stream,
+        audio_track=_audio_track(read),
+        by_channel=_by_channel(read),
     )
 
 
@@ -123,7 +130,11 @@ def parse_detect_request(parameters: Mapping[str, str]) -> DetectRequest:
         UnsupportedOption: a value that is not allowed; the message names the parameter.
     """
     read = Reader(parameters)
-    return DetectRequest(model=read.text("model"), encode=read.flag("encode", True))
+    return DetectRequest(
+        model=read.text("model"),
+        encode=read.flag("encode", True),
+        audio_track=_audio_track(read),
+    )
 
 
 def _ordered(first: str, second: str, in_this_order: bool) -> tuple[str, str]:
@@ -136,6 +147,25 @@ def _multilingual(read: Reader) -> bool:
     if wanted and parse_language(read.text("language")):
         raise UnsupportedOption("multilingual: true is not allowed where language names one.")
     return wanted
+
+
+def _audio_track(read: Reader) -> str:
+    """Whether there is such a track is known once the file is opened."""
+    value = read.text("audio_track")
+    if len(value) > MAX_TRACK_LENGTH:
+        raise not_allowed("audio_track", value, "an index from 0 or a language, such as 1 or fre")
+    return value
+
+
+def _by_channel(read: Reader) -> bool:
+    by_channel = read.choice("speakers", SPEAKERS, "voices") == "channels"
+    if by_channel:
+        for name in ("num_speakers", "min_speakers", "max_speakers"):
+            if read.text(name):
+                raise UnsupportedOption(
+                    f"{name}: not allowed with speakers=channels; each channel is one speaker."
+                )
+    return by_channel
 
 
 def _speaker_bounds(read: Reader) -> SpeakerBounds:
@@ -207,6 +237,7 @@ Text = str | None
 BOOLEAN = WithJsonSchema({"type": "boolean"})
 COUNT = WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MAX_SPEAKERS})
 OUTPUT = WithJsonSchema({"type": "string", "enum": list(OUTPUTS)})
+SPEAKER_SOURCE = WithJsonSchema({"type": "string", "enum": list(SPEAKERS)})
 TASK = WithJsonSchema({"type": "string", "enum": list(TASKS)})
 FREE = WithJsonSchema({"type": "string"})
 
@@ -224,10 +255,18 @@ ABOUT_ENCODE = _about(
 )
 
 
+ABOUT_AUDIO_TRACK = _about(
+    "Which audio track of the file: its index, from 0, or its language.",
+    "the default track, or the first one with sound",
+    "fre",
+)
+
+
 class DetectParameters(BaseModel):
     """The query parameters of POST /detect-language."""
 
     model: Annotated[Text, FREE, ABOUT_MODEL] = None
+    audio_track: Annotated[Text, FREE, ABOUT_AUDIO_TRACK] = None
     encode: Annotated[Text, BOOLEAN, ABOUT_ENCODE] = None
 
 
@@ -323,6 +362,16 @@ class AsrParameters(BaseModel):
             "false",
         ),
     ] = None
+    speakers: Annotated[
+        Text,
+        SPEAKER_SOURCE,
+        _about(
+            "How speakers are told apart: by their `voices`, where diarization is on; or by "
+            "`channels`, for calls with one party on each: SPEAKER_00 is the first channel.",
+            "`voices`",
+            "channels",
+        ),
+    ] = None
     num_speakers: Annotated[
         Text,
         COUNT,
@@ -346,6 +395,7 @@ class AsrParameters(BaseModel):
             "true",
         ),
     ] = None
+    audio_track: Annotated[Text, FREE, ABOUT_AUDIO_TRACK] = None
     encode: Annotated[Text, BOOLEAN, ABOUT_ENCODE] = None
     vad_filter: Annotated[
         Text,

@@ -6,31 +6,44 @@ FFmpeg plays what there is and often says nothing about what is missing.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 import av
 
+from app.audio.matroska import has_hole
+
 # Containers that state durations; others are guessed at from the bit rate, which proves nothing.
-STATING_FORMATS = {"flac", "matroska", "webm", "mov", "mp4", "aiff", "au", "caf"}
-UNKNOWN_SIZE = 0x7FFF_0000  # and more: written by recorders that cannot know it in advance
+STATING_FORMATS = {
+    "flac", "matroska", "webm", "mov", "mp4", "aiff", "au", "asf", "flv", "tta", "wv", "ape",
+    "mpc8", "tak",
+}  # fmt: skip
 TRANSPORT_PACKETS = ((188, 0), (192, 4), (204, 0))  # bytes, and where their sync byte stands
 SLACK_BYTES = 16  # writers disagree on what a stated size counts
+MP3_SLACK_BYTES = 2048  # a frame: some writers do not count their own
 SLACK_S = 0.25
 SLACK_SHARE = 0.005
+
+# Sizes that are written by who cannot know them in advance: all bits, the most that a signed
+# number holds, round numbers; each perhaps less what the header takes.
+NOT_KNOWN = 0x7FFF_0000  # and more
+ROUND = ((1_000_000, 500_000_000), (1 << 20, 1 << 28))  # multiples of, and at least
+HEADER_BYTES = 256
+ABSURD_BYTES, ABSURD_FACTOR = 1 << 29, 16  # a sixteenth of half a gigabyte is no broken upload
+MAX_CHUNKS = 10_000
 
 
 def breaks_off(container: Any, stream: Any, source: BinaryIO, end_s: float) -> bool:
     """Whether the file ends before it should. `end_s`: the latest end of any packet."""
     name: str = container.format.name
     size = source.seek(0, os.SEEK_END)
-    if name in ("wav", "avi"):
-        return _riff_breaks_off(source, size)
-    if name == "ogg":
-        return _ogg_breaks_off(source, size)
-    if name == "mpegts":
-        return _transport_breaks_off(source, size)
+    for names, check in BY_BYTES:
+        if name in names:
+            return check(source, size)
+    if "matroska" in name and has_hole(source):
+        return True
     stating = bool(STATING_FORMATS & set(name.split(",")))
-    if not stating and not (name == "mp3" and _mp3_states_frames(source)):
+    if not stating:
         return False
     stated_s: float = (container.duration or 0) / av.time_base
     if stream.duration and stream.time_base:
@@ -38,25 +51,84 @@ def breaks_off(container: Any, stream: Any, source: BinaryIO, end_s: float) -> b
     return stated_s > end_s * (1 + SLACK_SHARE) + SLACK_S
 
 
+def _is_known(stated: int, size: int) -> bool:
+    """Whether a stated number of bytes is meant."""
+    if stated == 0 or stated >= NOT_KNOWN:
+        return False
+    if stated >= ABSURD_BYTES and stated > ABSURD_FACTOR * size:
+        return False
+    return not any(
+        stated >= least - HEADER_BYTES and min(stated % unit, -stated % unit) <= HEADER_BYTES
+        for unit, least in ROUND
+    )
+
+
 def _riff_breaks_off(source: BinaryIO, size: int) -> bool:
-    head = _read(source, 0, 8)
-    stated = int.from_bytes(head[4:], "little")
-    return head[:4] == b"RIFF" and stated < UNKNOWN_SIZE and size + SLACK_BYTES < stated + 8
+    head = _read(source, 0, 12)
+    if head[:4] in (b"RF64", b"BW64"):
+        return _rf64_breaks_off(source, size)
+    if head[:4] != b"RIFF":
+        return False
+    stated = int.from_bytes(head[4:8], "little")
+    if not _is_known(stated, size) or size + SLACK_BYTES >= stated + 8:
+        return False
+    # a recorder may know one size and not the other
+    data = [length for name, _, length in _riff_chunks(source, size) if name == b"data"]
+    return not data or _is_known(data[0], size)
 
 
-def _ogg_breaks_off(source: BinaryIO, size: int) -> bool:
-    """Whether the last page is cut. Source: RFC 3533, section 6.
+def _riff_chunks(source: BinaryIO, size: int) -> Iterator[tuple[bytes, int, int]]:
+    """Name, where it begins and length of each chunk's content."""
+    at = 12
+    for _ in range(MAX_CHUNKS):
+        head = _read(source, at, 8)
+        if len(head) < 8:
+            return
+        length = int.from_bytes(head[4:], "little")
+        yield head[:4], at + 8, length
+        at += 8 + length + length % 2
 
-    Its "end of stream" mark proves nothing: there are encoders that do not set it.
-    """
-    tail = _read(source, max(0, size - 70_000), 70_000)  # a page has 65,307 bytes at most
-    page = tail.rfind(b"OggS\0")
-    if page < 0:
-        return True
-    header = tail[page : page + 27]
-    lacing = tail[page + 27 : page + 27 + header[-1]]
-    complete = len(header) == 27 and len(lacing) == header[-1]
-    return not complete or len(tail) < page + 27 + len(lacing) + sum(lacing)
+
+def _rf64_breaks_off(source: BinaryIO, size: int) -> bool:
+    """Source: EBU Tech 3306: the sizes of 64 bits stand in the first chunk."""
+    sizes = _read(source, 12, 24)
+    stated = int.from_bytes(sizes[8:16], "little")
+    return sizes[:4] == b"ds64" and 0 < stated < 1 << 62 and size + SLACK_BYTES < stated + 8
+
+
+def _w64_breaks_off(source: BinaryIO, size: int) -> bool:
+    """A name of 16 bytes, then the size of the whole file."""
+    stated = int.from_bytes(_read(source, 16, 8), "little")
+    return 0 < stated < 1 << 62 and size + SLACK_BYTES < stated
+
+
+def _caf_breaks_off(source: BinaryIO, size: int) -> bool:
+    """Chunks follow each other to the end; -1 is a size that is not known."""
+    at = 8
+    for _ in range(MAX_CHUNKS):
+        head = _read(source, at, 12)
+        if len(head) < 12:
+            return False
+        length = int.from_bytes(head[4:], "big", signed=True)
+        if length < 0:
+            return False
+        at += 12 + length
+        if at > size + SLACK_BYTES:
+            return True
+    return False
+
+
+def _voc_breaks_off(source: BinaryIO, size: int) -> bool:
+    """Blocks follow each other up to one of type 0, which some writers leave out."""
+    at = int.from_bytes(_read(source, 20, 2), "little")
+    for _ in range(MAX_CHUNKS):
+        head = _read(source, at, 4)
+        if len(head) < 4 or head[0] == 0:
+            return 0 < len(head) < 4 and head[0] != 0
+        at += 4 + int.from_bytes(head[1:], "little")
+        if at > size:
+            return True
+    return False
 
 
 def _transport_breaks_off(source: BinaryIO, size: int) -> bool:
@@ -68,8 +140,17 @@ def _transport_breaks_off(source: BinaryIO, size: int) -> bool:
     return False
 
 
-def _mp3_states_frames(source: BinaryIO) -> bool:
-    """Whether the first frame is Xing's, LAME's or Fraunhofer's, which counts the others."""
+def _nothing_known(source: BinaryIO, size: int) -> bool:
+    """Ogg's pages are looked at before they are read."""
+    return False
+
+
+def _mp3_breaks_off(source: BinaryIO, size: int) -> bool:
+    """Whether there is less than the first frame says: Xing's, LAME's or Fraunhofer's.
+
+    Their bytes count, not their frames: files that were joined have the first one's header.
+    Source: http://gabriel.mp3-tech.org/mp3infotag.html
+    """
     head = _read(source, 0, 10)
     start = 0
     if head[:3] == b"ID3" and len(head) == 10:
@@ -77,9 +158,31 @@ def _mp3_states_frames(source: BinaryIO) -> bool:
             byte << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True)
         )
     frame = _read(source, start, 1024)
-    return any(tag in frame for tag in (b"Xing", b"Info", b"VBRI"))
+    for tag in (b"Xing", b"Info", b"VBRI"):
+        at = frame.find(tag)
+        if at < 0:
+            continue
+        if tag == b"VBRI":
+            stated = frame[at + 10 : at + 14]
+        else:
+            flags = frame[at + 7] if at + 7 < len(frame) else 0
+            at += 8 + 4 * (flags & 1)
+            stated = frame[at : at + 4] if flags & 2 else b""
+        return size + MP3_SLACK_BYTES < start + int.from_bytes(stated, "big")
+    return False
 
 
 def _read(source: BinaryIO, position: int, num_bytes: int) -> bytes:
     source.seek(position)
     return source.read(num_bytes)
+
+
+BY_BYTES: tuple[tuple[tuple[str, ...], Callable[[BinaryIO, int], bool]], ...] = (
+    (("wav", "avi"), _riff_breaks_off),
+    (("w64",), _w64_breaks_off),
+    (("caf",), _caf_breaks_off),
+    (("voc",), _voc_breaks_off),
+    (("mpegts",), _transport_breaks_off),
+    (("mp3",), _mp3_breaks_off),
+    (("ogg",), _nothing_known),
+)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,9 +16,20 @@ from typing import Any, BinaryIO
 import av
 import numpy as np
 from av.audio.frame import AudioFrame
+from av.stream import Disposition
 
 from app.audio.completeness import breaks_off
-from app.audio.timeline import SampleFile, Timeline
+from app.audio.ogg import CAPTURE, Section, find_links
+from app.audio.samples import SampleFile
+from app.audio.timeline import ZERO_BASED_FORMATS, Outlet, Timeline
+from app.audio.tracks import (
+    ASIDE_SHARE,
+    BROKEN_FILE,
+    Listeners,
+    audio_tracks,
+    candidates,
+    first_with_sound,
+)
 from app.errors import UndecodableAudio
 from app.tempdir import check_room, told_when_full
 
@@ -28,17 +40,30 @@ MEDIA_FORMATS = (
     "ilbc,ivf,loas,m4v,matroska,mlp,mov,mp3,mpc,mpc8,mpeg,mpegts,mxf,nistsphere,nut,ogg,oma,qcp,"
     "ray,rm,shn,sox,tak,truehd,tta,voc,w64,wav,wsaud,wtv,wv,xwma"
 )
+# Containers with a clock of their own. In bare streams (ADTS, MP3, AC-3) FFmpeg counts by itself,
+# and miscounts where the stream changes.
+CLOCKED_FORMATS = ZERO_BASED_FORMATS | {
+    "dv", "ivf", "mpeg", "mpegts", "mxf", "nut", "ogg", "rm", "wtv",
+}  # fmt: skip
 RAW_BLOCK_BYTES = 1 << 18
+FLAC_HEAD_BYTES = 1 << 16  # tags and a picture may stand before its name
 MAX_BAD_PACKETS = 10_000
+MAX_ATTACHMENTS = 1000  # fonts and pictures: no tracks
+MAX_CHANNELS = 8  # that are transcribed one by one
+TAGS = (b"ID3", b"TAG", b"APETAGEX", b"LYRICS")  # between MP3 files that were joined
 
+# Fixed ASCII sentences: they travel in a header.
 BREAKS_OFF = "The file is damaged or breaks off: it was transcribed as far as it could be decoded."
+OTHER_TRACKS = (
+    "The file has several audio tracks with sound: one was transcribed. "
+    "Choose another with audio_track."
+)
+SAME_CHANNELS = "All channels carry the same sound: they were transcribed as one speaker."
+ONE_CHANNEL = "The recording has one channel: all of it was transcribed as one speaker."
 EMPTY = "The upload is empty."
 NOT_MEDIA = "The upload is not an audio or video file that can be decoded."
 NO_TRACK = "The file has no audio track."
 NO_SOUND = "The upload has no sound in it."
-
-# What FFmpeg and PyAV raise on files that are broken enough; IndexError: a track begins half-way.
-BROKEN_FILE = (av.FFmpegError, ValueError, ArithmeticError, IndexError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +71,9 @@ class DecodeRequest:
     """`raw_pcm`: the file is 16 kHz mono signed 16-bit little-endian samples, without a header.
 
     `stop_after_s`: the caller wants no more than the first so many seconds. `target` exists;
-    `min_free_bytes` are left free on its disk. `max_streams`: tracks of any kind.
+    `min_free_bytes` are left free on its disk. `max_streams`: tracks of any kind. `audio_track`:
+    which one of the audio tracks, by index or language; empty: the best. `split_channels`: each
+    channel into a file of its own, see `channel_targets`.
     """
 
     source: Path
@@ -56,11 +83,13 @@ class DecodeRequest:
     stop_after_s: float | None = None
     max_streams: int = 100
     min_free_bytes: int = 0
+    audio_track: str = ""
+    split_channels: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class DecodedFile:
-    """`target` holds `num_samples` float32 samples.
+    """`target`, or the first `num_channels` of them, hold `num_samples` float32 samples.
 
     `started`: time.monotonic, which is the same in all processes of a machine.
     """
@@ -68,6 +97,14 @@ class DecodedFile:
     num_samples: int
     warnings: tuple[str, ...]
     started: float = 0.0
+    num_channels: int = 1
+
+
+def channel_targets(request: DecodeRequest) -> list[Path]:
+    """The files that samples are written to. They exist."""
+    if not request.split_channels:
+        return [request.target]
+    return [request.target.with_suffix(f".{i}.f32") for i in range(MAX_CHANNELS)]
 
 
 def decode(request: DecodeRequest) -> DecodedFile:
@@ -76,6 +113,7 @@ def decode(request: DecodeRequest) -> DecodedFile:
     Raises:
         UndecodableAudio: nothing in it can be decoded, or there is no sound.
         UploadTooLarge: over the duration limit.
+        UnsupportedOption: no such track, or more channels than can be told apart.
         DiskFull: no room for the samples.
     """
     started = time.monotonic()
@@ -84,79 +122,159 @@ def decode(request: DecodeRequest) -> DecodedFile:
         check_room(request.target.parent, num_bytes, request.min_free_bytes)
 
     try:
-        # "r+": a target that was removed meanwhile, with its request, is not made again.
-        with (
-            told_when_full(),
-            request.source.open("rb") as source,
-            request.target.open("r+b") as target,
-        ):
+        with ExitStack() as files:
+            files.enter_context(told_when_full())
+            source = files.enter_context(request.source.open("rb"))
+            # "r+": a target that was removed meanwhile, with its request, is not made again.
+            targets = [files.enter_context(path.open("r+b")) for path in channel_targets(request)]
             if not source.read(1):
                 raise UndecodableAudio(EMPTY)
             source.seek(0)
-            samples = SampleFile(target, request.max_duration_s, request.stop_after_s, make_room)
-            if request.raw_pcm:
-                warnings = _copy_raw(source, samples)
-            else:
-                warnings = _decode_container(source, samples, request.max_streams)
-            samples.finish()
+            outlet = Outlet(
+                [
+                    SampleFile(target, request.max_duration_s, request.stop_after_s, make_room)
+                    for target in targets
+                ]
+            )
+            decoding = _copy_raw if request.raw_pcm else _decode_file
+            warnings = decoding(request, source, outlet)
+            outlet.finish()
     except BROKEN_FILE:
         raise UndecodableAudio(NOT_MEDIA) from None
     except OSError as error:
         if error.errno in (errno.EINVAL, errno.EOVERFLOW):  # a broken header points nowhere
             raise UndecodableAudio(NOT_MEDIA) from None
         raise
-    if samples.num_samples == 0:
+    if outlet.num_samples == 0:
         raise UndecodableAudio(NOT_MEDIA if warnings else NO_SOUND)
-    return DecodedFile(samples.num_samples, tuple(dict.fromkeys(warnings)), started)
+    num_channels = outlet.num_channels
+    if outlet.all_the_same:
+        num_channels = 1
+        warnings.append(SAME_CHANNELS)
+    elif request.split_channels and num_channels == 1:
+        warnings.append(ONE_CHANNEL)
+    unique = tuple(dict.fromkeys(warnings))
+    return DecodedFile(outlet.num_samples, unique, started, num_channels)
 
 
-def _copy_raw(source: BinaryIO, samples: SampleFile) -> list[str]:
-    while not samples.full and (block := source.read(RAW_BLOCK_BYTES)):
-        samples.write(np.frombuffer(block, "<i2", count=len(block) // 2))
+def _copy_raw(request: DecodeRequest, source: BinaryIO, outlet: Outlet) -> list[str]:
+    if request.audio_track:
+        candidates((), request.audio_track)
+    while not outlet.full and (block := source.read(RAW_BLOCK_BYTES)):
+        samples = np.frombuffer(block, "<i2", count=len(block) // 2)
+        outlet.write(samples.astype(np.float32)[None] / np.float32(32768))
     return []
 
 
-def _decode_container(source: BinaryIO, samples: SampleFile, max_streams: int) -> list[str]:
+def _decode_file(request: DecodeRequest, source: BinaryIO, outlet: Outlet) -> list[str]:
+    if source.read(len(CAPTURE)) != CAPTURE:
+        source.seek(0)
+        return _decode_container(request, source, outlet)
     warnings: list[str] = []
+    for link in find_links(source):
+        section: Any = Section(source, link.begin, link.end)
+        try:
+            warnings += _decode_container(request, section, outlet)
+        except (UndecodableAudio, *BROKEN_FILE):
+            if not outlet.num_samples:
+                raise
+            warnings.append(BREAKS_OFF)
+        if outlet.full:
+            return warnings
+        if link.damaged:
+            warnings.append(BREAKS_OFF)
+    return warnings
+
+
+def _open(source: BinaryIO, max_streams: int) -> Any:
+    source.seek(0)
     options = {
         "format_whitelist": MEDIA_FORMATS,
         # No protocol may be opened either: whatever a container refers to stays closed.
         "protocol_whitelist": "none",
-        "max_streams": str(max_streams + 1),  # one more, to tell that there are too many
+        "max_streams": str(max_streams + MAX_ATTACHMENTS),
     }
     try:
-        container: Any = av.open(
-            source, mode="r", metadata_errors="ignore", container_options=options
-        )
+        return av.open(source, mode="r", metadata_errors="ignore", container_options=options)
     except EOFError:
         raise UndecodableAudio(NOT_MEDIA) from None
-    with container:
-        if len(container.streams) > max_streams:
-            raise UndecodableAudio(f"The file has more than {max_streams} tracks.")
-        # without a context: a codec that FFmpeg cannot decode
-        tracks = [s for s in container.streams.audio if s.codec_context is not None]
-        if not tracks:
-            pictures_only = container.streams.video and not container.streams.audio
-            raise UndecodableAudio(NO_TRACK if pictures_only else NOT_MEDIA)
-        timeline = Timeline(container, samples)
-        reader = PacketReader(container, tracks[0], warnings)
-        for frame in reader.frames():
-            timeline.append(frame)
-            if samples.full:
-                return warnings
-        timeline.flush()
-        end_s = max(reader.end_s, timeline.end_s)
-        if not warnings and breaks_off(container, tracks[0], source, end_s):
-            warnings.append(BREAKS_OFF)
+
+
+def _is_track(stream: Any) -> bool:
+    return stream.type != "attachment" and not stream.disposition & Disposition.attached_pic
+
+
+def _decode_container(request: DecodeRequest, source: BinaryIO, outlet: Outlet) -> list[str]:
+    """Its warnings, as far as it was read."""
+    index, others_have_sound = None, False
+    with _open(source, request.max_streams) as container:
+        chosen = _choose(container, request)
+        if len(chosen) == 1 or request.audio_track.isdigit():
+            return _play(container, chosen[0], chosen[:1], source, outlet)
+        place, others_have_sound = first_with_sound(container, chosen)
+        index = chosen[place].index
+    with _open(source, request.max_streams) as container:
+        tracks = _choose(container, request)
+        track = next((track for track in tracks if track.index == index), tracks[0])
+        warnings = _play(container, track, tracks, source, outlet)
+    if others_have_sound:
+        warnings.append(OTHER_TRACKS)
     return warnings
+
+
+def _choose(container: Any, request: DecodeRequest) -> list[Any]:
+    """The tracks that may be meant, best first."""
+    if sum(map(_is_track, container.streams)) > request.max_streams:
+        raise UndecodableAudio(f"The file has more than {request.max_streams} tracks.")
+    tracks = audio_tracks(container)
+    chosen = candidates(tracks, request.audio_track)
+    if not chosen:
+        pictures_only = container.streams.video and not tracks
+        raise UndecodableAudio(NO_TRACK if pictures_only else NOT_MEDIA)
+    return chosen
+
+
+def _play(
+    container: Any, track: Any, tracks: list[Any], source: BinaryIO, outlet: Outlet
+) -> list[str]:
+    """Decode one of the `tracks`; the others are listened to now and then."""
+    warnings: list[str] = []
+    timeline = Timeline(container, outlet, _has_clock(container, source))
+    if track.codec_context.name == "flac":  # else what fails its checksum is played as noise
+        track.codec_context.options = {"err_detect": "crccheck+explode"}
+    others = Listeners([other for other in tracks if other is not track], ASIDE_SHARE)
+    reader = PacketReader(container, track, others, warnings)
+    for frame in reader.frames():
+        timeline.append(frame)
+        if outlet.full:
+            return warnings
+    timeline.flush()
+    end_s = max(reader.end_s, timeline.end_s)
+    has_hole = container.format.name == "flac" and timeline.num_gaps > 0
+    if not warnings and (has_hole or breaks_off(container, track, source, end_s)):
+        warnings.append(BREAKS_OFF)
+    if others.any_sound:
+        warnings.append(OTHER_TRACKS)
+    return warnings
+
+
+def _has_clock(container: Any, source: BinaryIO) -> bool:
+    if container.format.name == "flac":  # frames are numbered; bare ones may be from anywhere
+        position = source.tell()  # FFmpeg reads on from there
+        source.seek(0)
+        head = source.read(FLAC_HEAD_BYTES)
+        source.seek(position)
+        return b"fLaC" in head
+    return bool(CLOCKED_FORMATS & set(container.format.name.split(",")))
 
 
 class PacketReader:
     """Reads a container to its end or to where it breaks off."""
 
-    def __init__(self, container: Any, stream: Any, warnings: list[str]) -> None:
+    def __init__(self, container: Any, stream: Any, others: Listeners, warnings: list[str]) -> None:
         self._container = container
         self._stream = stream
+        self._others = others
         self._warnings = warnings
         self.end_s = 0.0  # the latest end of any packet, of any stream
 
@@ -176,11 +294,14 @@ class PacketReader:
                 end = (packet.pts + (packet.duration or 0)) * packet.time_base
                 self.end_s = max(self.end_s, float(end))
             if packet.stream_index != self._stream.index:
+                self._others.hear(packet)
                 continue
             try:
                 yield from self._stream.decode(packet)  # the packet's own may be of another kind
             except EOFError:  # the end is told twice where a track appears half-way
                 continue
             except BROKEN_FILE:
+                if bytes(packet).startswith(TAGS):
+                    continue
                 num_bad += 1
                 self._warnings.append(BREAKS_OFF)

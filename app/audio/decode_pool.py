@@ -29,7 +29,13 @@ import numpy as np
 from pebble import ProcessExpired, ProcessPool
 from structlog.contextvars import bound_contextvars, get_contextvars
 
-from app.audio.decode import NOT_MEDIA, DecodedFile, DecodeRequest, decode
+from app.audio.decode import (
+    NOT_MEDIA,
+    DecodedFile,
+    DecodeRequest,
+    channel_targets,
+    decode,
+)
 from app.errors import (
     DeadlineExceeded,
     ModelUnavailable,
@@ -137,6 +143,8 @@ class DecodePool:
         max_duration_s: float,
         raw_pcm: bool = False,
         stop_after_s: float | None = None,
+        audio_track: str = "",
+        split_channels: bool = False,
     ) -> DecodeJob:
         """Raises ShuttingDown, ModelUnavailable, DiskFull, or OSError where no file can be made."""
         target = self._folder / f"{secrets.token_hex(16)}.f32"
@@ -148,13 +156,16 @@ class DecodePool:
             stop_after_s,
             self._limits.max_streams,
             self._limits.min_free_bytes,
+            audio_track,
+            split_channels,
         )
         try:
             with told_when_full():
-                target.touch()
+                for path in channel_targets(request):
+                    path.touch()
             return DecodeJob(request, partial(self._schedule_decoding, request))
         except BaseException:
-            target.unlink(missing_ok=True)
+            _remove_targets(request)
             raise
 
     def _schedule_decoding(self, request: DecodeRequest) -> Future[DecodedFile]:
@@ -241,11 +252,17 @@ class DecodeJob:
         Raises:
             ServiceError: as `decode`; DeadlineExceeded where it took too long.
         """
-        target = self._request.target
+        return self.channels(wait)[0]
+
+    def channels(self, wait: Callable[[Future[DecodedFile]], DecodedFile]) -> list[Audio]:
+        """As `audio`, of each channel where the request splits them. All have the same warnings."""
         try:
             decoded = self._decoded(wait)
             self.started = max(self.queued, decoded.started)
-            mapped = np.memmap(target, dtype="<f4", mode="r", shape=(decoded.num_samples,))
+            mapped = [
+                np.memmap(target, dtype="<f4", mode="r", shape=(decoded.num_samples,))
+                for target in channel_targets(self._request)[: decoded.num_channels]
+            ]
         except ServiceError:
             raise
         except TimeoutError:
@@ -258,8 +275,8 @@ class DecodeJob:
         except OSError as error:
             raise StageFailed("Decoding failed.") from error
         finally:
-            target.unlink(missing_ok=True)
-        return Audio(samples=mapped, warnings=decoded.warnings)
+            _remove_targets(self._request)
+        return [Audio(samples=samples, warnings=decoded.warnings) for samples in mapped]
 
     def _decoded(self, wait: Callable[[Future[DecodedFile]], DecodedFile]) -> DecodedFile:
         try:
@@ -269,6 +286,11 @@ class DecodeJob:
                 raise
         self.future = self._schedule()
         return wait(self.future)
+
+
+def _remove_targets(request: DecodeRequest) -> None:
+    for path in channel_targets(request):
+        path.unlink(missing_ok=True)
 
 
 def _is_innocent(error: Exception) -> bool:

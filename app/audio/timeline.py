@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from typing import Any, BinaryIO
+from collections.abc import Sequence
+from typing import Any
 
 import av
 import numpy as np
@@ -12,7 +11,9 @@ import numpy.typing as npt
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 
-from app.errors import UploadTooLarge
+from app.audio.mixing import Floats, Mixer
+from app.audio.samples import SampleFile
+from app.errors import UnsupportedOption
 from app.transcript import SAMPLE_RATE
 
 # Containers whose clock starts at zero by definition: sound that begins later is preceded by
@@ -23,112 +24,91 @@ MAX_START_OFFSET_S = 3600.0  # beyond it a "start offset" is the clock of a live
 GAP_TOLERANCE_S = 0.05  # timestamps in milliseconds and lost samples of priming are no gaps
 MAX_GAP_S = 3600.0  # beyond it a "gap" is a clock that was set
 END_TOLERANCE_S = 10.0  # of a stated duration
-BLOCK_SAMPLES = 1 << 16
-BYTES_PER_SAMPLE = 4
+BLOCK_S = 4.0  # mixed at a time
+MAX_BLOCK_VALUES = 1 << 21  # of all channels
+SAME = 1e-4  # of its power: what two channels differ by that carry the same
+
+# Of a sample of each kind: what full scale is, and what is taken off first.
+INTEGERS = {
+    "u8": ("u1", 128.0, 128.0),
+    "s16": ("<i2", 32768.0, 0.0),
+    "s32": ("<i4", 2147483648.0, 0.0),
+    "s64": ("<i8", 9223372036854775808.0, 0.0),
+}
+FLOATS = {"flt": "<f4", "dbl": "<f8"}
 
 
-class SampleFile:
-    """16-bit samples on their way to a file of float32; counts them and holds them to limits.
+def to_floats(frame: AudioFrame) -> Floats:
+    """float32 (num_channels, num_samples) of a frame of any layout, within -1 to 1.
 
-    `stop_after_s`: the caller wants no more than the first so many seconds. `make_room` is told
-    how many bytes are written next.
+    Raises ValueError for a sample format that is not known.
     """
-
-    def __init__(
-        self,
-        file: BinaryIO,
-        max_duration_s: float,
-        stop_after_s: float | None,
-        make_room: Callable[[int], None],
-    ) -> None:
-        self._file = file
-        self._make_room = make_room
-        self._max_duration_s = max_duration_s
-        self._stop_after_s = stop_after_s
-        self._pending: list[npt.NDArray[np.int16]] = []
-        self._num_pending = 0
-        self.num_samples = 0
-
-    @property
-    def full(self) -> bool:
-        return self._stop_after_s is not None and (
-            self.num_samples >= self._stop_after_s * SAMPLE_RATE
-        )
-
-    def check_room(self, duration_s: float) -> None:
-        """Raises UploadTooLarge where so much more would be over the limit."""
-        if self.num_samples / SAMPLE_RATE + duration_s > self._max_duration_s:
-            raise UploadTooLarge(
-                f"The recording is longer than the limit of {self._max_duration_s:g} seconds."
-            )
-
-    def write(self, samples: npt.NDArray[np.int16]) -> None:
-        self.check_room(len(samples) / SAMPLE_RATE)
-        self._pending.append(samples)
-        self._num_pending += len(samples)
-        self.num_samples += len(samples)
-        if self._num_pending >= BLOCK_SAMPLES:
-            self.flush()
-
-    def write_silence(self, num_samples: int) -> None:
-        """A hole in the file: hours of silence take no space on the disk."""
-        if self._stop_after_s is not None:
-            left = int(self._stop_after_s * SAMPLE_RATE) + 1 - self.num_samples
-            num_samples = min(num_samples, left)
-        self.check_room(num_samples / SAMPLE_RATE)
-        self.flush()
-        self._file.seek(num_samples * BYTES_PER_SAMPLE, os.SEEK_CUR)
-        self.num_samples += num_samples
-
-    def flush(self) -> None:
-        if self._pending:
-            samples = np.concatenate(self._pending).astype("<f4") / np.float32(32768)
-            self._make_room(samples.nbytes)
-            self._file.write(samples.tobytes())
-            self._pending.clear()
-            self._num_pending = 0
-
-    def finish(self) -> None:
-        self.flush()
-        self._file.truncate(self.num_samples * BYTES_PER_SAMPLE)
+    name = frame.format.name
+    kind, num_channels = name.removesuffix("p"), frame.layout.nb_channels
+    integer = INTEGERS.get(kind)
+    code = integer[0] if integer else FLOATS.get(kind)
+    if code is None:
+        raise ValueError(f"unknown sample format {name}")
+    planes: Any = frame.planes
+    raw: npt.NDArray[Any]
+    if frame.format.is_planar:
+        raw = np.stack([np.frombuffer(plane, code, count=frame.samples) for plane in planes])
+    else:
+        packed = np.frombuffer(planes[0], code, count=frame.samples * num_channels)
+        raw = packed.reshape(frame.samples, num_channels).T
+    samples: Floats = np.array(raw, np.float32, order="C")
+    if integer:
+        _, full, middle = integer
+        samples -= np.float32(middle)
+        samples /= np.float32(full)
+        return samples
+    return np.clip(np.nan_to_num(samples, nan=0.0, posinf=1.0, neginf=-1.0), -1.0, 1.0)
 
 
 class Timeline:
-    """Resamples frames and fills what their timestamps leave out with silence.
+    """Mixes and resamples frames, and fills what their timestamps leave out with silence.
 
     Timestamps that run backwards, or far beyond the end of the file, are a broken clock and are
     ignored.
     """
 
-    def __init__(self, container: Any, samples: SampleFile) -> None:
-        self._samples = samples
-        self._resampler: AudioResampler | None = None
-        self._layout: tuple[str, str, int] | None = None
+    def __init__(self, container: Any, outlet: Outlet, clocked: bool) -> None:
+        """`clocked`: the timestamps are the file's own."""
+        self._outlet = outlet
+        self._kind: tuple[int, int] | None = None  # channels and rate
+        self._pending: list[Floats] = []
+        self._num_pending = 0
         start_s = (container.start_time or 0) / av.time_base
         names = set(container.format.name.split(","))
         zero_based = bool(names & ZERO_BASED_FORMATS) and 0 <= start_s <= MAX_START_OFFSET_S
+        self._clocked = clocked
         self.origin_s = 0.0 if zero_based else start_s
         stated_s = (container.duration or 0) / av.time_base
         self._latest_s = start_s - self.origin_s + stated_s + END_TOLERANCE_S if stated_s else None
+        self._offset_samples = outlet.num_samples  # of what came before this container
         self.end_s = 0.0  # of what was appended so far, by the samples' own count
+        self.num_gaps = 0
 
     def append(self, frame: AudioFrame) -> None:
         """Raises UploadTooLarge over the limit; FFmpegError, ValueError on what no one can play."""
-        duration_s = frame.samples / frame.sample_rate
-        self._samples.check_room(duration_s)  # before the resampler makes room for it
-        layout = (frame.format.name, frame.layout.name, frame.sample_rate)
-        if layout != self._layout:  # a stream may change its format half-way
+        if not frame.samples:
+            return
+        rate = frame.sample_rate
+        duration_s = frame.samples / rate
+        kind = (frame.layout.nb_channels, rate)
+        if kind != self._kind:  # a stream may change its format half-way
             self.flush()
-            self._layout = layout
-        if frame.pts is not None and frame.time_base is not None:
+            self._kind = kind
+            self._outlet.open(*kind)
+        # before anything makes room for it
+        self._outlet.check_room(self._num_pending / rate + duration_s)
+        if self._clocked and frame.pts is not None and frame.time_base is not None:
             self._fill_gap(float(frame.pts * frame.time_base) - self.origin_s)
         self.end_s += duration_s
-        frame.pts = None  # the resampler would try to keep time by itself
-        if self._resampler is None:
-            # 16 bits: FFmpeg mixes channels down to floats without lowering them, and stereo
-            # clips (matrix normalisation, libswresample/rematrix.c).
-            self._resampler = AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
-        self._write(self._resampler.resample(frame))
+        self._pending.append(to_floats(frame))
+        self._num_pending += frame.samples
+        if self._num_pending >= min(BLOCK_S * rate, MAX_BLOCK_VALUES / kind[0]):
+            self._write()
 
     def _fill_gap(self, start_s: float) -> None:
         gap_s = start_s - self.end_s
@@ -138,16 +118,115 @@ class Timeline:
         if gap_s <= GAP_TOLERANCE_S or clock_was_set:
             return
         self.flush()
-        self._samples.write_silence(round(start_s * SAMPLE_RATE) - self._samples.num_samples)
+        self._outlet.write_silence(
+            self._offset_samples + round(start_s * SAMPLE_RATE) - self._outlet.num_samples
+        )
         self.end_s = start_s
+        self.num_gaps += 1
 
     def flush(self) -> None:
-        """Write what the resampler still holds."""
-        if self._resampler is not None:
-            self._write(self._resampler.resample(None))
-            self._resampler = None
+        """Write all, what the resamplers still hold too."""
+        self._write()
+        self._outlet.flush()
 
-    def _write(self, resampled: list[AudioFrame]) -> None:
-        for frame in resampled:
-            samples: npt.NDArray[Any] = frame.to_ndarray()
-            self._samples.write(samples.reshape(-1))
+    def _write(self) -> None:
+        if self._pending:
+            block = np.concatenate(self._pending, axis=1)
+            self._pending.clear()
+            self._num_pending = 0
+            self._outlet.write(block)
+
+
+class Outlet:
+    """Blocks of a stream -> one file of all channels, mixed, or one file for each channel."""
+
+    def __init__(self, files: Sequence[SampleFile]) -> None:
+        """`files`: one, or as many as there may be channels."""
+        self._files = files
+        self._mixer = Mixer(1, SAMPLE_RATE)
+        self._rate = SAMPLE_RATE
+        self._resamplers: list[AudioResampler] = []
+        self._differences = np.zeros(len(files))
+        self._power = 0.0
+        self.num_channels = 1
+
+    @property
+    def num_samples(self) -> int:
+        return self._files[0].num_samples
+
+    @property
+    def full(self) -> bool:
+        return self._files[0].full
+
+    @property
+    def all_the_same(self) -> bool:
+        """Whether the channels carry the same sound, so that they are no parties of a call."""
+        differences = self._differences[: self.num_channels]
+        return self.num_channels > 1 and bool((differences <= SAME * self._power).all())
+
+    def open(self, num_channels: int, rate: int) -> None:
+        """From here on blocks are of this kind. Raises UnsupportedOption: too many channels."""
+        separate = len(self._files) > 1
+        if separate and num_channels > len(self._files):
+            raise UnsupportedOption(
+                f"speakers: channels are told apart up to {len(self._files)}; the recording has "
+                f"{num_channels}."
+            )
+        self._rate = rate
+        self._mixer = Mixer(num_channels, rate)
+        if separate:
+            self.num_channels = max(self.num_channels, num_channels)
+
+    def check_room(self, duration_s: float) -> None:
+        self._files[0].check_room(duration_s)
+
+    def write_silence(self, num_samples: int) -> None:
+        self._files[0].write_silence(num_samples)
+
+    def write(self, block: Floats) -> None:
+        """float32 (num_channels, num_samples)."""
+        if len(self._files) == 1:
+            block = self._mixer.mix(block)[None]
+        else:
+            self._compare(block)
+        if not self._resamplers and self._rate != SAMPLE_RATE:
+            self._resamplers = [
+                AudioResampler(format="fltp", layout="mono", rate=SAMPLE_RATE) for _ in block
+            ]
+        if not self._resamplers:
+            self._pass_on(block)
+            return
+        parts = []
+        for resampler, channel in zip(self._resamplers, block, strict=True):
+            frame = AudioFrame.from_ndarray(channel[None], format="fltp", layout="mono")
+            frame.sample_rate = self._rate
+            parts.append(_joined(resampler.resample(frame)))
+        self._pass_on(parts)
+
+    def flush(self) -> None:
+        """What the resamplers still hold."""
+        if self._resamplers:
+            self._pass_on([_joined(resampler.resample(None)) for resampler in self._resamplers])
+            self._resamplers = []
+
+    def finish(self) -> None:
+        for file in self._files[: self.num_channels]:
+            file.write_silence(self.num_samples - file.num_samples)
+            file.finish()
+
+    def _pass_on(self, channels: Sequence[Floats] | Floats) -> None:
+        before = self.num_samples
+        for file, samples in zip(self._files, channels, strict=False):
+            file.write_silence(before - file.num_samples)  # while this channel was not there
+            file.write(samples)
+
+    def _compare(self, block: Floats) -> None:
+        self._power += float(np.square(block[0]).sum(dtype=np.float64))
+        others = np.square(block - block[0]).sum(axis=1, dtype=np.float64)
+        self._differences[: len(block)] += others
+
+
+def _joined(frames: Sequence[AudioFrame]) -> Floats:
+    parts = [frame.to_ndarray().reshape(-1) for frame in frames]
+    joined: Floats = np.concatenate(parts) if parts else np.empty(0, np.float32)
+    return joined
