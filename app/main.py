@@ -57,7 +57,7 @@ def build_service(settings: Settings) -> Service:
     temp = PrivateDirectory(settings.temp_dir, None if min_free_mb is None else min_free_mb << 20)
     prepare_environment(settings)
     # Here and not above: the libraries read the environment when they are imported.
-    from app.models import aligner, devices, recognizer
+    from app.models import aligner, devices, fetcher, hub, recognizer
 
     quiet_libraries()  # once imported: some set their own level and handlers then
     chosen = devices.choose_devices(settings)
@@ -90,11 +90,18 @@ def build_service(settings: Settings) -> Service:
         service_facts(settings, chosen),
         lambda: take_reading(ready, admission, store, devices.gpu_memory(chosen)),
     )
+    model_fetcher = fetcher.ModelFetcher(
+        hub.Hub(settings.hub_timeout_s),
+        settings.cache_dir,
+        settings.hf_token.get_secret_value() or None,
+        settings.torchaudio_url,
+    )
     store = ModelStore(
-        model_loader(settings, chosen, recovery, metrics),
+        model_loader(settings, chosen, recovery, metrics, model_fetcher),
         settings.max_loaded_models,
         settings.model_memory_mb << 20,
         settings.model_idle_timeout_s,
+        settings.hub_timeout_s,
         observer=StoreObserver(
             loaded=lambda key, seconds: metrics.model_loaded(key.kind, seconds),
             failed=lambda key: metrics.model_failed(key.kind),
@@ -124,6 +131,7 @@ def build_service(settings: Settings) -> Service:
         compute_type=chosen.compute_type,
         catalog=catalog,
         store=store,
+        fetcher=model_fetcher,
         transcriber=transcriber,
         decoding=DecodePool(
             temp.path,

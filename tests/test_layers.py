@@ -20,7 +20,7 @@ ORDER = [
     {"audio"},
     {"speakers", "formats", "voices", "openai_formats"},
     {"models"},
-    {"store", "batching"},
+    {"store", "missing", "batching"},
     {"admission"},
     {"transcriber", "flow", "optional"},
     {"service", "vitals"},
@@ -31,7 +31,7 @@ ORDER = [
 MODEL_LIBRARIES = {"torch", "torchaudio", "ctranslate2", "faster_whisper", "whisperx", "pyannote"}
 ADAPTERS = {
     "devices", "windows", "vad", "recognizer", "aligner", "diarizer", "clustering", "linkage",
-    "wav2vec", "checkpoints",
+    "wav2vec", "checkpoints", "fetcher",
 }  # fmt: skip
 
 
