@@ -52,13 +52,16 @@ class Failures:
         failure = self._failures.get(key)
         return failure is not None and failure.missing
 
-    def add(self, key: ModelKey, error: ModelUnavailable, cause: BaseException) -> None:
+    def add(
+        self, key: ModelKey, error: ModelUnavailable, cause: BaseException, grow: bool = True
+    ) -> None:
         """Remember, and log in one line; the traceback is for debugging. `error` is what callers
-        are told, `cause` what happened."""
+        are told, `cause` what happened; `grow`: the interval does.
+        """
         last = self._failures.get(key)
         missing = isinstance(error, ModelMissing)
         known = last is not None and not missing and self._left_s(last) > 0
-        num_times = last.num_times + (not known) if last else 1
+        num_times = last.num_times + (grow and not known) if last else 1
         interval_s = min(MIN_INTERVAL_S * 2 ** min(num_times - 1, 10), MAX_INTERVAL_S)
         until = last.until if last and known else self._clock() + interval_s
         self._failures[key] = Failure(error.message, missing, num_times, until)

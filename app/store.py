@@ -59,6 +59,14 @@ class _Entry:
         return self.num_leases == 0 and not self.closing
 
 
+@dataclass(frozen=True, slots=True)
+class _Try:
+    """To load a model: who holds it then, and whether a failure makes the next interval longer."""
+
+    num_leases: int = 1
+    grow: bool = True
+
+
 class _IdleCache(cachetools.Cache[ModelKey, _Entry]):
     """Evicts the least recently used model that nobody uses; cachetools would take any."""
 
@@ -185,7 +193,7 @@ class ModelStore:
                         break
                     self._load_aside(key, loading)
             wait(loading)  # for somebody else's load: a failure reaches all who wait
-        return self._load_entry(key, loading, num_leases=1)
+        return self._load_entry(key, loading, _Try(grow=not try_at_once))
 
     def _load_aside(self, key: ModelKey, loading: Future[None]) -> None:
         """Load in a thread of its own; those who wait are let go after a while."""
@@ -194,7 +202,7 @@ class ModelStore:
             patience = threading.Timer(self._retry_wait_s, self._let_go, (key, loading))
             patience.start()
             try:
-                self._load_entry(key, loading, num_leases=0)
+                self._load_entry(key, loading, _Try(num_leases=0))
             except ServiceError as error:
                 log.debug("trying the %s %s again: %s", key.kind, key.name, error)
             finally:
@@ -216,10 +224,10 @@ class ModelStore:
             else:
                 loading.set_exception(error)
 
-    def _load_entry(self, key: ModelKey, loading: Future[None], num_leases: int) -> _Entry:
+    def _load_entry(self, key: ModelKey, loading: Future[None], attempt: _Try) -> _Entry:
         try:
             self._shrink(self._max_models - 1)
-            entry = self._try_load(key, num_leases)
+            entry = self._try_load(key, attempt)
             with self._changed:
                 if not self._closed:
                     self._cache[key] = entry
@@ -235,17 +243,17 @@ class ModelStore:
         if self._closed:
             entry.model.close()
             raise ShuttingDown
-        if num_leases:  # else those who waited have not taken it yet
+        if attempt.num_leases:  # else those who waited have not taken it yet
             self._shrink(self._max_models)
         return entry
 
-    def _try_load(self, key: ModelKey, num_leases: int) -> _Entry:
+    def _try_load(self, key: ModelKey, attempt: _Try) -> _Entry:
         started = self._clock()
         try:
             model = self._load(key)
             self._check_size(key, model)
         except ModelUnavailable as error:
-            raise self._failure(key, error, error.__cause__ or error) from error
+            raise self._failure(key, attempt, error, error.__cause__ or error) from error
         except ServiceError:
             raise
         # Libraries raise anything here: a broken file, no memory.
@@ -254,11 +262,11 @@ class ModelStore:
                 f"The {key.kind} {key.short_name} cannot be loaded: its files are broken, or "
                 "memory is short. See the service's log."
             )
-            raise self._failure(key, unavailable, error) from error
+            raise self._failure(key, attempt, unavailable, error) from error
         seconds = self._clock() - started
         self._observer.loaded(key, seconds)
         log.info("loaded the %s %s in %.1f s", key.kind, key.name, seconds)
-        return _Entry(model, last_used=self._clock(), num_leases=num_leases)
+        return _Entry(model, last_used=self._clock(), num_leases=attempt.num_leases)
 
     def _check_size(self, key: ModelKey, model: LoadedModel) -> None:
         size = model.memory_bytes
@@ -269,11 +277,11 @@ class ModelStore:
             )
 
     def _failure(
-        self, key: ModelKey, error: ModelUnavailable, cause: BaseException
+        self, key: ModelKey, attempt: _Try, error: ModelUnavailable, cause: BaseException
     ) -> ModelUnavailable:
         """Remember what failed; what callers are told."""
         with self._changed:
-            self._failures.add(key, error, cause)
+            self._failures.add(key, error, cause, attempt.grow)
             return self._failures.error(key)
 
     def _release(self, entry: _Entry) -> None:

@@ -11,7 +11,8 @@ def main() -> int:
     from app import loading, missing
     from app.cli import main as serve
 
-    missing.MIN_INTERVAL_S = loading.PRELOAD_RETRY_S = INTERVAL_S
+    missing.MIN_INTERVAL_S = missing.MAX_INTERVAL_S = INTERVAL_S
+    loading.PRELOAD_RETRY_S = INTERVAL_S
     return serve()
 
 

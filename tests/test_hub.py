@@ -381,7 +381,7 @@ def away(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Fak
         "HF_ENDPOINT": hub.url,
         "HUB_TIMEOUT_SECONDS": HUB_TIMEOUT_S,
         "ALLOWED_MODELS": "demo,owner/whisper",
-        "ALIGN_MODELS": '{"es": "owner/align"}',
+        "ALIGN_MODELS": f'{{"es": "owner/align", "en": "{DEMO / "align"}"}}',
         "DIARIZATION_MODEL": "owner/diarization",
         "PRELOAD_MODEL": "demo",
     }
@@ -464,14 +464,16 @@ def test_it_recovers_by_itself(away: tuple[Server, FakeHub]) -> None:
 
         def complete() -> bool:
             aligned, _ = spanish(server)
-            diarized, _ = timed(server, "en_short", language="en", model="owner/whisper")
+            diarized, _ = timed(
+                server, "en_short", language="en", model="owner/whisper", diarize="true"
+            )
             return (
                 diarized.status_code == 200
                 and "warnings" not in aligned.json()
                 and "warnings" not in diarized.json()
             )
 
-        eventually(complete, patience_s=60)
+        eventually(complete, patience_s=90)
         assert server.get("/health").json()["degraded"] == []
     # and goes without the hub
     response, _ = spanish(server)
@@ -481,34 +483,27 @@ def test_it_recovers_by_itself(away: tuple[Server, FakeHub]) -> None:
 
 def test_preloading_what_no_hub_gives_fails_fast_and_goes_on_trying(tmp_path: Path) -> None:
     hub = fill(FakeHub(free_port()), tmp_path / "hub")
+    failed = "loading the recognizer owner/whisper failed"
+    log = tmp_path / "service" / "log"
     settings = {
         "HF_HUB_OFFLINE": "0",
         "HF_ENDPOINT": hub.url,
         "ALLOWED_MODELS": "owner/whisper",
         "ASR_MODEL": "owner/whisper",
         "PRELOAD_MODEL": "owner/whisper",
+        "ALIGN_MODELS": f'{{"en": "{DEMO / "align"}"}}',
         "DIARIZATION_MODEL": "demo",
     }
-    program = (str(ROOT / "tests" / "hasty_server.py"),)
-    started = time.monotonic()
-    said: list[str] = []
 
     def open_later() -> None:
-        log = tmp_path / "service" / "log"
-        eventually(
-            lambda: (
-                log.is_file() and "loading the recognizer owner/whisper failed" in log.read_text()
-            ),
-            patience_s=60,
-        )
-        said.append(f"{time.monotonic() - started:.1f}")
+        eventually(lambda: log.is_file() and failed in log.read_text(), patience_s=110)
         hub.__enter__()
 
     with ThreadPoolExecutor(1) as pool:
-        opening = pool.submit(open_later)
-        with running_server(tmp_path / "service", program=program, **settings) as server:
+        opening = pool.submit(open_later)  # the start waits for the hub
+        with running_server(tmp_path / "service", program=PROGRAM, **settings) as server:
             opening.result()
             assert timed(server, "en_short", diarize="false")[0].status_code == 200
-            assert len([x for x in errors_of(server) if "recognizer" in x]) == 1
+            assert 1 <= len(errors_of(server)) <= 2
             assert server.get("/health").json()["degraded"] == []
     hub.__exit__(None, None, None)
