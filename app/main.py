@@ -35,6 +35,7 @@ from app.transcriber import Transcriber, TranscriberOptions
 
 if TYPE_CHECKING:
     from app.models.devices import Devices
+    from app.models.fetcher import ModelFetcher
 
 CLOSE_TIMEOUT_S = 2.0
 
@@ -57,7 +58,7 @@ def build_service(settings: Settings) -> Service:
     temp = PrivateDirectory(settings.temp_dir, None if min_free_mb is None else min_free_mb << 20)
     prepare_environment(settings)
     # Here and not above: the libraries read the environment when they are imported.
-    from app.models import aligner, devices, fetcher, hub, recognizer
+    from app.models import aligner, devices, recognizer
 
     quiet_libraries()  # once imported: some set their own level and handlers then
     chosen = devices.choose_devices(settings)
@@ -90,14 +91,9 @@ def build_service(settings: Settings) -> Service:
         service_facts(settings, chosen),
         lambda: take_reading(ready, admission, store, devices.gpu_memory(chosen)),
     )
-    model_fetcher = fetcher.ModelFetcher(
-        hub.Hub(settings.hub_timeout_s),
-        settings.cache_dir,
-        settings.hf_token.get_secret_value() or None,
-        settings.torchaudio_url,
-    )
+    fetcher = build_fetcher(settings)
     store = ModelStore(
-        model_loader(settings, chosen, recovery, metrics, model_fetcher),
+        model_loader(settings, chosen, recovery, metrics, fetcher),
         settings.max_loaded_models,
         settings.model_memory_mb << 20,
         settings.model_idle_timeout_s,
@@ -131,7 +127,7 @@ def build_service(settings: Settings) -> Service:
         compute_type=chosen.compute_type,
         catalog=catalog,
         store=store,
-        fetcher=model_fetcher,
+        fetcher=fetcher,
         transcriber=transcriber,
         decoding=DecodePool(
             temp.path,
@@ -156,6 +152,18 @@ def build_service(settings: Settings) -> Service:
         broken=broken,
         metrics=metrics,
         tracing=build_tracing(),
+    )
+
+
+def build_fetcher(settings: Settings) -> ModelFetcher:
+    from app.models.fetcher import ModelFetcher  # pyannote.audio comes along: once it is quiet
+    from app.models.hub import Hub
+
+    return ModelFetcher(
+        Hub(settings.hub_timeout_s),
+        settings.cache_dir,
+        settings.hf_token.get_secret_value() or None,
+        settings.torchaudio_url,
     )
 
 
