@@ -108,6 +108,10 @@ class ModelUnavailable(ServiceError):
     code = "model_unavailable"
 
 
+class ModelMissing(ModelUnavailable):
+    """It is not on this machine, and a hub does not give it now."""
+
+
 class StageFailed(ServiceError):
     """A stage broke for a reason that is ours, not the client's."""
 

@@ -12,7 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.batching import Batcher, Recovery
-from app.errors import ConfigurationError, ModelUnavailable, ServiceError, UnknownModel
+from app.errors import (
+    ConfigurationError,
+    ModelMissing,
+    ModelUnavailable,
+    ServiceError,
+    UnknownModel,
+)
 from app.languages import parse_language
 from app.logs import quiet_libraries
 from app.metrics import Metrics
@@ -23,6 +29,7 @@ from app.turns import FairTurns, FreeForAll
 
 if TYPE_CHECKING:
     from app.models.devices import Devices
+    from app.models.fetcher import ModelFetcher
 
 log = logging.getLogger(__name__)
 
@@ -47,11 +54,16 @@ def check_local_models(settings: Settings) -> None:
 
 
 def model_loader(
-    settings: Settings, chosen: Devices, recovery: Recovery, metrics: Metrics
+    settings: Settings,
+    chosen: Devices,
+    recovery: Recovery,
+    metrics: Metrics,
+    fetcher: ModelFetcher,
 ) -> Callable[[ModelKey], Batcher[Any]]:
-    """How each kind of model is loaded: names, tokens and the cache are the same for all."""
+    """How each kind of model is loaded: fetched, then built from what is on the disk."""
     from app.models.aligner import Wav2Vec2Aligner
     from app.models.diarizer import PyannoteDiarizer
+    from app.models.hub import HubError, OfflineError
     from app.models.recognizer import WhisperRecognizer
     from app.models.vad import PyannoteVad
     from app.models.windows import choose_batches
@@ -70,18 +82,21 @@ def model_loader(
     building = threading.Lock()
 
     def load(key: ModelKey) -> Batcher[Any]:
+        try:
+            source = fetcher.fetch(key)
+        except HubError as error:
+            failure = ModelUnavailable if isinstance(error, OfflineError) else ModelMissing
+            raise failure(f"The {key.kind} {key.short_name} is missing: {error.reason}") from error
         context = contextvars.copy_context()  # of the request that the model is loaded for
 
         def create() -> Any:
             if key.kind == "recognizer":
                 return WhisperRecognizer(
-                    key.source,
+                    source,
                     chosen.device,
                     chosen.compute_type,
                     chosen.cpu_threads,
                     settings.batch_size,
-                    settings.cache_dir,
-                    token,
                 )
             with building:
                 return create_torch_model()
@@ -90,14 +105,14 @@ def model_loader(
             if key.kind == "aligner":
                 return Wav2Vec2Aligner(
                     key.language,
-                    key.source,
+                    source,
                     chosen.align,
                     settings.align_batch_size,
                     settings.cache_dir,
                 )
             if key.kind == "diarizer":
                 return PyannoteDiarizer(
-                    key.source,
+                    source,
                     chosen.diarize,
                     choose_batches(chosen.diarize, *sizes),
                     settings.cache_dir,
@@ -141,8 +156,10 @@ def warm_up(service: Service, stopping: threading.Event) -> None:
         except Exception as error:
             if stopping.is_set() or isinstance(error, UnknownModel):
                 return
+            told = isinstance(error, ModelUnavailable)  # by the store
             known = isinstance(error, ServiceError)  # and in the log, from where it came up
-            log.error(
+            log.log(
+                logging.INFO if told else logging.ERROR,
                 "preloading %s failed, next try in %.0f s: %s",
                 name,
                 PRELOAD_RETRY_S,
@@ -158,7 +175,7 @@ def preload(service: Service, name: str) -> None:
     """Load a model with speech detection; the diarizer too, where it is to be had."""
     model = service.catalog.resolve(name)
     for key in (service.catalog.vad(), service.catalog.recognizer(model)):
-        with service.store.lease(key):
+        with service.store.lease(key, try_at_once=True):
             pass
     with contextlib.suppress(ServiceError), service.store.lease(service.catalog.diarizer(model)):
         pass
@@ -167,20 +184,18 @@ def preload(service: Service, name: str) -> None:
 def download_models(
     service: Service, models: Sequence[str], languages: Sequence[str], diarization: bool
 ) -> Iterator[str]:
-    """Fetch models into the cache through the code that loads them; a line for each.
+    """Fetch models into the cache, or what is new of them; a line for each. All but recognizers
+    are loaded, too, to see whether they can be.
 
     Raises:
         ServiceError: one of them is not to be had.
     """
-    from app.models import recognizer
-
-    settings, catalog = service.settings, service.catalog
-    token = settings.hf_token.get_secret_value() or None
+    settings, catalog, fetcher = service.settings, service.catalog, service.fetcher
     keys = []
     for name in models:
         key = catalog.recognizer(catalog.resolve(name))
         with download_errors(key):
-            recognizer.download(key.source, settings.cache_dir, token)
+            fetcher.fetch(key, refresh=True)
         yield f"{key.name}: in {settings.cache_dir}"
     for language in languages:
         aligner = catalog.aligner(catalog.default_model, parse_language(language) or "")
@@ -190,7 +205,9 @@ def download_models(
     if diarization:
         keys.append(catalog.diarizer(catalog.default_model))
     for key in keys:
-        with service.store.lease(key):
+        with download_errors(key):
+            fetcher.fetch(key, refresh=True)
+        with service.store.lease(key, try_at_once=True):
             yield f"{key.kind} {key.name}: in {settings.cache_dir}"
 
 
@@ -198,6 +215,8 @@ def download_models(
 def download_errors(key: ModelKey) -> Iterator[None]:
     try:
         yield
+    except ServiceError:
+        raise
     # Libraries raise anything here; the store says the same of models that it loads.
     except Exception as error:
         raise ModelUnavailable(f"{key.name} cannot be downloaded: {error}") from error

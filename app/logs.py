@@ -27,6 +27,7 @@ PROBES = frozenset({"/health", "/ready", "/metrics"})
 
 # Libraries that announce what no user can act on.
 CHATTY = (
+    "huggingface_hub",
     "lightning",
     "lightning.pytorch.utilities.migration",  # the level of those above is reset when it loads
     "pytorch_lightning",

@@ -36,6 +36,7 @@ from app.transcriber import Transcriber, TranscriberOptions
 
 if TYPE_CHECKING:
     from app.models.devices import Devices
+    from app.models.fetcher import ModelFetcher
 
 CLOSE_TIMEOUT_S = 2.0
 
@@ -91,11 +92,13 @@ def build_service(settings: Settings) -> Service:
         service_facts(settings, chosen),
         lambda: take_reading(ready, admission, store, devices.gpu_memory(chosen)),
     )
+    fetcher = build_fetcher(settings)
     store = ModelStore(
-        model_loader(settings, chosen, recovery, metrics),
+        model_loader(settings, chosen, recovery, metrics, fetcher),
         settings.max_loaded_models,
         settings.model_memory_mb << 20,
         settings.model_idle_timeout_s,
+        settings.hub_timeout_s,
         observer=StoreObserver(
             loaded=lambda key, seconds: metrics.model_loaded(key.kind, seconds),
             failed=lambda key: metrics.model_failed(key.kind),
@@ -124,6 +127,7 @@ def build_service(settings: Settings) -> Service:
         compute_type=chosen.compute_type,
         catalog=catalog,
         store=store,
+        fetcher=fetcher,
         transcriber=transcriber,
         decoding=DecodePool(
             temp.path,
@@ -148,6 +152,18 @@ def build_service(settings: Settings) -> Service:
         broken=broken,
         metrics=metrics,
         tracing=build_tracing(),
+    )
+
+
+def build_fetcher(settings: Settings) -> ModelFetcher:
+    from app.models.fetcher import ModelFetcher  # pyannote.audio comes along: once it is quiet
+    from app.models.hub import Hub
+
+    return ModelFetcher(
+        Hub(settings.hub_timeout_s),
+        settings.cache_dir,
+        settings.hf_token.get_secret_value() or None,
+        settings.torchaudio_url,
     )
 
 

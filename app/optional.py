@@ -50,11 +50,13 @@ def optional_stage(
     """
     try:
         yield
-    except (ModelUnavailable, StageFailed) as error:
-        missing = isinstance(error, ModelUnavailable)
-        if missing and must:
+    except ModelUnavailable as error:
+        if must:
             raise ModelUnavailable(unavailable, error.retry_after_s) from error
-        _warn(unavailable if missing else failed, warnings, must)
+        log.info("%s %s", unavailable, error)  # the store logs what went wrong, once
+        warnings.append(unavailable)
+    except StageFailed:
+        _warn(failed, warnings, must)
     except ServiceError:
         raise  # cancelled, out of time, shutting down: the request ends
     # The optional stage's boundary: a library's fault on this recording.

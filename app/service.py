@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from app.admission import Admission
 from app.audio.decode_pool import DecodePool
@@ -21,6 +21,9 @@ from app.subtitles import SubtitleStyle
 from app.tempdir import PrivateDirectory
 from app.tracing import Tracing
 from app.transcriber import Transcriber
+
+if TYPE_CHECKING:
+    from app.models.fetcher import ModelFetcher
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -62,6 +65,7 @@ class Service:
     compute_type: str
     catalog: Catalog
     store: ModelStore
+    fetcher: ModelFetcher
     transcriber: Transcriber
     decoding: DecodePool
     admission: Admission

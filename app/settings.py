@@ -90,6 +90,25 @@ class Settings(BaseSettings):
         validation_alias=_names("ASR_MODEL_PATH", "CACHE_DIR"),
         description="Where downloaded models are kept.",
     )
+    hub_timeout_s: float = Field(
+        10,
+        ge=0.1,
+        le=A_DAY_S,
+        validation_alias="HUB_TIMEOUT_SECONDS",
+        description=(
+            "How long a model hub may take to connect, to answer and to send on, in seconds; below "
+            "1000 bytes per second it counts as silent."
+        ),
+    )
+    torchaudio_url: str = Field(
+        "https://download.pytorch.org/torchaudio/models",
+        pattern=r"^https?://",
+        validation_alias="TORCHAUDIO_URL",
+        description=(
+            "Where the alignment models of torchaudio (en, fr, de, es, it) are downloaded from: "
+            "theirs or a mirror. HF_ENDPOINT names a mirror for all other models."
+        ),
+    )
     model_idle_timeout_s: float = Field(
         0,
         ge=0,
@@ -576,8 +595,7 @@ def prepare_environment(settings: Settings) -> None:
         os.environ.get("TORCH_FORCE_WEIGHTS_ONLY_LOAD") or "1"
     )
     os.environ.pop("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", None)
-    os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", "5")  # s: an unreachable hub must fail fast
-    os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "15")
+    os.environ.setdefault("HF_HUB_DISABLE_XET", "1")  # a client of its own, without our time-outs
     os.environ.setdefault("HF_HOME", str(settings.cache_dir))
     os.environ.setdefault("TORCH_HOME", str(settings.cache_dir / "torch"))
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import cachetools
 
 from app.errors import ModelUnavailable, ServiceError, ShuttingDown
+from app.missing import Failures
 from app.models.catalog import ModelKey
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,14 @@ class _Entry:
         return self.num_leases == 0 and not self.closing
 
 
+@dataclass(frozen=True, slots=True)
+class _Try:
+    """To load a model: who holds it then, and whether a failure makes the next interval longer."""
+
+    num_leases: int = 1
+    grow: bool = True
+
+
 class _IdleCache(cachetools.Cache[ModelKey, _Entry]):
     """Evicts the least recently used model that nobody uses; cachetools would take any."""
 
@@ -82,19 +91,24 @@ class ModelStore:
         max_models: int,
         max_bytes: int = 0,
         idle_timeout_s: float = 0,
+        retry_wait_s: float = 10,
         clock: Callable[[], float] = time.monotonic,
         observer: StoreObserver = StoreObserver(),
     ) -> None:
-        """`max_bytes` and `idle_timeout_s` 0: no such bound."""
+        """`max_bytes` and `idle_timeout_s` 0: no such bound. `retry_wait_s`: how long those who can
+        do without a model wait for another try to fetch it.
+        """
         self._load = load
         self._max_models = max_models
         self._max_bytes = max_bytes or math.inf
         self._idle_timeout_s = idle_timeout_s or math.inf
+        self._retry_wait_s = retry_wait_s
         self._clock = clock
         self._observer = observer
         self._changed = threading.Condition()
         self._cache = _IdleCache()
         self._loading: dict[ModelKey, Future[None]] = {}
+        self._failures = Failures(clock)
         self._closed = False
         self._purging = False
         self._reaper = self._start_reaper()
@@ -115,6 +129,11 @@ class ModelStore:
             entries = list(self._cache.items())
         return [key for key, entry in entries if not (entry.model.alive or entry.closing)]
 
+    def missing(self) -> list[str]:
+        """Which models could not be loaded when it was tried last, as sentences."""
+        with self._changed:
+            return self._failures.sentences()
+
     def longest_call(self) -> tuple[float, ModelKey] | None:
         """The call of a model that takes longest so far, in seconds."""
         with self._changed:
@@ -129,22 +148,29 @@ class ModelStore:
 
     @contextmanager
     def lease(
-        self, key: ModelKey, wait: Callable[[Future[None]], None] = Future.result
+        self,
+        key: ModelKey,
+        wait: Callable[[Future[None]], None] = Future.result,
+        try_at_once: bool = False,
     ) -> Iterator[Any]:
         """The model, loaded if need be, and kept until the block ends. `wait` waits for a load
-        that somebody else began: with the caller's patience, not the loader's.
+        that somebody else began: with the caller's patience, not the loader's. `try_at_once`: also
+        where a hub has just failed.
 
         Raises:
-            ModelUnavailable: it cannot be loaded. The next lease tries again.
+            ModelUnavailable: it cannot be loaded. What a hub does not give is tried again after
+                growing intervals, all else by the next lease.
             ShuttingDown: the store is closed.
         """
-        entry = self._acquire(key, wait)
+        entry = self._acquire(key, wait, try_at_once)
         try:
             yield entry.model
         finally:
             self._release(entry)
 
-    def _acquire(self, key: ModelKey, wait: Callable[[Future[None]], None]) -> _Entry:
+    def _acquire(
+        self, key: ModelKey, wait: Callable[[Future[None]], None], try_at_once: bool
+    ) -> _Entry:
         while True:
             with self._changed:
                 if self._closed:
@@ -160,56 +186,103 @@ class ModelStore:
                     del self._cache[key]
                 loading = self._loading.get(key)
                 if loading is None:
+                    if not try_at_once:
+                        self._failures.check(key)
                     loading = self._loading[key] = Future()
-                    break
+                    if try_at_once or not (key.optional and self._failures.is_missing(key)):
+                        break
+                    self._load_aside(key, loading)
             wait(loading)  # for somebody else's load: a failure reaches all who wait
-        return self._load_entry(key, loading)
+        return self._load_entry(key, loading, _Try(grow=not try_at_once))
 
-    def _load_entry(self, key: ModelKey, loading: Future[None]) -> _Entry:
+    def _load_aside(self, key: ModelKey, loading: Future[None]) -> None:
+        """Load in a thread of its own; those who wait are let go after a while."""
+
+        def load() -> None:
+            patience = threading.Timer(self._retry_wait_s, self._let_go, (key, loading))
+            patience.start()
+            try:
+                self._load_entry(key, loading, _Try(num_leases=0))
+            except ServiceError as error:
+                log.debug("trying the %s %s again: %s", key.kind, key.name, error)
+            finally:
+                patience.cancel()
+
+        threading.Thread(target=load, name="load", daemon=True).start()
+
+    def _let_go(self, key: ModelKey, loading: Future[None]) -> None:
+        text = f"The {key.kind} {key.short_name} is still being loaded; try again later."
+        self._settle(loading, ModelUnavailable(text, math.ceil(self._retry_wait_s)))
+
+    def _settle(self, loading: Future[None], error: BaseException | None = None) -> None:
+        """Tell those who wait for a load. Only the first outcome counts."""
+        with self._changed:
+            if loading.done():
+                return
+            if error is None:
+                loading.set_result(None)
+            else:
+                loading.set_exception(error)
+
+    def _load_entry(self, key: ModelKey, loading: Future[None], attempt: _Try) -> _Entry:
         try:
             self._shrink(self._max_models - 1)
-            entry = self._try_load(key)
+            entry = self._try_load(key, attempt)
             with self._changed:
                 if not self._closed:
                     self._cache[key] = entry
                 del self._loading[key]
+                self._failures.forget(key)
         except BaseException as error:
             self._observer.failed(key)
             with self._changed:
                 self._loading.pop(key, None)
-            loading.set_exception(error)
+            self._settle(loading, error)
             raise
-        loading.set_result(None)
+        self._settle(loading)
         if self._closed:
             entry.model.close()
             raise ShuttingDown
-        self._shrink(self._max_models)
+        if attempt.num_leases:  # else those who waited have not taken it yet
+            self._shrink(self._max_models)
         return entry
 
-    def _try_load(self, key: ModelKey) -> _Entry:
+    def _try_load(self, key: ModelKey, attempt: _Try) -> _Entry:
         started = self._clock()
         try:
             model = self._load(key)
+            self._check_size(key, model)
+        except ModelUnavailable as error:
+            raise self._failure(key, attempt, error, error.__cause__ or error) from error
         except ServiceError:
             raise
-        # Libraries raise anything here: a hub that is not there, a broken file, no memory.
+        # Libraries raise anything here: a broken file, no memory.
         except Exception as error:
-            log.exception("loading the %s %s failed", key.kind, key.name)
-            raise ModelUnavailable(
-                f"The {key.kind} model cannot be loaded: it is not in the cache and could not be "
-                "downloaded, or its files are broken. See the service's log.",
-                retry_after_s=30,
-            ) from error
-        if model.memory_bytes > self._max_bytes:
-            size = model.memory_bytes
+            unavailable = ModelUnavailable(
+                f"The {key.kind} {key.short_name} cannot be loaded: its files are broken, or "
+                "memory is short. See the service's log."
+            )
+            raise self._failure(key, attempt, unavailable, error) from error
+        seconds = self._clock() - started
+        self._observer.loaded(key, seconds)
+        log.info("loaded the %s %s in %.1f s", key.kind, key.name, seconds)
+        return _Entry(model, last_used=self._clock(), num_leases=attempt.num_leases)
+
+    def _check_size(self, key: ModelKey, model: LoadedModel) -> None:
+        size = model.memory_bytes
+        if size > self._max_bytes:
             model.close()
             raise ModelUnavailable(
                 f"The {key.kind} model takes {size >> 20} MB, more than MODEL_MEMORY_MB allows."
             )
-        seconds = self._clock() - started
-        self._observer.loaded(key, seconds)
-        log.info("loaded the %s %s in %.1f s", key.kind, key.name, seconds)
-        return _Entry(model, last_used=self._clock(), num_leases=1)
+
+    def _failure(
+        self, key: ModelKey, attempt: _Try, error: ModelUnavailable, cause: BaseException
+    ) -> ModelUnavailable:
+        """Remember what failed; what callers are told."""
+        with self._changed:
+            self._failures.add(key, error, cause, attempt.grow)
+            return self._failures.error(key)
 
     def _release(self, entry: _Entry) -> None:
         with self._changed:

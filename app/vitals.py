@@ -26,6 +26,7 @@ def read_vitals(service: Service) -> Vitals:
         f"The {key.kind} {key.short_name} stopped; the next request loads it anew."
         for key in service.store.dead()
     ]
+    degraded += service.store.missing()
     if service.temp.is_short:
         degraded.append(DISK_SHORT)
     return Vitals(tuple(degraded), _fatal(service))

@@ -70,7 +70,7 @@ def test_random_whisper_of_the_third_vocabulary(tmp_path: Path) -> None:
 
 def _tokens(folder: Path) -> list[int]:
     """Text tokens for 28 s and for 5 s of speech."""
-    model = WhisperRecognizer(str(folder), "cpu", "int8", 1, 2, folder)
+    model = WhisperRecognizer(folder, "cpu", "int8", 1, 2)
     items = [RecognitionItem(s, DecodingOptions("en")) for s in (SPEECH, SPEECH[: 5 * 16_000])]
     hypotheses = [found for found in model.run(items) if isinstance(found, Hypothesis)]
     assert not any(needs_fallback(hypothesis) for hypothesis in hypotheses)

@@ -57,7 +57,7 @@ def plant(kind: str, folder: Path, trap: bytes) -> Any:
         return lambda: Wav2Vec2Aligner("en", "", "cpu", 8, folder)
     whisper = mirror(DEMO_DIR / "whisper", folder / "whisper")
     swap(whisper / "model.bin", trap)
-    return lambda: WhisperRecognizer(str(whisper), "cpu", "int8", 1, 1, folder)
+    return lambda: WhisperRecognizer(whisper, "cpu", "int8", 1, 1)
 
 
 @pytest.mark.parametrize("form", FORMS)

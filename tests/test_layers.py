@@ -22,7 +22,7 @@ ORDER = [
     {"lines", "subtitles"},
     {"speakers", "formats", "voices", "openai_formats"},
     {"models"},
-    {"store", "batching"},
+    {"store", "missing", "batching"},
     {"admission"},
     {"transcriber", "flow", "optional", "channels"},
     {"service", "vitals"},
@@ -33,7 +33,7 @@ ORDER = [
 MODEL_LIBRARIES = {"torch", "torchaudio", "ctranslate2", "faster_whisper", "whisperx", "pyannote"}
 ADAPTERS = {
     "devices", "windows", "vad", "recognizer", "aligner", "diarizer", "clustering", "linkage",
-    "wav2vec", "checkpoints",
+    "wav2vec", "checkpoints", "fetcher",
 }  # fmt: skip
 
 

@@ -20,6 +20,8 @@ SETTINGS = Settings(_env_file=None)  # type: ignore[call-arg]
 prepare_environment(SETTINGS)
 
 from app.models.devices import choose_devices  # noqa: E402
+from app.models.fetcher import ModelFetcher  # noqa: E402
+from app.models.hub import Hub  # noqa: E402
 
 ROUNDS = 3
 DIARIZER = ModelKey("diarizer", "demo", str(DEMO_DIR / "diarization"))
@@ -31,7 +33,8 @@ def test_models_loaded_at_once_all_have_their_weights(tmp_path: Path) -> None:
     settings = SETTINGS.model_copy(update={"cache_dir": tmp_path})
     chosen = choose_devices(settings)
     metrics = Metrics(service_facts(settings, chosen), lambda: Reading(True, 0, 0, 0.0, (), ()))
-    load = model_loader(settings, chosen, NO_RECOVERY, metrics)
+    fetcher = ModelFetcher(Hub(timeout_s=1), tmp_path, None, settings.torchaudio_url)
+    load = model_loader(settings, chosen, NO_RECOVERY, metrics, fetcher)
     done = threading.Event()
 
     def keep_loading() -> int:

@@ -60,7 +60,7 @@ def samples_of(path: Path) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def recognizer() -> Iterator[WhisperRecognizer]:
-    model = WhisperRecognizer(str(DEMO_DIR / "whisper"), "cpu", "int8", 2, 8, Path("unused"))
+    model = WhisperRecognizer(DEMO_DIR / "whisper", "cpu", "int8", 2, 8)
     yield model
     model.close()
 

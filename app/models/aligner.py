@@ -7,17 +7,13 @@ https://pytorch.org/audio/stable/tutorials/forced_alignment_tutorial.html
 
 from __future__ import annotations
 
-import secrets
-import threading
 import unicodedata
-import urllib.request
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torchaudio
 from whisperx.alignment import (
     DEFAULT_ALIGN_MODELS_HF,
     DEFAULT_ALIGN_MODELS_TORCH,
@@ -30,10 +26,7 @@ from app.models.protocols import AlignmentItem
 from app.models.wav2vec import Emission, Wav2Vec2
 from app.segments import cut_sentences
 from app.sentences import SentenceSplitter
-from app.settings import hub_is_offline
 from app.transcript import SAMPLE_RATE, Segment, Word
-
-CONNECT_TIMEOUT_S = 10.0
 
 WILDCARD = -1
 
@@ -66,15 +59,15 @@ class Wav2Vec2Aligner:
     def __init__(
         self, language: str, source: str, device: str, batch_size: int, cache_dir: Path
     ) -> None:
-        """`source`: a hub repository or a folder; empty takes whisperx's model of the language."""
-        if not source:
-            _fetch_bundle(DEFAULT_ALIGN_MODELS_TORCH.get(language, ""), cache_dir)
+        """`source`: a folder, or one of torchaudio's models in the cache; empty takes whisperx's
+        model of the language. Nothing is fetched: see `ModelFetcher`.
+        """
         model, metadata = load_align_model(
             language,
             device,
             model_name=source or None,
             model_dir=str(cache_dir),
-            model_cache_only=hub_is_offline(),
+            model_cache_only=True,
         )
         self._model = Wav2Vec2(model, metadata["type"] == "huggingface", device)
         self._dictionary: dict[str, int] = metadata["dictionary"]
@@ -259,37 +252,3 @@ def _timed_word(
         start_s + times[-1].end * frame_s,
         sum(t.score for t in times) / len(times),
     )
-
-
-_fetch_lock = threading.Lock()
-
-
-def _fetch_bundle(name: str, cache_dir: Path) -> None:
-    """Download a torchaudio model ahead of its loader, which knows neither time-outs nor offline.
-
-    Raises:
-        OSError: not reachable, or not permitted to try.
-    """
-    bundle = getattr(torchaudio.pipelines, name, None) if name else None
-    if bundle is None:
-        return
-    url = f"https://download.pytorch.org/torchaudio/models/{bundle._path}"
-    target = cache_dir / Path(bundle._path).name
-    with _fetch_lock:
-        if target.exists():
-            return
-        if hub_is_offline():
-            raise OSError("offline, and the alignment model is not in the cache")
-        cache_dir.mkdir(parents=True, exist_ok=True)
-        partial = target.with_suffix(f".{secrets.token_hex(4)}.partial")
-        with (
-            urllib.request.urlopen(url, timeout=CONNECT_TIMEOUT_S) as response,
-            partial.open("wb") as file,
-        ):
-            expected = int(response.headers.get("Content-Length") or 0)
-            while block := response.read(1 << 20):
-                file.write(block)
-        if expected and partial.stat().st_size != expected:
-            partial.unlink()
-            raise OSError("the download of the alignment model broke off")
-        partial.replace(target)

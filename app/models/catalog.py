@@ -46,6 +46,11 @@ class ModelKey:
         """For whoever may see no path: a local folder by its own name."""
         return PurePath(self.name).name
 
+    @property
+    def optional(self) -> bool:
+        """Whether a transcript can do without."""
+        return self.kind in ("aligner", "diarizer")
+
 
 class Catalog:
     """The models that this service offers; nothing else is ever loaded."""

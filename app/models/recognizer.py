@@ -15,7 +15,7 @@ import torch  # before ctranslate2 opens a model: its wheels bring the CUDA libr
 from faster_whisper import WhisperModel
 from faster_whisper.tokenizer import Tokenizer
 from faster_whisper.transcribe import get_suppressed_tokens
-from faster_whisper.utils import available_models, download_model
+from faster_whisper.utils import available_models
 from transformers.models.whisper.tokenization_whisper import bytes_to_unicode
 from whisperx.audio import HOP_LENGTH, N_FFT, N_SAMPLES, mel_filters
 
@@ -49,12 +49,6 @@ BYTE_OF_LETTER = {letter: byte for byte, letter in bytes_to_unicode().items()}
 def known_models() -> tuple[str, ...]:
     """The names that faster-whisper knows."""
     return tuple(available_models())
-
-
-def download(source: str, cache_dir: Path, token: str | None) -> None:
-    """Fetch a model without loading it; what is there already is kept."""
-    if not Path(source).is_dir():
-        download_model(source, cache_dir=str(cache_dir), use_auth_token=token)
 
 
 def log_mel(samples: Sequence[Samples], num_mels: int, device: str) -> torch.Tensor:
@@ -97,25 +91,22 @@ class WhisperRecognizer:
 
     def __init__(
         self,
-        source: str,
+        folder: str | Path,
         device: str,
         compute_type: str,
         cpu_threads: int,
         batch_size: int,
-        cache_dir: Path,
-        token: str | None = None,
     ) -> None:
-        """`source`: a name that faster-whisper knows, a hub repository or a folder."""
+        """`folder`: of a model in CTranslate2 format; see `ModelFetcher`."""
         self._device = device
         kind, _, index = device.partition(":")
         model = WhisperModel(
-            source,
+            str(folder),
             device=kind,
             device_index=int(index or 0),
             compute_type=compute_type,
             cpu_threads=cpu_threads,
-            download_root=str(cache_dir),
-            use_auth_token=token,
+            local_files_only=True,
         )
         self._model: Any = model.model
         self._hf_tokenizer = model.hf_tokenizer
@@ -128,7 +119,7 @@ class WhisperRecognizer:
             if not self._multilingual or model.hf_tokenizer.token_to_id(f"<|{code}|>") is not None
         )
         self.batch_size = batch_size
-        self.memory_bytes = _weights_bytes(source, self._model, cache_dir)
+        self.memory_bytes = _weights_bytes(Path(folder), self._model)
 
     def close(self) -> None:
         self._model.unload_model()
@@ -331,11 +322,8 @@ def compression_ratio(text: str) -> float:
     return len(raw) / len(zlib.compress(raw))
 
 
-def _weights_bytes(source: str, model: Any, cache_dir: Path) -> int:
+def _weights_bytes(folder: Path, model: Any) -> int:
     """Memory of the weights, from the size of the file and the precision that it is loaded in."""
-    folder = Path(source)
-    if not folder.is_dir():
-        folder = Path(download_model(source, cache_dir=str(cache_dir), local_files_only=True))
     stored = (folder / "model.bin").stat().st_size  # the published models store float16
     factor = {"float32": 2.0, "int16": 1.0, "float16": 1.0, "bfloat16": 1.0}
     return int(stored * factor.get(str(model.compute_type), 0.55))

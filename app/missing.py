@@ -1,0 +1,97 @@
+"""Failures: which models could not be loaded, why, and when somebody tries again."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from app.errors import ModelMissing, ModelUnavailable
+from app.models.catalog import ModelKey
+
+log = logging.getLogger(__name__)
+
+MIN_INTERVAL_S = 30.0
+MAX_INTERVAL_S = 900.0
+MAX_REASON = 300  # characters of an exception that are logged
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """`missing`: a hub's fault. Nobody tries again before `until` (of the clock). What is wrong on
+    this machine may be mended any moment, so the next request tries; it is not told again before.
+    """
+
+    message: str
+    missing: bool
+    num_times: int
+    until: float
+
+
+class Failures:
+    """Guarded by the lock of its owner, as to threads."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._failures: dict[ModelKey, Failure] = {}
+
+    def check(self, key: ModelKey) -> None:
+        """Raises ModelUnavailable as long as nobody may try."""
+        failure = self._failures.get(key)
+        if failure is not None and failure.missing and self._left_s(failure) > 0:
+            raise self.error(key)
+
+    def error(self, key: ModelKey) -> ModelUnavailable:
+        """What a caller is told of a failure."""
+        failure = self._failures[key]
+        left_s = self._left_s(failure) if failure.missing else MIN_INTERVAL_S
+        return ModelUnavailable(failure.message, max(1, math.ceil(left_s)))
+
+    def is_missing(self, key: ModelKey) -> bool:
+        failure = self._failures.get(key)
+        return failure is not None and failure.missing
+
+    def add(
+        self, key: ModelKey, error: ModelUnavailable, cause: BaseException, grow: bool = True
+    ) -> None:
+        """Remember, and log in one line; the traceback is for debugging. `error` is what callers
+        are told, `cause` what happened; `grow`: the interval does.
+        """
+        last = self._failures.get(key)
+        missing = isinstance(error, ModelMissing)
+        known = last is not None and not missing and self._left_s(last) > 0
+        num_times = last.num_times + (grow and not known) if last else 1
+        interval_s = min(MIN_INTERVAL_S * 2 ** min(num_times - 1, 10), MAX_INTERVAL_S)
+        until = last.until if last and known else self._clock() + interval_s
+        self._failures[key] = Failure(error.message, missing, num_times, until)
+        log.log(
+            logging.DEBUG if known else logging.ERROR,
+            "loading the %s %s failed%s: %s",
+            key.kind,
+            key.name,
+            f", next try in {interval_s:.0f} s" if missing else "",
+            _one_line(cause),
+            exc_info=cause if log.isEnabledFor(logging.DEBUG) else None,
+        )
+
+    def forget(self, key: ModelKey) -> None:
+        self._failures.pop(key, None)
+
+    def sentences(self) -> list[str]:
+        """What is missing, why, and when the next try is."""
+        told = []
+        for failure in self._failures.values():
+            left_s = self._left_s(failure) if failure.missing else 0.0
+            when = f"Next try in {left_s:.0f} s." if left_s > 0 else "The next request tries again."
+            told.append(f"{failure.message} {when}")
+        return told
+
+    def _left_s(self, failure: Failure) -> float:
+        return failure.until - self._clock()
+
+
+def _one_line(cause: BaseException) -> str:
+    """A service's own errors and a hub's are sentences; others are told with their class."""
+    text = " ".join(str(cause).split())[:MAX_REASON]
+    return text if text.endswith((".", ")")) else f"{type(cause).__name__}: {text}"

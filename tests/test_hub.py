@@ -1,0 +1,509 @@
+"""Models that are fetched: from hubs that refuse, hang, drip or say no, and that work again."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import whisperx
+from filelock import FileLock
+
+from app.batching import NO_RECOVERY
+from app.cli import free_port
+from app.errors import ModelUnavailable
+from app.loading import model_loader
+from app.main import service_facts
+from app.metrics import Metrics, Reading
+from app.missing import MAX_INTERVAL_S, MIN_INTERVAL_S
+from app.models.catalog import ModelKey
+from app.settings import Settings, prepare_environment
+from app.store import ModelStore
+from tests.hasty_server import INTERVAL_S
+from tests.hub import Hub as FakeHub
+from tests.malice import mirror
+from tests.support import (
+    DEMO,
+    ROOT,
+    Server,
+    audio_of,
+    eventually,
+    running_server,
+    words_of,
+)
+
+SETTINGS = Settings(_env_file=None)  # type: ignore[call-arg]
+prepare_environment(SETTINGS)
+
+from huggingface_hub import constants, file_download  # noqa: E402
+
+from app.models.devices import choose_devices  # noqa: E402
+from app.models.fetcher import ModelFetcher  # noqa: E402
+from app.models.hub import Hub  # noqa: E402
+
+TIMEOUT_S = 1.0
+BUNDLE = "/torchaudio/wav2vec2_fairseq_base_ls960_asr_ls960.pth"
+
+RECOGNIZER = ModelKey("recognizer", "owner/whisper", "owner/whisper")
+ALIGNER = ModelKey("aligner", "es", "owner/align", "es")
+DIARIZER = ModelKey("diarizer", "owner/diarization", "owner/diarization")
+TORCHAUDIO = ModelKey("aligner", "en", "", "en")
+HUB_KEYS = [RECOGNIZER, ALIGNER, DIARIZER]
+ALL_KEYS = [*HUB_KEYS, TORCHAUDIO]
+
+
+def fill(hub: FakeHub, folder: Path) -> FakeHub:
+    """The demo's models as repositories; the diarizer with the segmentation that whisperx has."""
+    diarization = mirror(DEMO / "diarization", folder / "diarization")
+    bundled = Path(whisperx.__file__).parent / "assets" / "pytorch_model.bin"
+    (diarization / "segmentation").mkdir()
+    (diarization / "segmentation" / "pytorch_model.bin").symlink_to(bundled)
+    hub.repositories = {
+        "owner/align": DEMO / "align",
+        "owner/whisper": DEMO / "whisper",
+        "owner/diarization": diarization,
+    }
+    hub.files = {BUNDLE: bytes(200_000)}
+    return hub
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHub:
+    """Not open yet: it refuses connections."""
+    hub = fill(FakeHub(free_port()), tmp_path / "hub")
+    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+    template = f"{hub.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    monkeypatch.setattr(file_download, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    return hub
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Shop:
+    """A store with the loader of the service and a cache of its own."""
+
+    def __init__(self, hub: FakeHub, cache_dir: Path) -> None:
+        settings = SETTINGS.model_copy(update={"cache_dir": cache_dir, "batch_size": 2})
+        chosen = choose_devices(settings)
+        nothing = Reading(True, 0, 0, 0.0, (), ())
+        metrics = Metrics(service_facts(settings, chosen), lambda: nothing)
+        self.fetcher = ModelFetcher(Hub(TIMEOUT_S), cache_dir, None, f"{hub.url}/torchaudio")
+        self.clock = Clock()
+        self.store = ModelStore(
+            model_loader(settings, chosen, NO_RECOVERY, metrics, self.fetcher),
+            max_models=8,
+            retry_wait_s=TIMEOUT_S,
+            clock=self.clock,
+        )
+
+    def use(self, key: ModelKey, **options: Any) -> Any:
+        with self.store.lease(key, **options) as model:
+            return model
+
+    def failure(self, key: ModelKey, **options: Any) -> tuple[ModelUnavailable, float]:
+        """How it fails, and in how many seconds."""
+        started = time.monotonic()
+        with pytest.raises(ModelUnavailable) as caught:
+            self.use(key, **options)
+        return caught.value, time.monotonic() - started
+
+
+@pytest.fixture
+def shop(hub: FakeHub, tmp_path: Path) -> Iterator[Shop]:
+    shop = Shop(hub, tmp_path / "cache")
+    yield shop
+    shop.store.close()
+
+
+# -- one attempt ---------------------------------------------------------------------------------
+
+FAILURES: dict[str | int, tuple[str, float]] = {  # what is said, and after how long at most
+    "refuse": ("cannot be reached", 0.5),
+    "hang": ("does not answer", TIMEOUT_S + 0.5),
+    "drip": ("does not answer", TIMEOUT_S + 0.5),
+    "drip body": ("stopped sending, or sends too slowly", TIMEOUT_S + 0.5),
+    401: ("HF_TOKEN", 0.5),
+    403: ("licence", 0.5),
+    404: ("no such model", 0.5),
+    500: ("answered 500", 0.5),
+    503: ("answered 503", 0.5),
+}
+
+
+@pytest.mark.parametrize("mode", FAILURES, ids=str)
+def test_a_hub_that_fails(
+    hub: FakeHub, shop: Shop, caplog: pytest.LogCaptureFixture, mode: str | int
+) -> None:
+    """Each kind of model: one clear answer in short time, one line, one name in `missing`."""
+    said, within_s = FAILURES[mode]
+    hub.mode = mode
+    with nullcontext() if mode == "refuse" else hub:
+        for key in ALL_KEYS:
+            hub.requests.clear()
+            caplog.clear()
+            error, seconds = shop.failure(key)
+            assert said in error.message
+            assert f"{key.kind} {key.short_name} is missing" in error.message
+            assert hub.url.removeprefix("http://") not in error.message
+            assert seconds < within_s + 0.5 * (key is RECOGNIZER)
+            assert error.retry_after_s == MIN_INTERVAL_S
+            assert sum(hub.requests.values()) <= 2, "it was tried again"
+            [line] = [r for r in caplog.records if r.levelno >= logging.WARNING]
+            assert line.levelno == logging.ERROR
+            assert line.exc_info is None
+            assert "\n" not in line.getMessage()
+            assert said in line.getMessage()
+            assert hub.url.removeprefix("http://") in line.getMessage()
+            # the next one is not even asked for
+            hub.requests.clear()
+            again, seconds = shop.failure(key)
+            assert again.message == error.message
+            assert seconds < 0.05
+            assert not hub.requests
+        assert [s.partition(" is ")[0] for s in shop.store.missing()] == [
+            f"The {key.kind} {key.short_name}" for key in ALL_KEYS
+        ]
+
+
+@pytest.mark.parametrize("mode", ["stall", "break"])
+def test_a_download_that_breaks_off_is_taken_up_again(hub: FakeHub, shop: Shop, mode: str) -> None:
+    with hub:
+        for key in HUB_KEYS:
+            hub.mode = mode
+            _, seconds = shop.failure(key)
+            assert seconds < TIMEOUT_S + 1
+            hub.mode = "serve"
+            assert shop.use(key, try_at_once=True).alive
+        hub.mode = mode
+        shop.failure(TORCHAUDIO)
+    left = [path for path in shop.fetcher._cache_dir.iterdir() if "partial" in path.name]
+    assert left == []
+
+
+def test_a_slow_download_that_goes_on_is_waited_for(hub: FakeHub, shop: Shop) -> None:
+    hub.mode = "slow"
+    with hub:
+        started = time.monotonic()
+        assert shop.use(ALIGNER).alive
+        assert time.monotonic() - started > 3 * TIMEOUT_S
+
+
+def test_another_process_that_downloads_the_same_is_waited_for(
+    hub: FakeHub, shop: Shop, tmp_path: Path
+) -> None:
+    """As replicas do that share a cache: it has the lock, and the file grows."""
+    etag = hashlib.sha256((DEMO / "align" / "model.safetensors").read_bytes()).hexdigest()
+    lock = tmp_path / "cache" / ".locks" / "models--owner--align" / f"{etag}.lock"
+    partial = tmp_path / "cache" / "models--owner--align" / "blobs" / "of-another.incomplete"
+    for path in (lock, partial):
+        path.parent.mkdir(parents=True)
+    with hub, ThreadPoolExecutor(1) as pool:
+        with FileLock(lock), partial.open("wb") as file:
+            attempt = pool.submit(shop.use, ALIGNER)
+            for _ in range(int(3 * TIMEOUT_S / 0.1)):
+                file.write(bytes(10_000))
+                file.flush()
+                time.sleep(0.1)
+            assert not attempt.done()
+        assert attempt.result(10 * TIMEOUT_S).alive
+
+
+@pytest.mark.parametrize("key", HUB_KEYS, ids=lambda key: key.kind)
+def test_what_is_in_the_cache_asks_no_hub(hub: FakeHub, shop: Shop, key: ModelKey) -> None:
+    with hub:
+        assert shop.use(key).alive
+        assert hub.requests
+        hub.requests.clear()
+        hub.mode = "hang"
+        shop.store.evict_idle()
+        started = time.monotonic()
+        assert shop.use(key).alive
+        assert time.monotonic() - started < 10 * TIMEOUT_S
+        assert not hub.requests
+        # a refresh does
+        hub.mode = "serve"
+        shop.fetcher.fetch(key, refresh=True)
+        assert hub.requests
+
+
+def test_libraries_reach_no_hub_by_themselves(hub: FakeHub, shop: Shop) -> None:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    with hub:
+        with pytest.raises(LocalEntryNotFoundError):
+            hf_hub_download("owner/align", "config.json", cache_dir=shop.fetcher._cache_dir)
+        assert not hub.requests
+
+
+def test_a_model_without_a_tokenizer_takes_whispers(
+    hub: FakeHub, shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """faster-whisper would ask the hub for it at each load."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "home"))
+    whisper = mirror(DEMO / "whisper", tmp_path / "whisper")
+    tokenizer = tmp_path / "openai" / "tokenizer.json"
+    tokenizer.parent.mkdir()
+    (whisper / "tokenizer.json").rename(tokenizer)
+    hub.repositories |= {
+        "openai/whisper-tiny": tokenizer.parent,
+        "openai/whisper-tiny.en": tokenizer.parent,
+    }
+    local = ModelKey("recognizer", "ours", str(whisper))
+    hub.mode = "hang"
+    with hub:
+        error, seconds = shop.failure(local)
+        assert "does not answer" in error.message
+        assert seconds < 3 * TIMEOUT_S
+
+
+# -- many attempts -------------------------------------------------------------------------------
+
+
+def test_intervals_grow_and_a_success_forgets(hub: FakeHub, shop: Shop) -> None:
+    waits = []
+    for _ in range(8):
+        error, _ = shop.failure(RECOGNIZER)
+        assert error.retry_after_s is not None
+        waits.append(error.retry_after_s)
+        shop.clock.now += error.retry_after_s - 1
+        early, _ = shop.failure(RECOGNIZER)
+        assert early.retry_after_s == 1
+        shop.clock.now += 1
+    assert waits == [30, 60, 120, 240, 480, 900, 900, MAX_INTERVAL_S]
+    assert shop.store.missing()[0].endswith("The next request tries again.")
+    with hub:
+        assert shop.use(RECOGNIZER).alive
+    assert shop.store.missing() == []
+
+
+def test_all_who_wait_share_one_attempt(hub: FakeHub, shop: Shop) -> None:
+    hub.mode = "hang"
+    with hub, ThreadPoolExecutor(8) as pool:
+        started = time.monotonic()
+        errors = list(pool.map(lambda _: shop.failure(ALIGNER)[0].message, range(8)))
+        assert time.monotonic() - started < TIMEOUT_S + 0.5
+        assert len(set(errors)) == 1
+        assert sum(hub.requests.values()) == 1
+        # and the next attempt, too
+        shop.clock.now += MIN_INTERVAL_S
+        hub.requests.clear()
+        hub.mode = "serve"
+        models = list(pool.map(lambda _: shop.use(ALIGNER), range(8)))
+        assert len({id(model) for model in models}) == 1
+        assert hub.requests["GET /api/models/owner/align"] == 1
+
+
+def test_nobody_waits_long_for_another_try_of_what_can_be_done_without(
+    hub: FakeHub, shop: Shop
+) -> None:
+    """The download goes on beside, and is there for those who come later."""
+    shop.failure(ALIGNER)
+    shop.clock.now += MIN_INTERVAL_S
+    hub.mode = "slow"
+    with hub:
+        error, seconds = shop.failure(ALIGNER)
+        assert "still being loaded" in error.message
+        assert TIMEOUT_S - 0.1 < seconds < TIMEOUT_S + 0.5
+        _, seconds = shop.failure(ALIGNER)
+        assert seconds < 0.05
+        eventually(lambda: ALIGNER in shop.store.loaded())
+        assert shop.use(ALIGNER).alive
+        assert hub.requests["GET /api/models/owner/align"] == 1
+
+
+def test_what_is_broken_here_is_tried_again_at_once(
+    hub: FakeHub, shop: Shop, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It may be mended any moment. It is logged once, until it is old or something else."""
+    aligner = mirror(DEMO / "align", tmp_path / "align")
+    (aligner / "config.json").rename(tmp_path / "config.json")
+    local = ModelKey("aligner", "es", str(aligner), "es")
+    for _ in range(3):
+        error, _ = shop.failure(local)
+        assert str(tmp_path) not in error.message
+        assert "files are broken" in error.message
+    [line] = [r for r in caplog.records if r.levelno >= logging.WARNING]
+    assert line.exc_info is None
+    assert "\n" not in line.getMessage()
+    assert shop.store.missing() == [f"{error.message} The next request tries again."]
+    (tmp_path / "config.json").rename(aligner / "config.json")
+    assert shop.use(local).alive
+    assert shop.store.missing() == []
+
+
+def test_offline_is_no_hubs_fault(
+    hub: FakeHub, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is asked and nothing remembered: files may be copied into the cache any moment."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with hub:
+        for key in ALL_KEYS:
+            error, seconds = shop.failure(key)
+            assert "HF_HUB_OFFLINE" in error.message
+            assert seconds < 1
+        assert not hub.requests
+        monkeypatch.delenv("HF_HUB_OFFLINE")
+        shop.fetcher.fetch(ALIGNER)
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+        assert shop.use(ALIGNER).alive
+
+
+# -- the service ---------------------------------------------------------------------------------
+
+PROGRAM = (str(ROOT / "tests" / "hasty_server.py"),)
+HUB_TIMEOUT_S = 2.0
+
+
+@pytest.fixture(scope="module")
+def away(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, FakeHub]]:
+    """A service whose Spanish aligner, second recognizer and diarizer are on a hub; English and its
+    models are here.
+    """
+    folder = tmp_path_factory.mktemp("away")
+    hub = fill(FakeHub(free_port()), folder / "hub")
+    settings = {
+        "HF_HUB_OFFLINE": "0",
+        "HF_ENDPOINT": hub.url,
+        "HUB_TIMEOUT_SECONDS": HUB_TIMEOUT_S,
+        "ALLOWED_MODELS": "demo,owner/whisper",
+        "ALIGN_MODELS": f'{{"es": "owner/align", "en": "{DEMO / "align"}"}}',
+        "DIARIZATION_MODEL": "owner/diarization",
+        "PRELOAD_MODEL": "demo",
+    }
+    with running_server(folder / "service", program=PROGRAM, **settings) as server:
+        yield server, hub
+
+
+def spanish(server: Server, **query: Any) -> tuple[httpx.Response, float]:
+    return timed(server, "es_short", language="es", diarize="false", **query)
+
+
+def timed(server: Server, name: str, **query: Any) -> tuple[httpx.Response, float]:
+    started = time.monotonic()
+    response = server.post(audio_of(name), output="json", **query)
+    return response, time.monotonic() - started
+
+
+def errors_of(server: Server) -> list[str]:
+    return [line for line in server.log().splitlines() if " [error" in line or "Traceback" in line]
+
+
+def test_a_start_without_a_hub(away: tuple[Server, FakeHub]) -> None:
+    """The preloaded model is here; what is missing beside it is named."""
+    server, _ = away
+    assert server.get("/ready").status_code == 200
+    [line] = server.get("/health").json()["degraded"]
+    assert line.startswith("The diarizer diarization is missing: the model hub cannot be reached.")
+
+
+def test_a_request_without_its_aligner_holds_up_nobody(away: tuple[Server, FakeHub]) -> None:
+    """While the hub hangs: the request itself, a stranger's beside it, and those after it."""
+    server, hub = away
+    _, usual_s = timed(server, "en_short", language="en", diarize="false")
+    before = len(errors_of(server))
+    hub.mode = "hang"
+    with hub, ThreadPoolExecutor(1) as pool:
+        first = pool.submit(spanish, server)
+        eventually(lambda: bool(hub.requests))
+        stranger, stranger_s = timed(server, "en_short", language="en", diarize="false")
+        assert stranger.status_code == 200
+        assert not first.done(), "the stranger was to come in between"
+        assert stranger_s < usual_s + 1
+        response, seconds = first.result(30)
+        assert response.status_code == 200
+        assert response.json()["segments"]
+        assert response.json()["warnings"]
+        assert seconds < HUB_TIMEOUT_S + usual_s + 2
+        for _ in range(3):
+            response, seconds = spanish(server)
+            assert response.json()["warnings"]
+            assert seconds < usual_s + 1
+        degraded = server.get("/health").json()["degraded"]
+        assert any(line.startswith("The aligner es is missing: ") for line in degraded)
+    print(f"usual {usual_s:.2f} s, stranger {stranger_s:.2f} s, after it {seconds:.2f} s")
+    errors = errors_of(server)[before:]
+    assert len([line for line in errors if "loading the aligner es failed" in line]) == len(errors)
+    assert 1 <= len(errors) <= 2  # the second where an interval ran out in between
+
+
+@pytest.mark.parametrize(("status", "said"), [(401, "HF_TOKEN"), (403, "licence")])
+def test_a_gated_recognizer(away: tuple[Server, FakeHub], status: int, said: str) -> None:
+    server, hub = away
+    hub.mode = status
+    time.sleep(INTERVAL_S * 2)  # whatever another test left must be over
+    with hub:
+        response, seconds = timed(server, "en_short", model="owner/whisper", diarize="false")
+        assert response.status_code == 503
+        assert said in response.json()["detail"]
+        assert "/" not in response.json()["detail"]
+        assert int(response.headers["Retry-After"]) >= INTERVAL_S
+        assert seconds < 3
+        assert timed(server, "en_short", diarize="false")[0].status_code == 200
+
+
+def test_it_recovers_by_itself(away: tuple[Server, FakeHub]) -> None:
+    """Once the hub works again, all are had, and nothing is degraded any more."""
+    server, hub = away
+    hub.mode = "serve"
+    with hub:
+
+        def complete() -> bool:
+            aligned, _ = spanish(server)
+            diarized, _ = timed(
+                server, "en_short", language="en", model="owner/whisper", diarize="true"
+            )
+            return (
+                diarized.status_code == 200
+                and "warnings" not in aligned.json()
+                and "warnings" not in diarized.json()
+            )
+
+        eventually(complete, patience_s=90)
+        assert server.get("/health").json()["degraded"] == []
+    # and goes without the hub
+    response, _ = spanish(server)
+    assert "warnings" not in response.json()
+    assert all(word["start"] < word["end"] for word in words_of(response.json()))
+
+
+def test_preloading_what_no_hub_gives_fails_fast_and_goes_on_trying(tmp_path: Path) -> None:
+    hub = fill(FakeHub(free_port()), tmp_path / "hub")
+    failed = "loading the recognizer owner/whisper failed"
+    log = tmp_path / "service" / "log"
+    settings = {
+        "HF_HUB_OFFLINE": "0",
+        "HF_ENDPOINT": hub.url,
+        "ALLOWED_MODELS": "owner/whisper",
+        "ASR_MODEL": "owner/whisper",
+        "PRELOAD_MODEL": "owner/whisper",
+        "ALIGN_MODELS": f'{{"en": "{DEMO / "align"}"}}',
+        "DIARIZATION_MODEL": "demo",
+    }
+
+    def open_later() -> None:
+        eventually(lambda: log.is_file() and failed in log.read_text(), patience_s=110)
+        hub.__enter__()
+
+    with ThreadPoolExecutor(1) as pool:
+        opening = pool.submit(open_later)  # the start waits for the hub
+        with running_server(tmp_path / "service", program=PROGRAM, **settings) as server:
+            opening.result()
+            assert timed(server, "en_short", diarize="false")[0].status_code == 200
+            assert 1 <= len(errors_of(server)) <= 2
+            assert server.get("/health").json()["degraded"] == []
+    hub.__exit__(None, None, None)
