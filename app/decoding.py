@@ -55,7 +55,9 @@ class ChunkDecoding:
         self._tried: list[Hypothesis] = []
         self._whole: tuple[Heard, ...] = ()  # what was heard before it was divided
         self._halves: tuple[ChunkDecoding, ...] = ()
-        self._temperatures = iter((options.temperature,) if options.temperature else TEMPERATURES)
+        # where no speech was found, nothing is believed that needs a second try
+        only_one = bool(options.temperature) or not chunk.speech
+        self._temperatures = iter((options.temperature,) if only_one else TEMPERATURES)
         self._future: TaskFuture | None = future
         temperature = next(self._temperatures)
         if future is None:

@@ -14,6 +14,10 @@ MAX_COMPRESSION_RATIO = 2.4
 MIN_AVG_LOGPROB = -1.0
 MAX_NO_SPEECH_PROB = 0.6
 
+# What is only heard at such a temperature, where Whisper rather hears no speech, was not said.
+WILD_TEMPERATURE = 0.6
+DOUBTED_NO_SPEECH_PROB = 0.5
+
 # Where the detector found no speech, only a hypothesis without doubt is believed.
 SURE_AVG_LOGPROB = -0.6
 SURE_NO_SPEECH_PROB = 0.5
@@ -47,6 +51,9 @@ def is_credible(chunk: Chunk, hypothesis: Hypothesis) -> bool:
     """Whether the text was said. Whisper invents sentences where nobody speaks."""
     decoding = hypothesis.decoding
     if not hypothesis.text.strip() or is_silence(hypothesis):
+        return False
+    is_wild = decoding.temperature >= WILD_TEMPERATURE
+    if is_wild and decoding.no_speech_prob > DOUBTED_NO_SPEECH_PROB:
         return False
     if chunk.speech:
         return True

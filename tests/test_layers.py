@@ -15,8 +15,8 @@ SOURCES = sorted(p for p in APP.rglob("*.py") if "demo" not in p.parts)
 
 # In the order of the flow: a file imports from its own group and from those above it.
 ORDER = [
-    {"__init__", "transcript", "errors", "languages", "segments", "hypotheses", "stages", "record"},
-    {"sentence_words", "sentences"},
+    {"__init__", "transcript", "errors", "languages", "hypotheses", "stages", "record"},
+    {"sentence_words", "sentences", "segments", "spoken_language"},
     {"settings", "tempdir", "sizing", "turns", "pauses", "logs", "metrics", "tracing", "otel"},
     {"audio"},
     {"lines", "subtitles"},
@@ -24,7 +24,7 @@ ORDER = [
     {"models"},
     {"store", "missing", "batching"},
     {"admission"},
-    {"transcriber", "flow", "optional", "channels"},
+    {"transcriber", "listening", "flow", "decoding", "aligners", "optional", "channels"},
     {"service", "vitals"},
     {"api"},
     {"main", "loading", "connection", "server"},
@@ -33,7 +33,7 @@ ORDER = [
 MODEL_LIBRARIES = {"torch", "torchaudio", "ctranslate2", "faster_whisper", "whisperx", "pyannote"}
 ADAPTERS = {
     "devices", "windows", "vad", "recognizer", "aligner", "diarizer", "clustering", "linkage",
-    "wav2vec", "checkpoints", "fetcher",
+    "wav2vec", "word_times", "checkpoints", "fetcher",
 }  # fmt: skip
 
 

@@ -38,7 +38,7 @@ class ChunkingOptions:
     onset: float
     offset: float
     max_chunk_s: float
-    max_pause_s: float = 2.0
+    max_pause_s: float = 4.0
     margin_s: float = 1.0
 
 
