@@ -10,6 +10,7 @@ from app.models.catalog import ModelKey
 from app.models.protocols import Aligner
 from app.optional import (
     ALIGNER_UNAVAILABLE,
+    APPROXIMATE_CHOSEN,
     APPROXIMATE_NO_ALIGNER,
     APPROXIMATE_TRANSLATION,
     APPROXIMATE_UNAVAILABLE,
@@ -64,6 +65,7 @@ class Aligners:
                 self._warnings.append(APPROXIMATE_TRANSLATION)
             return None
         if self._chosen is WordAligner.WHISPER:
+            self._warnings.append(APPROXIMATE_CHOSEN)
             return None
         key = self._key_of(language)
         if key is None:

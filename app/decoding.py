@@ -7,7 +7,7 @@ Two halves of such a chunk, cut in a pause, are decoded again; whichever heard m
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -21,9 +21,17 @@ from app.hypotheses import (
     missing_speech,
     needs_fallback,
     num_letters,
+    repeats_itself,
 )
 from app.models.protocols import RecognitionItem, Recognizer
-from app.transcript import SAMPLE_RATE, Chunk, DecodingOptions, Hypothesis, Samples
+from app.transcript import (
+    SAMPLE_RATE,
+    Chunk,
+    DecodingOptions,
+    Hypothesis,
+    Samples,
+    SpeechRegion,
+)
 
 Heard: TypeAlias = tuple[Chunk, Hypothesis]
 
@@ -87,6 +95,9 @@ class ChunkDecoding:
 
     def _consider(self, hypothesis: Hypothesis) -> None:
         self._tried.append(hypothesis)
+        # what runs in circles ends more often on half of the sound than at a higher temperature
+        if repeats_itself(hypothesis) and self._divide(hypothesis, []):
+            return
         if needs_fallback(hypothesis):
             temperature = next(self._temperatures, None)
             if temperature is not None:
@@ -94,20 +105,24 @@ class ChunkDecoding:
                 self._future = self._submit(temperature, first=True)
                 return
             hypothesis = best_hypothesis(self._tried)
-        self._settle(hypothesis)
-
-    def _settle(self, hypothesis: Hypothesis) -> None:
-        credible = is_credible(self.chunk, hypothesis)
-        self.heard = ((self.chunk, hypothesis),) if credible else ()
-        if self._depth == MAX_DIVISIONS or not self.chunk.speech or is_silence(hypothesis):
-            return
         missing = missing_speech(self.chunk, hypothesis)
-        if not (missing or hypothesis.is_cut_off):
-            return
+        is_whole = not missing and not hypothesis.is_cut_off
+        if is_whole or is_silence(hypothesis) or not self._divide(hypothesis, missing):
+            self.heard = self._credible(hypothesis)
+
+    def _credible(self, hypothesis: Hypothesis) -> tuple[Heard, ...]:
+        return ((self.chunk, hypothesis),) if is_credible(self.chunk, hypothesis) else ()
+
+    def _divide(self, hypothesis: Hypothesis, missing: Sequence[SpeechRegion]) -> bool:
+        """Decode halves, if it can be divided; the hypothesis stands if they are no better."""
+        if self._depth == MAX_DIVISIONS or not self.chunk.speech:
+            return False
         divided = divide(self.chunk, self._samples, missing)
-        if divided is not None:
-            self._whole, self.heard = self.heard, None
-            self._halves = tuple(map(self._half, divided))
+        if divided is None:
+            return False
+        self._whole = self._credible(hypothesis)
+        self._halves = tuple(map(self._half, divided))
+        return True
 
     def _half(self, part: Chunk) -> ChunkDecoding:
         begin = round((part.start_s - self.chunk.start_s) * SAMPLE_RATE)
@@ -138,4 +153,7 @@ class ChunkDecoding:
 
 
 def _num_letters(heard: Iterable[Heard]) -> float:
-    return sum(num_letters(hypothesis.text) for _, hypothesis in heard)
+    """Of what does not repeat itself."""
+    return sum(
+        num_letters(hypothesis.text) for _, hypothesis in heard if not repeats_itself(hypothesis)
+    )

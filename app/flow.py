@@ -82,11 +82,16 @@ class Flow:
         self._recognizing: deque[ChunkDecoding] = deque()
         self._aligning: deque[Aligning] = deque()
 
-    def recognize(self, chunk: Chunk, future: TaskFuture | None) -> None:
-        """`future`: of its hypothesis, where that is under way."""
+    def recognize(
+        self, chunk: Chunk, future: TaskFuture | None = None, language: str | None = None
+    ) -> None:
+        """`future`: of its hypothesis, where that is under way. `language`: of this chunk, where
+        it may be another.
+        """
         samples = slice_audio(self._request.audio, chunk.start_s, chunk.end_s)
+        options = replace(self._decoding, language=language or self._decoding.language)
         decoding = ChunkDecoding(
-            chunk, samples, self._decoding, self._recognizer, self._request.work, future
+            chunk, samples, options, self._recognizer, self._request.work, future
         )
         self._recognizing.append(decoding)
 

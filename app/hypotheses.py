@@ -14,8 +14,7 @@ MAX_COMPRESSION_RATIO = 2.4
 MIN_AVG_LOGPROB = -1.0
 MAX_NO_SPEECH_PROB = 0.6
 
-# What is only heard at such a temperature, where Whisper rather hears no speech, was not said.
-WILD_TEMPERATURE = 0.6
+# What is heard at a higher temperature only, where Whisper rather hears no speech, was not said.
 DOUBTED_NO_SPEECH_PROB = 0.5
 
 # Where the detector found no speech, only a hypothesis without doubt is believed.
@@ -34,12 +33,13 @@ LEAST_MISSING_S = 0.8
 
 def needs_fallback(hypothesis: Hypothesis) -> bool:
     """Whether a hypothesis is too repetitive or too unlikely, and is not silence."""
-    decoding = hypothesis.decoding
     if is_silence(hypothesis):
         return False
-    return (
-        decoding.compression_ratio > MAX_COMPRESSION_RATIO or decoding.avg_logprob < MIN_AVG_LOGPROB
-    )
+    return repeats_itself(hypothesis) or hypothesis.decoding.avg_logprob < MIN_AVG_LOGPROB
+
+
+def repeats_itself(hypothesis: Hypothesis) -> bool:
+    return hypothesis.decoding.compression_ratio > MAX_COMPRESSION_RATIO
 
 
 def is_silence(hypothesis: Hypothesis) -> bool:
@@ -52,21 +52,20 @@ def is_credible(chunk: Chunk, hypothesis: Hypothesis) -> bool:
     decoding = hypothesis.decoding
     if not hypothesis.text.strip() or is_silence(hypothesis):
         return False
-    is_wild = decoding.temperature >= WILD_TEMPERATURE
-    if is_wild and decoding.no_speech_prob > DOUBTED_NO_SPEECH_PROB:
+    if decoding.temperature > 0 and decoding.no_speech_prob > DOUBTED_NO_SPEECH_PROB:
         return False
     if chunk.speech:
         return True
     return (
         decoding.avg_logprob > SURE_AVG_LOGPROB
         and decoding.no_speech_prob < SURE_NO_SPEECH_PROB
-        and decoding.compression_ratio < MAX_COMPRESSION_RATIO
+        and not repeats_itself(hypothesis)
     )
 
 
 def best_hypothesis(tried: Sequence[Hypothesis]) -> Hypothesis:
     """The most likely of those that do not repeat themselves, or else of all."""
-    sober = [h for h in tried if h.decoding.compression_ratio <= MAX_COMPRESSION_RATIO]
+    sober = [h for h in tried if not repeats_itself(h)]
     return max(sober or tried, key=lambda h: h.decoding.avg_logprob)
 
 

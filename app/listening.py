@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import groupby
 
-from app.audio.chunking import Chunker, ChunkingOptions
+from app.audio.chunking import Chunker, ChunkingOptions, join_chunks
 from app.batching import Batcher, TaskFuture, Work
 from app.flow import slice_audio
 from app.models.protocols import RecognitionItem, Recognizer, VoiceActivityDetector
-from app.spoken_language import NUM_PROBES, PROBE_S, LanguageVote, probe_starts, spread
+from app.spoken_language import (
+    NUM_PROBES,
+    PROBE_S,
+    LanguageVote,
+    follow_languages,
+    probe_starts,
+    spread,
+)
 from app.stages import Stage
 from app.transcript import (
     Audio,
@@ -30,11 +39,14 @@ SURVEYED_S = 300.0
 
 @dataclass(frozen=True, slots=True)
 class FirstChunks:
-    """Chunks that were found while the language was, with the hypotheses that came along."""
+    """Chunks that were found while the language was, with the hypotheses that came along, by the
+    position of their chunk. `languages`: of each chunk, where they may differ.
+    """
 
     language: str
     chunks: Sequence[Chunk]
-    hypotheses: dict[int, TaskFuture]  # by position in `chunks`
+    hypotheses: Mapping[int, TaskFuture] = field(default_factory=dict)
+    languages: Sequence[str] = ()
 
 
 class Listening:
@@ -52,20 +64,23 @@ class Listening:
         self._options = options
         self._lease_detector = lease_detector
 
-    def chunks(self) -> Generator[Chunk]:
+    def chunks(self, max_pause_s: float | None = None) -> Generator[Chunk]:
         """Chunk by chunk, as soon as each is certain: those after it are still looked for. A short
         recording in which nothing is found comes as a whole.
         """
         found = False
-        for chunk in self._find(self._audio):
+        for chunk in self._find(self._audio, max_pause_s):
             found = True
             yield chunk
         if not found and 0 < self._audio.duration_s <= WHOLE_S:
             yield Chunk(0.0, self._audio.duration_s)
 
-    def _find(self, audio: Audio) -> Generator[Chunk]:
-        work = self._work
-        chunker = Chunker(self._options, audio.duration_s)
+    def _find(self, audio: Audio, max_pause_s: float | None = None) -> Generator[Chunk]:
+        """`max_pause_s`: shorter than usual."""
+        work, options = self._work, self._options
+        if max_pause_s is not None:
+            options = replace(options, max_pause_s=max_pause_s)
+        chunker = Chunker(options, audio.duration_s)
         with self._lease_detector() as batcher:
             vad = batcher.model
             track = vad.track(audio.samples)
@@ -94,7 +109,7 @@ class Listening:
             if first is None:
                 return None
             guess = self._vote_by_probes(recognizer, [first], decoding.languages)
-            return FirstChunks(guess.language, [first], {})
+            return FirstChunks(guess.language, [first])
         chunks = list(found)
         if not chunks:
             return None
@@ -113,6 +128,27 @@ class Listening:
             if future.result().language == language
         }
         return FirstChunks(language, chunks, hypotheses)
+
+    def follow_languages(
+        self, recognizer: Batcher[Recognizer], found: Iterator[Chunk]
+    ) -> FirstChunks | None:
+        """All chunks that are `found`, each in one language; None where there are none."""
+        parts = list(found)
+        if not parts:
+            return None
+        languages = follow_languages(parts, self._guess(recognizer, parts))
+        joined: list[tuple[str, Chunk]] = []
+        for language, run in groupby(zip(languages, parts, strict=True), key=lambda p: p[0]):
+            chunks = join_chunks([chunk for _, chunk in run], self._options)
+            joined.extend((language, chunk) for chunk in chunks)
+        spoken_s: defaultdict[str, float] = defaultdict(float)
+        for language, chunk in joined:
+            spoken_s[language] += chunk.speech_s
+        return FirstChunks(
+            max(spoken_s, key=lambda code: spoken_s[code]),
+            [chunk for _, chunk in joined],
+            languages=[language for language, _ in joined],
+        )
 
     def detect_language(
         self, recognizer: Batcher[Recognizer], is_all: bool
@@ -166,11 +202,16 @@ class Listening:
         vote: LanguageVote | None = None,
     ) -> LanguageVote:
         vote = vote or LanguageVote(candidates)
+        for chunk, guesses in zip(chunks, self._guess(recognizer, chunks), strict=True):
+            vote.add(guesses, chunk.speech_s)
+        return vote
+
+    def _guess(
+        self, recognizer: Batcher[Recognizer], chunks: Sequence[Chunk]
+    ) -> list[tuple[LanguageGuess, ...]]:
         with self._work.stages.measure(Stage.RECOGNISE):
             futures = self._work.submit(recognizer, [self._item(c, None) for c in chunks])
-            for chunk, future in zip(chunks, futures, strict=True):
-                vote.add(self._work.wait(future), chunk.speech_s)
-        return vote
+            return [self._work.wait(future) for future in futures]
 
     def _item(self, chunk: Chunk, decoding: DecodingOptions | None) -> RecognitionItem:
         samples = slice_audio(self._audio, chunk.start_s, chunk.end_s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -14,6 +15,12 @@ PROBE_S = 30.0
 CLEAR_SHARE = 0.75  # of the votes
 CLEAR_SPEECH_S = 10.0
 LEAST_SPEECH_S = 0.1  # what nobody speaks in counts as so much
+
+# What speaks for a language is the logarithm of its probability, for each second of speech; a
+# change of language must be worth so much, so that a word or two do not change it.
+CHANGE_COST = 10.0
+LEAST_PROBABILITY = 1e-3
+MOST_SPEECH_S = 10.0  # of one chunk: whoever speaks longer says no more about the language
 
 
 class LanguageVote:
@@ -58,3 +65,34 @@ def probe_starts(duration_s: float) -> list[float]:
     """Where to listen into a long recording: in its middle, then ever closer."""
     shares = [1 / 2, 1 / 6, 5 / 6, 1 / 3, 2 / 3, 1 / 12, 11 / 12][:MAX_PROBES]
     return [share * (duration_s - PROBE_S) for share in shares]
+
+
+def follow_languages(
+    chunks: Sequence[Chunk], guesses: Sequence[Sequence[LanguageGuess]]
+) -> list[str]:
+    """The language of each chunk, where people may change it: the most likely sequence of all
+    (Viterbi), so that a short chunk is in the language of those around it.
+
+    `guesses`: of each chunk, most likely first.
+    """
+    languages = sorted({found[0].language for found in guesses})
+    best = dict.fromkeys(languages, 0.0)
+    came_from: list[dict[str, str]] = []
+    for chunk, found in zip(chunks, guesses, strict=True):
+        probability = {guess.language: guess.probability for guess in found}
+        before = max(best, key=lambda code: best[code])
+        origin = {
+            code: code if best[code] >= best[before] - CHANGE_COST else before for code in languages
+        }
+        weight = min(max(chunk.speech_s, LEAST_SPEECH_S), MOST_SPEECH_S)
+        best = {
+            code: best[origin[code]]
+            - CHANGE_COST * (origin[code] != code)
+            + weight * math.log(max(probability.get(code, 0.0), LEAST_PROBABILITY))
+            for code in languages
+        }
+        came_from.append(origin)
+    path = [max(best, key=lambda code: best[code])]
+    for origin in reversed(came_from[1:]):
+        path.append(origin[path[-1]])
+    return path[::-1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass, replace
 from typing import Any
@@ -100,11 +100,11 @@ class Transcriber:
         with self._lease(self._catalog.recognizer(model), work) as recognizer:
             return self._listening(audio, work).detect_language(recognizer, is_all)
 
-    def _listening(self, audio: Audio, work: Work, multilingual: bool = False) -> Listening:
-        chunking = self._options.chunking
-        if multilingual:
-            chunking = replace(chunking, max_pause_s=MULTILINGUAL_PAUSE_S)
-        return Listening(audio, work, chunking, lambda: self._lease(self._catalog.vad(), work))
+    def _listening(self, audio: Audio, work: Work) -> Listening:
+        def lease() -> AbstractContextManager[Any]:
+            return self._lease(self._catalog.vad(), work)
+
+        return Listening(audio, work, self._options.chunking, lease)
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -123,16 +123,20 @@ class Transcriber:
     ) -> Transcript:
         audio, options, work = request.audio, request.options, request.work
         listener = request.listener
-        listening = self._listening(audio, work, options.multilingual)
+        listening = self._listening(audio, work)
+        max_pause_s = MULTILINGUAL_PAUSE_S if options.multilingual else None
         with (
             self._lease(self._catalog.recognizer(options.model), work) as recognizer,
-            closing(listening.chunks()) as found,
+            closing(listening.chunks(max_pause_s)) as found,
         ):
             self._check_language(recognizer, options)
             first = None
-            if options.language is None:
+            if options.multilingual:
+                first = listening.follow_languages(recognizer, found)
+            elif options.language is None:
                 decoding = self._decoding(options, with_words=True)
                 first = listening.settle_language(recognizer, found, decoding)
+            if options.language is None:
                 language = first and first.language
                 language = language or listening.language_of_silence(recognizer).language
                 options = replace(options, language=language)
@@ -178,7 +182,7 @@ class Transcriber:
 
     def _decoding(self, options: TranscribeOptions, with_words: bool) -> DecodingOptions:
         return DecodingOptions(
-            language=None if options.multilingual else options.language,
+            language=options.language,
             task=options.task,
             initial_prompt=options.initial_prompt,
             hotwords=options.hotwords,
@@ -187,7 +191,6 @@ class Transcriber:
             with_words=with_words,
             with_token_probs=options.with_token_probs,
             languages=options.languages,
-            likely_language=options.language,
         )
 
     def _recognize_and_align(
@@ -207,9 +210,10 @@ class Transcriber:
             with work.stages.measure(Stage.RECOGNISE):
                 if first is not None:
                     for i, chunk in enumerate(first.chunks):
-                        flow.recognize(chunk, first.hypotheses.get(i))
+                        language = first.languages[i] if first.languages else None
+                        flow.recognize(chunk, first.hypotheses.get(i), language)
                 for chunk in found:
-                    flow.recognize(chunk, None)
+                    flow.recognize(chunk)
                     flow.settle(wait=False)
                 flow.settle(wait=True)
             begun = flow.aligning_since

@@ -65,8 +65,7 @@ class Chunk:
 class DecodingOptions:
     """How one chunk is decoded. Travels with the chunk; nothing is ever set on a shared model.
 
-    `language` None: the one of `languages` (empty: of all) that the chunk is found to be in, or
-    `likely_language` where that is in doubt.
+    `language` None: the one of `languages` (empty: of all) that the chunk is found to be in.
     """
 
     language: str | None
@@ -78,7 +77,6 @@ class DecodingOptions:
     with_words: bool = False
     with_token_probs: bool = False
     languages: tuple[str, ...] = ()
-    likely_language: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

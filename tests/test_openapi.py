@@ -76,6 +76,7 @@ def test_the_parameters_are_those_of_the_contract(schema: dict[str, Any]) -> Non
         "output_format",
         "task",
         "language",
+        "multilingual",
         "initial_prompt",
         "hotwords",
         "model",

@@ -110,6 +110,23 @@ class Chunker:
         self._speech = []
 
 
+def join_chunks(chunks: Sequence[Chunk], options: ChunkingOptions) -> list[Chunk]:
+    """Neighbors as one chunk, as far as pauses and lengths allow."""
+    joined: list[Chunk] = []
+    for chunk in chunks:
+        last = joined[-1] if joined else None
+        fits = (
+            last is not None
+            and chunk.start_s - last.end_s <= options.max_pause_s
+            and chunk.end_s - last.start_s <= options.max_chunk_s
+        )
+        if last is not None and fits:
+            joined[-1] = Chunk(last.start_s, chunk.end_s, last.speech + chunk.speech)
+        else:
+            joined.append(chunk)
+    return joined
+
+
 class RegionFinder:
     """The regions whose score rises over `onset` until it falls below `offset`.
 

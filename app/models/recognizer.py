@@ -36,7 +36,6 @@ from app.transcript import (
 
 MAX_TOKENS = 448  # of Whisper's decoder, prompt included
 MAX_PROMPT_TOKENS = MAX_TOKENS // 2 - 1  # <|startofprev|> not counted; leaves half for the answer
-SURE_LANGUAGE = 0.6  # below it, a chunk is in the language that is likely anyway
 NUM_CANDIDATES = 5  # sampled at a temperature over 0, the best one taken
 
 DETECT = "detect language"
@@ -203,21 +202,18 @@ class WhisperRecognizer:
         else:
             search = {"beam_size": shared.beam_size, "patience": 1}
         prompts = [self._prompt(o) for o in options]
+        room = MAX_TOKENS - len(prompts[0]) - 1  # all prompts are of one length; one for the end
         results = self._model.generate(
             encoded,
             prompts,
-            max_length=MAX_TOKENS,
+            max_length=2 * room,  # CTranslate2 gives the answer half of it
             return_scores=True,
             return_no_speech_prob=True,
             suppress_blank=True,
             suppress_tokens=list(self._suppressed),
             **search,
         )
-        rooms = [MAX_TOKENS - len(prompt) for prompt in prompts]
-        return [
-            self._hypothesis(result, o, room)
-            for result, o, room in zip(results, options, rooms, strict=True)
-        ]
+        return [self._hypothesis(r, o, room) for r, o in zip(results, options, strict=True)]
 
     def _hypothesis(self, result: Any, options: DecodingOptions, room: int) -> Hypothesis:
         """`room`: tokens that there were to have."""
@@ -238,7 +234,7 @@ class WhisperRecognizer:
             tuple(tokens),
             self._token_ends(tokens, text),
             decoding,
-            is_cut_off=len(result.sequences_ids[0]) >= room - 1,
+            is_cut_off=len(result.sequences_ids[0]) >= room,
         )
 
     def _with_words(
@@ -303,10 +299,7 @@ class WhisperRecognizer:
 def likeliest(guesses: Sequence[LanguageGuess], options: DecodingOptions) -> str:
     """The language of a chunk whose options have none."""
     allowed = [g for g in guesses if not options.languages or g.language in options.languages]
-    best = (allowed or guesses)[0]
-    if best.probability < SURE_LANGUAGE and options.likely_language:
-        return options.likely_language
-    return best.language
+    return (allowed or guesses)[0].language
 
 
 def _encode_prompt(tokenizer: Any, text: str) -> list[int]:
