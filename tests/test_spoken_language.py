@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from app.spoken_language import (
@@ -72,7 +74,7 @@ def test_probes_lie_inside_the_recording_and_apart() -> None:
     assert len(starts) == MAX_PROBES
     assert all(0 <= start_s <= 3600 - PROBE_S for start_s in starts)
     ordered = sorted(starts)
-    assert all(b - a > PROBE_S for a, b in zip(ordered, ordered[1:], strict=False))
+    assert all(b - a > PROBE_S for a, b in pairwise(ordered))
 
 
 def test_a_word_or_two_do_not_change_the_language() -> None:
