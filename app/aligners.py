@@ -19,6 +19,8 @@ from app.optional import (
 )
 from app.transcript import Segment, Task, Word, WordAligner
 
+MAX_LANGUAGES = 3  # of one recording, whose models are held at a time
+
 
 class Aligners:
     """Of one request: leases each language's aligner when it is first asked for.
@@ -67,7 +69,7 @@ class Aligners:
         if self._chosen is WordAligner.WHISPER:
             self._warnings.append(APPROXIMATE_CHOSEN)
             return None
-        key = self._key_of(language)
+        key = self._key_of(language) if len(self._leased) < MAX_LANGUAGES else None
         if key is None:
             self._warnings.append(APPROXIMATE_NO_ALIGNER if approximate else NO_ALIGNER)
             return None

@@ -15,11 +15,11 @@ import math
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from concurrent.futures import CancelledError, Future
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
 import cachetools
 
@@ -439,13 +439,11 @@ class Work:
         self.check()
         return value
 
-    def wait_any(self, futures: Collection[Future[Any]]) -> None:
-        """Wait until one of them is done, or the request's time is over."""
-        if futures:
-            wait(futures, timeout=self.left_s, return_when=FIRST_COMPLETED)
-        if not self.left_s:
-            self.cancel(DeadlineExceeded())
-            self.check()
+    def expire(self) -> NoReturn:
+        """End it because its time is over; raises DeadlineExceeded, or what ended it before."""
+        self.cancel(DeadlineExceeded())
+        self.check()
+        raise AssertionError("a cancelled request has a reason")
 
 
 def _fresh(error: ServiceError) -> ServiceError:

@@ -25,7 +25,7 @@ def transcribe_channels(
     transcripts = [
         transcribe(audio, options, _labelling(listener, i)) for i, audio in enumerate(channels)
     ]
-    if options.language is None:
+    if options.language is None and not options.multilingual:
         certain = replace(options, language=_main_language(transcripts))
         for i, transcript in enumerate(transcripts):
             if _spoken_s(transcript) < SHORT_S and _contradicts(transcript, certain.language):

@@ -7,8 +7,8 @@ Two halves of such a chunk, cut in a pause, are decoded again; whichever heard m
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from app.audio.chunking import divide
@@ -36,7 +36,26 @@ from app.transcript import (
 Heard: TypeAlias = tuple[Chunk, Hypothesis]
 
 MAX_DIVISIONS = 3
-HEARD_MORE = 1.1  # as a share of the letters: below it, halves are no better than the whole
+MAX_DECODES = 16  # of a chunk and all its parts, so that noise costs no more than it is worth
+TEMPERATURES_OF_HALVES = TEMPERATURES[:2]
+
+
+@dataclass(slots=True)
+class ChunkSource:
+    """What decodes a chunk and its parts. `num_decodes`: so far."""
+
+    recognizer: Batcher[Recognizer]
+    work: Work
+    options: DecodingOptions
+    num_decodes: int = 0
+
+    def decode(self, samples: Samples, speech_s: float, temperature: float) -> TaskFuture:
+        # all that follows waits for a second try
+        first = self.num_decodes > 0
+        self.num_decodes += 1
+        item = RecognitionItem(samples, replace(self.options, temperature=temperature), speech_s)
+        [future] = self.work.submit(self.recognizer, [item], first=first)
+        return future
 
 
 class ChunkDecoding:
@@ -46,38 +65,38 @@ class ChunkDecoding:
         self,
         chunk: Chunk,
         samples: Samples,
-        options: DecodingOptions,
-        recognizer: Batcher[Recognizer],
-        work: Work,
+        source: ChunkSource,
+        wake: Callable[[ChunkDecoding], None],
         future: TaskFuture | None = None,
         depth: int = 0,
     ) -> None:
-        """`future`: of its first hypothesis, where that is under way. `depth`: of divisions."""
+        """`wake` is called with it, in any thread, when it can advance. `future`: of its first
+        hypothesis, where that is under way. `depth`: of divisions.
+        """
         self.chunk = chunk
         self.heard: tuple[Heard, ...] | None = None  # known once all is decoded
         self._samples = samples
-        self._options = options
-        self._recognizer = recognizer
-        self._work = work
+        self._source = source
+        self._wake = wake
         self._depth = depth
         self._tried: list[Hypothesis] = []
-        self._whole: tuple[Heard, ...] = ()  # what was heard before it was divided
+        self._whole: Hypothesis | None = None  # what was heard before it was divided
         self._halves: tuple[ChunkDecoding, ...] = ()
-        # where no speech was found, nothing is believed that needs a second try
-        only_one = bool(options.temperature) or not chunk.speech
-        self._temperatures = iter((options.temperature,) if only_one else TEMPERATURES)
-        self._future: TaskFuture | None = future
+        self._temperatures = iter(self._all_temperatures())
         temperature = next(self._temperatures)
-        if future is None:
-            self._future = self._submit(temperature, first=depth > 0)
+        self._future: TaskFuture | None = None
+        self._await(future or source.decode(samples, chunk.speech_s, temperature))
 
-    @property
-    def pending(self) -> Iterator[TaskFuture]:
-        """What it waits for."""
-        if self._future is not None:
-            yield self._future
-        for half in self._halves:
-            yield from half.pending
+    def _all_temperatures(self) -> Sequence[float]:
+        asked = self._source.options.temperature
+        if asked or not self.chunk.speech:
+            # where no speech was found, nothing is believed that needs a second try
+            return (asked,)
+        return TEMPERATURES_OF_HALVES if self._depth else TEMPERATURES
+
+    def _await(self, future: TaskFuture) -> None:
+        self._future = future
+        future.add_done_callback(lambda _: self._wake(self))
 
     def advance(self) -> None:
         """Go on as far as possible.
@@ -85,9 +104,9 @@ class ChunkDecoding:
         Raises:
             ServiceError: recognition failed, or the work was cancelled.
         """
-        while self._future is not None and self._future.done():
+        if self._future is not None and self._future.done():
             future, self._future = self._future, None
-            self._consider(self._work.wait(future))
+            self._consider(self._source.work.wait(future))
         for half in self._halves:
             half.advance()
         if self._halves and self.heard is None:
@@ -99,10 +118,7 @@ class ChunkDecoding:
         if repeats_itself(hypothesis) and self._divide(hypothesis, []):
             return
         if needs_fallback(hypothesis):
-            temperature = next(self._temperatures, None)
-            if temperature is not None:
-                # all that follows waits for this chunk
-                self._future = self._submit(temperature, first=True)
+            if self._try_again():
                 return
             hypothesis = best_hypothesis(self._tried)
         missing = missing_speech(self.chunk, hypothesis)
@@ -110,46 +126,53 @@ class ChunkDecoding:
         if is_whole or is_silence(hypothesis) or not self._divide(hypothesis, missing):
             self.heard = self._credible(hypothesis)
 
+    def _try_again(self) -> bool:
+        temperature = next(self._temperatures, None)
+        if temperature is None:
+            return False
+        self._await(self._source.decode(self._samples, self.chunk.speech_s, temperature))
+        return True
+
     def _credible(self, hypothesis: Hypothesis) -> tuple[Heard, ...]:
-        return ((self.chunk, hypothesis),) if is_credible(self.chunk, hypothesis) else ()
+        asked = self._source.options.temperature
+        return ((self.chunk, hypothesis),) if is_credible(self.chunk, hypothesis, asked) else ()
 
     def _divide(self, hypothesis: Hypothesis, missing: Sequence[SpeechRegion]) -> bool:
         """Decode halves, if it can be divided; the hypothesis stands if they are no better."""
-        if self._depth == MAX_DIVISIONS or not self.chunk.speech:
+        spent = self._source.num_decodes > MAX_DECODES - 2
+        if spent or self._whole or self._depth == MAX_DIVISIONS or not self.chunk.speech:
             return False
         divided = divide(self.chunk, self._samples, missing)
         if divided is None:
             return False
-        self._whole = self._credible(hypothesis)
+        self._whole = hypothesis
         self._halves = tuple(map(self._half, divided))
         return True
 
     def _half(self, part: Chunk) -> ChunkDecoding:
         begin = round((part.start_s - self.chunk.start_s) * SAMPLE_RATE)
         end = round((part.end_s - self.chunk.start_s) * SAMPLE_RATE)
-        samples = self._samples[begin:end]
+        # whichever half goes on, this one has to compare
         return ChunkDecoding(
             part,
-            samples,
-            self._options,
-            self._recognizer,
-            self._work,
+            self._samples[begin:end],
+            self._source,
+            lambda _: self._wake(self),
             depth=self._depth + 1,
         )
 
     def _compare(self) -> None:
         halves = [half.heard for half in self._halves]
-        if None in halves:
+        if None in halves or self._whole is None:
             return
         together = tuple(heard for half in halves for heard in half or ())
-        more = _num_letters(together) > HEARD_MORE * _num_letters(self._whole)
-        self.heard = together if more else self._whole
-
-    def _submit(self, temperature: float, first: bool) -> TaskFuture:
-        options = replace(self._options, temperature=temperature)
-        item = RecognitionItem(self._samples, options, self.chunk.speech_s)
-        [future] = self._work.submit(self._recognizer, [item], first=first)
-        return future
+        whole = self._credible(self._whole)
+        if _num_letters(together) > _num_letters(whole):
+            self.heard = together
+        elif repeats_itself(self._whole) and self._try_again():
+            self._halves = ()  # neither is any good
+        else:
+            self.heard = whole
 
 
 def _num_letters(heard: Iterable[Heard]) -> float:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from queue import Empty, SimpleQueue
 from typing import TypeAlias
 
 from app.aligners import Aligners
 from app.batching import Batcher, TaskFuture, Work
-from app.decoding import ChunkDecoding, Heard
+from app.decoding import ChunkDecoding, ChunkSource, Heard
 from app.models.protocols import Aligner, AlignmentItem, Recognizer
-from app.optional import ALIGNMENT_FAILED, optional_stage
-from app.segments import segments_of
+from app.optional import ALIGNMENT_FAILED, NO_WORD_TIMES, optional_stage
+from app.segments import segments_of, without_times
 from app.transcript import (
     SAMPLE_RATE,
     Audio,
@@ -22,7 +23,6 @@ from app.transcript import (
     Segment,
     Task,
     TranscribeOptions,
-    Word,
 )
 
 Aligning: TypeAlias = tuple[Segment, TaskFuture | None]  # None: there is no aligner
@@ -80,6 +80,7 @@ class Flow:
         self._decoding = decoding
         self._strict = strict
         self._recognizing: deque[ChunkDecoding] = deque()
+        self._woken: SimpleQueue[ChunkDecoding] = SimpleQueue()  # something of theirs is done
         self._aligning: deque[Aligning] = deque()
 
     def recognize(
@@ -90,23 +91,30 @@ class Flow:
         """
         samples = slice_audio(self._request.audio, chunk.start_s, chunk.end_s)
         options = replace(self._decoding, language=language or self._decoding.language)
-        decoding = ChunkDecoding(
-            chunk, samples, options, self._recognizer, self._request.work, future
-        )
+        source = ChunkSource(self._recognizer, self._request.work, options)
+        decoding = ChunkDecoding(chunk, samples, source, self._woken.put, future)
         self._recognizing.append(decoding)
 
     def settle(self, wait: bool) -> None:
         """Go on with the chunks that are recognized, or `wait` until all are."""
-        work = self._request.work
         while self._recognizing:
-            for decoding in self._recognizing:
-                decoding.advance()
+            while not self._woken.empty():
+                self._woken.get_nowait().advance()
             while self._recognizing and (heard := self._recognizing[0].heard) is not None:
                 self._take(self._recognizing.popleft().chunk, heard)
             self._collect(_done(self._aligning))
             if not wait:
                 return
-            work.wait_any([f for d in self._recognizing for f in d.pending])
+            if self._recognizing:
+                self._wait()
+
+    def _wait(self) -> None:
+        """Until something is done: a hypothesis, or the request, which cancels them all."""
+        work = self._request.work
+        try:
+            self._woken.get(timeout=work.left_s).advance()
+        except Empty:
+            work.expire()
 
     def finish(self) -> None:
         self._collect(self._aligning)
@@ -117,6 +125,8 @@ class Flow:
         work.progress = max(work.progress, RECOGNIZED * share)
         for part, hypothesis in heard:
             aligner = self._aligners.of(hypothesis.language)
+            if aligner is None and hypothesis.words is None:
+                self._request.warnings.append(NO_WORD_TIMES)
             language = hypothesis.language
             if self._decoding.task is Task.TRANSLATE:
                 language = "en"
@@ -152,8 +162,7 @@ class Flow:
                 sentences = self._request.work.wait(future)
                 if sentences is None:
                     warnings.append(ALIGNMENT_FAILED)
-            words = tuple(Word(text) for text in segment.text.split())
-            yield from sentences or (replace(segment, words=words),)
+            yield from sentences or (without_times(segment),)
 
 
 def _done(aligning: deque[Aligning]) -> Iterator[Aligning]:

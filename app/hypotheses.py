@@ -25,6 +25,7 @@ SURE_NO_SPEECH_PROB = 0.5
 SPARSE_LETTERS_PER_S = 12.0
 FEW_LETTERS_PER_S = 5.0
 LETTERS_OF_WIDE = 3.0  # a Chinese, Japanese or Korean character is a syllable
+LETTERS_OF_DIGIT = 4.0
 
 # Words that were found by cross-attention begin and end a little off.
 WORD_MARGIN_S = 0.35
@@ -47,12 +48,15 @@ def is_silence(hypothesis: Hypothesis) -> bool:
     return decoding.no_speech_prob > MAX_NO_SPEECH_PROB and decoding.avg_logprob < MIN_AVG_LOGPROB
 
 
-def is_credible(chunk: Chunk, hypothesis: Hypothesis) -> bool:
-    """Whether the text was said. Whisper invents sentences where nobody speaks."""
+def is_credible(chunk: Chunk, hypothesis: Hypothesis, temperature: float = 0.0) -> bool:
+    """Whether the text was said. Whisper invents sentences where nobody speaks.
+
+    `temperature`: that was asked for.
+    """
     decoding = hypothesis.decoding
     if not hypothesis.text.strip() or is_silence(hypothesis):
         return False
-    if decoding.temperature > 0 and decoding.no_speech_prob > DOUBTED_NO_SPEECH_PROB:
+    if decoding.temperature > temperature and decoding.no_speech_prob > DOUBTED_NO_SPEECH_PROB:
         return False
     if chunk.speech:
         return True
@@ -74,11 +78,13 @@ def best_hypothesis(tried: Sequence[Hypothesis]) -> Hypothesis:
 
 def num_letters(text: str) -> float:
     """How much text there is to say, about the same in every script."""
-    return sum(
-        LETTERS_OF_WIDE if unicodedata.east_asian_width(char) == "W" else 1.0
-        for char in text
-        if char.isalnum()
-    )
+    return sum(map(_letters, filter(str.isalnum, text)))
+
+
+def _letters(char: str) -> float:
+    if char.isdigit():
+        return LETTERS_OF_DIGIT
+    return LETTERS_OF_WIDE if unicodedata.east_asian_width(char) == "W" else 1.0
 
 
 def is_sparse(hypothesis: Hypothesis, speech_s: float) -> bool:

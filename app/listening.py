@@ -75,8 +75,10 @@ class Listening:
         if not found and 0 < self._audio.duration_s <= WHOLE_S:
             yield Chunk(0.0, self._audio.duration_s)
 
-    def _find(self, audio: Audio, max_pause_s: float | None = None) -> Generator[Chunk]:
-        """`max_pause_s`: shorter than usual."""
+    def _find(
+        self, audio: Audio, max_pause_s: float | None = None, first: bool = False
+    ) -> Generator[Chunk]:
+        """`max_pause_s`: shorter than usual. `first`: before what is still looked for."""
         work, options = self._work, self._options
         if max_pause_s is not None:
             options = replace(options, max_pause_s=max_pause_s)
@@ -84,7 +86,7 @@ class Listening:
         with self._lease_detector() as batcher:
             vad = batcher.model
             track = vad.track(audio.samples)
-            futures = work.submit(batcher, vad.split(audio.samples))
+            futures = work.submit(batcher, vad.split(audio.samples), first)
             try:
                 with work.stages.measure_turn(Stage.SPEECH, futures[0]):
                     for i, future in enumerate(futures, 1):
@@ -130,13 +132,20 @@ class Listening:
         return FirstChunks(language, chunks, hypotheses)
 
     def follow_languages(
-        self, recognizer: Batcher[Recognizer], found: Iterator[Chunk]
+        self, recognizer: Batcher[Recognizer], found: Iterator[Chunk], candidates: Sequence[str]
     ) -> FirstChunks | None:
-        """All chunks that are `found`, each in one language; None where there are none."""
+        """All chunks that are `found`, each in one language; None where there are none.
+
+        `candidates`: the languages that there may be, empty for all.
+        """
         parts = list(found)
         if not parts:
             return None
-        languages = follow_languages(parts, self._guess(recognizer, parts))
+        guesses = [
+            [g for g in own if not candidates or g.language in candidates] or own
+            for own in self._guess(recognizer, parts)
+        ]
+        languages = follow_languages(parts, guesses)
         joined: list[tuple[str, Chunk]] = []
         for language, run in groupby(zip(languages, parts, strict=True), key=lambda p: p[0]):
             chunks = join_chunks([chunk for _, chunk in run], self._options)
@@ -187,7 +196,7 @@ class Listening:
     def _probe(self, start_s: float) -> Iterable[Chunk]:
         """The longest speech within half a minute from there."""
         piece = slice_audio(self._audio, start_s, start_s + PROBE_S)
-        found = list(self._find(Audio(piece)))
+        found = list(self._find(Audio(piece), first=True))
         if not found:
             return ()
         chunk = max(found, key=lambda chunk: chunk.speech_s)

@@ -25,6 +25,7 @@ APPROXIMATE_NO_ALIGNER = (
 APPROXIMATE_UNAVAILABLE = "Word times are approximate: the alignment model could not be loaded."
 APPROXIMATE_TRANSLATION = "Word times are approximate: a translation is not what was spoken."
 APPROXIMATE_CHOSEN = "Word times are approximate: they are those of Whisper's cross-attention."
+NO_WORD_TIMES = "Words have no times: this conversion of the model cannot tell them."
 ALIGNMENT_FAILED = "Some words have no times: alignment failed on this recording."
 WARNING_KINDS = {
     NO_DIARIZATION: "no_diarization_model",
@@ -35,6 +36,7 @@ WARNING_KINDS = {
     APPROXIMATE_UNAVAILABLE: "alignment_model_unavailable",
     APPROXIMATE_TRANSLATION: "translated_words",
     APPROXIMATE_CHOSEN: "no_alignment_model",
+    NO_WORD_TIMES: "no_word_times",
     ALIGNMENT_FAILED: "alignment_failed",
     BREAKS_OFF: "file_breaks_off",
     OTHER_TRACKS: "other_audio_tracks",

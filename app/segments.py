@@ -46,11 +46,24 @@ def segments_of(
         token_ends=hypothesis.token_ends,
         token_probs=hypothesis.token_probs,
     )
-    if not with_words or not hypothesis.words:
+    if not with_words:
         return [segment]
+    if not hypothesis.words:
+        return [without_times(segment)]
     placed = list(_placed(chunk, hypothesis.text, hypothesis.words))
     spans = SentenceSplitter(text_language).spans(hypothesis.text)
     return cut_sentences(segment, spans, placed)
+
+
+def without_times(segment: Segment) -> Segment:
+    """A segment whose words nobody could time, from the first speech in it to the last."""
+    speech = segment.chunk.speech if segment.chunk else ()
+    return replace(
+        segment,
+        start_s=speech[0].start_s if speech else segment.start_s,
+        end_s=speech[-1].end_s if speech else segment.end_s,
+        words=tuple(Word(text) for text in segment.text.split()),
+    )
 
 
 def _placed(chunk: Chunk, text: str, words: Sequence[SpokenWord]) -> Iterator[Placed]:
@@ -92,7 +105,7 @@ def cut_sentences(
 ) -> list[Segment]:
     """The sentences between the spans, each with the words that begin in it and with their times.
 
-    `spans` cover the text. A span without words is left out.
+    `spans` cover the text. A span without words is white space, and left out.
     """
     sentences = []
     for begin, end in spans:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 from app.aligners import Aligners
@@ -132,7 +133,7 @@ class Transcriber:
             self._check_language(recognizer, options)
             first = None
             if options.multilingual:
-                first = listening.follow_languages(recognizer, found)
+                first = listening.follow_languages(recognizer, found, options.languages)
             elif options.language is None:
                 decoding = self._decoding(options, with_words=True)
                 first = listening.settle_language(recognizer, found, decoding)
@@ -197,11 +198,17 @@ class Transcriber:
         self,
         recognizer: Batcher[Recognizer],
         request: Request,
-        found: Iterable[Chunk],
+        found: Iterator[Chunk],
         first: FirstChunks | None,
     ) -> list[Segment]:
         """Chunk by chunk: one is aligned while the next is recognised and others are looked for."""
         options, work = request.options, request.work
+        chunks = found
+        if first is None:
+            earliest = next(found, None)
+            if earliest is None:
+                return []  # of silence, nothing need be aligned
+            chunks = chain([earliest], found)
         with ExitStack() as leases:
             aligners = self._aligners(leases, request)
             with_words = options.multilingual or aligners.of(options.language or "") is None
@@ -212,7 +219,7 @@ class Transcriber:
                     for i, chunk in enumerate(first.chunks):
                         language = first.languages[i] if first.languages else None
                         flow.recognize(chunk, first.hypotheses.get(i), language)
-                for chunk in found:
+                for chunk in chunks:
                     flow.recognize(chunk)
                     flow.settle(wait=False)
                 flow.settle(wait=True)

@@ -4,6 +4,8 @@ scripted: real ones do not forget on command. What real ones forget: test_real_w
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -14,7 +16,7 @@ import numpy as np
 import pytest
 
 from app.batching import Batcher, Work
-from app.errors import StageFailed
+from app.errors import Cancelled, StageFailed
 from app.main import build_service, close_service
 from app.models.catalog import ModelKey
 from app.models.protocols import RecognitionItem
@@ -223,3 +225,39 @@ def test_words_of_a_translation(service: Service, chosen: WordAligner) -> None:
     assert spoken == " ".join("".join(s.text for s in transcript.segments).split())
     starts = [word.start_s for word in words]
     assert starts == sorted(starts)
+
+
+def test_a_request_that_is_given_up_while_it_waits_its_turn_ends_at_once(service: Service) -> None:
+    """None of its chunks ever ran, so no outcome wakes it."""
+    started, go_on = threading.Event(), threading.Event()
+
+    class Slow(Forgetful):
+        batch_size = 1
+
+        def _answer(self, item: RecognitionItem) -> Any:
+            started.set()
+            go_on.wait(30)
+            return super()._answer(item)
+
+    samples = samples_of(audio_of("en_two"))
+    batcher = Batcher("slow", lambda: Slow(1e9))
+    store: Any = OnlyRecognizer(service.store, batcher)
+    transcriber = Transcriber(
+        store, service.catalog, ThreadPoolExecutor(1), service.transcriber._options
+    )
+    asked = TranscribeOptions("demo", language="en")
+    first, second = Work("first", 60), Work("second", 60)
+    with ThreadPoolExecutor(2) as threads:
+        running = threads.submit(transcriber.transcribe, Audio(samples), asked, first)
+        assert started.wait(30)
+        waiting = threads.submit(transcriber.transcribe, Audio(samples), asked, second)
+        deadline = time.monotonic() + 30
+        while not second._open and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.5)  # its speech is found, its chunks are queued
+        second.cancel()
+        with pytest.raises(Cancelled):
+            waiting.result(timeout=10)
+        go_on.set()
+        assert running.result(timeout=30).segments
+    batcher.close()

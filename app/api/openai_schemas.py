@@ -87,7 +87,8 @@ def parse_openai_request(fields: Mapping[str, Sequence[str]], task: Task) -> Ope
     model = read.text("model")
     keywords = lists.get("keywords", [])
     languages = _languages(lists.get("languages", []))
-    only_one = languages[0] if len(languages) == 1 else None
+    multilingual = is_multilingual(read.text("language"))
+    only_one = languages[0] if len(languages) == 1 and not multilingual else None
     wants_speakers = model == DIARIZING_MODEL or bool(names)
     return OpenAIRequest(
         task=task,
@@ -95,7 +96,7 @@ def parse_openai_request(fields: Mapping[str, Sequence[str]], task: Task) -> Ope
         output=output,
         language=parse_language(read.text("language")) or only_one,
         languages=languages,
-        multilingual=is_multilingual(read.text("language")),
+        multilingual=multilingual,
         prompt=read.text("prompt"),
         hotwords=", ".join([*filter(None, [read.text("hotwords")]), *keywords]),
         temperature=read.number("temperature", 0, 1, 0),

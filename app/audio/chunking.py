@@ -117,7 +117,7 @@ def join_chunks(chunks: Sequence[Chunk], options: ChunkingOptions) -> list[Chunk
         last = joined[-1] if joined else None
         fits = (
             last is not None
-            and chunk.start_s - last.end_s <= options.max_pause_s
+            and chunk.speech[0].start_s - last.speech[-1].end_s <= options.max_pause_s
             and chunk.end_s - last.start_s <= options.max_chunk_s
         )
         if last is not None and fits:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import zlib
 from collections.abc import Hashable, Sequence
@@ -117,6 +118,7 @@ class WhisperRecognizer:
             for code in model.supported_languages
             if not self._multilingual or model.hf_tokenizer.token_to_id(f"<|{code}|>") is not None
         )
+        self._aligns = _has_alignment_heads(Path(folder))
         self.batch_size = batch_size
         self.memory_bytes = _weights_bytes(Path(folder), self._model)
 
@@ -202,11 +204,13 @@ class WhisperRecognizer:
         else:
             search = {"beam_size": shared.beam_size, "patience": 1}
         prompts = [self._prompt(o) for o in options]
-        room = MAX_TOKENS - len(prompts[0]) - 1  # all prompts are of one length; one for the end
+        num_prompt = len(prompts[0])  # all are of one length
+        room = MAX_TOKENS - num_prompt - 1  # one for the end
         results = self._model.generate(
             encoded,
             prompts,
-            max_length=2 * room,  # CTranslate2 gives the answer half of it
+            # CTranslate2 gives the answer half of it, and what the prompt leaves of it
+            max_length=max(2 * room, room + num_prompt - 1),
             return_scores=True,
             return_no_speech_prob=True,
             suppress_blank=True,
@@ -248,6 +252,8 @@ class WhisperRecognizer:
         left out): where asked for, and where so little was heard that something may be missing.
         """
         complete = list(hypotheses)
+        if not self._aligns:
+            return complete
         wanted = [
             i
             for i, (item, hypothesis, o) in enumerate(zip(items, hypotheses, options, strict=True))
@@ -264,7 +270,7 @@ class WhisperRecognizer:
                 encoded,
                 list(tokenizer.sot_sequence),
                 [list(h.tokens) if i in rows else [] for i, h in enumerate(hypotheses)],
-                [max(1, min(len(item.samples), N_SAMPLES) // HOP_LENGTH) for item in items],
+                [max(2, min(len(item.samples), N_SAMPLES) // HOP_LENGTH) for item in items],
             )
             for i in rows:
                 complete[i] = self._timed(hypotheses[i], options[i], tokenizer, found[i])
@@ -313,6 +319,14 @@ def compression_ratio(text: str) -> float:
     """Bytes of the text by bytes of the text compressed: high for repetitions."""
     raw = text.strip().encode()
     return len(raw) / len(zlib.compress(raw))
+
+
+def _has_alignment_heads(folder: Path) -> bool:
+    """Whether CTranslate2 can tell the times of words; models that were converted before 2023
+    lack what it needs for that.
+    """
+    config = folder / "config.json"
+    return config.is_file() and bool(json.loads(config.read_bytes()).get("alignment_heads"))
 
 
 def _weights_bytes(folder: Path, model: Any) -> int:
