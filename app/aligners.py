@@ -34,15 +34,14 @@ class Aligners:
         task: Task,
         key_of: Callable[[str], ModelKey | None],
         lease: Callable[[ModelKey], Batcher[Aligner]],
-        warnings: list[str],
         strict: bool,
     ) -> None:
         """`strict`: an aligner that cannot be loaded fails the request."""
+        self.warnings: list[str] = []  # what is to be said of words, if there are any
         self._chosen = chosen
         self._task = task
         self._key_of = key_of
         self._lease = lease
-        self._warnings = warnings
         self._strict = strict
         self._leased: dict[str, Batcher[Aligner] | None] = {}
 
@@ -64,16 +63,16 @@ class Aligners:
         approximate = self._chosen is WordAligner.AUTO
         if self._task is Task.TRANSLATE:
             if self._chosen is not WordAligner.WAV2VEC2:
-                self._warnings.append(APPROXIMATE_TRANSLATION)
+                self.warnings.append(APPROXIMATE_TRANSLATION)
             return None
         if self._chosen is WordAligner.WHISPER:
-            self._warnings.append(APPROXIMATE_CHOSEN)
+            self.warnings.append(APPROXIMATE_CHOSEN)
             return None
         key = self._key_of(language) if len(self._leased) < MAX_LANGUAGES else None
         if key is None:
-            self._warnings.append(APPROXIMATE_NO_ALIGNER if approximate else NO_ALIGNER)
+            self.warnings.append(APPROXIMATE_NO_ALIGNER if approximate else NO_ALIGNER)
             return None
         warning = APPROXIMATE_UNAVAILABLE if approximate else ALIGNER_UNAVAILABLE
-        with optional_stage(warning, warning, self._warnings, self._strict):
+        with optional_stage(warning, warning, self.warnings, self._strict):
             return self._lease(key)
         return None

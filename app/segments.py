@@ -11,6 +11,7 @@ from app.transcript import Chunk, Hypothesis, Segment, SpeechRegion, SpokenWord,
 # The detector may cut the edges of words off; what lasts longer than this is a pause.
 BEFORE_SPEECH_S = 0.1
 AFTER_SPEECH_S = 0.3
+ALIGNMENT_MARGINS_S = 0.0, 0.2  # before the first speech and after the last
 
 Placed = tuple[int, Word]  # the character of the text at which a word begins
 
@@ -36,9 +37,10 @@ def segments_of(
     """A chunk's hypothesis on the time line of the recording: as one, or as sentences with words
     where `with_words` and it has them. `text_language`: English for a translation.
     """
+    start_s, end_s = _alignable(chunk)
     segment = Segment(
-        chunk.start_s,
-        chunk.end_s,
+        start_s,
+        end_s,
         hypothesis.text,
         chunk=chunk,
         decoding=hypothesis.decoding,
@@ -53,6 +55,17 @@ def segments_of(
     placed = list(_placed(chunk, hypothesis.text, hypothesis.words))
     spans = SentenceSplitter(text_language).spans(hypothesis.text)
     return cut_sentences(segment, spans, placed)
+
+
+def _alignable(chunk: Chunk) -> tuple[float, float]:
+    """From the first speech to the last: in the silence before them an aligner may lose its way."""
+    if not chunk.speech:
+        return chunk.start_s, chunk.end_s
+    before_s, after_s = ALIGNMENT_MARGINS_S
+    return (
+        max(chunk.start_s, chunk.speech[0].start_s - before_s),
+        min(chunk.end_s, chunk.speech[-1].end_s + after_s),
+    )
 
 
 def without_times(segment: Segment) -> Segment:

@@ -226,6 +226,8 @@ class Transcriber:
             begun = flow.aligning_since
             with work.stages.measure(Stage.ALIGN, begun) if begun else nullcontext():
                 flow.finish()
+            if flow.segments:
+                request.warnings.extend(aligners.warnings)
         work.progress = ALIGNED
         return flow.segments
 
@@ -239,7 +241,6 @@ class Transcriber:
             options.task,
             lambda language: self._catalog.aligner(options.model, language),
             lease,
-            request.warnings,
             chosen.strict_stages,
         )
 

@@ -32,7 +32,7 @@ import torch
 from ctranslate2.converters.transformers import WhisperLoader
 from torch import nn
 from transformers import WhisperConfig, WhisperForConditionalGeneration
-from whisperx.audio import log_mel_spectrogram
+from whisperx.audio import HOP_LENGTH, log_mel_spectrogram
 
 from app.transcript import SAMPLE_RATE, Samples
 
@@ -204,9 +204,17 @@ def _place_end(model: WhisperForConditionalGeneration, speech: Samples) -> None:
     decoder.layer_norm.weight.fill_(TOP_LOGIT * length / (math.sqrt(width) * WORD_STRENGTH))
 
 
+def padded_features(speech: Any, n_mels: int, padding: int = 0, device: Any = None) -> torch.Tensor:
+    """whisperx's features as ours are padded: both sides say as much of the same speech."""
+    mel: torch.Tensor = log_mel_spectrogram(speech, n_mels, padding=padding, device=device)
+    if padding:
+        mel[..., -(padding // HOP_LENGTH) :] = 0.0
+    return mel
+
+
 def _loudness(model: WhisperForConditionalGeneration, speech: Samples) -> float:
     padding = 30 * SAMPLE_RATE - len(speech)
-    mel = log_mel_spectrogram(speech, model.config.num_mel_bins, padding=padding)
+    mel = padded_features(speech, model.config.num_mel_bins, padding=padding)
     return float(model.model.encoder(mel[None]).last_hidden_state[0, :, 0].mean())
 
 

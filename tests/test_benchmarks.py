@@ -60,7 +60,7 @@ def test_random_whisper_says_more_of_longer_speech(tmp_path: Path) -> None:
 
 def test_random_whisper_of_the_third_vocabulary(tmp_path: Path) -> None:
     largest = GEOMETRIES["large-v3"]
-    small = Geometry(64, 2, 2, 2, largest.num_mels, largest.vocabulary)
+    small = Geometry(384, 2, 2, 6, largest.num_mels, largest.vocabulary)
     write_whisper(small, DEMO / "whisper", SPEECH, tmp_path)
     assert 50 < _tokens(tmp_path)[0] < 110
     tokenizer = WhisperModel(str(tmp_path), device="cpu").hf_tokenizer
