@@ -34,7 +34,7 @@ BEGUN = 0.01  # how far a request is once the first speech was looked for, as a 
 WHOLE_S = 30.0  # a recording so short is listened to as a whole where no speech is found in it
 # The speech of a recording up to here is looked for before its language is settled; longer ones
 # are listened into here and there.
-SURVEYED_S = 300.0
+SURVEYED_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)

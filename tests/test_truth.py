@@ -79,14 +79,16 @@ def test_translation(server: Server, name: str) -> None:
         <= 0.02
     )
     assert body["language"] == "es"
-    assert body["word_segments"] == []
-    assert all("words" not in segment for segment in body["segments"])
+    assert any("approximate" in warning for warning in body["warnings"])
+    for segment in body["segments"]:
+        assert " ".join(word["word"] for word in segment["words"]) == segment["text"].strip()
     # timed by sentence, not by chunk
     assert len(body["segments"]) >= 0.8 * len(truth["sentences"])
     for segment, sentence in zip(body["segments"], truth["sentences"], strict=False):
         assert segment["end"] > segment["start"]
         if len(body["segments"]) == len(truth["sentences"]):
-            assert segment["start"] == pytest.approx(sentence["start"], abs=0.5)
+            # by cross-attention, and a pause may count to the word after it
+            assert segment["start"] == pytest.approx(sentence["start"], abs=0.8)
 
 
 @pytest.mark.parametrize("name", CONVERSATIONS)
