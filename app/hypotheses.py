@@ -24,6 +24,8 @@ SURE_NO_SPEECH_PROB = 0.5
 # Letters of a second of speech. Measured on read English: 12 to 17; where words were lost, less.
 SPARSE_LETTERS_PER_S = 12.0
 FEW_LETTERS_PER_S = 5.0
+STRAY_LETTERS_PER_S = 2.0
+STRAY_SPEECH_S = 3.0
 LETTERS_OF_WIDE = 3.0  # a Chinese, Japanese or Korean character is a syllable
 LETTERS_OF_DIGIT = 4.0
 
@@ -59,12 +61,19 @@ def is_credible(chunk: Chunk, hypothesis: Hypothesis, temperature: float = 0.0) 
     if decoding.temperature > temperature and decoding.no_speech_prob > DOUBTED_NO_SPEECH_PROB:
         return False
     if chunk.speech:
-        return True
+        return not _is_stray(chunk, hypothesis)
     return (
         decoding.avg_logprob > SURE_AVG_LOGPROB
         and decoding.no_speech_prob < SURE_NO_SPEECH_PROB
         and not repeats_itself(hypothesis)
     )
+
+
+def _is_stray(chunk: Chunk, hypothesis: Hypothesis) -> bool:
+    """Whether it is a doubtful word or two for seconds of what only seemed to be speech: music."""
+    if chunk.speech_s < STRAY_SPEECH_S or hypothesis.decoding.avg_logprob > SURE_AVG_LOGPROB:
+        return False
+    return num_letters(hypothesis.text) < STRAY_LETTERS_PER_S * chunk.speech_s
 
 
 def best_hypothesis(tried: Sequence[Hypothesis]) -> Hypothesis:

@@ -190,8 +190,8 @@ def test_a_download_that_breaks_off_is_taken_up_again(hub: FakeHub, shop: Shop, 
             assert shop.use(key, try_at_once=True).alive
         hub.mode = mode
         shop.failure(TORCHAUDIO)
-    left = [path for path in shop.fetcher._cache_dir.iterdir() if "partial" in path.name]
-    assert left == []
+    folder = shop.fetcher._cache_dir
+    eventually(lambda: not [path for path in folder.iterdir() if "partial" in path.name])
 
 
 def test_a_slow_download_that_goes_on_is_waited_for(hub: FakeHub, shop: Shop) -> None:

@@ -26,7 +26,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from app.api.observation import ObservationMiddleware
 from app.record import RequestRecord
 from app.tracing import Tracing
-from tests.support import ROOT, Server, audio_of, normalize, running_server, truth_of
+from tests.support import ROOT, Server, audio_of, eventually, normalize, running_server, truth_of
 
 MONITORING = ROOT / "deploy" / "monitoring"
 DASHBOARD = MONITORING / "grafana" / "dashboards" / "whisperx-asr.json"
@@ -226,7 +226,12 @@ def test_a_model_that_cannot_be_loaded_is_one_line(observed: Server) -> None:
     before = value(scrape(observed), failures, kind="recognizer")
     query = {"model": "tiny", "enable_diarization": "false"}
     assert send(observed, "no-hub", audio_of("en_short"), **query).status_code == 503
-    [line] = [x for x in lines_of(observed, "no-hub") if x["level"] == "error"]
+
+    def errors() -> list[dict[str, Any]]:
+        return [x for x in lines_of(observed, "no-hub") if x["level"] == "error"]
+
+    eventually(lambda: bool(errors()))  # its line may be written after the answer
+    [line] = errors()
     assert line["event"].startswith("loading the recognizer tiny failed: it is not in the cache")
     assert "exception" not in line
     assert value(scrape(observed), failures, kind="recognizer") == before + 1

@@ -185,6 +185,9 @@ def test_what_is_no_text_of_a_chunk() -> None:
     doubtful = hypothesis(" Thank you.", logprob=-0.8)
     assert is_credible(SPOKEN, doubtful)
     assert not is_credible(UNHEARD, doubtful), "where no speech was found, no doubt is allowed"
+    stray = Chunk(0, 12, (SpeechRegion(1, 11),))
+    assert not is_credible(stray, doubtful), "ten seconds of music are no two words"
+    assert is_credible(stray, hypothesis(" Yes.", logprob=-0.2))
     assert is_credible(UNHEARD, hypothesis(" Half past six.", logprob=-0.2, silence=0.1))
 
 
