@@ -224,6 +224,4 @@ class Listening:
 
     def _item(self, chunk: Chunk, decoding: DecodingOptions | None) -> RecognitionItem:
         samples = slice_audio(self._audio, chunk.start_s, chunk.end_s)
-        if decoding is not None:
-            decoding = replace(decoding, language=None)
         return RecognitionItem(samples, decoding, chunk.speech_s)

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
@@ -22,7 +22,9 @@ import httpx
 import jiwer
 import numpy as np
 
+from app.batching import Batcher
 from app.cli import free_port
+from app.models.catalog import ModelKey
 
 DATA = Path(__file__).parent / "data"
 ROOT = Path(__file__).parent.parent
@@ -240,3 +242,14 @@ def speaker_accuracy(
         for chosen in permutations(labels, len(names))
     )
     return best / len(pairs)
+
+
+class ScriptedStore:
+    """Lends a scripted model for recognition and alignment, and real speech detection."""
+
+    def __init__(self, real: Any, scripted: Batcher[Any]) -> None:
+        self._real = real
+        self._scripted = scripted
+
+    def lease(self, key: ModelKey, wait: Any = None) -> Any:
+        return self._real.lease(key) if key.kind == "vad" else nullcontext(self._scripted)

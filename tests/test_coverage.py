@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +17,6 @@ import pytest
 from app.batching import Batcher, Work
 from app.errors import Cancelled, StageFailed
 from app.main import build_service, close_service
-from app.models.catalog import ModelKey
 from app.models.protocols import RecognitionItem
 from app.service import Service
 from app.settings import load_settings
@@ -36,7 +34,7 @@ from app.transcript import (
     Transcript,
     WordAligner,
 )
-from tests.support import audio_of, truth_of
+from tests.support import ScriptedStore, audio_of, truth_of
 from tests.test_models import samples_of
 
 WORD_S = 0.4
@@ -102,20 +100,9 @@ class Forgetful:
         pass
 
 
-class OnlyRecognizer:
-    """Lends the scripted recognizer, and real speech detection."""
-
-    def __init__(self, real: Any, scripted: Batcher[Any]) -> None:
-        self._real = real
-        self._scripted = scripted
-
-    def lease(self, key: ModelKey, wait: Any = None) -> Any:
-        return self._real.lease(key) if key.kind == "vad" else nullcontext(self._scripted)
-
-
 def transcribe(service: Service, model: Any, samples: np.ndarray) -> Transcript:
     batcher = Batcher("scripted", lambda: model)
-    store: Any = OnlyRecognizer(service.store, batcher)
+    store: Any = ScriptedStore(service.store, batcher)
     options = replace(service.transcriber._options, word_aligner=WordAligner.WHISPER)
     transcriber = Transcriber(store, service.catalog, ThreadPoolExecutor(1), options)
     try:
@@ -171,7 +158,7 @@ def test_a_half_that_fails_fails_the_request_and_the_next_one_works(service: Ser
 
     samples = samples_of(audio_of("en_two"))
     batcher = Batcher("breaking", lambda: Breaking(5.0))
-    store: Any = OnlyRecognizer(service.store, batcher)
+    store: Any = ScriptedStore(service.store, batcher)
     options = replace(service.transcriber._options, word_aligner=WordAligner.WHISPER)
     transcriber = Transcriber(store, service.catalog, ThreadPoolExecutor(1), options)
     asked = TranscribeOptions("demo", language="en")
@@ -241,7 +228,7 @@ def test_a_request_that_is_given_up_while_it_waits_its_turn_ends_at_once(service
 
     samples = samples_of(audio_of("en_two"))
     batcher = Batcher("slow", lambda: Slow(1e9))
-    store: Any = OnlyRecognizer(service.store, batcher)
+    store: Any = ScriptedStore(service.store, batcher)
     transcriber = Transcriber(
         store, service.catalog, ThreadPoolExecutor(1), service.transcriber._options
     )

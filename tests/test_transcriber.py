@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -43,7 +42,7 @@ from app.transcript import (
     Task,
     TranscribeOptions,
 )
-from tests.support import audio_of, truth_of
+from tests.support import ScriptedStore, audio_of, truth_of
 from tests.test_models import samples_of
 
 
@@ -254,17 +253,6 @@ class Scripted:
 
     def close(self) -> None:
         pass
-
-
-class ScriptedStore:
-    """Lends the scripted model for recognition and alignment, real speech detection besides."""
-
-    def __init__(self, real: Any, scripted: Batcher[Scripted]) -> None:
-        self._real = real
-        self._scripted = scripted
-
-    def lease(self, key: ModelKey, wait: Any = None) -> Any:
-        return self._real.lease(key) if key.kind == "vad" else nullcontext(self._scripted)
 
 
 def run_scripted(
