@@ -66,12 +66,13 @@ class ChunkDecoding:
         chunk: Chunk,
         samples: Samples,
         source: ChunkSource,
-        wake: Callable[[ChunkDecoding], None],
+        wake: Callable[[], None],
         future: TaskFuture | None = None,
         depth: int = 0,
     ) -> None:
-        """`wake` is called with it, in any thread, when it can advance. `future`: of its first
-        hypothesis, where that is under way. `depth`: of divisions.
+        """`wake` is called, in any thread, when it can advance; it must not refer to it, or both
+        would stay in memory with the recording. `future`: of its first hypothesis, where that is
+        under way. `depth`: of divisions.
         """
         self.chunk = chunk
         self.heard: tuple[Heard, ...] | None = None  # known once all is decoded
@@ -96,7 +97,8 @@ class ChunkDecoding:
 
     def _await(self, future: TaskFuture) -> None:
         self._future = future
-        future.add_done_callback(lambda _: self._wake(self))
+        wake = self._wake
+        future.add_done_callback(lambda _: wake())
 
     def advance(self) -> None:
         """Go on as far as possible.
@@ -152,14 +154,8 @@ class ChunkDecoding:
     def _half(self, part: Chunk) -> ChunkDecoding:
         begin = round((part.start_s - self.chunk.start_s) * SAMPLE_RATE)
         end = round((part.end_s - self.chunk.start_s) * SAMPLE_RATE)
-        # whichever half goes on, this one has to compare
-        return ChunkDecoding(
-            part,
-            self._samples[begin:end],
-            self._source,
-            lambda _: self._wake(self),
-            depth=self._depth + 1,
-        )
+        samples = self._samples[begin:end]
+        return ChunkDecoding(part, samples, self._source, self._wake, depth=self._depth + 1)
 
     def _compare(self) -> None:
         halves = [half.heard for half in self._halves]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TypeAlias
 
@@ -79,8 +80,9 @@ class Flow:
         self._aligners = aligners
         self._decoding = decoding
         self._strict = strict
-        self._recognizing: deque[ChunkDecoding] = deque()
-        self._woken: SimpleQueue[ChunkDecoding] = SimpleQueue()  # something of theirs is done
+        self._num_chunks = 0
+        self._recognizing: dict[int, ChunkDecoding] = {}  # by number, in order
+        self._woken: SimpleQueue[int] = SimpleQueue()  # chunks of which something is done
         self._aligning: deque[Aligning] = deque()
 
     def recognize(
@@ -92,16 +94,17 @@ class Flow:
         samples = slice_audio(self._request.audio, chunk.start_s, chunk.end_s)
         options = replace(self._decoding, language=language or self._decoding.language)
         source = ChunkSource(self._recognizer, self._request.work, options)
-        decoding = ChunkDecoding(chunk, samples, source, self._woken.put, future)
-        self._recognizing.append(decoding)
+        self._num_chunks += 1
+        wake = partial(self._woken.put, self._num_chunks)
+        decoding = ChunkDecoding(chunk, samples, source, wake, future)
+        self._recognizing[self._num_chunks] = decoding
 
     def settle(self, wait: bool) -> None:
         """Go on with the chunks that are recognized, or `wait` until all are."""
         while self._recognizing:
             while not self._woken.empty():
-                self._woken.get_nowait().advance()
-            while self._recognizing and (heard := self._recognizing[0].heard) is not None:
-                self._take(self._recognizing.popleft().chunk, heard)
+                self._advance(self._woken.get_nowait())
+            self._take_heard()
             self._collect(_done(self._aligning))
             if not wait:
                 return
@@ -112,9 +115,23 @@ class Flow:
         """Until something is done: a hypothesis, or the request, which cancels them all."""
         work = self._request.work
         try:
-            self._woken.get(timeout=work.left_s).advance()
+            number = self._woken.get(timeout=work.left_s)
         except Empty:
             work.expire()
+        self._advance(number)
+
+    def _advance(self, number: int) -> None:
+        if decoding := self._recognizing.get(number):
+            decoding.advance()
+
+    def _take_heard(self) -> None:
+        """In order, up to the first that is not all heard."""
+        while self._recognizing:
+            number, decoding = next(iter(self._recognizing.items()))
+            if decoding.heard is None:
+                return
+            del self._recognizing[number]
+            self._take(decoding.chunk, decoding.heard)
 
     def finish(self) -> None:
         self._collect(self._aligning)

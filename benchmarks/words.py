@@ -59,9 +59,11 @@ def run_words(
     scores: dict[str, Score] = {}
     for side, (name, settings) in zip(SIDES, PATHS.items(), strict=False):
         if side in sides:
+            logging.disable(logging.ERROR)  # of the aligner that is not there
             ours = _ours(weights, settings)
             scores[f"ours {name}"] = _score(recordings, paths, ours.text)
             ours.close()
+            logging.disable(logging.NOTSET)
     if "peers" in sides:
         scores |= _score_peers(recordings, paths, weights)
     _write_details(folder / f"heard-{Path(model).name}-{'-'.join(sides)}.json", recordings, scores)
@@ -133,9 +135,7 @@ def _ours(weights: Path, settings: dict[str, str]) -> Ours:
         "LOG_LEVEL": "error",
         **settings,
     }
-    ours = Ours(apply_settings(None))
-    logging.disable(logging.ERROR)  # of the aligner that is not there
-    return ours
+    return Ours(apply_settings(None))
 
 
 def _score_peers(

@@ -4,8 +4,10 @@ scripted: real ones do not forget on command. What real ones forget: test_real_w
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -34,7 +36,7 @@ from app.transcript import (
     Transcript,
     WordAligner,
 )
-from tests.support import ScriptedStore, audio_of, truth_of
+from tests.support import ScriptedStore, audio_of, eventually, truth_of
 from tests.test_models import samples_of
 
 WORD_S = 0.4
@@ -146,6 +148,20 @@ def test_a_noise_that_is_no_speech_ends_the_division(service: Service) -> None:
     deaf = Forgetful(0.0)
     assert transcribe(service, deaf, samples).segments == ()
     assert sum(deaf.heard_s) < 6 * len(samples) / SAMPLE_RATE
+
+
+def test_a_recording_leaves_memory_with_its_request(service: Service) -> None:
+    """Also where its chunks were divided; no collector of cycles need come by."""
+    samples = samples_of(audio_of("en_long")).copy()
+    gone = weakref.ref(samples)
+    gc.collect()
+    gc.disable()
+    try:
+        assert transcribe(service, Forgetful(8.0), samples).segments
+        del samples
+        eventually(lambda: gone() is None)
+    finally:
+        gc.enable()
 
 
 def test_a_half_that_fails_fails_the_request_and_the_next_one_works(service: Service) -> None:
