@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from app import __version__
-from app.errors import ConfigurationError, ServiceError
-from app.settings import (
+from app.config.settings import (
     DEMO_DIR,
     Settings,
     address_of,
@@ -26,6 +25,7 @@ from app.settings import (
     subprocess_environment,
     write_example,
 )
+from app.domain.errors import ConfigurationError, ServiceError
 
 DEMO_START_TIMEOUT_S = 180.0
 EXIT_CONFIGURATION = 2
@@ -99,16 +99,16 @@ def _serve(options: argparse.Namespace) -> int:
     given = {"host": options.host, "port": options.port}
     settings = load_settings({name: v for name, v in given.items() if v is not None})
     # Here and not above: `--help` answers at once, the server's libraries take a while.
-    from app import logs
+    from app.observability import logs
 
     logs.configure(settings.log_format, settings.log_level)
     # Before there is a server: process 1 of a container ignores a signal without a handler.
     signal.signal(signal.SIGTERM, _end_at_once)
     # at debug it has the headers of web sockets, keys among them
     logging.getLogger("uvicorn.error").setLevel(max(logging.INFO, logging.root.level))
-    from app.connection import open_sockets
     from app.main import build_service, create_app
-    from app.server import serve
+    from app.serving.connection import open_sockets
+    from app.serving.server import serve
 
     sockets = open_sockets(settings)
     service = build_service(settings)
@@ -231,8 +231,8 @@ def _clock(seconds: float) -> str:
 
 def _download(options: argparse.Namespace) -> int:
     settings = load_settings()
-    from app.loading import download_models
     from app.main import build_service, close_service
+    from app.models.loader import download_models
 
     languages = [code for code in options.align.replace(",", " ").split() if code]
     if not (options.models or languages or options.diarization):

@@ -11,28 +11,33 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
-from app import __version__, logs
-from app.admission import Admission
-from app.api import asr, errors, headers, keys, openai, ops, rate_limits
-from app.api.observation import ObservationMiddleware
-from app.api.request_id import RequestIdMiddleware
-from app.api.unread_body import UnreadBodyMiddleware
-from app.audio.chunking import ChunkingOptions
+from app import __version__
+from app.api import errors, ops
+from app.api import request_limits as rate_limits
+from app.api.asr import router as asr
+from app.api.middleware import headers, keys
+from app.api.middleware.observation import ObservationMiddleware
+from app.api.middleware.request_id import RequestIdMiddleware
+from app.api.middleware.unread_body import UnreadBodyMiddleware
+from app.api.openai import router as openai
 from app.audio.decode_pool import DecodeLimits, DecodePool
-from app.batching import Recovery
-from app.errors import ConfigurationError, UnknownModel
-from app.loading import check_local_models, model_loader, warm_up
-from app.logs import quiet_libraries
-from app.metrics import Facts, GpuMemory, Metrics, Reading, memory_limit_bytes
+from app.config.settings import DEMO_DIR, Settings, prepare_environment
+from app.domain.errors import ConfigurationError, UnknownModel
+from app.engine.batching import Recovery
+from app.engine.store import ModelStore, StoreObserver
+from app.formats.subtitles import SubtitleStyle
 from app.models.catalog import Catalog
-from app.optional import WARNING_KINDS
-from app.service import Service, Threads
-from app.settings import DEMO_DIR, Settings, prepare_environment
-from app.store import ModelStore, StoreObserver
-from app.subtitles import SubtitleStyle
-from app.tempdir import PrivateDirectory, check_writable
-from app.tracing import build_tracing
-from app.transcriber import Transcriber, TranscriberOptions
+from app.models.loader import check_local_models, model_loader, warm_up
+from app.observability import logs
+from app.observability.logs import quiet_libraries
+from app.observability.metrics import Facts, GpuMemory, Metrics, Reading, memory_limit_bytes
+from app.observability.tracing import build_tracing
+from app.pipeline.chunking import ChunkingOptions
+from app.pipeline.optional_stages import WARNING_KINDS
+from app.pipeline.transcriber import Transcriber, TranscriberOptions
+from app.service.admission import Admission
+from app.service.service import Service, Threads
+from app.storage.tempdir import PrivateDirectory, check_writable
 
 if TYPE_CHECKING:
     from app.models.devices import Devices
@@ -59,7 +64,9 @@ def build_service(settings: Settings) -> Service:
     temp = PrivateDirectory(settings.temp_dir, None if min_free_mb is None else min_free_mb << 20)
     prepare_environment(settings)
     # Here and not above: the libraries read the environment when they are imported.
-    from app.models import aligner, devices, recognizer
+    from app.models import devices
+    from app.models.alignment import aligner
+    from app.models.recognizers import whisper as recognizer
 
     quiet_libraries()  # once imported: some set their own level and handlers then
     chosen = devices.choose_devices(settings)

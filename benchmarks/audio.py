@@ -12,7 +12,7 @@ import av
 import numpy as np
 from faster_whisper import decode_audio
 
-from app.transcript import SAMPLE_RATE, Samples
+from app.domain.transcript import SAMPLE_RATE, Samples
 
 DATA = Path(__file__).parent.parent / "tests" / "data"
 LONGEST = DATA / "en_long.flac"

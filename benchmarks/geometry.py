@@ -21,8 +21,8 @@ from pyannote.audio.core.task import Problem, Resolution, Specifications
 from pyannote.audio.models.embedding.wespeaker import WeSpeakerResNet34
 from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
 
-from app.settings import DEMO_DIR
-from app.transcript import SAMPLE_RATE, Samples
+from app.config.settings import DEMO_DIR
+from app.domain.transcript import SAMPLE_RATE, Samples
 from benchmarks.audio import LONGEST, read_samples
 from benchmarks.random_whisper import GEOMETRIES, write_whisper
 

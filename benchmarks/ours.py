@@ -11,16 +11,8 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from app.audio.chunking import Chunker, ChunkingOptions
-from app.batching import Batcher, Work
-from app.hypotheses import is_credible, needs_fallback
-from app.main import build_service, close_service
-from app.models.catalog import ModelKey
-from app.models.protocols import AlignmentItem, Diarizer, RecognitionItem, VoiceActivityDetector
-from app.models.windows import choose_batches
-from app.segments import segments_of
-from app.settings import Settings
-from app.transcript import (
+from app.config.settings import Settings
+from app.domain.transcript import (
     SAMPLE_RATE,
     Audio,
     Chunk,
@@ -33,6 +25,14 @@ from app.transcript import (
     TranscribeOptions,
     Transcript,
 )
+from app.engine.batching import Batcher, Work
+from app.main import build_service, close_service
+from app.models.catalog import ModelKey
+from app.models.protocols import AlignmentItem, Diarizer, RecognitionItem, VoiceActivityDetector
+from app.models.pyannote.windows import choose_batches
+from app.pipeline.chunking import Chunker, ChunkingOptions
+from app.pipeline.hypotheses import is_credible, needs_fallback
+from app.text.segments import segments_of
 
 LANGUAGE = "en"
 TIMEOUT_S = 100_000.0

@@ -34,7 +34,7 @@ from torch import nn
 from transformers import WhisperConfig, WhisperForConditionalGeneration
 from whisperx.audio import HOP_LENGTH, log_mel_spectrogram
 
-from app.transcript import SAMPLE_RATE, Samples
+from app.domain.transcript import SAMPLE_RATE, Samples
 
 TOKENS_PER_S = 2.7  # of English speech, 400 characters in 28 s
 PROMPT_TOKENS = 4  # <|startoftranscript|>, language, task, <|notimestamps|>

@@ -20,11 +20,11 @@ import whisperx.asr
 from nltk.tokenize.punkt import PunktSentenceTokenizer
 from whisperx.diarize import DiarizationPipeline, assign_word_speakers
 
-from app.models.checkpoints import allow_metadata
+from app.config.settings import Settings
+from app.domain.transcript import SAMPLE_RATE, Samples
 from app.models.devices import choose_devices
-from app.models.windows import choose_batches
-from app.settings import Settings
-from app.transcript import SAMPLE_RATE, Samples
+from app.models.pyannote.checkpoints import allow_metadata
+from app.models.pyannote.windows import choose_batches
 from benchmarks.random_whisper import padded_features
 
 LANGUAGE = "en"

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from app.config.settings import Settings, load_settings, prepare_environment
 from app.main import quiet_libraries
-from app.settings import Settings, load_settings, prepare_environment
 
 OUT = Path(__file__).parent / "out"
 PACKAGES = (

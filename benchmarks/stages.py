@@ -8,9 +8,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from app.config.settings import Settings
+from app.domain.transcript import SAMPLE_RATE, Audio, Diarization, Segment
 from app.models.devices import free_memory
-from app.settings import Settings
-from app.transcript import SAMPLE_RATE, Audio, Diarization, Segment
 from benchmarks.audio import tile
 from benchmarks.ours import Ours
 from benchmarks.reference import Reference

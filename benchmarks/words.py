@@ -15,7 +15,7 @@ from pathlib import Path
 
 from faster_whisper import WhisperModel
 
-from app.settings import DEMO_DIR
+from app.config.settings import DEMO_DIR
 from benchmarks.audio import DATA, read_samples, write_audio
 from benchmarks.material.nothing import quiet_recordings
 from benchmarks.material.recording import Recording, read_pack

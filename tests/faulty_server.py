@@ -57,10 +57,12 @@ def resolving(resolve: Callable[[Any, str], str]) -> Callable[[Any, str], str]:
 
 def main() -> int:
     from app.cli import main as serve
-    from app.settings import load_settings, prepare_environment
+    from app.config.settings import load_settings, prepare_environment
 
     prepare_environment(load_settings())
-    from app.models import catalog, diarizer, recognizer
+    from app.models import catalog
+    from app.models.pyannote import diarizer
+    from app.models.recognizers import whisper as recognizer
 
     catalog.Catalog.resolve = resolving(catalog.Catalog.resolve)  # type: ignore[method-assign]
     for model in (diarizer.PyannoteDiarizer, recognizer.WhisperRecognizer):

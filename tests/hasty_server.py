@@ -8,8 +8,9 @@ INTERVAL_S = 3.0
 
 
 def main() -> int:
-    from app import loading, missing
     from app.cli import main as serve
+    from app.engine import failures as missing
+    from app.models import loader as loading
 
     missing.MIN_INTERVAL_S = missing.MAX_INTERVAL_S = INTERVAL_S
     loading.PRELOAD_RETRY_S = INTERVAL_S

@@ -22,8 +22,8 @@ import httpx
 import jiwer
 import numpy as np
 
-from app.batching import Batcher
 from app.cli import free_port
+from app.engine.batching import Batcher
 from app.models.catalog import ModelKey
 
 DATA = Path(__file__).parent / "data"

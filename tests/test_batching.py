@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app import sizing, turns
-from app.batching import Batcher, Recovery, Work
-from app.errors import ClientGone, DeadlineExceeded, ModelUnavailable, StageFailed
-from app.pauses import pause
-from app.sizing import BatchSizer
-from app.turns import FairTurns
+from app.domain.errors import ClientGone, DeadlineExceeded, ModelUnavailable, StageFailed
+from app.engine import sizing, turns
+from app.engine.batching import Batcher, Recovery, Work
+from app.engine.pauses import pause
+from app.engine.sizing import BatchSizer
+from app.engine.turns import FairTurns
 
 
 class Echo:

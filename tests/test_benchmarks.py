@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from faster_whisper import WhisperModel
 
-from app.hypotheses import needs_fallback
+from app.domain.transcript import DecodingOptions, Hypothesis
 from app.models.protocols import RecognitionItem
-from app.models.recognizer import WhisperRecognizer
-from app.transcript import DecodingOptions, Hypothesis
+from app.models.recognizers.whisper import WhisperRecognizer
+from app.pipeline.hypotheses import needs_fallback
 from benchmarks.__main__ import main
 from benchmarks.audio import LONGEST, clips, duration_s, read_samples
 from benchmarks.material.synthesis import SHIPPED_SEED

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.errors import ConfigurationError, UnknownModel
+from app.domain.errors import ConfigurationError, UnknownModel
 from app.models.catalog import COMMUNITY_PIPELINE, Catalog
 
 KNOWN = ("tiny", "large-v3", "large", "large-v3-turbo", "turbo", "large-v2")

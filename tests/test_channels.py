@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from app.audio.decode import BREAKS_OFF, ONE_CHANNEL, OTHER_TRACKS, SAME_CHANNELS
-from app.channels import merge_channels, transcribe_channels
-from app.flow import Listener
-from app.speakers import number_speakers
-from app.transcript import Audio, Segment, TranscribeOptions, Transcript, Word
+from app.domain.transcript import Audio, Segment, TranscribeOptions, Transcript, Word
+from app.pipeline.channels import merge_channels, transcribe_channels
+from app.pipeline.flow import Listener
+from app.pipeline.speakers import number_speakers
 from tests.media import FORMATS, encode, speech
 from tests.support import Server, audio_of, truth_of, word_error_rate
 from tests.test_sound import Track, tracks_file, wav

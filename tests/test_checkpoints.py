@@ -14,8 +14,8 @@ import pytest
 import torch
 import yaml
 
-from app.errors import ModelUnavailable
-from app.settings import DEMO_DIR, Settings, prepare_environment
+from app.config.settings import DEMO_DIR, Settings, prepare_environment
+from app.domain.errors import ModelUnavailable
 from tests.malice import as_archive, as_arrays, as_pickle, mirror, swap
 from tests.support import ROOT
 
@@ -25,11 +25,11 @@ prepare_environment(Settings(_env_file=None))  # type: ignore[call-arg]
 import whisperx  # noqa: E402
 from pyannote.audio import Model  # noqa: E402
 
-from app.models.aligner import Wav2Vec2Aligner  # noqa: E402
-from app.models.checkpoints import allow_metadata  # noqa: E402
-from app.models.diarizer import PyannoteDiarizer  # noqa: E402
-from app.models.recognizer import WhisperRecognizer  # noqa: E402
-from app.models.windows import WindowBatches  # noqa: E402
+from app.models.alignment.aligner import Wav2Vec2Aligner  # noqa: E402
+from app.models.pyannote.checkpoints import allow_metadata  # noqa: E402
+from app.models.pyannote.diarizer import PyannoteDiarizer  # noqa: E402
+from app.models.pyannote.windows import WindowBatches  # noqa: E402
+from app.models.recognizers.whisper import WhisperRecognizer  # noqa: E402
 
 BUNDLED = Path(whisperx.__file__).parent / "assets" / "pytorch_model.bin"
 FORMS = {"pickle": as_pickle, "archive": as_archive}

@@ -7,7 +7,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from app.audio.chunking import (
+from app.domain.transcript import SAMPLE_RATE, Chunk, SpeechRegion
+from app.pipeline.chunking import (
     LEAST_MARGIN_S,
     Chunker,
     ChunkingOptions,
@@ -15,7 +16,6 @@ from app.audio.chunking import (
     SpeechScores,
     divide,
 )
-from app.transcript import SAMPLE_RATE, Chunk, SpeechRegion
 
 STEP_S = 0.1
 NO_PAUSE_S = 1e9  # too long to end a chunk

@@ -22,15 +22,15 @@ import pytest
 import srt
 import webvtt
 
-from app.admission import Admission, Ticket
-from app.api.asr import content_disposition
+from app.api.asr.bodies import Dialect, merge_parameters, parse_asr_request, parse_detect_request
+from app.api.asr.router import content_disposition
 from app.api.errors import error_response
-from app.api.headers import SECURITY
-from app.api.schemas import Dialect, merge_parameters, parse_asr_request, parse_detect_request
-from app.batching import Work
-from app.errors import STOPPING, Overloaded, ShuttingDown
+from app.api.middleware.headers import SECURITY
+from app.domain.errors import STOPPING, Overloaded, ShuttingDown
+from app.domain.transcript import SpeakerBounds, Task
+from app.engine.batching import Work
 from app.models.catalog import ALIASES, OPENAI_NAMES
-from app.transcript import SpeakerBounds, Task
+from app.service.admission import Admission, Ticket
 from tests.support import (
     ROOT,
     Server,

@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 
 from app.audio.decode_pool import DecodeLimits, DecodePool
-from app.errors import ServiceError, UndecodableAudio, UploadTooLarge
+from app.domain.errors import ServiceError, UndecodableAudio, UploadTooLarge
 from tests.corpus import Mutant, mutants, originals
 from tests.support import Server, audio_of, eventually
 

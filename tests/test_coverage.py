@@ -16,14 +16,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.batching import Batcher, Work
-from app.errors import Cancelled, StageFailed
-from app.main import build_service, close_service
-from app.models.protocols import RecognitionItem
-from app.service import Service
-from app.settings import load_settings
-from app.transcriber import Transcriber
-from app.transcript import (
+from app.config.settings import load_settings
+from app.domain.errors import Cancelled, StageFailed
+from app.domain.transcript import (
     SAMPLE_RATE,
     Audio,
     Decoding,
@@ -36,6 +31,11 @@ from app.transcript import (
     Transcript,
     WordAligner,
 )
+from app.engine.batching import Batcher, Work
+from app.main import build_service, close_service
+from app.models.protocols import RecognitionItem
+from app.pipeline.transcriber import Transcriber
+from app.service.service import Service
 from tests.support import ScriptedStore, audio_of, eventually, truth_of
 from tests.test_models import samples_of
 

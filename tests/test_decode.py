@@ -24,7 +24,7 @@ from app.audio.decode import (
     DecodeRequest,
     decode,
 )
-from app.errors import UndecodableAudio, UploadTooLarge
+from app.domain.errors import UndecodableAudio, UploadTooLarge
 from tests.media import FORMATS, PRIMING_S, Media, Samples, encode, speech
 
 SPEECH = speech("en_short")

@@ -21,7 +21,7 @@ import pytest
 from app.audio import decode_pool
 from app.audio.decode import NOT_MEDIA, DecodedFile
 from app.audio.decode_pool import DecodeLimits, DecodePool
-from app.errors import DeadlineExceeded, ModelUnavailable, ShuttingDown, UndecodableAudio
+from app.domain.errors import DeadlineExceeded, ModelUnavailable, ShuttingDown, UndecodableAudio
 from tests.media import FORMATS, encode, speech
 from tests.support import eventually, kill_thread
 

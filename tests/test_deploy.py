@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import yaml
 
+from app.config.settings import Settings
 from app.main import CLOSE_TIMEOUT_S
-from app.server import ANSWER_S
-from app.settings import Settings
+from app.serving.server import ANSWER_S
 from tests.support import ROOT
 
 BASE = ROOT / "docker-compose.yml"

@@ -19,11 +19,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from whisperx import utils as whisperx_utils
 
-from app import formats
-from app.formats import JsonShape
-from app.lines import display_width
-from app.subtitles import SubtitleStyle
-from app.transcript import Segment, Transcript, Word
+from app.domain.transcript import Segment, Transcript, Word
+from app.formats import asr as formats
+from app.formats.asr import JsonShape
+from app.formats.lines import display_width
+from app.formats.subtitles import SubtitleStyle
 from tests.support import Server, audio_of, truth_of, word_error_rate
 
 PLAIN = SubtitleStyle()

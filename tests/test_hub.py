@@ -16,16 +16,16 @@ import pytest
 import whisperx
 from filelock import FileLock
 
-from app.batching import NO_RECOVERY
 from app.cli import free_port
-from app.errors import ModelUnavailable
-from app.loading import model_loader
+from app.config.settings import Settings, prepare_environment
+from app.domain.errors import ModelUnavailable
+from app.engine.batching import NO_RECOVERY
+from app.engine.failures import MAX_INTERVAL_S, MIN_INTERVAL_S
+from app.engine.store import ModelStore
 from app.main import service_facts
-from app.metrics import Metrics, Reading
-from app.missing import MAX_INTERVAL_S, MIN_INTERVAL_S
 from app.models.catalog import ModelKey
-from app.settings import Settings, prepare_environment
-from app.store import ModelStore
+from app.models.loader import model_loader
+from app.observability.metrics import Metrics, Reading
 from tests.hasty_server import INTERVAL_S
 from tests.hub import Hub as FakeHub
 from tests.malice import mirror

@@ -20,10 +20,11 @@ import pytest
 from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.api import errors, headers, keys
-from app.api.request_id import RequestIdMiddleware
-from app.errors import ConfigurationError
-from app.settings import Settings, load_settings
+from app.api import errors
+from app.api.middleware import headers, keys
+from app.api.middleware.request_id import RequestIdMiddleware
+from app.config.settings import Settings, load_settings
+from app.domain.errors import ConfigurationError
 from tests.support import Server, audio_of, eventually, running_server
 
 ALICE = "8f14e45fceea167a5a36dedd4bea2543"

@@ -4,8 +4,8 @@ import pytest
 from whisperx.utils import LANGUAGES as WHISPERX_LANGUAGES
 from whisperx.utils import TO_LANGUAGE_CODE
 
-from app.errors import UnsupportedOption
-from app.languages import LANGUAGES, language_name, parse_language
+from app.domain.errors import UnsupportedOption
+from app.domain.languages import LANGUAGES, language_name, parse_language
 
 
 def test_the_languages_are_whispers() -> None:

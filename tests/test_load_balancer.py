@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.api.keys import NEEDED, UNKNOWN
+from app.api.middleware.keys import NEEDED, UNKNOWN
 from app.cli import free_port
 from tests.support import eventually
 from tests.test_deploy import nginx_command, nginx_main, nginx_template, without_resolver

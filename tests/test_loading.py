@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from app.batching import NO_RECOVERY
-from app.loading import model_loader
+from app.config.settings import DEMO_DIR, Settings, prepare_environment
+from app.engine.batching import NO_RECOVERY
 from app.main import service_facts
-from app.metrics import Metrics, Reading
 from app.models.catalog import ModelKey
-from app.settings import DEMO_DIR, Settings, prepare_environment
+from app.models.loader import model_loader
+from app.observability.metrics import Metrics, Reading
 
 SETTINGS = Settings(_env_file=None)  # type: ignore[call-arg]
 prepare_environment(SETTINGS)

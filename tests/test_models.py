@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from scipy.cluster import hierarchy
 
-from app.settings import DEMO_DIR, Settings, prepare_environment
-from app.speakers import assign_speakers
-from app.transcript import Segment, SpeakerBounds, Word
+from app.config.settings import DEMO_DIR, Settings, prepare_environment
+from app.domain.transcript import Segment, SpeakerBounds, Word
+from app.pipeline.speakers import assign_speakers
 from tests.support import audio_of, speaker_accuracy, truth_of
 from tests.test_diarization import make_vbx_pipeline
 from tests.test_telephone import sample_folder
@@ -32,22 +32,22 @@ from pyannote.audio.utils.signal import binarize  # noqa: E402
 from pyannote.core import SlidingWindow, SlidingWindowFeature  # noqa: E402
 from whisperx.audio import N_SAMPLES, log_mel_spectrogram  # noqa: E402
 
-from app.models.aligner import Wav2Vec2Aligner, spell, word_spans  # noqa: E402
-from app.models.clustering import join_centroids  # noqa: E402
-from app.models.diarizer import PyannoteDiarizer, _load_pipeline, fold_batch_norms  # noqa: E402
-from app.models.linkage import INLINE_ROWS, linkage  # noqa: E402
+from app.domain.transcript import DecodingOptions, Hypothesis, Task  # noqa: E402
+from app.engine.pauses import pauses  # noqa: E402
+from app.models.alignment.aligner import Wav2Vec2Aligner, spell, word_spans  # noqa: E402
+from app.models.alignment.wav2vec import Wav2Vec2  # noqa: E402
 from app.models.protocols import AlignmentItem, RecognitionItem  # noqa: E402
-from app.models.recognizer import (  # noqa: E402
+from app.models.pyannote.clustering import join_centroids  # noqa: E402
+from app.models.pyannote.diarizer import PyannoteDiarizer, _load_pipeline, fold_batch_norms  # noqa: E402
+from app.models.pyannote.linkage import INLINE_ROWS, linkage  # noqa: E402
+from app.models.pyannote.vad import PyannoteVad  # noqa: E402
+from app.models.pyannote.windows import WindowBatches, choose_batches  # noqa: E402
+from app.models.recognizers.whisper import (  # noqa: E402
     MAX_PROMPT_TOKENS,
     WhisperRecognizer,
     fit_prompt,
     log_mel,
 )
-from app.models.vad import PyannoteVad  # noqa: E402
-from app.models.wav2vec import Wav2Vec2  # noqa: E402
-from app.models.windows import WindowBatches, choose_batches  # noqa: E402
-from app.pauses import pauses  # noqa: E402
-from app.transcript import DecodingOptions, Hypothesis, Task  # noqa: E402
 
 RATE = 16_000
 

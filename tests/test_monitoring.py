@@ -19,14 +19,14 @@ from typing import Any
 import pytest
 import yaml
 
-from app import logs
 from app.audio.decode_pool import DecodeLimits, DecodePool
-from app.errors import ConfigurationError
-from app.metrics import Facts, GpuMemory, Metrics, Reading, memory_limit_bytes
-from app.record import RequestRecord
-from app.settings import trace_exporters
-from app.stages import Stage, StageClock
-from app.tracing import Tracing, build_tracing
+from app.config.settings import trace_exporters
+from app.domain.errors import ConfigurationError
+from app.observability import logs
+from app.observability.metrics import Facts, GpuMemory, Metrics, Reading, memory_limit_bytes
+from app.observability.record import RequestRecord
+from app.observability.stages import Stage, StageClock
+from app.observability.tracing import Tracing, build_tracing
 from tests.support import ROOT
 from tests.test_deploy import BASE, MULTI_GPU, PROD, compose
 
@@ -215,7 +215,7 @@ def test_without_the_extra(endpoint: str) -> None:
     script = (
         "import sys; sys.modules['opentelemetry.sdk'] = None\n"
         "from app import logs; logs.configure('json', 'info')\n"
-        "from app.tracing import Tracing, build_tracing\n"
+        "from app.observability.tracing import Tracing, build_tracing\n"
         "assert type(build_tracing()) is Tracing\n"
         "assert endpoint or 'opentelemetry.trace' not in sys.modules".replace(
             "endpoint", repr(endpoint)

@@ -23,9 +23,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.api.observation import ObservationMiddleware
-from app.record import RequestRecord
-from app.tracing import Tracing
+from app.api.middleware.observation import ObservationMiddleware
+from app.observability.record import RequestRecord
+from app.observability.tracing import Tracing
 from tests.support import ROOT, Server, audio_of, eventually, normalize, running_server, truth_of
 
 MONITORING = ROOT / "deploy" / "monitoring"

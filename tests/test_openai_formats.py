@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from app.formats import SubtitleStyle
-from app.openai_formats import Deltas, Shape, diarized_segments, done, text_of, write
-from app.transcript import Chunk, Decoding, Segment, Task, TokenProb, Transcript, Word
+from app.domain.transcript import Chunk, Decoding, Segment, Task, TokenProb, Transcript, Word
+from app.formats.asr import SubtitleStyle
+from app.formats.openai import Deltas, Shape, diarized_segments, done, text_of, write
 
 DECODING = Decoding(-0.25, 0.01, 1.2, 0.2)
 FIRST = Segment(

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from app.api.schemas import FALSE, OUTPUTS, TRUE, AsrParameters, DetectParameters
+from app.api.asr.bodies import FALSE, OUTPUTS, TRUE, AsrParameters, DetectParameters
 from tests.support import Server, audio_of, running_server
 
 COPY = Path(__file__).parent / "openapi.json"

@@ -19,10 +19,8 @@ from hypothesis import strategies as st
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser
 
-from app import formats
 from app.api import uploads
-from app.api.asr import content_disposition
-from app.api.schemas import (
+from app.api.asr.bodies import (
     MAX_SPEAKERS,
     OUTPUTS,
     AsrParameters,
@@ -32,9 +30,11 @@ from app.api.schemas import (
     parse_asr_request,
     parse_detect_request,
 )
-from app.errors import ConfigurationError, ServiceError, UnsupportedOption
-from app.settings import DEMO_DIR, Settings, load_settings, variable_name
-from app.transcript import Segment, Transcript, Word
+from app.api.asr.router import content_disposition
+from app.config.settings import DEMO_DIR, Settings, load_settings, variable_name
+from app.domain.errors import ConfigurationError, ServiceError, UnsupportedOption
+from app.domain.transcript import Segment, Transcript, Word
+from app.formats import asr as formats
 
 SCALE = int(os.environ.get("FUZZ_SCALE", "1"))
 try_many = settings(

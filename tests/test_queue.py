@@ -9,9 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
-from app.admission import Admission
-from app.batching import Work
-from app.errors import Cancelled, Overloaded
+from app.domain.errors import Cancelled, Overloaded
+from app.engine.batching import Work
+from app.service.admission import Admission
 from tests.support import Server, audio_of, eventually
 
 

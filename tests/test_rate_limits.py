@@ -19,10 +19,10 @@ import limits.aio.storage.memory
 import pytest
 from limits import RateLimitItemPerMinute
 
-from app.api import rate_limits
-from app.api.rate_limits import RateLimits
-from app.errors import ConfigurationError, RateLimited, UploadTooLarge
-from app.settings import load_settings
+from app.api import request_limits as rate_limits
+from app.api.request_limits import RateLimits
+from app.config.settings import load_settings
+from app.domain.errors import ConfigurationError, RateLimited, UploadTooLarge
 from tests.forms import connect, request_head
 from tests.redis_server import RedisServer, running_redis
 from tests.support import Server, eventually, running_server

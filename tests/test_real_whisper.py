@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.transcript import SAMPLE_RATE, Samples
+from app.domain.transcript import SAMPLE_RATE, Samples
 from benchmarks.audio import read_samples, write_audio
 from benchmarks.material.nothing import quiet_recordings
 from benchmarks.material.recording import Recording, read_pack

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.languages import LANGUAGES
-from app.sentences import LONG_SENTENCE, LONG_WITHOUT_SPACES, SentenceSplitter
+from app.domain.languages import LANGUAGES
+from app.text.sentences import LONG_SENTENCE, LONG_WITHOUT_SPACES, SentenceSplitter
 from tests.sentence_cases import HARD, KNOWN_FAILURES, MARK, PLAIN
 
 

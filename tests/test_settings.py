@@ -11,10 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from app.batching import Work
-from app.errors import ConfigurationError
-from app.models.devices import choose_devices
-from app.settings import (
+from app.config.settings import (
     A_DAY_S,
     A_YEAR_S,
     Settings,
@@ -22,6 +19,9 @@ from app.settings import (
     variable_name,
     write_example,
 )
+from app.domain.errors import ConfigurationError
+from app.engine.batching import Work
+from app.models.devices import choose_devices
 from tests.support import ROOT, ended_start
 
 

@@ -26,7 +26,7 @@ from app.audio.decode import (
     decode,
 )
 from app.audio.ogg import ogg_checksum
-from app.errors import UndecodableAudio, UnsupportedOption
+from app.domain.errors import UndecodableAudio, UnsupportedOption
 from tests.media import FORMATS, Media, Samples, encode, speech
 from tests.test_decode import found_at_s
 

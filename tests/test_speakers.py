@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from app.speakers import assign_speakers
-from app.transcript import Diarization, Segment, Turn, Word
+from app.domain.transcript import Diarization, Segment, Turn, Word
+from app.pipeline.speakers import assign_speakers
 
 
 def word(text: str, start: float, end: float) -> Word:

@@ -6,7 +6,8 @@ from itertools import pairwise
 
 import pytest
 
-from app.spoken_language import (
+from app.domain.transcript import Chunk, LanguageGuess, SpeechRegion
+from app.pipeline.spoken_language import (
     MAX_PROBES,
     PROBE_S,
     LanguageVote,
@@ -14,7 +15,6 @@ from app.spoken_language import (
     probe_starts,
     spread,
 )
-from app.transcript import Chunk, LanguageGuess, SpeechRegion
 
 
 def chunk(start_s: float, speech_s: float) -> Chunk:

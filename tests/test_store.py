@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from app.errors import ModelUnavailable, ShuttingDown
+from app.domain.errors import ModelUnavailable, ShuttingDown
+from app.engine.store import ModelStore, StoreObserver
 from app.models.catalog import ModelKey
-from app.store import ModelStore, StoreObserver
 from tests.support import kill_thread
 
 

@@ -9,26 +9,9 @@ from typing import Any
 
 import pytest
 
-from app.batching import Batcher, Work
-from app.errors import ModelUnavailable, StageFailed, UnsupportedOption
-from app.flow import Listener
-from app.hypotheses import (
-    TEMPERATURES,
-    best_hypothesis,
-    is_credible,
-    is_silence,
-    missing_speech,
-    needs_fallback,
-    num_letters,
-)
-from app.main import build_service, close_service
-from app.models.catalog import ModelKey
-from app.models.protocols import AlignmentItem, RecognitionItem
-from app.optional import NO_DIARIZATION
-from app.service import Service
-from app.settings import load_settings
-from app.transcriber import Transcriber
-from app.transcript import (
+from app.config.settings import load_settings
+from app.domain.errors import ModelUnavailable, StageFailed, UnsupportedOption
+from app.domain.transcript import (
     Audio,
     Chunk,
     Decoding,
@@ -42,6 +25,23 @@ from app.transcript import (
     Task,
     TranscribeOptions,
 )
+from app.engine.batching import Batcher, Work
+from app.main import build_service, close_service
+from app.models.catalog import ModelKey
+from app.models.protocols import AlignmentItem, RecognitionItem
+from app.pipeline.flow import Listener
+from app.pipeline.hypotheses import (
+    TEMPERATURES,
+    best_hypothesis,
+    is_credible,
+    is_silence,
+    missing_speech,
+    needs_fallback,
+    num_letters,
+)
+from app.pipeline.optional_stages import NO_DIARIZATION
+from app.pipeline.transcriber import Transcriber
+from app.service.service import Service
 from tests.support import ScriptedStore, audio_of, truth_of
 from tests.test_models import samples_of
 

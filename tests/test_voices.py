@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from app.transcript import Diarization, Turn
-from app.voices import match_voices, rename_speakers
+from app.domain.transcript import Diarization, Turn
+from app.pipeline.voices import match_voices, rename_speakers
 
 ANNA, BEN, CLEO = (1.0, 0.0, 0.1), (0.0, 1.0, 0.1), (0.1, 0.0, 1.0)
 

@@ -11,8 +11,8 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.request_id import request_id_of
-from app.errors import (
+from app.api.middleware.request_id import request_id_of
+from app.domain.errors import (
     Cancelled,
     ClientGone,
     DeadlineExceeded,
@@ -32,7 +32,7 @@ from app.errors import (
     UploadStalled,
     UploadTooLarge,
 )
-from app.record import INTERNAL_ERROR, RequestRecord
+from app.observability.record import INTERNAL_ERROR, RequestRecord
 
 log = logging.getLogger(__name__)
 

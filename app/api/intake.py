@@ -13,21 +13,21 @@ from typing import Any, TypeVar
 from fastapi import Request
 from structlog.contextvars import bind_contextvars
 
-from app.admission import Ticket
-from app.api import rate_limits
-from app.api.keys import client_name
-from app.api.observation import record_of
-from app.api.request_id import request_id_of
+from app.api import request_limits as rate_limits
+from app.api.middleware.keys import client_name
+from app.api.middleware.observation import record_of
+from app.api.middleware.request_id import request_id_of
 from app.api.uploads import FormLayout, Upload, receive_upload
-from app.batching import Work
-from app.errors import ClientGone, DeadlineExceeded, ShuttingDown, StageFailed
-from app.formats import text_of
-from app.metrics import OTHER
-from app.optional import WARNING_KINDS
-from app.record import RequestRecord
-from app.service import Service
-from app.stages import Stage
-from app.transcript import Audio, Transcript
+from app.domain.errors import ClientGone, DeadlineExceeded, ShuttingDown, StageFailed
+from app.domain.transcript import Audio, Transcript
+from app.engine.batching import Work
+from app.formats.asr import text_of
+from app.observability.metrics import OTHER
+from app.observability.record import RequestRecord
+from app.observability.stages import Stage
+from app.pipeline.optional_stages import WARNING_KINDS
+from app.service.admission import Ticket
+from app.service.service import Service
 
 T = TypeVar("T")
 Wanted = TypeVar("Wanted")

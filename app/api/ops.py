@@ -7,17 +7,17 @@ from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse
 from fastapi.routing import APIRoute
 
 from app import __version__
-from app.api import documentation
-from app.api.keys import client_name
-from app.api.schemas import (
+from app.api.asr import documentation
+from app.api.asr.bodies import (
     ErrorBody,
     HealthBody,
     QueueBody,
     QueueEntryBody,
     ReadyBody,
 )
-from app.service import Service
-from app.vitals import read_vitals
+from app.api.middleware.keys import client_name
+from app.service.service import Service
+from app.service.vitals import read_vitals
 
 
 def build_router(service: Service) -> APIRouter:

@@ -22,11 +22,11 @@ from redis.backoff import NoBackoff
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
-from app.admission import Charge, free
-from app.api.keys import client_name
-from app.batching import Work
-from app.errors import ConfigurationError, RateLimited, UploadTooLarge
-from app.settings import Settings
+from app.api.middleware.keys import client_name
+from app.config.settings import Settings
+from app.domain.errors import ConfigurationError, RateLimited, UploadTooLarge
+from app.engine.batching import Work
+from app.service.admission import Charge, free
 
 log = logging.getLogger(__name__)
 

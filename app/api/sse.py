@@ -18,11 +18,11 @@ from fastapi import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from app.admission import Ticket
-from app.api import jobs
+from app.api import intake as jobs
 from app.api.errors import report_error
-from app.errors import ClientGone, DeadlineExceeded, ServiceError, ShuttingDown, StageFailed
-from app.service import Service
+from app.domain.errors import ClientGone, DeadlineExceeded, ServiceError, ShuttingDown, StageFailed
+from app.service.admission import Ticket
+from app.service.service import Service
 
 log = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
-from app.batching import Work
-from app.errors import (
+from app.config.settings import Settings
+from app.domain.errors import (
     ClientGone,
     DeadlineExceeded,
     MalformedRequest,
@@ -25,9 +25,9 @@ from app.errors import (
     UploadStalled,
     UploadTooLarge,
 )
-from app.service import Service
-from app.settings import Settings
-from app.tempdir import check_room, told_when_full
+from app.engine.batching import Work
+from app.service.service import Service
+from app.storage.tempdir import check_room, told_when_full
 
 MAX_FIELD_BYTES = 64 << 10
 MAX_FIELDS = 100

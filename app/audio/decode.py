@@ -30,8 +30,8 @@ from app.audio.tracks import (
     candidates,
     first_with_sound,
 )
-from app.errors import UndecodableAudio
-from app.tempdir import check_room, told_when_full
+from app.domain.errors import UndecodableAudio
+from app.storage.tempdir import check_room, told_when_full
 
 # FFmpeg demuxers of real media containers. Playlists (concat, HLS, DASH, SDP, image sequences) are
 # left out: they make FFmpeg open other files and addresses, even when read from a byte stream.

@@ -36,7 +36,7 @@ from app.audio.decode import (
     channel_targets,
     decode,
 )
-from app.errors import (
+from app.domain.errors import (
     DeadlineExceeded,
     ModelUnavailable,
     ServiceError,
@@ -44,8 +44,8 @@ from app.errors import (
     StageFailed,
     UndecodableAudio,
 )
-from app.tempdir import told_when_full
-from app.transcript import Audio
+from app.domain.transcript import Audio
+from app.storage.tempdir import told_when_full
 
 log = logging.getLogger(__name__)
 

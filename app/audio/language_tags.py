@@ -6,8 +6,8 @@ BCP 47. Source: https://www.loc.gov/standards/iso639-2/php/code_list.php
 
 from __future__ import annotations
 
-from app.errors import UnsupportedOption
-from app.languages import parse_language
+from app.domain.errors import UnsupportedOption
+from app.domain.languages import parse_language
 
 _PAIRS = """
 afr af alb sq sqi sq amh am ara ar arm hy hye hy asm as aze az bak ba baq eu eus eu bel be ben bn

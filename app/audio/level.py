@@ -10,7 +10,7 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from app.transcript import SAMPLE_RATE, Samples
+from app.domain.transcript import SAMPLE_RATE, Samples
 
 BYTES_PER_SAMPLE = 4
 BLOCK_SAMPLES = SAMPLE_RATE // 10

@@ -9,8 +9,8 @@ from typing import BinaryIO
 import numpy as np
 
 from app.audio.level import LevelMeter, raise_level
-from app.errors import UploadTooLarge
-from app.transcript import SAMPLE_RATE, Samples
+from app.domain.errors import UploadTooLarge
+from app.domain.transcript import SAMPLE_RATE, Samples
 
 BLOCK_SAMPLES = 1 << 16
 BYTES_PER_SAMPLE = 4

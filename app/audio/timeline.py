@@ -13,8 +13,8 @@ from av.audio.resampler import AudioResampler
 
 from app.audio.mixing import Floats, Mixer
 from app.audio.samples import SampleFile
-from app.errors import UnsupportedOption
-from app.transcript import SAMPLE_RATE
+from app.domain.errors import UnsupportedOption
+from app.domain.transcript import SAMPLE_RATE
 
 # Containers whose clock starts at zero by definition: sound that begins later is preceded by
 # silence. Others (MPEG transport streams, Ogg cut out of a live stream) count from anywhere.

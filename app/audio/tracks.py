@@ -15,7 +15,7 @@ from av.stream import Disposition
 
 from app.audio.language_tags import same_language
 from app.audio.timeline import to_floats
-from app.errors import UnsupportedOption
+from app.domain.errors import UnsupportedOption
 
 # What FFmpeg and PyAV raise on files that are broken enough; IndexError: a track begins half-way.
 BROKEN_FILE = (av.FFmpegError, ValueError, ArithmeticError, IndexError)

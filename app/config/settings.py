@@ -18,10 +18,10 @@ from dotenv import load_dotenv
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
-from app.errors import ConfigurationError
-from app.transcript import WordAligner
+from app.domain.errors import ConfigurationError
+from app.domain.transcript import WordAligner
 
-DEMO_DIR = Path(__file__).parent / "demo"
+DEMO_DIR = Path(__file__).parent.parent / "demo"
 A_DAY_S = 86_400
 A_YEAR_S = 365 * A_DAY_S  # more than anybody waits, less than timers and locks can count
 ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s?#@*]+")  # apps have schemes of their own

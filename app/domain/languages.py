@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.errors import UnsupportedOption
+from app.domain.errors import UnsupportedOption
 
 LANGUAGES = {
     "en": "english",

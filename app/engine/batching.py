@@ -23,12 +23,18 @@ from typing import Any, Generic, NoReturn, TypeVar
 
 import cachetools
 
-from app.errors import Cancelled, DeadlineExceeded, ModelUnavailable, ServiceError, StageFailed
+from app.domain.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    ModelUnavailable,
+    ServiceError,
+    StageFailed,
+)
+from app.engine.pauses import pauses
+from app.engine.sizing import BatchSizer
+from app.engine.turns import FreeForAll, Turn, Turns
 from app.models.protocols import BatchModel
-from app.pauses import pauses
-from app.sizing import BatchSizer
-from app.stages import StageClock
-from app.turns import FreeForAll, Turn, Turns
+from app.observability.stages import StageClock
 
 log = logging.getLogger(__name__)
 

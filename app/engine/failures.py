@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from app.errors import ModelMissing, ModelUnavailable
+from app.domain.errors import ModelMissing, ModelUnavailable
 from app.models.catalog import ModelKey
 
 log = logging.getLogger(__name__)

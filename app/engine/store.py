@@ -14,8 +14,8 @@ from typing import Any, Protocol
 
 import cachetools
 
-from app.errors import ModelUnavailable, ServiceError, ShuttingDown
-from app.missing import Failures
+from app.domain.errors import ModelUnavailable, ServiceError, ShuttingDown
+from app.engine.failures import Failures
 from app.models.catalog import ModelKey
 
 log = logging.getLogger(__name__)

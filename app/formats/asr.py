@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from app.lines import one_line
-from app.subtitles import Escape, SubtitleStyle, speaker_prefix, subtitle_cues
-from app.transcript import Segment, Transcript, Word
+from app.domain.transcript import Segment, Transcript, Word
+from app.formats.lines import one_line
+from app.formats.subtitles import Escape, SubtitleStyle, speaker_prefix, subtitle_cues
 
 ARROW = re.compile("-{2,}>")  # divides times in SRT and VTT, so it may not stand in a text
 EXTENSIONS = {"json": "json", "text": "txt", "srt": "srt", "vtt": "vtt", "tsv": "tsv"}

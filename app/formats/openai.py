@@ -13,10 +13,10 @@ from itertools import count, product
 from string import ascii_uppercase
 from typing import Any
 
-from app.formats import seconds, text_of, to_srt, to_vtt
-from app.languages import language_name
-from app.subtitles import SubtitleStyle
-from app.transcript import Segment, Task, TokenProb, Transcript
+from app.domain.languages import language_name
+from app.domain.transcript import Segment, Task, TokenProb, Transcript
+from app.formats.asr import seconds, text_of, to_srt, to_vtt
+from app.formats.subtitles import SubtitleStyle
 
 SEEK_STEP_S = 0.01  # Whisper counts in frames of its features
 TEXT_SEGMENT = "transcript.text.segment"

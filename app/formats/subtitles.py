@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from app.languages import LANGUAGES_WITHOUT_SPACES
-from app.lines import display_width, line_starts, one_line, smallest_parts
-from app.transcript import Segment, Transcript, Word
+from app.domain.languages import LANGUAGES_WITHOUT_SPACES
+from app.domain.transcript import Segment, Transcript, Word
+from app.formats.lines import display_width, line_starts, one_line, smallest_parts
 
 LONG_PAUSE_S = 3.0  # ends a subtitle where segments may be joined
 UNBROKEN_WIDTH = 1000  # of lines where no width is given, as in whisperx

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from app.errors import ConfigurationError, UnknownModel
+from app.domain.errors import ConfigurationError, UnknownModel
 
 DEMO = "demo"
 DEMO_LANGUAGES = ("en", "es")

@@ -11,10 +11,10 @@ import ctranslate2
 import torch
 from torch import nn
 
-from app.errors import ConfigurationError
-from app.metrics import GpuMemory
-from app.pauses import pause
-from app.settings import Settings
+from app.config.settings import Settings
+from app.domain.errors import ConfigurationError
+from app.engine.pauses import pause
+from app.observability.metrics import GpuMemory
 
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 

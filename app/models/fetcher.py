@@ -24,8 +24,8 @@ from pyannote.audio.utils.hf_hub import AssetFileName
 from whisperx.alignment import DEFAULT_ALIGN_MODELS_HF, DEFAULT_ALIGN_MODELS_TORCH
 
 from app.models.catalog import ModelKey
-from app.models.checkpoints import check_pipeline
 from app.models.hub import PIECE_BYTES, Hub, HubError
+from app.models.pyannote.checkpoints import check_pipeline
 
 # What loads a model reads of its repository. Weights come last: where they are, all is.
 WHISPER_FILES = ("config.json", "preprocessor_config.json", "tokenizer.json", "vocabulary.*")

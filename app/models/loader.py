@@ -11,21 +11,21 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.batching import Batcher, Recovery
-from app.errors import (
+from app.config.settings import Settings
+from app.domain.errors import (
     ConfigurationError,
     ModelMissing,
     ModelUnavailable,
     ServiceError,
     UnknownModel,
 )
-from app.languages import parse_language
-from app.logs import quiet_libraries
-from app.metrics import Metrics
+from app.domain.languages import parse_language
+from app.engine.batching import Batcher, Recovery
+from app.engine.turns import FairTurns, FreeForAll
 from app.models.catalog import ModelKey
-from app.service import Service
-from app.settings import Settings
-from app.turns import FairTurns, FreeForAll
+from app.observability.logs import quiet_libraries
+from app.observability.metrics import Metrics
+from app.service.service import Service
 
 if TYPE_CHECKING:
     from app.models.devices import Devices
@@ -61,12 +61,12 @@ def model_loader(
     fetcher: ModelFetcher,
 ) -> Callable[[ModelKey], Batcher[Any]]:
     """How each kind of model is loaded: fetched, then built from what is on the disk."""
-    from app.models.aligner import Wav2Vec2Aligner
-    from app.models.diarizer import PyannoteDiarizer
+    from app.models.alignment.aligner import Wav2Vec2Aligner
     from app.models.hub import HubError, OfflineError
-    from app.models.recognizer import WhisperRecognizer
-    from app.models.vad import PyannoteVad
-    from app.models.windows import choose_batches
+    from app.models.pyannote.diarizer import PyannoteDiarizer
+    from app.models.pyannote.vad import PyannoteVad
+    from app.models.pyannote.windows import choose_batches
+    from app.models.recognizers.whisper import WhisperRecognizer
 
     sizes = settings.segmentation_batch_size, settings.embedding_batch_size
     cpu = FairTurns()

@@ -13,8 +13,7 @@ from typing import Protocol, TypeAlias, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from app.audio.chunking import SpeechScores
-from app.transcript import (
+from app.domain.transcript import (
     DecodingOptions,
     Diarization,
     Hypothesis,
@@ -23,6 +22,7 @@ from app.transcript import (
     Segment,
     SpeakerBounds,
 )
+from app.pipeline.chunking import SpeechScores
 
 Item = TypeVar("Item", contravariant=True)
 Outcome = TypeVar("Outcome")

@@ -18,7 +18,7 @@ from typing import Any, TextIO
 import structlog
 from structlog.typing import EventDict, Processor
 
-from app.record import RequestRecord
+from app.observability.record import RequestRecord
 
 log = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from app.errors import ServiceError
-from app.record import INTERNAL_ERROR, RequestRecord
-from app.stages import Stage
+from app.domain.errors import ServiceError
+from app.observability.record import INTERNAL_ERROR, RequestRecord
+from app.observability.stages import Stage
 
 PREFIX = "whisperx_asr_"
 NONE = "none"  # a label's value where there is no model, dialect or key

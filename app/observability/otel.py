@@ -17,9 +17,9 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, format_trace
 from structlog.contextvars import bound_contextvars
 
 from app import __version__
-from app.errors import ConfigurationError
-from app.record import RequestRecord
-from app.tracing import Tracing
+from app.domain.errors import ConfigurationError
+from app.observability.record import RequestRecord
+from app.observability.tracing import Tracing
 
 NAME = "whisperx-asr-service"
 EXPORTERS = "opentelemetry_traces_exporter"  # the SDK's own group of entry points

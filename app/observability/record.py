@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from app.stages import Stage, StageClock
+from app.observability.stages import Stage, StageClock
 
 NOT_SERVED = "other"  # the endpoint of paths that there is nothing at
 INTERNAL_ERROR = "InternalError"  # whatever is no ServiceError

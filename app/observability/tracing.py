@@ -6,8 +6,8 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from app.record import RequestRecord
-from app.settings import trace_exporters
+from app.config.settings import trace_exporters
+from app.observability.record import RequestRecord
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ def build_tracing() -> Tracing:
         return Tracing()
     try:
         # Here and not above: an extra, and nothing of it is imported where tracing is off.
-        from app.otel import OpenTelemetryTracing
+        from app.observability.otel import OpenTelemetryTracing
     except ImportError:
         log.error(
             "no traces: OTEL_* variables ask for them, but OpenTelemetry is not installed "

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from app.batching import Batcher
+from app.domain.transcript import Segment, Task, Word, WordAligner
+from app.engine.batching import Batcher
 from app.models.catalog import ModelKey
 from app.models.protocols import Aligner
-from app.optional import (
+from app.pipeline.optional_stages import (
     ALIGNER_UNAVAILABLE,
     APPROXIMATE_CHOSEN,
     APPROXIMATE_NO_ALIGNER,
@@ -17,7 +18,6 @@ from app.optional import (
     NO_ALIGNER,
     optional_stage,
 )
-from app.transcript import Segment, Task, Word, WordAligner
 
 MAX_LANGUAGES = 3  # of one recording, whose models are held at a time
 

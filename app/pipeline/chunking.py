@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from app.transcript import SAMPLE_RATE, Chunk, Samples, SpeechRegion
+from app.domain.transcript import SAMPLE_RATE, Chunk, Samples, SpeechRegion
 
 LEAST_MARGIN_S = 0.2
 

@@ -11,9 +11,18 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from app.audio.chunking import divide
-from app.batching import Batcher, TaskFuture, Work
-from app.hypotheses import (
+from app.domain.transcript import (
+    SAMPLE_RATE,
+    Chunk,
+    DecodingOptions,
+    Hypothesis,
+    Samples,
+    SpeechRegion,
+)
+from app.engine.batching import Batcher, TaskFuture, Work
+from app.models.protocols import RecognitionItem, Recognizer
+from app.pipeline.chunking import divide
+from app.pipeline.hypotheses import (
     TEMPERATURES,
     best_hypothesis,
     is_credible,
@@ -22,15 +31,6 @@ from app.hypotheses import (
     needs_fallback,
     num_letters,
     repeats_itself,
-)
-from app.models.protocols import RecognitionItem, Recognizer
-from app.transcript import (
-    SAMPLE_RATE,
-    Chunk,
-    DecodingOptions,
-    Hypothesis,
-    Samples,
-    SpeechRegion,
 )
 
 Heard: TypeAlias = tuple[Chunk, Hypothesis]

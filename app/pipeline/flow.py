@@ -9,13 +9,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TypeAlias
 
-from app.aligners import Aligners
-from app.batching import Batcher, TaskFuture, Work
-from app.decoding import ChunkDecoding, ChunkSource, Heard
-from app.models.protocols import Aligner, AlignmentItem, Recognizer
-from app.optional import ALIGNMENT_FAILED, NO_WORD_TIMES, optional_stage
-from app.segments import segments_of, without_times
-from app.transcript import (
+from app.domain.transcript import (
     SAMPLE_RATE,
     Audio,
     Chunk,
@@ -25,6 +19,12 @@ from app.transcript import (
     Task,
     TranscribeOptions,
 )
+from app.engine.batching import Batcher, TaskFuture, Work
+from app.models.protocols import Aligner, AlignmentItem, Recognizer
+from app.pipeline.aligners import Aligners
+from app.pipeline.decoding import ChunkDecoding, ChunkSource, Heard
+from app.pipeline.optional_stages import ALIGNMENT_FAILED, NO_WORD_TIMES, optional_stage
+from app.text.segments import segments_of, without_times
 
 Aligning: TypeAlias = tuple[Segment, TaskFuture | None]  # None: there is no aligner
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Sequence
 
-from app.transcript import Chunk, Hypothesis, SpeechRegion
+from app.domain.transcript import Chunk, Hypothesis, SpeechRegion
 
 # When a hypothesis is decoded again, and when it is taken for no speech.
 # Source: Radford et al. 2022, https://arxiv.org/abs/2212.04356, section 4.5

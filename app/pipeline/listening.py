@@ -8,26 +8,26 @@ from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 
-from app.audio.chunking import Chunker, ChunkingOptions, join_chunks
-from app.batching import Batcher, TaskFuture, Work
-from app.flow import slice_audio
-from app.models.protocols import RecognitionItem, Recognizer, VoiceActivityDetector
-from app.spoken_language import (
-    NUM_PROBES,
-    PROBE_S,
-    LanguageVote,
-    follow_languages,
-    probe_starts,
-    spread,
-)
-from app.stages import Stage
-from app.transcript import (
+from app.domain.transcript import (
     Audio,
     Chunk,
     DecodingOptions,
     Hypothesis,
     LanguageGuess,
     SpeechRegion,
+)
+from app.engine.batching import Batcher, TaskFuture, Work
+from app.models.protocols import RecognitionItem, Recognizer, VoiceActivityDetector
+from app.observability.stages import Stage
+from app.pipeline.chunking import Chunker, ChunkingOptions, join_chunks
+from app.pipeline.flow import slice_audio
+from app.pipeline.spoken_language import (
+    NUM_PROBES,
+    PROBE_S,
+    LanguageVote,
+    follow_languages,
+    probe_starts,
+    spread,
 )
 
 BEGUN = 0.01  # how far a request is once the first speech was looked for, as a share of its time

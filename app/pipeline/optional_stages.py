@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from app.audio.decode import BREAKS_OFF, ONE_CHANNEL, OTHER_TRACKS, SAME_CHANNELS
-from app.errors import ModelUnavailable, ServiceError, StageFailed
+from app.domain.errors import ModelUnavailable, ServiceError, StageFailed
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate
 
-from app.segments import cut_segment
-from app.transcript import Diarization, Segment, Turn, Word
+from app.domain.transcript import Diarization, Segment, Turn, Word
+from app.text.segments import cut_segment
 
 NUMBERED = re.compile(r"SPEAKER_(\d+)")  # others have names
 

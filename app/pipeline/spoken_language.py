@@ -6,7 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 
-from app.transcript import Chunk, LanguageGuess
+from app.domain.transcript import Chunk, LanguageGuess
 
 MAX_SPREAD_CHUNKS = 5  # of a recording whose speech is known
 NUM_PROBES = 3  # of a longer one, at first

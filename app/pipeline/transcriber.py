@@ -10,20 +10,9 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
-from app.aligners import Aligners
-from app.audio.chunking import ChunkingOptions
-from app.batching import Batcher, Work
-from app.errors import ServiceError, UnsupportedOption
-from app.flow import NOBODY, Flow, Listener, Request
-from app.languages import language_name
-from app.listening import FirstChunks, Listening
-from app.models.catalog import Catalog, ModelKey
-from app.models.protocols import Aligner, Diarizer, Recognizer
-from app.optional import DIARIZATION_FAILED, NO_DIARIZATION, optional_stage
-from app.speakers import assign_speakers, number_speakers
-from app.stages import Stage
-from app.store import ModelStore
-from app.transcript import (
+from app.domain.errors import ServiceError, UnsupportedOption
+from app.domain.languages import language_name
+from app.domain.transcript import (
     Audio,
     Chunk,
     DecodingOptions,
@@ -36,7 +25,18 @@ from app.transcript import (
     Transcript,
     WordAligner,
 )
-from app.voices import match_voices, rename_speakers
+from app.engine.batching import Batcher, Work
+from app.engine.store import ModelStore
+from app.models.catalog import Catalog, ModelKey
+from app.models.protocols import Aligner, Diarizer, Recognizer
+from app.observability.stages import Stage
+from app.pipeline.aligners import Aligners
+from app.pipeline.chunking import ChunkingOptions
+from app.pipeline.flow import NOBODY, Flow, Listener, Request
+from app.pipeline.listening import FirstChunks, Listening
+from app.pipeline.optional_stages import DIARIZATION_FAILED, NO_DIARIZATION, optional_stage
+from app.pipeline.speakers import assign_speakers, number_speakers
+from app.pipeline.voices import match_voices, rename_speakers
 
 ALIGNED = 0.8  # how far a request is then, as a share of its time; diarization runs beside it
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
-from app.transcript import Diarization, Turn
+from app.domain.transcript import Diarization, Turn
 
 LEAST = -1.0  # of all cosines
 

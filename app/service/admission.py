@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from app.batching import Work
-from app.errors import Cancelled, Forbidden, Overloaded, ShuttingDown
+from app.domain.errors import Cancelled, Forbidden, Overloaded, ShuttingDown
+from app.engine.batching import Work
 
 SMOOTHING = 0.2  # of the running means
 FIRST_GUESS_S = 10.0  # how long a request takes, before any has ended

@@ -9,18 +9,18 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from app.admission import Admission
 from app.audio.decode_pool import DecodePool
-from app.logs import log_request
-from app.metrics import Metrics
+from app.config.settings import Settings
+from app.engine.store import ModelStore
+from app.formats.subtitles import SubtitleStyle
 from app.models.catalog import Catalog
-from app.record import RequestRecord
-from app.settings import Settings
-from app.store import ModelStore
-from app.subtitles import SubtitleStyle
-from app.tempdir import PrivateDirectory
-from app.tracing import Tracing
-from app.transcriber import Transcriber
+from app.observability.logs import log_request
+from app.observability.metrics import Metrics
+from app.observability.record import RequestRecord
+from app.observability.tracing import Tracing
+from app.pipeline.transcriber import Transcriber
+from app.service.admission import Admission
+from app.storage.tempdir import PrivateDirectory
 
 if TYPE_CHECKING:
     from app.models.fetcher import ModelFetcher

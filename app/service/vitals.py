@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-from app.service import Service
+from app.service.service import Service
 
 log = logging.getLogger(__name__)
 

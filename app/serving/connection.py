@@ -14,8 +14,8 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from app.errors import ConfigurationError
-from app.settings import Settings, address_of
+from app.config.settings import Settings, address_of
+from app.domain.errors import ConfigurationError
 
 log = logging.getLogger(__name__)
 

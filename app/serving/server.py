@@ -14,10 +14,17 @@ from types import FrameType
 
 import uvicorn
 
-from app.connection import BACKLOG, AsgiApp, Connection, ConnectionLimits, allow_files, listen
-from app.service import Service
-from app.settings import address_of
-from app.vitals import supervise
+from app.config.settings import address_of
+from app.service.service import Service
+from app.service.vitals import supervise
+from app.serving.connection import (
+    BACKLOG,
+    AsgiApp,
+    Connection,
+    ConnectionLimits,
+    allow_files,
+    listen,
+)
 
 log = logging.getLogger(__name__)
 

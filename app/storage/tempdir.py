@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from app.errors import ConfigurationError, DiskFull
+from app.domain.errors import ConfigurationError, DiskFull
 
 LOCK = "lock"
 PREFIX = "whisperx-asr-"

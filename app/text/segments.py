@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from app.sentences import SentenceSplitter
-from app.transcript import Chunk, Hypothesis, Segment, SpeechRegion, SpokenWord, Word
+from app.domain.transcript import Chunk, Hypothesis, Segment, SpeechRegion, SpokenWord, Word
+from app.text.sentences import SentenceSplitter
 
 # The detector may cut the edges of words off; what lasts longer than this is a pause.
 BEFORE_SPEECH_S = 0.1

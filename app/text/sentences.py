@@ -16,8 +16,8 @@ from itertools import chain
 
 from icu4py.breakers import SentenceBreaker
 
-from app.languages import LANGUAGES_WITHOUT_SPACES
-from app.sentence_words import (
+from app.domain.languages import LANGUAGES_WITHOUT_SPACES
+from app.text.sentence_words import (
     BEFORE_ANYTHING,
     BEFORE_NUMBERS,
     ENGLISH_STARTERS,

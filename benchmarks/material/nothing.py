@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from app.transcript import SAMPLE_RATE, Samples
+from app.domain.transcript import SAMPLE_RATE, Samples
 from benchmarks.material.recording import Recording
 
 NOTES_HZ = (220.0, 261.6, 329.6, 392.0, 440.0, 523.3)

@@ -11,7 +11,7 @@ from typing import Any
 import av
 import numpy as np
 
-from app.transcript import SAMPLE_RATE, Samples
+from app.domain.transcript import SAMPLE_RATE, Samples
 from benchmarks.audio import read_samples
 
 BIT_RATE = 24_000  # Opus: speech at 16 kHz is transparent to Whisper from about 20 kbit/s

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from app.transcript import SAMPLE_RATE, Samples
+from app.domain.transcript import SAMPLE_RATE, Samples
 from benchmarks.audio import read_samples
 from benchmarks.material.recording import Recording, write_pack
 

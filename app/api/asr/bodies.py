@@ -11,9 +11,9 @@ from typing import Annotated, Any
 from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
-from app.errors import UnsupportedOption
-from app.languages import is_multilingual, parse_language
-from app.transcript import SpeakerBounds, Task
+from app.domain.errors import UnsupportedOption
+from app.domain.languages import is_multilingual, parse_language
+from app.domain.transcript import SpeakerBounds, Task
 
 OUTPUTS = {"txt": "text", "text": "text", "vtt": "vtt", "srt": "srt", "tsv": "tsv", "json": "json"}
 TASKS = {task.value: task.value for task in Task}

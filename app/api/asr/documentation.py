@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from app.api.asr.bodies import ErrorBody, LanguageBody, ModelBody, OpenAIErrorBody, TranscriptBody
 from app.api.errors import openai_body
-from app.api.openai_schemas import (
+from app.api.openai.parameters import (
     GRANULARITIES,
     INCLUDES,
     NAMES,
@@ -14,9 +15,8 @@ from app.api.openai_schemas import (
     REFERENCES,
     TRANSLATED,
 )
-from app.api.schemas import ErrorBody, LanguageBody, ModelBody, OpenAIErrorBody, TranscriptBody
 from app.api.uploads import ASR_FORM
-from app.tempdir import DISK_FULL
+from app.storage.tempdir import DISK_FULL
 
 ASR = """\
 Only the file is required. Two dialects call themselves `/asr`; which one a request speaks is told

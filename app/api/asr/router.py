@@ -12,13 +12,9 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request, Response
 
-from app import formats
-from app.admission import Ticket
-from app.api import documentation, jobs
-from app.api.errors import status_of
-from app.api.events import Event, Tell, Wire, open_stream
-from app.api.observation import record_of
-from app.api.schemas import (
+from app.api import intake as jobs
+from app.api.asr import documentation
+from app.api.asr.bodies import (
     AsrParameters,
     AsrRequest,
     DetectParameters,
@@ -28,15 +24,20 @@ from app.api.schemas import (
     parse_asr_request,
     parse_detect_request,
 )
+from app.api.errors import status_of
+from app.api.middleware.observation import record_of
+from app.api.sse import Event, Tell, Wire, open_stream
 from app.api.uploads import ASR_FORM, Upload
-from app.channels import transcribe_channels
-from app.errors import ServiceError
-from app.flow import NOBODY, Listener
-from app.languages import language_name
-from app.record import RequestRecord
-from app.service import Service
-from app.stages import Stage
-from app.transcript import Audio, LanguageGuess, Segment, TranscribeOptions, Transcript
+from app.domain.errors import ServiceError
+from app.domain.languages import language_name
+from app.domain.transcript import Audio, LanguageGuess, Segment, TranscribeOptions, Transcript
+from app.formats import asr as formats
+from app.observability.record import RequestRecord
+from app.observability.stages import Stage
+from app.pipeline.channels import transcribe_channels
+from app.pipeline.flow import NOBODY, Listener
+from app.service.admission import Ticket
+from app.service.service import Service
 
 ENGINE = {"Asr-Engine": "whisperx"}
 # How much of a recording is decoded to hear its language, and again if there was no speech in it.

@@ -7,7 +7,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.settings import Settings
+from app.config.settings import Settings
 
 SECURITY = {
     "X-Content-Type-Options": "nosniff",

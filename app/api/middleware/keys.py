@@ -17,9 +17,9 @@ from fastapi import FastAPI
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.api.refusals import refuse
-from app.errors import ConfigurationError, Unauthorized
-from app.settings import Settings
+from app.api.middleware.refusals import refuse
+from app.config.settings import Settings
+from app.domain.errors import ConfigurationError, Unauthorized
 
 log = logging.getLogger(__name__)
 

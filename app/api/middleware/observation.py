@@ -9,8 +9,8 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.record import NOT_SERVED, RequestRecord
-from app.service import Service
+from app.observability.record import NOT_SERVED, RequestRecord
+from app.service.service import Service
 
 CLIENT_CLOSED = 499
 

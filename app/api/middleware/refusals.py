@@ -6,8 +6,8 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from app.api.unread_body import UnreadBody, has_body
-from app.errors import ServiceError
+from app.api.middleware.unread_body import UnreadBody, has_body
+from app.domain.errors import ServiceError
 
 
 async def refuse(error: ServiceError, scope: Scope, receive: Receive, send: Send) -> None:

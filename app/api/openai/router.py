@@ -12,13 +12,12 @@ from urllib.request import urlopen
 
 from fastapi import APIRouter, Request, Response
 
-from app import openai_formats
-from app.admission import Ticket
-from app.api import documentation, jobs
+from app.api import intake as jobs
+from app.api.asr import documentation
+from app.api.asr.bodies import ModelBody, ModelListBody
 from app.api.errors import openai_error
-from app.api.events import Event, Tell, Wire, open_stream
-from app.api.observation import record_of
-from app.api.openai_schemas import (
+from app.api.middleware.observation import record_of
+from app.api.openai.parameters import (
     OPENAI_FORM,
     REFERENCES,
     OpenAIRequest,
@@ -26,16 +25,18 @@ from app.api.openai_schemas import (
     parse_openai_request,
 )
 from app.api.ops import answer_head
-from app.api.schemas import ModelBody, ModelListBody
+from app.api.sse import Event, Tell, Wire, open_stream
 from app.api.uploads import Upload
-from app.batching import Work
-from app.errors import UndecodableAudio, UnsupportedOption, UploadTooLarge
-from app.flow import NOBODY, Listener
-from app.record import RequestRecord
-from app.service import Service
-from app.stages import Stage
-from app.tempdir import told_when_full
-from app.transcript import KnownSpeaker, Segment, Task, TranscribeOptions, Transcript
+from app.domain.errors import UndecodableAudio, UnsupportedOption, UploadTooLarge
+from app.domain.transcript import KnownSpeaker, Segment, Task, TranscribeOptions, Transcript
+from app.engine.batching import Work
+from app.formats import openai as openai_formats
+from app.observability.record import RequestRecord
+from app.observability.stages import Stage
+from app.pipeline.flow import NOBODY, Listener
+from app.service.admission import Ticket
+from app.service.service import Service
+from app.storage.tempdir import told_when_full
 
 DIALECT = "openai"
 OWNER = "whisperx-asr-service"

@@ -20,13 +20,13 @@ from whisperx.alignment import (
     load_align_model,
 )
 
-from app.languages import LANGUAGES_WITHOUT_SPACES
+from app.domain.languages import LANGUAGES_WITHOUT_SPACES
+from app.domain.transcript import SAMPLE_RATE, Segment, Word
+from app.models.alignment.wav2vec import Emission, Wav2Vec2
 from app.models.devices import free_memory
 from app.models.protocols import AlignmentItem
-from app.models.wav2vec import Emission, Wav2Vec2
-from app.segments import cut_sentences
-from app.sentences import SentenceSplitter
-from app.transcript import SAMPLE_RATE, Segment, Word
+from app.text.segments import cut_sentences
+from app.text.sentences import SentenceSplitter
 
 WILDCARD = -1
 

@@ -14,8 +14,8 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from app.domain.transcript import Samples
 from app.models.devices import pause_between_layers
-from app.transcript import Samples
 
 Emission: TypeAlias = npt.NDArray[np.float32]  # (num_frames, num_labels), log probabilities
 

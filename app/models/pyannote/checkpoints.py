@@ -21,7 +21,7 @@ from pyannote.audio.core.task import Problem, Resolution, Specifications
 from pyannote.audio.utils.hf_hub import AssetFileName, download_from_hf_hub
 from torch.torch_version import TorchVersion
 
-from app.errors import ModelUnavailable
+from app.domain.errors import ModelUnavailable
 
 # What a model was trained for, and with which options: none of them does anything when it is made.
 METADATA = (

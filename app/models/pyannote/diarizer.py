@@ -28,19 +28,19 @@ from pyannote.core import Annotation, SlidingWindow, SlidingWindowFeature
 from torch import nn
 from torch.nn.utils import fuse_conv_bn_eval
 
-from app.errors import ModelUnavailable
-from app.models.checkpoints import allow_metadata, check_pipeline
-from app.models.clustering import SpeakerClustering
+from app.domain.errors import ModelUnavailable
+from app.domain.transcript import SAMPLE_RATE, Diarization, Samples, SpeakerBounds, Turn
 from app.models.devices import free_memory, pause_between_layers
 from app.models.protocols import WindowBlock, WindowSpeakers
-from app.models.windows import (
+from app.models.pyannote.checkpoints import allow_metadata, check_pipeline
+from app.models.pyannote.clustering import SpeakerClustering
+from app.models.pyannote.windows import (
     WindowBatches,
     blocks_per_batch,
     ends_of_blocks,
     split_windows,
     stack_windows,
 )
-from app.transcript import SAMPLE_RATE, Diarization, Samples, SpeakerBounds, Turn
 
 INACTIVE = -2  # pyannote's label for "belongs to no cluster"
 

@@ -10,17 +10,17 @@ from pyannote.audio import Inference
 from pyannote.core import SlidingWindow
 from whisperx.vads.pyannote import load_vad_model
 
-from app.audio.chunking import SpeechScores
-from app.models.checkpoints import allow_metadata
+from app.domain.transcript import SAMPLE_RATE, Samples
 from app.models.devices import free_memory
 from app.models.protocols import WindowBlock, WindowScores
-from app.models.windows import (
+from app.models.pyannote.checkpoints import allow_metadata
+from app.models.pyannote.windows import (
     blocks_per_batch,
     ends_of_blocks,
     split_windows,
     stack_windows,
 )
-from app.transcript import SAMPLE_RATE, Samples
+from app.pipeline.chunking import SpeechScores
 
 STEP_RATIO = (
     0.5  # of a window: finds the speech that a tenth (whisperx) finds, for a fifth of the work

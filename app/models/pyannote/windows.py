@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from app.domain.transcript import Samples
 from app.models.protocols import WindowBlock
-from app.transcript import Samples
 
 ITEM_WINDOWS = 4  # an item of the queue: what others wait for, and what memory must hold at least
 

@@ -20,12 +20,7 @@ from faster_whisper.utils import available_models
 from transformers.models.whisper.tokenization_whisper import bytes_to_unicode
 from whisperx.audio import HOP_LENGTH, N_FFT, N_SAMPLES, mel_filters
 
-from app.hypotheses import is_sparse
-from app.models.devices import free_memory
-from app.models.protocols import RecognitionItem
-from app.models.word_times import spoken_words
-from app.pauses import pause
-from app.transcript import (
+from app.domain.transcript import (
     SAMPLE_RATE,
     Decoding,
     DecodingOptions,
@@ -34,6 +29,11 @@ from app.transcript import (
     Samples,
     TokenProb,
 )
+from app.engine.pauses import pause
+from app.models.devices import free_memory
+from app.models.protocols import RecognitionItem
+from app.models.recognizers.word_times import spoken_words
+from app.pipeline.hypotheses import is_sparse
 
 MAX_TOKENS = 448  # of Whisper's decoder, prompt included
 MAX_PROMPT_TOKENS = MAX_TOKENS // 2 - 1  # <|startofprev|> not counted; leaves half for the answer

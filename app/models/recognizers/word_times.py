@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from faster_whisper.transcribe import merge_punctuations
 
-from app.transcript import SpokenWord
+from app.domain.transcript import SpokenWord
 
 FRAME_S = 0.02  # of Whisper's encoder
 
