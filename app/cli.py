@@ -17,15 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from app import __version__
-from app.config.settings import (
-    DEMO_DIR,
-    Settings,
-    address_of,
-    load_settings,
-    subprocess_environment,
-    write_example,
-)
+from app.config.environment import subprocess_environment
+from app.config.example import write_example
+from app.config.settings import DEMO_DIR, Settings, load_settings
 from app.domain.errors import ConfigurationError, ServiceError
+from app.serving.sockets import address_of
 
 DEMO_START_TIMEOUT_S = 180.0
 EXIT_CONFIGURATION = 2
@@ -106,9 +102,10 @@ def _serve(options: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, _end_at_once)
     # at debug it has the headers of web sockets, keys among them
     logging.getLogger("uvicorn.error").setLevel(max(logging.INFO, logging.root.level))
-    from app.main import build_service, create_app
-    from app.serving.connection import open_sockets
+    from app.main import create_app
+    from app.service.build import build_service
     from app.serving.server import serve
+    from app.serving.sockets import open_sockets
 
     sockets = open_sockets(settings)
     service = build_service(settings)
@@ -231,8 +228,8 @@ def _clock(seconds: float) -> str:
 
 def _download(options: argparse.Namespace) -> int:
     settings = load_settings()
-    from app.main import build_service, close_service
-    from app.models.loader import download_models
+    from app.service.build import build_service, close_service
+    from app.service.warmup import download_models
 
     languages = [code for code in options.align.replace(",", " ").split() if code]
     if not (options.models or languages or options.diarization):

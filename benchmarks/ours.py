@@ -12,26 +12,25 @@ import numpy as np
 import torch
 
 from app.config.settings import Settings
+from app.domain.options import DecodingOptions, SpeakerBounds, TranscribeOptions
 from app.domain.transcript import (
     SAMPLE_RATE,
     Audio,
     Chunk,
-    DecodingOptions,
     Diarization,
     Hypothesis,
     Samples,
     Segment,
-    SpeakerBounds,
-    TranscribeOptions,
     Transcript,
 )
-from app.engine.batching import Batcher, Work
-from app.main import build_service, close_service
-from app.models.catalog import ModelKey
+from app.engine.batching import Batcher
+from app.engine.model import ModelKey
+from app.engine.work import Work
 from app.models.protocols import AlignmentItem, Diarizer, RecognitionItem, VoiceActivityDetector
 from app.models.pyannote.windows import choose_batches
 from app.pipeline.chunking import Chunker, ChunkingOptions
 from app.pipeline.hypotheses import is_credible, needs_fallback
+from app.service.build import build_service, close_service
 from app.text.segments import segments_of
 
 LANGUAGE = "en"

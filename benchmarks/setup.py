@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app.config.settings import Settings, load_settings, prepare_environment
+from app.config.environment import prepare_environment
+from app.config.settings import Settings, load_settings
 from app.main import quiet_libraries
 
 OUT = Path(__file__).parent / "out"

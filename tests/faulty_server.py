@@ -57,7 +57,8 @@ def resolving(resolve: Callable[[Any, str], str]) -> Callable[[Any, str], str]:
 
 def main() -> int:
     from app.cli import main as serve
-    from app.config.settings import load_settings, prepare_environment
+    from app.config.environment import prepare_environment
+    from app.config.settings import load_settings
 
     prepare_environment(load_settings())
     from app.models import catalog

@@ -24,7 +24,7 @@ import numpy as np
 
 from app.cli import free_port
 from app.engine.batching import Batcher
-from app.models.catalog import ModelKey
+from app.engine.model import ModelKey
 
 DATA = Path(__file__).parent / "data"
 ROOT = Path(__file__).parent.parent

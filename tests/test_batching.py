@@ -17,10 +17,11 @@ import pytest
 
 from app.domain.errors import ClientGone, DeadlineExceeded, ModelUnavailable, StageFailed
 from app.engine import sizing, turns
-from app.engine.batching import Batcher, Recovery, Work
+from app.engine.batching import Batcher, Recovery
 from app.engine.pauses import pause
 from app.engine.sizing import BatchSizer
 from app.engine.turns import FairTurns
+from app.engine.work import Work
 
 
 class Echo:

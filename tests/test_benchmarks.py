@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from faster_whisper import WhisperModel
 
-from app.domain.transcript import DecodingOptions, Hypothesis
+from app.domain.options import DecodingOptions
+from app.domain.transcript import Hypothesis
 from app.models.protocols import RecognitionItem
 from app.models.recognizers.whisper import WhisperRecognizer
 from app.pipeline.hypotheses import needs_fallback

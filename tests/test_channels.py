@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from app.audio.decode import BREAKS_OFF, ONE_CHANNEL, OTHER_TRACKS, SAME_CHANNELS
-from app.domain.transcript import Audio, Segment, TranscribeOptions, Transcript, Word
+from app.domain.options import TranscribeOptions
+from app.domain.transcript import Audio, Segment, Transcript, Word
 from app.pipeline.channels import merge_channels, transcribe_channels
 from app.pipeline.flow import Listener
 from app.pipeline.speakers import number_speakers

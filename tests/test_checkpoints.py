@@ -14,7 +14,8 @@ import pytest
 import torch
 import yaml
 
-from app.config.settings import DEMO_DIR, Settings, prepare_environment
+from app.config.environment import prepare_environment
+from app.config.settings import DEMO_DIR, Settings
 from app.domain.errors import ModelUnavailable
 from tests.malice import as_archive, as_arrays, as_pickle, mirror, swap
 from tests.support import ROOT

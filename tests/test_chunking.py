@@ -8,14 +8,8 @@ import numpy as np
 import pytest
 
 from app.domain.transcript import SAMPLE_RATE, Chunk, SpeechRegion
-from app.pipeline.chunking import (
-    LEAST_MARGIN_S,
-    Chunker,
-    ChunkingOptions,
-    RegionFinder,
-    SpeechScores,
-    divide,
-)
+from app.models.protocols import SpeechScores
+from app.pipeline.chunking import LEAST_MARGIN_S, Chunker, ChunkingOptions, RegionFinder, divide
 
 STEP_S = 0.1
 NO_PAUSE_S = 1e9  # too long to end a chunk

@@ -22,13 +22,14 @@ import pytest
 import srt
 import webvtt
 
-from app.api.asr.bodies import Dialect, merge_parameters, parse_asr_request, parse_detect_request
+from app.api.asr.parameters import Dialect, parse_asr_request, parse_detect_request
 from app.api.asr.router import content_disposition
 from app.api.errors import error_response
 from app.api.middleware.headers import SECURITY
+from app.api.parameters import merge_parameters
 from app.domain.errors import STOPPING, Overloaded, ShuttingDown
-from app.domain.transcript import SpeakerBounds, Task
-from app.engine.batching import Work
+from app.domain.options import SpeakerBounds, Task
+from app.engine.work import Work
 from app.models.catalog import ALIASES, OPENAI_NAMES
 from app.service.admission import Admission, Ticket
 from tests.support import (

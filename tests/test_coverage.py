@@ -18,6 +18,7 @@ import pytest
 
 from app.config.settings import load_settings
 from app.domain.errors import Cancelled, StageFailed
+from app.domain.options import Task, TranscribeOptions, WordAligner
 from app.domain.transcript import (
     SAMPLE_RATE,
     Audio,
@@ -26,15 +27,13 @@ from app.domain.transcript import (
     LanguageGuess,
     Segment,
     SpokenWord,
-    Task,
-    TranscribeOptions,
     Transcript,
-    WordAligner,
 )
-from app.engine.batching import Batcher, Work
-from app.main import build_service, close_service
+from app.engine.batching import Batcher
+from app.engine.work import Work
 from app.models.protocols import RecognitionItem
 from app.pipeline.transcriber import Transcriber
+from app.service.build import build_service, close_service
 from app.service.service import Service
 from tests.support import ScriptedStore, audio_of, eventually, truth_of
 from tests.test_models import samples_of

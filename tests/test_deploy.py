@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from app.config.settings import Settings
-from app.main import CLOSE_TIMEOUT_S
+from app.service.build import CLOSE_TIMEOUT_S
 from app.serving.server import ANSWER_S
 from tests.support import ROOT
 

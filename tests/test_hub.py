@@ -17,15 +17,16 @@ import whisperx
 from filelock import FileLock
 
 from app.cli import free_port
-from app.config.settings import Settings, prepare_environment
+from app.config.environment import prepare_environment
+from app.config.settings import Settings
 from app.domain.errors import ModelUnavailable
 from app.engine.batching import NO_RECOVERY
 from app.engine.failures import MAX_INTERVAL_S, MIN_INTERVAL_S
+from app.engine.model import ModelKey
 from app.engine.store import ModelStore
-from app.main import service_facts
-from app.models.catalog import ModelKey
 from app.models.loader import model_loader
 from app.observability.metrics import Metrics, Reading
+from app.service.build import service_facts
 from tests.hasty_server import INTERVAL_S
 from tests.hub import Hub as FakeHub
 from tests.malice import mirror

@@ -19,8 +19,8 @@ import pytest
 
 from app.config.settings import load_settings
 from app.domain.errors import ConfigurationError
-from app.main import build_service
-from app.serving.connection import open_sockets
+from app.service.build import build_service
+from app.serving.sockets import open_sockets
 from tests.forms import answer, connect, eventually, file_part, request_head, works
 from tests.support import Server, audio_of, ended_start, running_server, server_environment
 

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from app.config.settings import DEMO_DIR, Settings, prepare_environment
+from app.config.environment import prepare_environment
+from app.config.settings import DEMO_DIR, Settings
 from app.engine.batching import NO_RECOVERY
-from app.main import service_facts
-from app.models.catalog import ModelKey
+from app.engine.model import ModelKey
 from app.models.loader import model_loader
 from app.observability.metrics import Metrics, Reading
+from app.service.build import service_facts
 
 SETTINGS = Settings(_env_file=None)  # type: ignore[call-arg]
 prepare_environment(SETTINGS)

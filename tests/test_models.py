@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 from scipy.cluster import hierarchy
 
-from app.config.settings import DEMO_DIR, Settings, prepare_environment
-from app.domain.transcript import Segment, SpeakerBounds, Word
+from app.config.environment import prepare_environment
+from app.config.settings import DEMO_DIR, Settings
+from app.domain.options import SpeakerBounds
+from app.domain.transcript import Segment, Word
 from app.pipeline.speakers import assign_speakers
 from tests.support import audio_of, speaker_accuracy, truth_of
 from tests.test_diarization import make_vbx_pipeline
@@ -32,7 +34,8 @@ from pyannote.audio.utils.signal import binarize  # noqa: E402
 from pyannote.core import SlidingWindow, SlidingWindowFeature  # noqa: E402
 from whisperx.audio import N_SAMPLES, log_mel_spectrogram  # noqa: E402
 
-from app.domain.transcript import DecodingOptions, Hypothesis, Task  # noqa: E402
+from app.domain.options import DecodingOptions, Task  # noqa: E402
+from app.domain.transcript import Hypothesis  # noqa: E402
 from app.engine.pauses import pauses  # noqa: E402
 from app.models.alignment.aligner import Wav2Vec2Aligner, spell, word_spans  # noqa: E402
 from app.models.alignment.wav2vec import Wav2Vec2  # noqa: E402

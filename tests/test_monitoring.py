@@ -20,13 +20,14 @@ import pytest
 import yaml
 
 from app.audio.decode_pool import DecodeLimits, DecodePool
-from app.config.settings import trace_exporters
+from app.config.environment import trace_exporters
 from app.domain.errors import ConfigurationError
 from app.observability import logs
 from app.observability.metrics import Facts, GpuMemory, Metrics, Reading, memory_limit_bytes
 from app.observability.record import RequestRecord
 from app.observability.stages import Stage, StageClock
-from app.observability.tracing import Tracing, build_tracing
+from app.observability.tracing import Tracing
+from app.service.build import build_tracing
 from tests.support import ROOT
 from tests.test_deploy import BASE, MULTI_GPU, PROD, compose
 

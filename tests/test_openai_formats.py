@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from app.domain.transcript import Chunk, Decoding, Segment, Task, TokenProb, Transcript, Word
+from app.domain.options import Task
+from app.domain.transcript import Chunk, Decoding, Segment, TokenProb, Transcript, Word
 from app.formats.asr import SubtitleStyle
 from app.formats.openai import Deltas, Shape, diarized_segments, done, text_of, write
 

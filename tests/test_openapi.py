@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from app.api.asr.bodies import FALSE, OUTPUTS, TRUE, AsrParameters, DetectParameters
+from app.api.asr.parameters import OUTPUTS, AsrParameters, DetectParameters
+from app.api.parameters import FALSE, TRUE
 from tests.support import Server, audio_of, running_server
 
 COPY = Path(__file__).parent / "openapi.json"

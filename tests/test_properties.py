@@ -20,17 +20,16 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser
 
 from app.api import uploads
-from app.api.asr.bodies import (
-    MAX_SPEAKERS,
+from app.api.asr.parameters import (
     OUTPUTS,
     AsrParameters,
     AsrRequest,
     Dialect,
-    merge_parameters,
     parse_asr_request,
     parse_detect_request,
 )
 from app.api.asr.router import content_disposition
+from app.api.parameters import MAX_SPEAKERS, merge_parameters
 from app.config.settings import DEMO_DIR, Settings, load_settings, variable_name
 from app.domain.errors import ConfigurationError, ServiceError, UnsupportedOption
 from app.domain.transcript import Segment, Transcript, Word

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from app.domain.errors import Cancelled, Overloaded
-from app.engine.batching import Work
+from app.engine.work import Work
 from app.service.admission import Admission
 from tests.support import Server, audio_of, eventually
 

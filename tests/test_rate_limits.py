@@ -19,8 +19,8 @@ import limits.aio.storage.memory
 import pytest
 from limits import RateLimitItemPerMinute
 
+from app.access.rate_limits import RateLimits
 from app.api import request_limits as rate_limits
-from app.api.request_limits import RateLimits
 from app.config.settings import load_settings
 from app.domain.errors import ConfigurationError, RateLimited, UploadTooLarge
 from tests.forms import connect, request_head

@@ -11,16 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from app.config.settings import (
-    A_DAY_S,
-    A_YEAR_S,
-    Settings,
-    load_settings,
-    variable_name,
-    write_example,
-)
+from app.config.example import write_example
+from app.config.settings import A_DAY_S, A_YEAR_S, Settings, load_settings, variable_name
 from app.domain.errors import ConfigurationError
-from app.engine.batching import Work
+from app.engine.work import Work
 from app.models.devices import choose_devices
 from tests.support import ROOT, ended_start
 

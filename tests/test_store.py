@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from app.domain.errors import ModelUnavailable, ShuttingDown
+from app.engine.model import ModelKey
 from app.engine.store import ModelStore, StoreObserver
-from app.models.catalog import ModelKey
 from tests.support import kill_thread
 
 

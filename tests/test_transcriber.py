@@ -11,23 +11,20 @@ import pytest
 
 from app.config.settings import load_settings
 from app.domain.errors import ModelUnavailable, StageFailed, UnsupportedOption
+from app.domain.options import KnownSpeaker, SpeakerBounds, Task, TranscribeOptions
 from app.domain.transcript import (
     Audio,
     Chunk,
     Decoding,
     Hypothesis,
-    KnownSpeaker,
     LanguageGuess,
     Segment,
-    SpeakerBounds,
     SpeechRegion,
     SpokenWord,
-    Task,
-    TranscribeOptions,
 )
-from app.engine.batching import Batcher, Work
-from app.main import build_service, close_service
-from app.models.catalog import ModelKey
+from app.engine.batching import Batcher
+from app.engine.model import ModelKey
+from app.engine.work import Work
 from app.models.protocols import AlignmentItem, RecognitionItem
 from app.pipeline.flow import Listener
 from app.pipeline.hypotheses import (
@@ -41,6 +38,7 @@ from app.pipeline.hypotheses import (
 )
 from app.pipeline.optional_stages import NO_DIARIZATION
 from app.pipeline.transcriber import Transcriber
+from app.service.build import build_service, close_service
 from app.service.service import Service
 from tests.support import ScriptedStore, audio_of, truth_of
 from tests.test_models import samples_of

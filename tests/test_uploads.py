@@ -343,7 +343,8 @@ def test_processes_share_a_root_and_leave_each_other_alone(tmp_path: Path) -> No
 
 def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     script = (
-        "import os, sys; from pathlib import Path\nfrom app.storage.tempdir import PrivateDirectory\n"
+        "import os, sys; from pathlib import Path\n"
+        "from app.storage.tempdir import PrivateDirectory\n"
         "d = PrivateDirectory(Path(sys.argv[1])); d.new_path().write_bytes(b'x');"
         "print(d.path, flush=True); os.kill(os.getpid(), 9)"
     )
@@ -414,7 +415,8 @@ def test_what_is_left_free_depends_on_the_disk(tmp_path: Path) -> None:
 
 def test_many_processes_start_at_once(tmp_path: Path) -> None:
     script = (
-        "import sys, time; from pathlib import Path\nfrom app.storage.tempdir import PrivateDirectory\n"
+        "import sys, time; from pathlib import Path\n"
+        "from app.storage.tempdir import PrivateDirectory\n"
         "d = PrivateDirectory(Path(sys.argv[1])); d.new_path().touch(); sys.stdin.read();"
         "print(len(list(d.path.iterdir())))"
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -11,61 +10,16 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.middleware.request_id import request_id_of
+from app.api.openai.errors import OPENAI_RETRY_AFTER_S, openai_body, openai_error, openai_status_of
+from app.api.request_state import request_id_of
+from app.api.statuses import RETRY_AFTER_S, status_of
 from app.domain.errors import (
-    Cancelled,
-    ClientGone,
-    DeadlineExceeded,
-    DiskFull,
-    Forbidden,
-    MalformedRequest,
-    ModelUnavailable,
-    Overloaded,
-    RateLimited,
     ServiceError,
     ShuttingDown,
-    StageFailed,
-    Unauthorized,
-    UndecodableAudio,
-    UnknownModel,
-    UnsupportedOption,
-    UploadStalled,
-    UploadTooLarge,
 )
 from app.observability.record import INTERNAL_ERROR, RequestRecord
 
 log = logging.getLogger(__name__)
-
-STATUSES: dict[type[ServiceError], int] = {
-    UndecodableAudio: 400,
-    MalformedRequest: 400,
-    Unauthorized: 401,
-    Forbidden: 403,
-    UploadStalled: 408,
-    UploadTooLarge: 413,
-    UnsupportedOption: 422,
-    RateLimited: 429,
-    ClientGone: 499,
-    StageFailed: 500,
-    Cancelled: 410,
-    ModelUnavailable: 503,
-    Overloaded: 503,
-    ShuttingDown: 503,
-    DeadlineExceeded: 504,
-    DiskFull: 507,
-}
-RETRY_AFTER_S = 10  # where the error itself does not know
-OPENAI_RETRY_AFTER_S = 60  # beyond it OpenAI's clients do not come back at all
-PARAMETER = re.compile(r"(\w+)(\[\w*\])?: ")  # how messages about one begin
-OPENAI_CODES: dict[type[ServiceError], str] = {
-    Unauthorized: "invalid_api_key",
-    UnknownModel: "model_not_found",
-    RateLimited: "rate_limit_exceeded",
-}
-
-
-def status_of(error: ServiceError) -> int:
-    return next((STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES), 500)
 
 
 def error_response(error: ServiceError, scope: Scope) -> Response:
@@ -103,31 +57,6 @@ def report_error(request: Request, error: ServiceError) -> None:
 def speaks_openai(scope: Scope) -> bool:
     path: str = scope["path"].removeprefix(scope.get("root_path", ""))
     return path.startswith("/v1/")
-
-
-def openai_status_of(error: ServiceError) -> int:
-    """The statuses by which OpenAI's clients tell errors apart."""
-    if isinstance(error, UnknownModel):
-        return 404
-    return 400 if isinstance(error, UnsupportedOption) else status_of(error)
-
-
-def openai_error(error: ServiceError) -> dict[str, Any]:
-    """Source: https://platform.openai.com/docs/guides/error-codes"""
-    param = "file" if isinstance(error, UndecodableAudio) else None
-    if isinstance(error, UnsupportedOption) and (named := PARAMETER.match(error.message)):
-        param = named[1]
-    code = OPENAI_CODES.get(type(error), error.code)
-    return openai_body(openai_status_of(error), error.message, param, code)
-
-
-def openai_body(
-    status: int, message: str, param: str | None = None, code: str | None = None
-) -> dict[str, Any]:
-    kind = "server_error" if status >= 500 else "invalid_request_error"
-    if status == 429:
-        kind = "rate_limit_error"
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
 def install(app: FastAPI) -> None:

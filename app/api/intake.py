@@ -14,14 +14,12 @@ from fastapi import Request
 from structlog.contextvars import bind_contextvars
 
 from app.api import request_limits as rate_limits
-from app.api.middleware.keys import client_name
-from app.api.middleware.observation import record_of
-from app.api.middleware.request_id import request_id_of
+from app.api.request_state import client_name, record_of, request_id_of
 from app.api.uploads import FormLayout, Upload, receive_upload
 from app.domain.errors import ClientGone, DeadlineExceeded, ShuttingDown, StageFailed
 from app.domain.transcript import Audio, Transcript
-from app.engine.batching import Work
-from app.formats.asr import text_of
+from app.engine.work import Work
+from app.formats.text import text_of
 from app.observability.metrics import OTHER
 from app.observability.record import RequestRecord
 from app.observability.stages import Stage

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse
-from fastapi.routing import APIRoute
 
 from app import __version__
-from app.api.asr import documentation
-from app.api.asr.bodies import (
-    ErrorBody,
-    HealthBody,
-    QueueBody,
-    QueueEntryBody,
-    ReadyBody,
-)
-from app.api.middleware.keys import client_name
+from app.api.error_responses import UNAUTHORIZED, ErrorBody
+from app.api.head import answer_head
+from app.api.ops_bodies import HealthBody, QueueBody, QueueEntryBody, ReadyBody
+from app.api.request_state import client_name
 from app.service.service import Service
 from app.service.vitals import read_vitals
 
@@ -68,7 +62,7 @@ def build_router(service: Service) -> APIRouter:
 
 
 def _add_queue(router: APIRouter, service: Service) -> None:
-    @router.get("/queue", summary="What is under way", responses=documentation.UNAUTHORIZED)
+    @router.get("/queue", summary="What is under way", responses=UNAUTHORIZED)
     async def queue() -> QueueBody:
         return QueueBody(
             requests=[
@@ -92,7 +86,7 @@ def _add_queue(router: APIRouter, service: Service) -> None:
         status_code=204,
         summary="Cancel a request",
         responses={
-            **documentation.UNAUTHORIZED,
+            **UNAUTHORIZED,
             403: {"model": ErrorBody, "description": "It came with another API key."},
             404: {"model": ErrorBody, "description": "There is none of this id."},
         },
@@ -113,11 +107,3 @@ def _add_metrics(router: APIRouter, service: Service) -> None:
     def metrics(request: Request) -> Response:
         body, content_type = service.metrics.expose(request.headers.get("accept", ""))
         return Response(body, headers={"Content-Type": content_type})
-
-
-def answer_head(router: APIRouter) -> None:
-    """Have HEAD answer wherever GET does: monitors and load balancers ask so."""
-    for route in tuple(router.routes):
-        if isinstance(route, APIRoute) and "GET" in (route.methods or ()):
-            path = route.path.removeprefix(router.prefix)
-            router.add_api_route(path, route.endpoint, methods=["HEAD"], include_in_schema=False)

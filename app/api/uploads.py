@@ -25,7 +25,7 @@ from app.domain.errors import (
     UploadStalled,
     UploadTooLarge,
 )
-from app.engine.batching import Work
+from app.engine.work import Work
 from app.service.service import Service
 from app.storage.tempdir import check_room, told_when_full
 

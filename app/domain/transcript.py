@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import TypeAlias
 
 import numpy as np
@@ -17,11 +16,6 @@ import numpy.typing as npt
 SAMPLE_RATE = 16_000  # Hz, of every model here
 
 Samples: TypeAlias = npt.NDArray[np.float32]
-
-
-class Task(StrEnum):
-    TRANSCRIBE = "transcribe"
-    TRANSLATE = "translate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,24 +53,6 @@ class Chunk:
     @property
     def speech_s(self) -> float:
         return sum(region.end_s - region.start_s for region in self.speech)
-
-
-@dataclass(frozen=True, slots=True)
-class DecodingOptions:
-    """How one chunk is decoded. Travels with the chunk; nothing is ever set on a shared model.
-
-    `language` None: the one of `languages` (empty: of all) that the chunk is found to be in.
-    """
-
-    language: str | None
-    task: Task = Task.TRANSCRIBE
-    initial_prompt: str = ""
-    hotwords: str = ""
-    beam_size: int = 5
-    temperature: float = 0.0
-    with_words: bool = False
-    with_token_probs: bool = False
-    languages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,17 +123,6 @@ class Word:
     speaker: str | None = None
 
 
-class WordAligner(StrEnum):
-    """Where the times of words come from.
-
-    `AUTO`: wav2vec2 where there is a model for the language, else Whisper's cross-attention.
-    """
-
-    AUTO = "auto"
-    WAV2VEC2 = "wav2vec2"
-    WHISPER = "whisper"
-
-
 @dataclass(frozen=True, slots=True)
 class Segment:
     """A timed line of the transcript: a sentence or less where alignment is possible.
@@ -199,48 +164,6 @@ class Diarization:
     turns: tuple[Turn, ...] = ()
     exclusive_turns: tuple[Turn, ...] = ()
     embeddings: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class SpeakerBounds:
-    """What the caller knows about the number of speakers."""
-
-    num_speakers: int | None = None
-    min_speakers: int | None = None
-    max_speakers: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class KnownSpeaker:
-    """Somebody by name, with a few seconds of nobody else's voice."""
-
-    name: str
-    audio: Audio
-
-
-@dataclass(frozen=True, slots=True)
-class TranscribeOptions:
-    """One request, free of any wire format.
-
-    `model`: canonical. `language` None: detect, among `languages` if there are any;
-    `multilingual`: chunk by chunk. `temperature` 0: rise where decoding fails. `must_diarize`: no
-    transcript without speakers, where `diarize` alone makes do with a warning. `known_speakers`
-    bear their names in the transcript.
-    """
-
-    model: str
-    language: str | None = None
-    languages: tuple[str, ...] = ()
-    multilingual: bool = False
-    task: Task = Task.TRANSCRIBE
-    initial_prompt: str = ""
-    hotwords: str = ""
-    temperature: float = 0.0
-    with_token_probs: bool = False
-    diarize: bool = False
-    must_diarize: bool = False
-    speakers: SpeakerBounds = SpeakerBounds()
-    known_speakers: tuple[KnownSpeaker, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from app.domain.errors import ModelMissing, ModelUnavailable
-from app.models.catalog import ModelKey
+from app.engine.model import ModelKey
 
 log = logging.getLogger(__name__)
 

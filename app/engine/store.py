@@ -16,7 +16,7 @@ import cachetools
 
 from app.domain.errors import ModelUnavailable, ServiceError, ShuttingDown
 from app.engine.failures import Failures
-from app.models.catalog import ModelKey
+from app.engine.model import ModelKey
 
 log = logging.getLogger(__name__)
 

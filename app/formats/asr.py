@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from app.domain.transcript import Segment, Transcript, Word
 from app.formats.lines import one_line
-from app.formats.subtitles import Escape, SubtitleStyle, speaker_prefix, subtitle_cues
+from app.formats.subtitles import Escape, SubtitleStyle, subtitle_cues
+from app.formats.text import _milliseconds, seconds, text_of, to_text, to_tsv
 
 ARROW = re.compile("-{2,}>")  # divides times in SRT and VTT, so it may not stand in a text
 EXTENSIONS = {"json": "json", "text": "txt", "srt": "srt", "vtt": "vtt", "tsv": "tsv"}
@@ -40,11 +41,6 @@ def write(transcript: Transcript, output: str, shape: JsonShape, style: Subtitle
         "tsv": lambda t, _: to_tsv(t),
     }
     return writers[output](transcript, style)
-
-
-def text_of(segments: Iterable[Segment]) -> str:
-    """The whole transcript: segments carry their leading spaces."""
-    return "".join(segment.text for segment in segments).strip()
 
 
 # -- JSON ----------------------------------------------------------------------------------------
@@ -117,29 +113,7 @@ def _speakers_json(segments: Sequence[Segment]) -> list[dict[str, Any]]:
     ]
 
 
-def seconds(value: float) -> float:
-    """Rounded to milliseconds."""
-    return _milliseconds(value) / 1000
-
-
-def _milliseconds(value: float) -> int:
-    """JSON has no NaN and no subtitle a negative time, wherever one may come from."""
-    return max(0, round(value * 1000)) if math.isfinite(value) else 0
-
-
 # -- text and tables -----------------------------------------------------------------------------
-
-
-def to_text(transcript: Transcript) -> str:
-    return "".join(f"{speaker_prefix(s.speaker)}{one_line(s.text)}\n" for s in transcript.segments)
-
-
-def to_tsv(transcript: Transcript) -> str:
-    rows = ["start\tend\ttext"]
-    for segment in transcript.segments:
-        start_ms, end_ms = _milliseconds(segment.start_s), _milliseconds(segment.end_s)
-        rows.append(f"{start_ms}\t{end_ms}\t{one_line(segment.text)}")
-    return "\n".join(rows) + "\n"
 
 
 # -- subtitles -----------------------------------------------------------------------------------

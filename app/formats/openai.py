@@ -14,9 +14,11 @@ from string import ascii_uppercase
 from typing import Any
 
 from app.domain.languages import language_name
-from app.domain.transcript import Segment, Task, TokenProb, Transcript
-from app.formats.asr import seconds, text_of, to_srt, to_vtt
+from app.domain.options import Task
+from app.domain.transcript import Segment, TokenProb, Transcript
+from app.formats.asr import to_srt, to_vtt
 from app.formats.subtitles import SubtitleStyle
+from app.formats.text import seconds, text_of
 
 SEEK_STEP_S = 0.01  # Whisper counts in frames of its features
 TEXT_SEGMENT = "transcript.text.segment"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from app.domain.errors import ConfigurationError, UnknownModel
+from app.engine.model import ModelKey
 
 DEMO = "demo"
 DEMO_LANGUAGES = ("en", "es")
@@ -30,26 +30,6 @@ OPENAI_NAMES = (
     "gpt-4o-mini-transcribe",
     "gpt-4o-transcribe-diarize",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class ModelKey:
-    """What a loaded model is known by. `kind`: recognizer, aligner, diarizer or vad."""
-
-    kind: str
-    name: str
-    source: str
-    language: str = ""
-
-    @property
-    def short_name(self) -> str:
-        """For whoever may see no path: a local folder by its own name."""
-        return PurePath(self.name).name
-
-    @property
-    def optional(self) -> bool:
-        """Whether a transcript can do without."""
-        return self.kind in ("aligner", "diarizer")
 
 
 class Catalog:

@@ -23,7 +23,7 @@ from pyannote.audio.pipelines.speaker_diarization import SpeakerDiarization
 from pyannote.audio.utils.hf_hub import AssetFileName
 from whisperx.alignment import DEFAULT_ALIGN_MODELS_HF, DEFAULT_ALIGN_MODELS_TORCH
 
-from app.models.catalog import ModelKey
+from app.engine.model import ModelKey
 from app.models.hub import PIECE_BYTES, Hub, HubError
 from app.models.pyannote.checkpoints import check_pipeline
 

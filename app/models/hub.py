@@ -20,7 +20,7 @@ from huggingface_hub.errors import OfflineModeIsEnabled
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import ReadTimeoutError
 
-from app.config.settings import hub_is_offline
+from app.config.environment import hub_is_offline
 
 T = TypeVar("T")
 

@@ -6,45 +6,16 @@ weights and nothing of any request.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias, TypeVar
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from app.domain.transcript import (
-    DecodingOptions,
-    Diarization,
-    Hypothesis,
-    LanguageGuess,
-    Samples,
-    Segment,
-    SpeakerBounds,
-)
-from app.pipeline.chunking import SpeechScores
-
-Item = TypeVar("Item", contravariant=True)
-Outcome = TypeVar("Outcome")
-
-
-class BatchModel(Protocol[Item, Outcome]):
-    """A model that works on several items at once."""
-
-    batch_size: int
-    memory_bytes: int
-
-    def batch_key(self, item: Item) -> Hashable:
-        """Items may share a batch where their keys are equal. Any thread."""
-
-    def audio_s(self, item: Item) -> float:
-        """Seconds of audio, by which the time goes that an item takes. Any thread."""
-
-    def run(self, items: Sequence[Item]) -> list[Outcome]:
-        """One outcome per item, in order; all items have the same key."""
-
-    def close(self) -> None:
-        """Drop the weights and give their memory back."""
+from app.domain.options import DecodingOptions, SpeakerBounds
+from app.domain.transcript import Diarization, Hypothesis, LanguageGuess, Samples, Segment
+from app.engine.model import BatchModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,3 +107,18 @@ class Diarizer(BatchModel[WindowBlock, WindowSpeakers], Protocol):
         self, samples: Samples, blocks: Sequence[WindowSpeakers], bounds: SpeakerBounds
     ) -> Diarization:
         """Cluster the local speakers of all windows. CPU work; any thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechScores:
+    """How sure the detector is of speech, frame by frame: float32 (num_frames,), 0 to 1.
+
+    The middle of frame `i` lies at `first_s + i * step_s`.
+    """
+
+    scores: npt.NDArray[np.float32]
+    first_s: float
+    step_s: float
+
+    def at_s(self, frame: int) -> float:
+        return self.first_s + frame * self.step_s

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from app.domain.transcript import Segment, Task, Word, WordAligner
+from app.domain.options import Task, WordAligner
+from app.domain.transcript import Segment, Word
 from app.engine.batching import Batcher
-from app.models.catalog import ModelKey
+from app.engine.model import ModelKey
 from app.models.protocols import Aligner
 from app.pipeline.optional_stages import (
     ALIGNER_UNAVAILABLE,

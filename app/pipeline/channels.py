@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from app.domain.transcript import Audio, Segment, TranscribeOptions, Transcript
+from app.domain.options import TranscribeOptions
+from app.domain.transcript import Audio, Segment, Transcript
 from app.pipeline.flow import NOBODY, Listener
 
 # A channel with less than this is too short to contradict the others on the language.

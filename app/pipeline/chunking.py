@@ -10,23 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from app.domain.transcript import SAMPLE_RATE, Chunk, Samples, SpeechRegion
+from app.models.protocols import SpeechScores
 
 LEAST_MARGIN_S = 0.2
-
-
-@dataclass(frozen=True, slots=True)
-class SpeechScores:
-    """How sure the detector is of speech, frame by frame: float32 (num_frames,), 0 to 1.
-
-    The middle of frame `i` lies at `first_s + i * step_s`.
-    """
-
-    scores: npt.NDArray[np.float32]
-    first_s: float
-    step_s: float
-
-    def at_s(self, frame: int) -> float:
-        return self.first_s + frame * self.step_s
 
 
 @dataclass(frozen=True, slots=True)

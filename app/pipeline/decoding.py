@@ -11,15 +11,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from app.domain.transcript import (
-    SAMPLE_RATE,
-    Chunk,
-    DecodingOptions,
-    Hypothesis,
-    Samples,
-    SpeechRegion,
-)
-from app.engine.batching import Batcher, TaskFuture, Work
+from app.domain.options import DecodingOptions
+from app.domain.transcript import SAMPLE_RATE, Chunk, Hypothesis, Samples, SpeechRegion
+from app.engine.batching import Batcher, TaskFuture
+from app.engine.work import Work
 from app.models.protocols import RecognitionItem, Recognizer
 from app.pipeline.chunking import divide
 from app.pipeline.hypotheses import (

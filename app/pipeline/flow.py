@@ -9,17 +9,10 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TypeAlias
 
-from app.domain.transcript import (
-    SAMPLE_RATE,
-    Audio,
-    Chunk,
-    DecodingOptions,
-    Samples,
-    Segment,
-    Task,
-    TranscribeOptions,
-)
-from app.engine.batching import Batcher, TaskFuture, Work
+from app.domain.options import DecodingOptions, Task, TranscribeOptions
+from app.domain.transcript import SAMPLE_RATE, Audio, Chunk, Samples, Segment
+from app.engine.batching import Batcher, TaskFuture
+from app.engine.work import Work
 from app.models.protocols import Aligner, AlignmentItem, Recognizer
 from app.pipeline.aligners import Aligners
 from app.pipeline.decoding import ChunkDecoding, ChunkSource, Heard

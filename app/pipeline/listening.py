@@ -8,15 +8,10 @@ from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 
-from app.domain.transcript import (
-    Audio,
-    Chunk,
-    DecodingOptions,
-    Hypothesis,
-    LanguageGuess,
-    SpeechRegion,
-)
-from app.engine.batching import Batcher, TaskFuture, Work
+from app.domain.options import DecodingOptions
+from app.domain.transcript import Audio, Chunk, Hypothesis, LanguageGuess, SpeechRegion
+from app.engine.batching import Batcher, TaskFuture
+from app.engine.work import Work
 from app.models.protocols import RecognitionItem, Recognizer, VoiceActivityDetector
 from app.observability.stages import Stage
 from app.pipeline.chunking import Chunker, ChunkingOptions, join_chunks

@@ -12,22 +12,19 @@ from typing import Any
 
 from app.domain.errors import ServiceError, UnsupportedOption
 from app.domain.languages import language_name
-from app.domain.transcript import (
-    Audio,
-    Chunk,
+from app.domain.options import (
     DecodingOptions,
-    Diarization,
     KnownSpeaker,
-    LanguageGuess,
-    Segment,
     SpeakerBounds,
     TranscribeOptions,
-    Transcript,
     WordAligner,
 )
-from app.engine.batching import Batcher, Work
+from app.domain.transcript import Audio, Chunk, Diarization, LanguageGuess, Segment, Transcript
+from app.engine.batching import Batcher
+from app.engine.model import ModelKey
 from app.engine.store import ModelStore
-from app.models.catalog import Catalog, ModelKey
+from app.engine.work import Work
+from app.models.catalog import Catalog
 from app.models.protocols import Aligner, Diarizer, Recognizer
 from app.observability.stages import Stage
 from app.pipeline.aligners import Aligners

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from app.domain.errors import Cancelled, Forbidden, Overloaded, ShuttingDown
-from app.engine.batching import Work
+from app.engine.work import Work
 
 SMOOTHING = 0.2  # of the running means
 FIRST_GUESS_S = 10.0  # how long a request takes, before any has ended

@@ -14,17 +14,10 @@ from types import FrameType
 
 import uvicorn
 
-from app.config.settings import address_of
 from app.service.service import Service
 from app.service.vitals import supervise
-from app.serving.connection import (
-    BACKLOG,
-    AsgiApp,
-    Connection,
-    ConnectionLimits,
-    allow_files,
-    listen,
-)
+from app.serving.connection import AsgiApp, Connection, ConnectionLimits
+from app.serving.sockets import BACKLOG, address_of, allow_files, listen
 
 log = logging.getLogger(__name__)
 

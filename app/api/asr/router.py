@@ -14,23 +14,24 @@ from fastapi import APIRouter, Query, Request, Response
 
 from app.api import intake as jobs
 from app.api.asr import documentation
-from app.api.asr.bodies import (
+from app.api.asr.parameters import (
     AsrParameters,
     AsrRequest,
     DetectParameters,
     DetectRequest,
     Dialect,
-    merge_parameters,
     parse_asr_request,
     parse_detect_request,
 )
-from app.api.errors import status_of
-from app.api.middleware.observation import record_of
+from app.api.parameters import merge_parameters
+from app.api.request_state import record_of
 from app.api.sse import Event, Tell, Wire, open_stream
+from app.api.statuses import status_of
 from app.api.uploads import ASR_FORM, Upload
 from app.domain.errors import ServiceError
 from app.domain.languages import language_name
-from app.domain.transcript import Audio, LanguageGuess, Segment, TranscribeOptions, Transcript
+from app.domain.options import TranscribeOptions
+from app.domain.transcript import Audio, LanguageGuess, Segment, Transcript
 from app.formats import asr as formats
 from app.observability.record import RequestRecord
 from app.observability.stages import Stage

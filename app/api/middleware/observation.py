@@ -6,7 +6,6 @@ import asyncio
 from typing import Any
 
 from starlette.datastructures import Headers
-from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.observability.record import NOT_SERVED, RequestRecord
@@ -51,8 +50,3 @@ class ObservationMiddleware:
                 record.client_name = str(state.get("client_name") or "")
                 record.end()
                 self._service.report(record)
-
-
-def record_of(request: Request) -> RequestRecord:
-    record: RequestRecord = request.state.record
-    return record

@@ -6,7 +6,6 @@ import re
 import secrets
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 
@@ -35,8 +34,3 @@ class RequestIdMiddleware:
 
         with bound_contextvars(request_id=request_id):  # on every line that is logged meanwhile
             await self._app(scope, receive, send_with_id)
-
-
-def request_id_of(request: Request) -> str:
-    request_id: str = request.state.request_id
-    return request_id

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from app.api.asr.bodies import Reader, not_allowed
+from app.api.parameters import Reader, not_allowed
 from app.api.uploads import FormLayout
 from app.domain.errors import UnsupportedOption
 from app.domain.languages import is_multilingual, parse_language
-from app.domain.transcript import Task
+from app.domain.options import Task
 
 DIARIZING_MODEL = "gpt-4o-transcribe-diarize"
 REFERENCES = "known_speaker_references"

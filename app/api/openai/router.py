@@ -13,10 +13,10 @@ from urllib.request import urlopen
 from fastapi import APIRouter, Request, Response
 
 from app.api import intake as jobs
-from app.api.asr import documentation
-from app.api.asr.bodies import ModelBody, ModelListBody
-from app.api.errors import openai_error
-from app.api.middleware.observation import record_of
+from app.api.head import answer_head
+from app.api.openai import documentation
+from app.api.openai.bodies import ModelBody, ModelListBody
+from app.api.openai.errors import openai_error
 from app.api.openai.parameters import (
     OPENAI_FORM,
     REFERENCES,
@@ -24,12 +24,13 @@ from app.api.openai.parameters import (
     check_references,
     parse_openai_request,
 )
-from app.api.ops import answer_head
+from app.api.request_state import record_of
 from app.api.sse import Event, Tell, Wire, open_stream
 from app.api.uploads import Upload
 from app.domain.errors import UndecodableAudio, UnsupportedOption, UploadTooLarge
-from app.domain.transcript import KnownSpeaker, Segment, Task, TranscribeOptions, Transcript
-from app.engine.batching import Work
+from app.domain.options import KnownSpeaker, Task, TranscribeOptions
+from app.domain.transcript import Segment, Transcript
+from app.engine.work import Work
 from app.formats import openai as openai_formats
 from app.observability.record import RequestRecord
 from app.observability.stages import Stage

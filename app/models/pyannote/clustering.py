@@ -21,7 +21,7 @@ from scipy.cluster.hierarchy import fcluster
 from scipy.cluster.hierarchy import linkage as condensed_linkage
 from scipy.spatial.distance import pdist, squareform
 
-from app.domain.transcript import SpeakerBounds
+from app.domain.options import SpeakerBounds
 from app.models.pyannote.linkage import linkage
 
 # Centroids of one voice in two parts are nearer than this in cosine distance, those of two voices

@@ -29,7 +29,8 @@ from torch import nn
 from torch.nn.utils import fuse_conv_bn_eval
 
 from app.domain.errors import ModelUnavailable
-from app.domain.transcript import SAMPLE_RATE, Diarization, Samples, SpeakerBounds, Turn
+from app.domain.options import SpeakerBounds
+from app.domain.transcript import SAMPLE_RATE, Diarization, Samples, Turn
 from app.models.devices import free_memory, pause_between_layers
 from app.models.protocols import WindowBlock, WindowSpeakers
 from app.models.pyannote.checkpoints import allow_metadata, check_pipeline

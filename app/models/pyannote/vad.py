@@ -12,7 +12,7 @@ from whisperx.vads.pyannote import load_vad_model
 
 from app.domain.transcript import SAMPLE_RATE, Samples
 from app.models.devices import free_memory
-from app.models.protocols import WindowBlock, WindowScores
+from app.models.protocols import SpeechScores, WindowBlock, WindowScores
 from app.models.pyannote.checkpoints import allow_metadata
 from app.models.pyannote.windows import (
     blocks_per_batch,
@@ -20,7 +20,6 @@ from app.models.pyannote.windows import (
     split_windows,
     stack_windows,
 )
-from app.pipeline.chunking import SpeechScores
 
 STEP_RATIO = (
     0.5  # of a window: finds the speech that a tenth (whisperx) finds, for a fifth of the work

@@ -20,10 +20,10 @@ from faster_whisper.utils import available_models
 from transformers.models.whisper.tokenization_whisper import bytes_to_unicode
 from whisperx.audio import HOP_LENGTH, N_FFT, N_SAMPLES, mel_filters
 
+from app.domain.options import DecodingOptions
 from app.domain.transcript import (
     SAMPLE_RATE,
     Decoding,
-    DecodingOptions,
     Hypothesis,
     LanguageGuess,
     Samples,

@@ -1,0 +1,339 @@
+"""The parameters of /asr and /detect-language: read, and described for /docs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Any
+
+from fastapi import Query
+from pydantic import BaseModel, WithJsonSchema
+
+from app.api.parameters import MAX_SPEAKERS, Reader, not_allowed
+from app.domain.errors import UnsupportedOption
+from app.domain.languages import is_multilingual, parse_language
+from app.domain.options import SpeakerBounds, Task
+
+OUTPUTS = {"txt": "text", "text": "text", "vtt": "vtt", "srt": "srt", "tsv": "tsv", "json": "json"}
+TASKS = {task.value: task.value for task in Task}
+SPEAKERS = {name: name for name in ("voices", "channels")}
+MAX_TRACK_LENGTH = 40
+
+
+class Dialect(StrEnum):
+    """Two public dialects call themselves /asr."""
+
+    WEBSERVICE = "webservice"
+    WHISPERX = "whisperx"
+
+
+@dataclass(frozen=True, slots=True)
+class DetectRequest:
+    """What a request to /detect-language asks for. `model`: as written; empty for the default."""
+
+    model: str
+    encode: bool
+    audio_track: str = ""  # an index or a language; empty: the best
+
+
+@dataclass(frozen=True, slots=True)
+class AsrRequest:
+    """What a request asks for, once its dialect is known. `language` None: detect."""
+
+    dialect: Dialect
+    output: str
+    task: Task
+    language: str | None
+    multilingual: bool
+    initial_prompt: str
+    hotwords: str
+    model: str  # as the client wrote it; empty for the default
+    encode: bool
+    word_timestamps: bool
+    diarize: bool
+    speakers: SpeakerBounds
+    speaker_embeddings: bool
+    stream: bool
+    audio_track: str = ""  # an index or a language; empty: the best
+    by_channel: bool = False  # each channel is a speaker
+
+
+def recognise_dialect(parameters: Mapping[str, str], default: Dialect) -> Dialect:
+    """By the parameters that only one of them has; the webservice's weigh more."""
+    if parameters.keys() & {"output", "encode", "vad_filter"}:
+        return Dialect.WEBSERVICE
+    if parameters.keys() & {"output_format", "enable_diarization"}:
+        return Dialect.WHISPERX
+    return default
+
+
+def parse_asr_request(parameters: Mapping[str, str], default_dialect: Dialect) -> AsrRequest:
+    """`parameters`: query and form, merged. Unknown ones are ignored.
+
+    Raises:
+        UnsupportedOption: a value that is not allowed; the message names the parameter.
+    """
+    dialect = recognise_dialect(parameters, default_dialect)
+    webservice = dialect is Dialect.WEBSERVICE
+    read = Reader(parameters)
+    # where both spellings are given, the dialect's own weighs more
+    output, other_output = _ordered("output", "output_format", webservice)
+    diarize, other_diarize = _ordered("diarize", "enable_diarization", webservice)
+    default_output = "text" if webservice else "json"
+    read.flag("vad_filter", True)  # checked, and that is all: speech detection is always on
+    chosen = read.choice(output, OUTPUTS, read.choice(other_output, OUTPUTS, default_output))
+    # the webservice has none such, and ignores what it does not know
+    stream = not webservice and read.flag("stream", False)
+    if stream and chosen != "json":
+        raise UnsupportedOption("stream: only JSON is streamed; output_format must be json.")
+    return AsrRequest(
+        dialect=dialect,
+        output=chosen,
+        task=Task(read.choice("task", TASKS, Task.TRANSCRIBE.value)),
+        language=parse_language(read.text("language")),
+        multilingual=_multilingual(read),
+        initial_prompt=read.text("initial_prompt"),
+        hotwords=read.text("hotwords"),
+        model=read.text("model"),
+        encode=read.flag("encode", True),
+        word_timestamps=read.flag("word_timestamps", not webservice),
+        diarize=read.flag(diarize, read.flag(other_diarize, not webservice)),
+        speakers=_speaker_bounds(read),
+        speaker_embeddings=read.flag("return_speaker_embeddings", False),
+        stream=stream,
+        audio_track=_audio_track(read),
+        by_channel=_by_channel(read),
+    )
+
+
+def parse_detect_request(parameters: Mapping[str, str]) -> DetectRequest:
+    """`parameters`: query and form, merged. Unknown ones, and those of /asr, are ignored.
+
+    Raises:
+        UnsupportedOption: a value that is not allowed; the message names the parameter.
+    """
+    read = Reader(parameters)
+    return DetectRequest(
+        model=read.text("model"),
+        encode=read.flag("encode", True),
+        audio_track=_audio_track(read),
+    )
+
+
+def _ordered(first: str, second: str, in_this_order: bool) -> tuple[str, str]:
+    return (first, second) if in_this_order else (second, first)
+
+
+def _multilingual(read: Reader) -> bool:
+    """Raises UnsupportedOption where one language is asked for as well."""
+    wanted = read.flag("multilingual", is_multilingual(read.text("language")))
+    if wanted and parse_language(read.text("language")):
+        raise UnsupportedOption("multilingual: true is not allowed where language names one.")
+    return wanted
+
+
+def _audio_track(read: Reader) -> str:
+    """Whether there is such a track is known once the file is opened."""
+    value = read.text("audio_track")
+    if len(value) > MAX_TRACK_LENGTH:
+        raise not_allowed("audio_track", value, "an index from 0 or a language, such as 1 or fre")
+    return value
+
+
+def _by_channel(read: Reader) -> bool:
+    by_channel = read.choice("speakers", SPEAKERS, "voices") == "channels"
+    if by_channel:
+        for name in ("num_speakers", "min_speakers", "max_speakers"):
+            if read.text(name):
+                raise UnsupportedOption(
+                    f"{name}: not allowed with speakers=channels; each channel is one speaker."
+                )
+    return by_channel
+
+
+def _speaker_bounds(read: Reader) -> SpeakerBounds:
+    num_speakers = read.count("num_speakers")
+    if num_speakers is not None:  # the other two are ignored
+        return SpeakerBounds(num_speakers=num_speakers)
+    least, most = read.count("min_speakers"), read.count("max_speakers")
+    if least is not None and most is not None and least > most:
+        raise UnsupportedOption(
+            f"min_speakers: {least} is not allowed; it must not be more than max_speakers, "
+            f"which is {most}."
+        )
+    return SpeakerBounds(min_speakers=least, max_speakers=most)
+
+
+Text = str | None
+BOOLEAN = WithJsonSchema({"type": "boolean"})
+COUNT = WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MAX_SPEAKERS})
+OUTPUT = WithJsonSchema({"type": "string", "enum": list(OUTPUTS)})
+SPEAKER_SOURCE = WithJsonSchema({"type": "string", "enum": list(SPEAKERS)})
+TASK = WithJsonSchema({"type": "string", "enum": list(TASKS)})
+FREE = WithJsonSchema({"type": "string"})
+
+
+def _about(text: str, default: str, example: str) -> Any:
+    return Query(description=f"{text} Default: {default}. Example: `{example}`.")
+
+
+ABOUT_MODEL = _about("Model to use, one of `/v1/models`.", "the service's own", "large-v3")
+ABOUT_ENCODE = _about(
+    "`false`: the upload is raw 16 kHz mono signed 16-bit little-endian PCM without a header. "
+    "On `/asr`, giving it chooses the webservice dialect.",
+    "`true`",
+    "false",
+)
+ABOUT_AUDIO_TRACK = _about(
+    "Which audio track of the file: its index, from 0, or its language.",
+    "the default track, or the first one with sound",
+    "fre",
+)
+
+
+class DetectParameters(BaseModel):
+    """The query parameters of POST /detect-language."""
+
+    model: Annotated[Text, FREE, ABOUT_MODEL] = None
+    audio_track: Annotated[Text, FREE, ABOUT_AUDIO_TRACK] = None
+    encode: Annotated[Text, BOOLEAN, ABOUT_ENCODE] = None
+
+
+class AsrParameters(BaseModel):
+    """The query parameters of POST /asr."""
+
+    output: Annotated[
+        Text,
+        OUTPUT,
+        _about(
+            "Format of the answer in the webservice dialect; giving it chooses that dialect. "
+            "`text` is the same as `txt`.",
+            "`txt`",
+            "srt",
+        ),
+    ] = None
+    output_format: Annotated[
+        Text,
+        OUTPUT,
+        _about(
+            "Format of the answer in the WhisperX dialect; giving it chooses that dialect, unless "
+            "something else chooses the other. `txt` is the same as `text`.",
+            "`json`",
+            "srt",
+        ),
+    ] = None
+    language: Annotated[
+        Text,
+        FREE,
+        _about(
+            "Whisper code or English name of the language spoken; `auto`: detect it; `multi`: each "
+            "part of the recording in its own.",
+            "`auto`",
+            "en",
+        ),
+    ] = None
+    multilingual: Annotated[
+        Text,
+        BOOLEAN,
+        _about(
+            "The same as `language=multi`: segments carry the `language` of their part.",
+            "`false`",
+            "true",
+        ),
+    ] = None
+    task: Annotated[
+        Text,
+        TASK,
+        _about(
+            "`translate`: into English; the times of its words are approximate.",
+            "`transcribe`",
+            "translate",
+        ),
+    ] = None
+    model: Annotated[Text, FREE, ABOUT_MODEL] = None
+    initial_prompt: Annotated[
+        Text,
+        FREE,
+        _about(
+            "Text that might have gone before, for style and spelling.",
+            "none",
+            "Minutes of the budget meeting.",
+        ),
+    ] = None
+    hotwords: Annotated[
+        Text, FREE, _about("Words and names to listen for.", "none", "Speakr, Bazarr")
+    ] = None
+    word_timestamps: Annotated[
+        Text,
+        BOOLEAN,
+        _about(
+            "Whether JSON has the words with their times.",
+            "`true`; `false` in the webservice dialect",
+            "true",
+        ),
+    ] = None
+    diarize: Annotated[
+        Text,
+        BOOLEAN,
+        _about(
+            "Whether to tell speakers apart, in both dialects.",
+            "`true`; `false` in the webservice dialect",
+            "true",
+        ),
+    ] = None
+    enable_diarization: Annotated[
+        Text,
+        BOOLEAN,
+        _about(
+            "The same in the WhisperX dialect; giving it chooses that dialect, unless something "
+            "else chooses the other.",
+            "as `diarize`",
+            "false",
+        ),
+    ] = None
+    speakers: Annotated[
+        Text,
+        SPEAKER_SOURCE,
+        _about(
+            "How speakers are told apart: by their `voices`, where diarization is on; or by "
+            "`channels`, for calls with one party on each: SPEAKER_00 is the first channel.",
+            "`voices`",
+            "channels",
+        ),
+    ] = None
+    num_speakers: Annotated[
+        Text,
+        COUNT,
+        _about("Exact number of speakers; the next two are ignored then.", "found out", "2"),
+    ] = None
+    min_speakers: Annotated[Text, COUNT, _about("Speakers at least.", "1", "2")] = None
+    max_speakers: Annotated[Text, COUNT, _about("Speakers at most.", "no limit", "4")] = None
+    return_speaker_embeddings: Annotated[
+        Text,
+        BOOLEAN,
+        _about("Whether JSON has a voice vector of each speaker.", "`false`", "true"),
+    ] = None
+    stream: Annotated[
+        Text,
+        BOOLEAN,
+        _about(
+            "WhisperX dialect, JSON only: answer with server-sent events while it is worked on: "
+            "`progress`, `text` of each chunk, `segment` once it is final, `result` (the whole "
+            "answer), or `error`.",
+            "`false`",
+            "true",
+        ),
+    ] = None
+    audio_track: Annotated[Text, FREE, ABOUT_AUDIO_TRACK] = None
+    encode: Annotated[Text, BOOLEAN, ABOUT_ENCODE] = None
+    vad_filter: Annotated[
+        Text,
+        BOOLEAN,
+        _about(
+            "Accepted for compatibility: speech detection is always on. Giving it chooses the "
+            "webservice dialect.",
+            "`true`",
+            "true",
+        ),
+    ] = None

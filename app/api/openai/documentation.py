@@ -1,0 +1,136 @@
+"""What /docs says of /v1. Data, no code that runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from app.api.asr.documentation import ANSWER_HEADERS
+from app.api.error_responses import ERROR_HEADERS, ERRORS
+from app.api.openai.bodies import ModelBody, OpenAIErrorBody
+from app.api.openai.errors import openai_body
+from app.api.openai.parameters import (
+    GRANULARITIES,
+    INCLUDES,
+    NAMES,
+    OPENAI_FORM,
+    OUTPUTS,
+    REFERENCES,
+    TRANSLATED,
+)
+
+OPENAI = """\
+OpenAI's own endpoint, served from here: point a client's base URL at `/v1`. `verbose_json` has the
+decoder's own figures; `diarized_json` tells speakers apart, by name where references are given.
+With `stream=true` the text comes as server-sent events while the rest is still worked on:
+`transcript.text.delta`, then `transcript.text.segment` (diarized), then `transcript.text.done`.
+"""
+OPENAI_TRANSLATION = "As `/v1/audio/transcriptions`, in English whatever is spoken."
+
+
+def _text(description: str, **more: Any) -> dict[str, Any]:
+    return {"type": "string", "description": description, **more}
+
+
+def _texts(description: str, **more: Any) -> dict[str, Any]:
+    return {"type": "array", "items": {"type": "string", **more}, "description": description}
+
+
+def _form(properties: dict[str, Any]) -> dict[str, Any]:
+    schema = {
+        "type": "object",
+        "required": [OPENAI_FORM.file_field],
+        "properties": properties,
+        "additionalProperties": {"type": "string"},
+    }
+    return {
+        "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
+    }
+
+
+_TRANSLATION_FIELDS = {
+    OPENAI_FORM.file_field: _text("Any audio or video file.", format="binary"),
+    "model": _text("One of `/v1/models`; default: the service's own."),
+    "prompt": _text("Text that might have gone before, for style and spelling."),
+    "hotwords": _text("Words and names to listen for (not in OpenAI's API)."),
+    "response_format": _text("Format of the answer; default `json`.", enum=list(TRANSLATED)),
+    "temperature": {
+        "type": "number",
+        "minimum": 0,
+        "maximum": 1,
+        "description": "0 (default): rise where decoding fails.",
+    },
+    "stream": {"type": "boolean", "description": "Answer with server-sent events."},
+}
+OPENAI_TRANSLATION_FORM = _form(_TRANSLATION_FIELDS)
+OPENAI_TRANSCRIPTION_FORM = _form(
+    {
+        **_TRANSLATION_FIELDS,
+        "response_format": _text("Format of the answer; default `json`.", enum=list(OUTPUTS)),
+        "language": _text("Code or English name of the language spoken; default: detected."),
+        "languages[]": _texts("Languages that it may be, where it is detected."),
+        "keywords[]": _texts("Words and names to listen for."),
+        "timestamp_granularities[]": _texts(
+            "What `verbose_json` has; default `segment`.", enum=list(GRANULARITIES)
+        ),
+        "include[]": _texts(
+            "`logprobs`: how likely each token is; with `json` only.", enum=list(INCLUDES)
+        ),
+        f"{NAMES}[]": _texts("Names of speakers whose voices follow."),
+        f"{REFERENCES}[]": _texts(
+            "For each name a data URL with 2 to 10 seconds of that speaker alone."
+        ),
+        "chunking_strategy": _text(
+            "`auto` or a `server_vad` object; accepted, speech detection is always on."
+        ),
+    }
+)
+_OPENAI_MEANINGS = {
+    400: "A parameter has a value that is not allowed, or nothing in the upload can be decoded.",
+    404: "There is no such model.",
+}
+_OPENAI_CODES = {
+    400: "unsupported_option",
+    401: "invalid_api_key",
+    404: "model_not_found",
+    408: "upload_stalled",
+    410: "cancelled",
+    413: "upload_too_large",
+    429: "rate_limit_exceeded",
+    500: "stage_failed",
+    503: "overloaded",
+    504: "deadline_exceeded",
+    507: "disk_full",
+}
+
+
+def _openai_error(status: int) -> dict[str, Any]:
+    meaning, detail = ERRORS.get(status, ERRORS[422])
+    example = openai_body(status, detail, "task" if status == 400 else None, _OPENAI_CODES[status])
+    return {
+        "model": OpenAIErrorBody,
+        "description": _OPENAI_MEANINGS.get(status, meaning),
+        "content": {"application/json": {"example": example}},
+        **({"headers": ERROR_HEADERS[status]} if status in ERROR_HEADERS else {}),
+    }
+
+
+OPENAI_UNAUTHORIZED: dict[int | str, dict[str, Any]] = {401: _openai_error(401)}
+OPENAI_MODEL_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"model": ModelBody},
+    **{status: _openai_error(status) for status in (401, 404)},
+}
+OPENAI_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The transcript in the format asked for.",
+        "headers": {"X-ASR-Warning": ANSWER_HEADERS["X-ASR-Warning"]},
+        "content": {
+            "application/json": {
+                "schema": {"type": "object"},
+                "example": {"text": "Hello.", "usage": {"type": "duration", "seconds": 3}},
+            },
+            "text/plain": {"schema": {"type": "string"}},
+            "text/event-stream": {},
+        },
+    },
+    **{status: _openai_error(status) for status in _OPENAI_CODES},
+}

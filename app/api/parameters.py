@@ -1,0 +1,71 @@
+"""Query and form as one set of parameters, read as the values that they stand for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from app.domain.errors import UnsupportedOption
+
+TRUE = frozenset({"true", "1", "yes", "on", "t", "y"})
+FALSE = frozenset({"false", "0", "no", "off", "f", "n"})
+MAX_SPEAKERS = 100
+
+
+def merge_parameters(
+    fields: Mapping[str, Sequence[str]], query: Mapping[str, str]
+) -> dict[str, str]:
+    """Form fields (the last of a name) and query parameters as one: the query wins, an empty value
+    is none at all.
+    """
+    merged = {}
+    for name, value in (*((name, values[-1]) for name, values in fields.items()), *query.items()):
+        if text := value.replace("\x00", "").strip():
+            merged[name] = text
+    return merged
+
+
+class Reader:
+    """Merged parameters as the values that they stand for."""
+
+    def __init__(self, parameters: Mapping[str, str]) -> None:
+        self._parameters = parameters
+
+    def text(self, name: str) -> str:
+        return self._parameters.get(name, "")
+
+    def flag(self, name: str, default: bool) -> bool:
+        value = self.text(name).lower()
+        if value and value not in TRUE | FALSE:
+            raise not_allowed(name, value, "true, false, 1, 0, yes or no")
+        return value in TRUE if value else default
+
+    def number(self, name: str, least: float, most: float, default: float) -> float:
+        value = self.text(name)
+        try:
+            number = float(value) if value else default
+        except ValueError:
+            number = math.nan
+        if not least <= number <= most:
+            raise not_allowed(name, value, f"a number from {least:g} to {most:g}")
+        return number
+
+    def choice(self, name: str, choices: Mapping[str, str], default: str) -> str:
+        value = self.text(name).lower()
+        if value and value not in choices:
+            raise not_allowed(name, value, f"one of {', '.join(choices)}")
+        return choices[value] if value else default
+
+    def count(self, name: str) -> int | None:
+        value = self.text(name)
+        if not value:
+            return None
+        # their length first: int() refuses some thousands of digits in its own way
+        is_number = value.isascii() and value.isdigit() and len(value) < 10
+        if not (is_number and 1 <= int(value) <= MAX_SPEAKERS):
+            raise not_allowed(name, value, f"a whole number from 1 to {MAX_SPEAKERS}")
+        return int(value)
+
+
+def not_allowed(name: str, value: str, allowed: str) -> UnsupportedOption:
+    return UnsupportedOption(f"{name}: {value[:40]!r} is not allowed; it must be {allowed}.")

@@ -1,0 +1,47 @@
+"""Which status each error has."""
+
+from __future__ import annotations
+
+from app.domain.errors import (
+    Cancelled,
+    ClientGone,
+    DeadlineExceeded,
+    DiskFull,
+    Forbidden,
+    MalformedRequest,
+    ModelUnavailable,
+    Overloaded,
+    RateLimited,
+    ServiceError,
+    ShuttingDown,
+    StageFailed,
+    Unauthorized,
+    UndecodableAudio,
+    UnsupportedOption,
+    UploadStalled,
+    UploadTooLarge,
+)
+
+STATUSES: dict[type[ServiceError], int] = {
+    UndecodableAudio: 400,
+    MalformedRequest: 400,
+    Unauthorized: 401,
+    Forbidden: 403,
+    UploadStalled: 408,
+    UploadTooLarge: 413,
+    UnsupportedOption: 422,
+    RateLimited: 429,
+    ClientGone: 499,
+    StageFailed: 500,
+    Cancelled: 410,
+    ModelUnavailable: 503,
+    Overloaded: 503,
+    ShuttingDown: 503,
+    DeadlineExceeded: 504,
+    DiskFull: 507,
+}
+RETRY_AFTER_S = 10  # where the error itself does not know
+
+
+def status_of(error: ServiceError) -> int:
+    return next((STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES), 500)

@@ -1,0 +1,96 @@
+"""Models before the first request: preloaded, or downloaded."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Iterator, Sequence
+
+from app.domain.errors import ModelUnavailable, ServiceError, UnknownModel
+from app.domain.languages import parse_language
+from app.engine.model import ModelKey
+from app.service.service import Service
+
+log = logging.getLogger(__name__)
+
+PRELOAD_RETRY_S = 30.0
+
+
+def warm_up(service: Service, stopping: threading.Event) -> None:
+    """Load what PRELOAD_MODEL names; /ready says no until it is there."""
+    name = service.settings.preload_model
+    while not stopping.is_set():
+        try:
+            service.decoding.warm_up()
+            if name:
+                preload(service, name)
+            break
+        # Whatever it is (no process to be had, no memory), it must not leave /ready at no for good.
+        except Exception as error:
+            if stopping.is_set() or isinstance(error, UnknownModel):
+                return
+            told = isinstance(error, ModelUnavailable)  # by the store
+            known = isinstance(error, ServiceError)  # and in the log, from where it came up
+            log.log(
+                logging.INFO if told else logging.ERROR,
+                "preloading %s failed, next try in %.0f s: %s",
+                name,
+                PRELOAD_RETRY_S,
+                error,
+                exc_info=None if known else error,
+            )
+            stopping.wait(PRELOAD_RETRY_S)
+    if not stopping.is_set():
+        service.ready.set()
+
+
+def preload(service: Service, name: str) -> None:
+    """Load a model with speech detection; the diarizer too, where it is to be had."""
+    model = service.catalog.resolve(name)
+    for key in (service.catalog.vad(), service.catalog.recognizer(model)):
+        with service.store.lease(key, try_at_once=True):
+            pass
+    with contextlib.suppress(ServiceError), service.store.lease(service.catalog.diarizer(model)):
+        pass
+
+
+def download_models(
+    service: Service, models: Sequence[str], languages: Sequence[str], diarization: bool
+) -> Iterator[str]:
+    """Fetch models into the cache, or what is new of them; a line for each. All but recognizers
+    are loaded, too, to see whether they can be.
+
+    Raises:
+        ServiceError: one of them is not to be had.
+    """
+    settings, catalog, fetcher = service.settings, service.catalog, service.fetcher
+    keys = []
+    for name in models:
+        key = catalog.recognizer(catalog.resolve(name))
+        with download_errors(key):
+            fetcher.fetch(key, refresh=True)
+        yield f"{key.name}: in {settings.cache_dir}"
+    for language in languages:
+        aligner = catalog.aligner(catalog.default_model, parse_language(language) or "")
+        if aligner is None:
+            raise UnknownModel(f"There is no alignment model for {language}.")
+        keys.append(aligner)
+    if diarization:
+        keys.append(catalog.diarizer(catalog.default_model))
+    for key in keys:
+        with download_errors(key):
+            fetcher.fetch(key, refresh=True)
+        with service.store.lease(key, try_at_once=True):
+            yield f"{key.kind} {key.name}: in {settings.cache_dir}"
+
+
+@contextlib.contextmanager
+def download_errors(key: ModelKey) -> Iterator[None]:
+    try:
+        yield
+    except ServiceError:
+        raise
+    # Libraries raise anything here; the store says the same of models that it loads.
+    except Exception as error:
+        raise ModelUnavailable(f"{key.name} cannot be downloaded: {error}") from error

@@ -1,0 +1,75 @@
+"""The sockets that the service listens on."""
+
+from __future__ import annotations
+
+import resource
+import socket
+from collections.abc import Sequence
+
+from app.config.settings import Settings
+from app.domain.errors import ConfigurationError
+
+
+def address_of(host: str, port: int) -> str:
+    """As it stands in a URL."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+BACKLOG = 2048
+KEEPALIVE_AFTER_S = 300  # of silence, clients are asked whether they are still there
+
+
+def open_sockets(settings: Settings) -> list[socket.socket]:
+    """Bound sockets, which do not listen yet: who finds the port taken fails at once.
+
+    Raises:
+        ConfigurationError: the address cannot be had.
+    """
+    host, port = settings.host, settings.port
+    sockets: list[socket.socket] = []
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            sock = socket.socket(family, kind, protocol)
+            sockets.append(sock)
+            _set_options(sock, settings.connection_timeout_s)
+            sock.bind(address)
+    except OSError as error:
+        for sock in sockets:
+            sock.close()
+        raise _cannot_listen(settings, error) from None
+    return sockets
+
+
+def listen(settings: Settings, sockets: Sequence[socket.socket]) -> None:
+    """Raises ConfigurationError where somebody else was faster."""
+    try:
+        for sock in sockets:
+            sock.listen(BACKLOG)
+    except OSError as error:
+        raise _cannot_listen(settings, error) from None
+
+
+def _cannot_listen(settings: Settings, error: OSError) -> ConfigurationError:
+    address = address_of(settings.host, settings.port)
+    return ConfigurationError(f"HOST, PORT: cannot listen on {address}: {error.strerror or error}.")
+
+
+def _set_options(sock: socket.socket, timeout_s: float) -> None:
+    """What connections inherit. Without them a client that vanishes without a word holds its place
+    for ever, and so does one that takes in nothing of its answer.
+    """
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_AFTER_S)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(timeout_s * 1000))
+
+
+def allow_files(num_files: int) -> None:
+    """Raise the soft limit of open files: 1024 on many machines, one for each connection."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = num_files if hard == resource.RLIM_INFINITY else min(num_files, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
