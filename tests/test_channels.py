@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.audio.decode import BREAKS_OFF, ONE_CHANNEL, OTHER_TRACKS, SAME_CHANNELS
 from app.domain.options import TranscribeOptions
 from app.domain.transcript import Audio, Segment, Transcript, Word
+from app.domain.warnings import TranscriptWarning
 from app.pipeline.channels import merge_channels, transcribe_channels
 from app.pipeline.flow import Listener
 from app.pipeline.speakers import number_speakers
@@ -42,7 +42,7 @@ def test_the_track_with_the_sound(server: Server) -> None:
     silence = np.zeros_like(SPEECH)
     for tracks, warnings in (
         ([Track(silence, DEFAULT), Track(SPEECH)], []),
-        ([Track(OTHER), Track(SPEECH, DEFAULT)], [OTHER_TRACKS]),
+        ([Track(OTHER), Track(SPEECH, DEFAULT)], [TranscriptWarning.OTHER_TRACKS.sentence]),
     ):
         body = transcribe(server, tracks_file("matroska", "libopus", tracks))
         assert word_error_rate(text_of("en_short"), heard(body)) == 0
@@ -129,9 +129,9 @@ def test_channels_as_they_come(server: Server) -> None:
 def test_channels_that_are_one(server: Server) -> None:
     raw = (SPEECH * 32768).astype("<i2").tobytes()
     for content, query, warning in (
-        (wav([SPEECH]), {}, ONE_CHANNEL),
-        (wav([SPEECH, SPEECH]), {}, SAME_CHANNELS),
-        (raw, {"encode": False}, ONE_CHANNEL),
+        (wav([SPEECH]), {}, TranscriptWarning.ONE_CHANNEL.sentence),
+        (wav([SPEECH, SPEECH]), {}, TranscriptWarning.SAME_CHANNELS.sentence),
+        (raw, {"encode": False}, TranscriptWarning.ONE_CHANNEL.sentence),
     ):
         body = transcribe(server, content, speakers="channels", **query)
         assert word_error_rate(text_of("en_short"), heard(body)) == 0
@@ -159,10 +159,15 @@ def test_what_does_not_go_together(server: Server, query: dict[str, Any], says: 
 
 def test_half_a_file_is_told(server: Server) -> None:
     whole = encode(FORMATS["wma"], (0, np.tile(SPEECH, 3)))
-    assert transcribe(server, whole[: len(whole) // 2])["warnings"] == [BREAKS_OFF]
+    assert transcribe(server, whole[: len(whole) // 2])["warnings"] == [
+        TranscriptWarning.BREAKS_OFF.sentence
+    ]
 
 
 # -- pure ----------------------------------------------------------------------------------------
+
+
+A, B, C = list(TranscriptWarning)[:3]
 
 
 def segment(start_s: float, text: str, speaker: str | None = None) -> Segment:
@@ -170,23 +175,25 @@ def segment(start_s: float, text: str, speaker: str | None = None) -> Segment:
     return Segment(start_s, start_s + 1, text, words, speaker)
 
 
-def transcript(language: str, *segments: Segment, warnings: tuple[str, ...] = ()) -> Transcript:
+def transcript(
+    language: str, *segments: Segment, warnings: tuple[TranscriptWarning, ...] = ()
+) -> Transcript:
     return Transcript(language, 10.0, "demo", segments, warnings=warnings)
 
 
 def test_transcripts_become_one_in_the_order_of_time() -> None:
     merged = merge_channels(
         [
-            transcript("es", segment(0, " one"), segment(5, " four"), warnings=("a", "b")),
+            transcript("es", segment(0, " one"), segment(5, " four"), warnings=(A, B)),
             transcript("en", segment(1, " two"), segment(3, " three"), segment(7, " five")),
-            transcript("fr", warnings=("b", "c")),
+            transcript("fr", warnings=(B, C)),
         ]
     )
     assert [s.text for s in merged.segments] == [" one", " two", " three", " four", " five"]
     assert [s.speaker for s in merged.segments] == [f"SPEAKER_0{i}" for i in (0, 1, 1, 0, 1)]
     assert all(w.speaker == s.speaker for s in merged.segments for w in s.words or ())
     assert merged.language == "en"
-    assert merged.warnings == ("a", "b", "c")
+    assert merged.warnings == (A, B, C)
     assert merged.speakers_known
 
 

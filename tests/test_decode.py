@@ -15,16 +15,9 @@ import numpy as np
 import pytest
 
 from app.audio import decode as decoding
-from app.audio.decode import (
-    BREAKS_OFF,
-    EMPTY,
-    NO_SOUND,
-    NO_TRACK,
-    NOT_MEDIA,
-    DecodeRequest,
-    decode,
-)
+from app.audio.decode import EMPTY, NO_SOUND, NO_TRACK, NOT_MEDIA, DecodeRequest, decode
 from app.domain.errors import UndecodableAudio, UploadTooLarge
+from app.domain.warnings import TranscriptWarning
 from tests.media import FORMATS, PRIMING_S, Media, Samples, encode, speech
 
 SPEECH = speech("en_short")
@@ -85,7 +78,7 @@ def test_a_file_that_breaks_off(decoded: Any, kind: str, share: float) -> None:
         return
     samples, warnings = decoded(broken)
     assert (share - 0.3) * SPEECH_S < len(samples) / 16_000 < (share + 0.1) * SPEECH_S
-    assert warnings == (() if kind in SILENT_ABOUT_ITS_LENGTH else (BREAKS_OFF,))
+    assert warnings == (() if kind in SILENT_ABOUT_ITS_LENGTH else (TranscriptWarning.BREAKS_OFF,))
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -326,7 +319,12 @@ def test_a_header_that_lies_about_the_duration(decoded: Any) -> None:
     duration = mkv.index(b"\x44\x89\x88") + 3
     (stated_ms,) = struct.unpack_from(">d", mkv, duration)
     assert stated_ms == pytest.approx(SPEECH_S * 1000, abs=100)
-    for lie_ms, expected in ((1e9, (BREAKS_OFF,)), (500.0, ()), (-1.0, ()), (float("nan"), ())):
+    for lie_ms, expected in (
+        (1e9, (TranscriptWarning.BREAKS_OFF,)),
+        (500.0, ()),
+        (-1.0, ()),
+        (float("nan"), ()),
+    ):
         struct.pack_into(">d", mkv, duration, lie_ms)
         samples, warnings = decoded(bytes(mkv), 60)
         assert len(samples) / 16_000 == pytest.approx(SPEECH_S, abs=0.05)

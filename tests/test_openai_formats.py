@@ -9,6 +9,7 @@ import pytest
 
 from app.domain.options import Task
 from app.domain.transcript import Chunk, Decoding, Segment, TokenProb, Transcript, Word
+from app.domain.warnings import TranscriptWarning
 from app.formats.asr import SubtitleStyle
 from app.formats.openai import Deltas, Shape, diarized_segments, done, text_of, write
 
@@ -65,9 +66,9 @@ def test_the_last_event() -> None:
         "text": "Grüß Gott. Ja.",
         "languages": [{"code": "de"}],
     }
-    lacking = replace(TRANSCRIPT, warnings=("It breaks off.",))
+    lacking = replace(TRANSCRIPT, warnings=(TranscriptWarning.BREAKS_OFF,))
     event = done(lacking, replace(shape, task=Task.TRANSLATE, with_logprobs=True))
-    assert event["warnings"] == ["It breaks off."]
+    assert event["warnings"] == [TranscriptWarning.BREAKS_OFF.sentence]
     assert "languages" not in event
     assert len(event["logprobs"]) == 3
 

@@ -16,17 +16,10 @@ import pytest
 from av.audio.frame import AudioFrame
 from av.stream import Disposition
 
-from app.audio.decode import (
-    BREAKS_OFF,
-    ONE_CHANNEL,
-    OTHER_TRACKS,
-    SAME_CHANNELS,
-    DecodeRequest,
-    channel_targets,
-    decode,
-)
+from app.audio.decode import DecodeRequest, channel_targets, decode
 from app.audio.ogg import ogg_checksum
 from app.domain.errors import UndecodableAudio, UnsupportedOption
+from app.domain.warnings import TranscriptWarning
 from tests.media import FORMATS, Media, Samples, encode, speech
 from tests.test_decode import found_at_s
 
@@ -145,7 +138,7 @@ def test_the_track_with_the_sound(
 ) -> None:
     [samples], warnings = decoded(tracks_file(container, codec, tracks))
     assert likeness(samples, SPEECH) > 0.95
-    assert warnings == ((OTHER_TRACKS,) if warned else ())
+    assert warnings == ((TranscriptWarning.OTHER_TRACKS,) if warned else ())
 
 
 THREE = [Track(OTHER, DEFAULT, "spa"), Track(SPEECH, 0, "eng"), Track(SILENCE, 0, "fre")]
@@ -320,12 +313,12 @@ def test_channels_into_files_of_their_own(decoded: Any) -> None:
 def test_channels_that_are_one(decoded: Any) -> None:
     found, warnings = decoded(wav([SPEECH, SPEECH]), split_channels=True)
     assert len(found) == 1
-    assert warnings == (SAME_CHANNELS,)
+    assert warnings == (TranscriptWarning.SAME_CHANNELS,)
     raw = (SPEECH * 32768).astype("<i2").tobytes()
     for content, options in ((wav([SPEECH]), {}), (raw, {"raw_pcm": True})):
         [samples], warnings = decoded(content, split_channels=True, **options)
         assert likeness(samples, SPEECH) > 0.99
-        assert warnings == (ONE_CHANNEL,)
+        assert warnings == (TranscriptWarning.ONE_CHANNEL,)
 
 
 # -- how loud ------------------------------------------------------------------------------------
@@ -480,7 +473,7 @@ def test_half_a_file_is_told(decoded: Any, kind: str) -> None:
     assert len(samples) / 16_000 == pytest.approx(len(LONG) / 16_000, abs=0.3)
     for share in (0.5, 0.8):
         [samples], warnings = decoded(whole[: int(len(whole) * share) | 1])
-        assert warnings == (BREAKS_OFF,)
+        assert warnings == (TranscriptWarning.BREAKS_OFF,)
         assert len(samples) / len(LONG) == pytest.approx(share, abs=0.15)
 
 
@@ -508,7 +501,7 @@ def test_holes_are_told(decoded: Any, kind: str, how: str) -> None:
         noise = np.random.default_rng(begin).bytes(hole)
         filling = {"zeroed": bytes(hole), "removed": b"", "noise": noise}[how]
         [samples], warnings = decoded(whole[:begin] + filling + whole[begin + hole :])
-        assert warnings == (BREAKS_OFF,)
+        assert warnings == (TranscriptWarning.BREAKS_OFF,)
         # what comes after it is where it was
         last = found_at_s(SPEECH[-20_000:], samples[-60_000:])
         assert last > 1

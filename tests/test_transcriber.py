@@ -22,6 +22,7 @@ from app.domain.transcript import (
     SpeechRegion,
     SpokenWord,
 )
+from app.domain.warnings import TranscriptWarning
 from app.engine.batching import Batcher
 from app.engine.model import ModelKey
 from app.engine.work import Work
@@ -36,7 +37,6 @@ from app.pipeline.hypotheses import (
     needs_fallback,
     num_letters,
 )
-from app.pipeline.optional_stages import NO_DIARIZATION
 from app.pipeline.transcriber import Transcriber
 from app.service.build import build_service, close_service
 from app.service.service import Service
@@ -130,7 +130,7 @@ def test_speakers_that_must_be_known_end_a_request_without_them(service: Service
                 transcriber.transcribe(audio("en_long"), options, work)
         else:
             transcript = transcriber.transcribe(audio("en_short"), options, work)
-            assert transcript.warnings == (NO_DIARIZATION,)
+            assert transcript.warnings == (TranscriptWarning.NO_DIARIZATION,)
 
 
 class WithoutDiarizer:

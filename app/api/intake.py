@@ -18,12 +18,11 @@ from app.api.request_state import client_name, record_of, request_id_of
 from app.api.uploads import FormLayout, Upload, receive_upload
 from app.domain.errors import ClientGone, DeadlineExceeded, ShuttingDown, StageFailed
 from app.domain.transcript import Audio, Transcript
+from app.domain.warnings import TranscriptWarning
 from app.engine.work import Work
 from app.formats.text import text_of
-from app.observability.metrics import OTHER
 from app.observability.record import RequestRecord
 from app.observability.stages import Stage
-from app.pipeline.optional_stages import WARNING_KINDS
 from app.service.admission import Ticket
 from app.service.service import Service
 
@@ -172,12 +171,12 @@ def _weigh(service: Service, ticket: Ticket, record: RequestRecord, audio_s: flo
     record.audio_s = audio_s
 
 
-def warning_headers(warnings: Sequence[str]) -> dict[str, str]:
-    return {"X-ASR-Warning": " ".join(warnings)} if warnings else {}
+def warning_headers(warnings: Sequence[TranscriptWarning]) -> dict[str, str]:
+    return {"X-ASR-Warning": " ".join(warning.sentence for warning in warnings)} if warnings else {}
 
 
 def note_transcript(service: Service, record: RequestRecord, transcript: Transcript) -> None:
     """What log and metrics say of it."""
-    record.warnings = tuple(WARNING_KINDS.get(text, OTHER) for text in transcript.warnings)
+    record.warnings = tuple(warning.kind for warning in transcript.warnings)
     if service.settings.log_transcripts:
         record.text = text_of(transcript.segments)

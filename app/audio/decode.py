@@ -31,6 +31,7 @@ from app.audio.tracks import (
     first_with_sound,
 )
 from app.domain.errors import UndecodableAudio
+from app.domain.warnings import TranscriptWarning
 from app.storage.tempdir import check_room, told_when_full
 
 # FFmpeg demuxers of real media containers. Playlists (concat, HLS, DASH, SDP, image sequences) are
@@ -53,13 +54,6 @@ MAX_CHANNELS = 8  # that are transcribed one by one
 TAGS = (b"ID3", b"TAG", b"APETAGEX", b"LYRICS")  # between MP3 files that were joined
 
 # Fixed ASCII sentences: they travel in a header.
-BREAKS_OFF = "The file is damaged or breaks off: it was transcribed as far as it could be decoded."
-OTHER_TRACKS = (
-    "The file has several audio tracks with sound: one was transcribed. "
-    "Choose another with audio_track."
-)
-SAME_CHANNELS = "All channels carry the same sound: they were transcribed as one speaker."
-ONE_CHANNEL = "The recording has one channel: all of it was transcribed as one speaker."
 EMPTY = "The upload is empty."
 NOT_MEDIA = "The upload is not an audio or video file that can be decoded."
 NO_TRACK = "The file has no audio track."
@@ -95,7 +89,7 @@ class DecodedFile:
     """
 
     num_samples: int
-    warnings: tuple[str, ...]
+    warnings: tuple[TranscriptWarning, ...]
     started: float = 0.0
     num_channels: int = 1
 
@@ -150,14 +144,14 @@ def decode(request: DecodeRequest) -> DecodedFile:
     num_channels = outlet.num_channels
     if outlet.all_the_same:
         num_channels = 1
-        warnings.append(SAME_CHANNELS)
+        warnings.append(TranscriptWarning.SAME_CHANNELS)
     elif request.split_channels and num_channels == 1:
-        warnings.append(ONE_CHANNEL)
+        warnings.append(TranscriptWarning.ONE_CHANNEL)
     unique = tuple(dict.fromkeys(warnings))
     return DecodedFile(outlet.num_samples, unique, started, num_channels)
 
 
-def _copy_raw(request: DecodeRequest, source: BinaryIO, outlet: Outlet) -> list[str]:
+def _copy_raw(request: DecodeRequest, source: BinaryIO, outlet: Outlet) -> list[TranscriptWarning]:
     if request.audio_track:
         candidates((), request.audio_track)
     while not outlet.full and (block := source.read(RAW_BLOCK_BYTES)):
@@ -166,11 +160,13 @@ def _copy_raw(request: DecodeRequest, source: BinaryIO, outlet: Outlet) -> list[
     return []
 
 
-def _decode_file(request: DecodeRequest, source: BinaryIO, outlet: Outlet) -> list[str]:
+def _decode_file(
+    request: DecodeRequest, source: BinaryIO, outlet: Outlet
+) -> list[TranscriptWarning]:
     if source.read(len(CAPTURE)) != CAPTURE:
         source.seek(0)
         return _decode_container(request, source, outlet)
-    warnings: list[str] = []
+    warnings: list[TranscriptWarning] = []
     for link in find_links(source):
         section: Any = Section(source, link.begin, link.end)
         try:
@@ -178,11 +174,11 @@ def _decode_file(request: DecodeRequest, source: BinaryIO, outlet: Outlet) -> li
         except (UndecodableAudio, *BROKEN_FILE):
             if not outlet.num_samples:
                 raise
-            warnings.append(BREAKS_OFF)
+            warnings.append(TranscriptWarning.BREAKS_OFF)
         if outlet.full:
             return warnings
         if link.damaged:
-            warnings.append(BREAKS_OFF)
+            warnings.append(TranscriptWarning.BREAKS_OFF)
     return warnings
 
 
@@ -204,7 +200,9 @@ def _is_track(stream: Any) -> bool:
     return stream.type != "attachment" and not stream.disposition & Disposition.attached_pic
 
 
-def _decode_container(request: DecodeRequest, source: BinaryIO, outlet: Outlet) -> list[str]:
+def _decode_container(
+    request: DecodeRequest, source: BinaryIO, outlet: Outlet
+) -> list[TranscriptWarning]:
     """Its warnings, as far as it was read."""
     index, others_have_sound = None, False
     with _open(source, request.max_streams) as container:
@@ -218,7 +216,7 @@ def _decode_container(request: DecodeRequest, source: BinaryIO, outlet: Outlet) 
         track = next((track for track in tracks if track.index == index), tracks[0])
         warnings = _play(container, track, tracks, source, outlet)
     if others_have_sound:
-        warnings.append(OTHER_TRACKS)
+        warnings.append(TranscriptWarning.OTHER_TRACKS)
     return warnings
 
 
@@ -236,9 +234,9 @@ def _choose(container: Any, request: DecodeRequest) -> list[Any]:
 
 def _play(
     container: Any, track: Any, tracks: list[Any], source: BinaryIO, outlet: Outlet
-) -> list[str]:
+) -> list[TranscriptWarning]:
     """Decode one of the `tracks`; the others are listened to now and then."""
-    warnings: list[str] = []
+    warnings: list[TranscriptWarning] = []
     timeline = Timeline(container, outlet, _has_clock(container, source))
     if track.codec_context.name == "flac":  # else what fails its checksum is played as noise
         track.codec_context.options = {"err_detect": "crccheck+explode"}
@@ -252,9 +250,9 @@ def _play(
     end_s = max(reader.end_s, timeline.end_s)
     has_hole = container.format.name == "flac" and timeline.num_gaps > 0
     if not warnings and (has_hole or breaks_off(container, track, source, end_s)):
-        warnings.append(BREAKS_OFF)
+        warnings.append(TranscriptWarning.BREAKS_OFF)
     if others.any_sound:
-        warnings.append(OTHER_TRACKS)
+        warnings.append(TranscriptWarning.OTHER_TRACKS)
     return warnings
 
 
@@ -271,7 +269,9 @@ def _has_clock(container: Any, source: BinaryIO) -> bool:
 class PacketReader:
     """Reads a container to its end or to where it breaks off."""
 
-    def __init__(self, container: Any, stream: Any, others: Listeners, warnings: list[str]) -> None:
+    def __init__(
+        self, container: Any, stream: Any, others: Listeners, warnings: list[TranscriptWarning]
+    ) -> None:
         self._container = container
         self._stream = stream
         self._others = others
@@ -288,7 +288,7 @@ class PacketReader:
             except StopIteration:
                 return
             except BROKEN_FILE:
-                self._warnings.append(BREAKS_OFF)
+                self._warnings.append(TranscriptWarning.BREAKS_OFF)
                 return
             if packet.pts is not None and packet.time_base is not None:
                 end = (packet.pts + (packet.duration or 0)) * packet.time_base
@@ -304,4 +304,4 @@ class PacketReader:
                 if bytes(packet).startswith(TAGS):
                     continue
                 num_bad += 1
-                self._warnings.append(BREAKS_OFF)
+                self._warnings.append(TranscriptWarning.BREAKS_OFF)

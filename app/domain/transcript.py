@@ -13,6 +13,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from app.domain.warnings import TranscriptWarning
+
 SAMPLE_RATE = 16_000  # Hz, of every model here
 
 Samples: TypeAlias = npt.NDArray[np.float32]
@@ -23,7 +25,7 @@ class Audio:
     """Decoded sound. `samples`: float32 (num_samples,), mono, 16 kHz, mapped from a file."""
 
     samples: Samples
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[TranscriptWarning, ...] = ()
 
     @property
     def duration_s(self) -> float:
@@ -176,4 +178,4 @@ class Transcript:
     segments: tuple[Segment, ...] = ()
     speakers_known: bool = False
     speaker_embeddings: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[TranscriptWarning, ...] = ()

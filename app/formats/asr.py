@@ -67,7 +67,7 @@ def to_json(transcript: Transcript, shape: JsonShape) -> dict[str, Any]:
                 if all(map(math.isfinite, vector))
             }
     if transcript.warnings:
-        body["warnings"] = list(transcript.warnings)
+        body["warnings"] = [warning.sentence for warning in transcript.warnings]
     return body
 
 

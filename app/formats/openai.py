@@ -194,5 +194,5 @@ def done(transcript: Transcript, shape: Shape) -> dict[str, Any]:
     if shape.with_logprobs:
         event["logprobs"] = logprobs(transcript.segments)
     if transcript.warnings:  # elsewhere a header, which has gone by now
-        event["warnings"] = list(transcript.warnings)
+        event["warnings"] = [warning.sentence for warning in transcript.warnings]
     return event

@@ -7,18 +7,11 @@ from dataclasses import replace
 
 from app.domain.options import Task, WordAligner
 from app.domain.transcript import Segment, Word
+from app.domain.warnings import TranscriptWarning
 from app.engine.batching import Batcher
 from app.engine.model import ModelKey
 from app.models.protocols import Aligner
-from app.pipeline.optional_stages import (
-    ALIGNER_UNAVAILABLE,
-    APPROXIMATE_CHOSEN,
-    APPROXIMATE_NO_ALIGNER,
-    APPROXIMATE_TRANSLATION,
-    APPROXIMATE_UNAVAILABLE,
-    NO_ALIGNER,
-    optional_stage,
-)
+from app.pipeline.optional_stages import optional_stage
 
 MAX_LANGUAGES = 3  # of one recording, whose models are held at a time
 
@@ -38,7 +31,7 @@ class Aligners:
         strict: bool,
     ) -> None:
         """`strict`: an aligner that cannot be loaded fails the request."""
-        self.warnings: list[str] = []  # what is to be said of words, if there are any
+        self.warnings: list[TranscriptWarning] = []  # what is to be said of words, if there are any
         self._chosen = chosen
         self._task = task
         self._key_of = key_of
@@ -64,16 +57,24 @@ class Aligners:
         approximate = self._chosen is WordAligner.AUTO
         if self._task is Task.TRANSLATE:
             if self._chosen is not WordAligner.WAV2VEC2:
-                self.warnings.append(APPROXIMATE_TRANSLATION)
+                self.warnings.append(TranscriptWarning.APPROXIMATE_TRANSLATION)
             return None
         if self._chosen is WordAligner.WHISPER:
-            self.warnings.append(APPROXIMATE_CHOSEN)
+            self.warnings.append(TranscriptWarning.APPROXIMATE_CHOSEN)
             return None
         key = self._key_of(language) if len(self._leased) < MAX_LANGUAGES else None
         if key is None:
-            self.warnings.append(APPROXIMATE_NO_ALIGNER if approximate else NO_ALIGNER)
+            self.warnings.append(
+                TranscriptWarning.APPROXIMATE_NO_ALIGNER
+                if approximate
+                else TranscriptWarning.NO_ALIGNER
+            )
             return None
-        warning = APPROXIMATE_UNAVAILABLE if approximate else ALIGNER_UNAVAILABLE
+        warning = (
+            TranscriptWarning.APPROXIMATE_UNAVAILABLE
+            if approximate
+            else TranscriptWarning.ALIGNER_UNAVAILABLE
+        )
         with optional_stage(warning, warning, self.warnings, self._strict):
             return self._lease(key)
         return None

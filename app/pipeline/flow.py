@@ -11,12 +11,13 @@ from typing import TypeAlias
 
 from app.domain.options import DecodingOptions, Task, TranscribeOptions
 from app.domain.transcript import SAMPLE_RATE, Audio, Chunk, Samples, Segment
+from app.domain.warnings import TranscriptWarning
 from app.engine.batching import Batcher, TaskFuture
 from app.engine.work import Work
 from app.models.protocols import Aligner, AlignmentItem, Recognizer
 from app.pipeline.aligners import Aligners
 from app.pipeline.decoding import ChunkDecoding, ChunkSource, Heard
-from app.pipeline.optional_stages import ALIGNMENT_FAILED, NO_WORD_TIMES, optional_stage
+from app.pipeline.optional_stages import optional_stage
 from app.text.segments import segments_of, without_times
 
 Aligning: TypeAlias = tuple[Segment, TaskFuture | None]  # None: there is no aligner
@@ -51,7 +52,7 @@ class Request:
     options: TranscribeOptions
     work: Work
     listener: Listener
-    warnings: list[str]
+    warnings: list[TranscriptWarning]
 
 
 class Flow:
@@ -136,7 +137,7 @@ class Flow:
         for part, hypothesis in heard:
             aligner = self._aligners.of(hypothesis.language)
             if aligner is None and hypothesis.words is None:
-                self._request.warnings.append(NO_WORD_TIMES)
+                self._request.warnings.append(TranscriptWarning.NO_WORD_TIMES)
             language = hypothesis.language
             if self._decoding.task is Task.TRANSLATE:
                 language = "en"
@@ -168,10 +169,15 @@ class Flow:
             if future is None:
                 yield segment
                 continue
-            with optional_stage(ALIGNMENT_FAILED, ALIGNMENT_FAILED, warnings, self._strict):
+            with optional_stage(
+                TranscriptWarning.ALIGNMENT_FAILED,
+                TranscriptWarning.ALIGNMENT_FAILED,
+                warnings,
+                self._strict,
+            ):
                 sentences = self._request.work.wait(future)
                 if sentences is None:
-                    warnings.append(ALIGNMENT_FAILED)
+                    warnings.append(TranscriptWarning.ALIGNMENT_FAILED)
             yield from sentences or (without_times(segment),)
 
 

@@ -20,6 +20,7 @@ from app.domain.options import (
     WordAligner,
 )
 from app.domain.transcript import Audio, Chunk, Diarization, LanguageGuess, Segment, Transcript
+from app.domain.warnings import TranscriptWarning
 from app.engine.batching import Batcher
 from app.engine.model import ModelKey
 from app.engine.store import ModelStore
@@ -31,7 +32,7 @@ from app.pipeline.aligners import Aligners
 from app.pipeline.chunking import ChunkingOptions
 from app.pipeline.flow import NOBODY, Flow, Listener, Request
 from app.pipeline.listening import FirstChunks, Listening
-from app.pipeline.optional_stages import DIARIZATION_FAILED, NO_DIARIZATION, optional_stage
+from app.pipeline.optional_stages import optional_stage
 from app.pipeline.speakers import assign_speakers, number_speakers
 from app.pipeline.voices import match_voices, rename_speakers
 
@@ -117,7 +118,9 @@ class Transcriber:
     # -- recognition and alignment ---------------------------------------------------------------
 
     def _transcribe(
-        self, request: Request, diarizing: Future[tuple[Diarization | None, str]] | None
+        self,
+        request: Request,
+        diarizing: Future[tuple[Diarization | None, TranscriptWarning | None]] | None,
     ) -> Transcript:
         audio, options, work = request.audio, request.options, request.work
         listener = request.listener
@@ -245,11 +248,11 @@ class Transcriber:
 
     def _start_diarization(
         self, audio: Audio, options: TranscribeOptions, work: Work
-    ) -> Future[tuple[Diarization | None, str]] | None:
+    ) -> Future[tuple[Diarization | None, TranscriptWarning | None]] | None:
         if not options.diarize:
             return None
 
-        def diarize() -> tuple[Diarization | None, str]:
+        def diarize() -> tuple[Diarization | None, TranscriptWarning | None]:
             try:
                 return self._diarize(audio, options, work)
             except ServiceError as error:
@@ -261,18 +264,28 @@ class Transcriber:
 
     def _diarize(
         self, audio: Audio, options: TranscribeOptions, work: Work
-    ) -> tuple[Diarization | None, str]:
-        """(who speaks when, "") or (None, why that is not known)."""
-        warnings: list[str] = []
+    ) -> tuple[Diarization | None, TranscriptWarning | None]:
+        """(who speaks when, None) or (None, why that is not known)."""
+        warnings: list[TranscriptWarning] = []
         must = options.must_diarize or self._options.strict_stages
         with ExitStack() as leases:
             key = self._catalog.diarizer(options.model)
-            with optional_stage(NO_DIARIZATION, DIARIZATION_FAILED, warnings, must):
+            with optional_stage(
+                TranscriptWarning.NO_DIARIZATION,
+                TranscriptWarning.DIARIZATION_FAILED,
+                warnings,
+                must,
+            ):
                 batcher = leases.enter_context(self._lease(key, work))
             if warnings:
                 return None, warnings[0]
             with (
-                optional_stage(DIARIZATION_FAILED, DIARIZATION_FAILED, warnings, must),
+                optional_stage(
+                    TranscriptWarning.DIARIZATION_FAILED,
+                    TranscriptWarning.DIARIZATION_FAILED,
+                    warnings,
+                    must,
+                ),
                 work.stages.measure(Stage.DIARIZE),
             ):
                 known = self._embed_known(batcher, options.known_speakers, work)
@@ -280,7 +293,7 @@ class Transcriber:
                 names = match_voices(
                     diarization.embeddings, known, self._options.known_speaker_similarity
                 )
-                return rename_speakers(diarization, names), ""
+                return rename_speakers(diarization, names), None
         return None, warnings[0]
 
     def _embed_known(

@@ -12,6 +12,7 @@ from app.audio.decode_pool import DecodeLimits, DecodePool
 from app.config.environment import prepare_environment, trace_exporters
 from app.config.settings import DEMO_DIR, Settings
 from app.domain.errors import ConfigurationError, UnknownModel
+from app.domain.warnings import TranscriptWarning
 from app.engine.batching import Recovery
 from app.engine.store import ModelStore, StoreObserver
 from app.formats.subtitles import SubtitleStyle
@@ -22,7 +23,6 @@ from app.observability.logs import quiet_libraries
 from app.observability.metrics import Facts, GpuMemory, Metrics, Reading, memory_limit_bytes
 from app.observability.tracing import Tracing
 from app.pipeline.chunking import ChunkingOptions
-from app.pipeline.optional_stages import WARNING_KINDS
 from app.pipeline.transcriber import Transcriber, TranscriberOptions
 from app.service.admission import Admission
 from app.service.service import Service
@@ -167,7 +167,7 @@ def service_facts(settings: Settings, chosen: Devices) -> Facts:
         max_requests=settings.max_queue_size,
         max_audio_s=settings.max_queue_audio_s,
         memory_limit_bytes=memory_limit_bytes(),
-        warning_kinds=tuple(WARNING_KINDS.values()),
+        warning_kinds=tuple(dict.fromkeys(warning.kind for warning in TranscriptWarning)),
     )
 
 

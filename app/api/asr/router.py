@@ -32,6 +32,7 @@ from app.domain.errors import ServiceError
 from app.domain.languages import language_name
 from app.domain.options import TranscribeOptions
 from app.domain.transcript import Audio, LanguageGuess, Segment, Transcript
+from app.domain.warnings import TranscriptWarning
 from app.formats import asr as formats
 from app.observability.record import RequestRecord
 from app.observability.stages import Stage
@@ -48,7 +49,7 @@ DETECTION_PREFIX_S = 300.0
 @dataclass(frozen=True, slots=True)
 class _Answer:
     body: bytes
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[TranscriptWarning, ...] = ()
 
 
 def build_router(service: Service) -> APIRouter:
