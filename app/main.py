@@ -11,7 +11,6 @@ from fastapi_offline import FastAPIOffline
 
 from app import __version__
 from app.api import errors, ops
-from app.api import request_limits as rate_limits
 from app.api.asr import router as asr
 from app.api.middleware import headers, keys
 from app.api.middleware.observation import ObservationMiddleware
@@ -57,7 +56,6 @@ def create_app(service: Service) -> FastAPI:
     )
     app.add_middleware(UnreadBodyMiddleware)
     errors.install(app)
-    rate_limits.install(app, service.settings)
     keys.install(app, service.settings)  # each of these stands around those above it
     headers.install(app, service.settings)
     app.add_middleware(ObservationMiddleware, service=service)

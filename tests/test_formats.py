@@ -21,9 +21,12 @@ from whisperx import utils as whisperx_utils
 
 from app.domain.transcript import Segment, Transcript, Word
 from app.formats import asr as formats
+from app.formats import subtitles
 from app.formats.asr import JsonShape
 from app.formats.lines import display_width
 from app.formats.subtitles import SubtitleStyle
+from app.formats.table import BY_NAME
+from app.formats.text import to_tsv
 from tests.support import Server, audio_of, truth_of, word_error_rate
 
 PLAIN = SubtitleStyle()
@@ -110,7 +113,7 @@ def by_whisperx(written: Transcript, extension: str, style: SubtitleStyle = PLAI
 
 def by_us(written: Transcript, extension: str, style: SubtitleStyle = PLAIN) -> str:
     output = {"txt": "text"}.get(extension, extension)
-    return formats.write(written, output, LIST, style)
+    return formats.write(written, BY_NAME[output], LIST, style)
 
 
 @pytest.mark.parametrize("speakers", [False, True])
@@ -155,7 +158,7 @@ def test_japanese_is_written_without_spaces(extension: str) -> None:
 
 def test_highlighted_japanese_is_written_without_spaces_too() -> None:
     written = transcript(segment(1.0, list("東京"), space=""), language="ja")
-    body = formats.to_srt(written, SubtitleStyle(highlight_words=True))
+    body = subtitles.to_srt(written, SubtitleStyle(highlight_words=True))
     assert "<u>東</u>京\n" in body
     assert "東<u>京</u>\n" in body
 
@@ -178,9 +181,9 @@ def test_highlighted_japanese_is_written_without_spaces_too() -> None:
 )
 def test_times_as_subtitles_write_them(seconds: float, in_srt: str, in_vtt: str) -> None:
     written = transcript(Segment(seconds, seconds + 1, " Hello."))
-    assert formats.to_srt(written, PLAIN).startswith(f"1\n{in_srt} --> ")
-    assert formats.to_vtt(written, PLAIN).startswith(f"WEBVTT\n\n{in_vtt} --> ")
-    assert formats.to_tsv(written).splitlines()[1].startswith(f"{round(seconds * 1000)}\t")
+    assert subtitles.to_srt(written, PLAIN).startswith(f"1\n{in_srt} --> ")
+    assert subtitles.to_vtt(written, PLAIN).startswith(f"WEBVTT\n\n{in_vtt} --> ")
+    assert to_tsv(written).splitlines()[1].startswith(f"{round(seconds * 1000)}\t")
 
 
 def test_json_and_subtitles_round_alike() -> None:
@@ -188,17 +191,17 @@ def test_json_and_subtitles_round_alike() -> None:
         seconds = half_ms / 2000
         written = transcript(Segment(seconds, 9.0, " Hello."))
         start_s = formats.to_json(written, LIST)["segments"][0]["start"]
-        cue = next(iter(srt.parse(formats.to_srt(written, PLAIN))))
+        cue = next(iter(srt.parse(subtitles.to_srt(written, PLAIN))))
         assert cue.start.total_seconds() == start_s
         assert round(start_s, 3) == start_s
 
 
 def test_a_segment_that_lasts_no_time_is_still_shown() -> None:
     written = transcript(Segment(5.0, 5.0, " Yes."), segment(7.0, []))
-    (cue,) = srt.parse(formats.to_srt(written, PLAIN))
+    (cue,) = srt.parse(subtitles.to_srt(written, PLAIN))
     assert cue.content == "Yes."
     assert cue.end > cue.start
-    (caption,) = webvtt.from_string(formats.to_vtt(written, PLAIN)).captions
+    (caption,) = webvtt.from_string(subtitles.to_vtt(written, PLAIN)).captions
     assert caption.end > caption.start
 
 
@@ -211,10 +214,10 @@ def test_words_without_times_keep_their_place() -> None:
         {"word": "101", "start": 1.0, "end": 1.4, "score": 0.5},
         {"word": "please"},
     ]
-    (cue,) = srt.parse(formats.to_srt(written, PLAIN))
+    (cue,) = srt.parse(subtitles.to_srt(written, PLAIN))
     assert (cue.content, cue.start.total_seconds()) == ("Room 101 please", 1.0)
     untimed = transcript(Segment(0.5, 2.0, " Room", (Word("Room"),)))
-    (cue,) = srt.parse(formats.to_srt(untimed, SubtitleStyle(highlight_words=True)))
+    (cue,) = srt.parse(subtitles.to_srt(untimed, SubtitleStyle(highlight_words=True)))
     assert (cue.start.total_seconds(), cue.end.total_seconds()) == (0.5, 2.0)
 
 
@@ -236,8 +239,10 @@ def test_no_number_that_json_lacks_can_get_there(bad: float) -> None:
     )
     for output in ("json", "srt", "vtt", "tsv", "text"):
         for style in (PLAIN, SubtitleStyle(20, 2), SubtitleStyle(highlight_words=True)):
-            assert formats.write(written, output, LIST, style)
-    body = json.loads(formats.write(written, "json", LIST, PLAIN), parse_constant=refuse_constant)
+            assert formats.write(written, BY_NAME[output], LIST, style)
+    body = json.loads(
+        formats.write(written, BY_NAME["json"], LIST, PLAIN), parse_constant=refuse_constant
+    )
     assert "score" not in body["word_segments"][0]
     assert body["speaker_embeddings"] == {"SPEAKER_01": [1.0, 2.0]}
 
@@ -245,7 +250,7 @@ def test_no_number_that_json_lacks_can_get_there(bad: float) -> None:
 def test_no_negative_time() -> None:
     written = transcript(Segment(-0.02, 1.0, " Hello.", (Word("Hello.", -0.02, 1.0, 0.5),)))
     assert formats.to_json(written, LIST)["segments"][0]["start"] == 0
-    assert formats.to_srt(written, PLAIN).startswith("1\n00:00:00,000 --> 00:00:01,000\n")
+    assert subtitles.to_srt(written, PLAIN).startswith("1\n00:00:00,000 --> 00:00:01,000\n")
 
 
 def test_the_two_shapes_of_text() -> None:
@@ -348,7 +353,7 @@ def test_vtt_shows_what_looks_like_a_tag(aligned: bool) -> None:
 
 
 def captions_of(written: Transcript, style: SubtitleStyle) -> list[list[str]]:
-    return [cue.text.split("\n") for cue in formats.subtitle_cues(written, style)]
+    return [cue.text.split("\n") for cue in subtitles.subtitle_cues(written, style)]
 
 
 @pytest.mark.parametrize("count", [None, 1, 2, 3])
@@ -406,7 +411,7 @@ def test_lines_hold_without_words_in_every_script(
     language: str, width: int, count: int | None, speaker: str | None
 ) -> None:
     written = without_words(language, TEXTS[language], speaker=speaker)
-    cues = list(formats.subtitle_cues(written, SubtitleStyle(width, count)))
+    cues = list(subtitles.subtitle_cues(written, SubtitleStyle(width, count)))
     lines = [line for cue in cues for line in cue.text.split("\n")]
     prefix = len("[SPEAKER_00]: ") if speaker else 0
     if width > prefix + 10:
@@ -443,7 +448,7 @@ def test_lines_are_broken_between_words_where_none_is_spaced() -> None:
 
 def test_the_time_of_a_segment_is_shared_out_by_characters() -> None:
     written = without_words("en", " aaaa bbbb cccc dddd", " Next.")
-    cues = list(formats.subtitle_cues(written, SubtitleStyle(9, 1)))
+    cues = list(subtitles.subtitle_cues(written, SubtitleStyle(9, 1)))
     assert [cue.text for cue in cues] == ["aaaa bbbb", "cccc dddd", "Next."]
     assert cues[0].start_s == 0.0
     assert cues[1].start_s == pytest.approx(8.0 * 10 / 19)
@@ -498,7 +503,7 @@ def test_segments_without_words_share_no_subtitle_and_are_not_highlighted() -> N
 def test_broken_lines_rebuild_any_text(
     text: str, language: str, width: int, count: int | None
 ) -> None:
-    cues = list(formats.subtitle_cues(without_words(language, text), SubtitleStyle(width, count)))
+    cues = list(subtitles.subtitle_cues(without_words(language, text), SubtitleStyle(width, count)))
     shown = "".join(cue.text for cue in cues)
     assert "".join(shown.split()) == "".join(text.split())
     for cue in cues:

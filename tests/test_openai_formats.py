@@ -10,8 +10,10 @@ import pytest
 from app.domain.options import Task
 from app.domain.transcript import Chunk, Decoding, Segment, TokenProb, Transcript, Word
 from app.domain.warnings import TranscriptWarning
-from app.formats.asr import SubtitleStyle
-from app.formats.openai import Deltas, Shape, diarized_segments, done, text_of, write
+from app.formats.openai import Deltas, Shape, diarized_segments, done, write
+from app.formats.subtitles import SubtitleStyle
+from app.formats.table import BY_NAME, JSON
+from app.formats.text import text_of
 
 DECODING = Decoding(-0.25, 0.01, 1.2, 0.2)
 FIRST = Segment(
@@ -31,7 +33,7 @@ TRANSCRIPT = Transcript("de", 31.2, "demo", (FIRST, SECOND))
 
 def body_of(output: str, **shape: object) -> dict[str, object]:
     body: dict[str, object] = json.loads(
-        write(TRANSCRIPT, Shape(output, **shape), SubtitleStyle())  # type: ignore[arg-type]
+        write(TRANSCRIPT, Shape(BY_NAME[output], **shape), SubtitleStyle())  # type: ignore[arg-type]
     )
     return body
 
@@ -60,7 +62,7 @@ def test_no_times_are_invented() -> None:
 
 
 def test_the_last_event() -> None:
-    shape = Shape("json")
+    shape = Shape(JSON)
     assert done(TRANSCRIPT, shape) == {
         "type": "transcript.text.done",
         "text": "Grüß Gott. Ja.",

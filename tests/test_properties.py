@@ -34,6 +34,8 @@ from app.config.settings import DEMO_DIR, Settings, load_settings, variable_name
 from app.domain.errors import ConfigurationError, ServiceError, UnsupportedOption
 from app.domain.transcript import Segment, Transcript, Word
 from app.formats import asr as formats
+from app.formats.subtitles import SubtitleStyle
+from app.formats.table import ASR_FORMATS, BY_NAME
 
 SCALE = int(os.environ.get("FUZZ_SCALE", "1"))
 try_many = settings(
@@ -80,7 +82,7 @@ def test_parameters_are_read_or_refused_by_name(
 
 
 @try_many
-@given(st.text(max_size=400), st.sampled_from(sorted(formats.EXTENSIONS.values())))
+@given(st.text(max_size=400), st.sampled_from(sorted(output.extension for output in ASR_FORMATS)))
 def test_no_file_name_breaks_out_of_its_header(name: str, extension: str) -> None:
     header = content_disposition(name, extension)
     assert header.isascii()
@@ -162,7 +164,7 @@ def transcripts(draw: st.DrawFn) -> Transcript:
 @try_many
 @given(
     transcripts(),
-    st.sampled_from(sorted(formats.EXTENSIONS)),
+    st.sampled_from(sorted(output.name for output in ASR_FORMATS)),
     st.integers(1, 60) | st.none(),
     st.integers(1, 3) | st.none(),
     st.booleans(),
@@ -170,8 +172,8 @@ def transcripts(draw: st.DrawFn) -> Transcript:
 def test_every_transcript_can_be_written_in_every_format(
     transcript: Transcript, output: str, width: int | None, lines: int | None, highlight: bool
 ) -> None:
-    style = formats.SubtitleStyle(width, lines, highlight)
-    text = formats.write(transcript, output, formats.JsonShape(True, True, True), style)
+    style = SubtitleStyle(width, lines, highlight)
+    text = formats.write(transcript, BY_NAME[output], formats.JsonShape(True, True, True), style)
     text.encode()
     if output == "srt":
         cues = list(srt.parse(text))

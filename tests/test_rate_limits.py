@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import random
 import socket
@@ -11,16 +10,16 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
-import limits.aio.storage.memory
+import limits.storage.memory
 import pytest
 from limits import RateLimitItemPerMinute
 
+from app.access import rate_limits
 from app.access.rate_limits import RateLimits
-from app.api import request_limits as rate_limits
+from app.api.rate_limits import rate_limit_headers
 from app.config.settings import load_settings
 from app.domain.errors import ConfigurationError, RateLimited, UploadTooLarge
 from tests.forms import connect, request_head
@@ -230,16 +229,13 @@ def test_nonsense_from_the_proxy_is_counted_as_well(limited: Server, head: str) 
 def ask(storage_url: str, *clients: str) -> list[int]:
     """What another replica says is left to these clients, each of which it lets in."""
 
-    async def admit() -> list[int]:
-        replica = RateLimits(REQUESTS, 0, storage_url)
-        left = []
-        for client in clients:
-            headers: dict[str, str] = {}
-            await replica.admit(client, headers)
-            left.append(int(headers["RateLimit-Remaining"]))
-        return left
-
-    return asyncio.run(admit())
+    replica = RateLimits(REQUESTS, 0, storage_url)
+    left = []
+    for client in clients:
+        account = replica.account(client)
+        account.admit()
+        left.append(int(rate_limit_headers(account.usage)["RateLimit-Remaining"]))
+    return left
 
 
 def test_replicas_share_their_limits(limited: Server, store: RedisServer) -> None:
@@ -259,26 +255,23 @@ def test_redis_may_freeze_die_and_come_back(
     monkeypatch.setattr(rate_limits, "STORAGE_RETRY_S", 0)
     caplog.set_level(logging.WARNING)
 
-    async def outage() -> list[int]:
-        replica = RateLimits(REQUESTS, 0, store.url)
-        left = []
+    replica = RateLimits(REQUESTS, 0, store.url)
+    left = []
 
-        async def admit(times: int) -> None:
-            for _ in range(times):
-                headers: dict[str, str] = {}
-                await replica.admit("address 192.0.2.50", headers)
-                left.append(int(headers["RateLimit-Remaining"]))
+    def admit(times: int) -> None:
+        for _ in range(times):
+            account = replica.account("address 192.0.2.50")
+            account.admit()
+            left.append(int(rate_limit_headers(account.usage)["RateLimit-Remaining"]))
 
-        await admit(2)
-        store.freeze()
-        await admit(2)
-        store.kill()
-        await admit(1)
-        store.start()
-        await admit(3)
-        return left
-
-    assert asyncio.run(outage()) == [4, 3, *(4, 3), 2, *(4, 3, 2)]
+    admit(2)
+    store.freeze()
+    admit(2)
+    store.kill()
+    admit(1)
+    store.start()
+    admit(3)
+    assert left == [4, 3, *(4, 3), 2, *(4, 3, 2)]
     away, back = [record.getMessage() for record in caplog.records]
     assert away.startswith("RATE_LIMIT_STORAGE_URL does not answer")
     assert back == "RATE_LIMIT_STORAGE_URL answers again."
@@ -334,49 +327,44 @@ def test_the_time_to_come_back_is_the_first_at_which_it_fits(
 ) -> None:
     clock = SimpleNamespace(now_s=1_000_000.0)
     fake = SimpleNamespace(time=lambda: clock.now_s)
-    monkeypatch.setattr(limits.aio.storage.memory, "time", fake)
+    monkeypatch.setattr(limits.storage.memory, "time", fake)
     chance = random.Random(7)
 
-    async def play(limit: int) -> int:
+    def play(limit: int) -> int:
         item = RateLimitItemPerMinute(limit)
         storage = rate_limits._Storage("")
         refusals = 0
         for _ in range(300):
             cost = chance.randint(1, limit)
-            if not await storage.hit(item, "a", cost):
+            if not storage.hit(item, "a", cost):
                 refusals += 1
-                usage = await storage.usage(item, "a")
+                usage = storage.usage(item, "a")
                 wait_s = usage.wait_s(cost)
                 assert cost > usage.remaining
                 assert 1 <= wait_s <= 120
                 clock.now_s += wait_s - 1.02  # it is rounded up
-                before = await storage.usage(item, "a")
+                before = storage.usage(item, "a")
                 assert cost > before.remaining
                 clock.now_s += 1.02
-                assert await storage.hit(item, "a", cost)
-            assert (await storage.usage(item, "b")).wait_s(limit) == 0
+                assert storage.hit(item, "a", cost)
+            assert storage.usage(item, "b").wait_s(limit) == 0
             clock.now_s += chance.choice([0, 0, 0.3, 5, 40])
         return refusals
 
     for limit in (1, 3, 60, 1000):
-        assert asyncio.run(play(limit)) > 50
+        assert play(limit) > 50
 
 
 def test_what_never_fits_is_not_asked_back() -> None:
-    async def charge(audio_s: float) -> dict[str, Any]:
-        headers: dict[str, str] = {}
-        await RateLimits(0, 60, "").charge("a", audio_s, headers)
-        return headers
+    def charge(*audio_s: float) -> dict[str, str]:
+        account = RateLimits(0, 60).account("a")
+        for seconds in audio_s:
+            account.charge(seconds)
+        return rate_limit_headers(account.usage)
 
     with pytest.raises(UploadTooLarge, match="1 minutes"):
-        asyncio.run(charge(60.1))
-    assert asyncio.run(charge(59.1))["RateLimit-Remaining"] == "0"
-    assert asyncio.run(charge(0)) == {}
+        charge(60.1)
+    assert charge(59.1)["RateLimit-Remaining"] == "0"
+    assert charge(0) == {}
     with pytest.raises(RateLimited, match=r"Of 1 minutes of audio in an hour, 0\.5 are left"):
-        asyncio.run(charge_twice())
-
-
-async def charge_twice() -> None:
-    replica = RateLimits(0, 60, "")
-    for _ in range(2):
-        await replica.charge("a", 30.5 if _ else 30, {})
+        charge(30, 30.5)

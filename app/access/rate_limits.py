@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
+import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 from urllib.parse import urlsplit
 
 import limits.errors
 from limits import RateLimitItem, RateLimitItemPerHour, RateLimitItemPerMinute
-from limits.aio.storage import MemoryStorage, RedisStorage
-from limits.aio.strategies import SlidingWindowCounterRateLimiter
-from redis.asyncio.retry import Retry
+from limits.storage import MemoryStorage, RedisStorage
+from limits.strategies import SlidingWindowCounterRateLimiter
 from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from app.domain.errors import ConfigurationError, RateLimited, UploadTooLarge
 
@@ -36,6 +36,7 @@ class Usage:
     before this one, only the share counts that the last `window_s` seconds still reach back to.
     """
 
+    name: str
     limit: int
     window_s: float
     before: int
@@ -68,26 +69,26 @@ def _rounded_up(seconds: float) -> int:
     return math.floor(seconds + 0.01) + 1
 
 
-class RateLimits:
-    """Event loop only. A limit of 0 is none."""
+class Account:
+    """How one client stands. Each call may block for a moment; any thread.
 
-    def __init__(self, requests_per_minute: int, audio_s_per_hour: int, storage_url: str) -> None:
-        self._requests = _limit(RateLimitItemPerMinute, requests_per_minute, "requests")
-        self._audio = _limit(RateLimitItemPerHour, audio_s_per_hour, "audio-seconds")
-        self._storage = _Storage(storage_url)
+    `usage`: of each limit that there is, as of the last call.
+    """
 
-    @property
-    def count_audio(self) -> bool:
-        return self._audio is not None
+    def __init__(self, rate_limits: RateLimits, client: str) -> None:
+        self._rate_limits = rate_limits
+        self._client = client
+        self.usage: tuple[Usage, ...] = ()
 
-    async def admit(self, client: str, headers: dict[str, str]) -> None:
-        """Count a request, and tell in `headers` how its client stands.
+    def admit(self) -> None:
+        """Count a request.
 
         Raises:
-            RateLimited: it is one too many, or all of the audio is used up.
+            RateLimited: it is one too many, or no audio is left.
         """
-        let_in = self._requests is None or await self._storage.hit(self._requests, client, 1)
-        requests, audio = await self._tell(client, headers)
+        limits_ = self._rate_limits
+        let_in = limits_.hit(limits_.requests, self._client, 1)
+        requests, audio = self._look()
         if requests is not None and not let_in:
             raise RateLimited(
                 f"More than {requests.limit} requests in a minute; try again later.",
@@ -96,47 +97,59 @@ class RateLimits:
         if audio is not None and not audio.remaining:
             raise RateLimited(_used_up(audio), audio.wait_s(1))
 
-    async def charge(self, client: str, audio_s: float, headers: dict[str, str]) -> None:
-        """Put seconds of audio down to a client.
+    def charge(self, audio_s: float) -> None:
+        """Count seconds of audio.
 
         Raises:
-            RateLimited: there are not so many left.
-            UploadTooLarge: there never will be.
+            RateLimited: too few are left.
+            UploadTooLarge: it is more than the limit allows at all.
         """
+        limits_ = self._rate_limits
         cost = math.ceil(audio_s)
-        if self._audio is None or cost <= 0:
+        if limits_.audio is None or cost <= 0:
             return
-        if cost > self._audio.amount:
+        if cost > limits_.audio.amount:
             raise UploadTooLarge(
-                f"The recording is longer than the {self._audio.amount / 60:g} minutes of audio "
+                f"The recording is longer than the {limits_.audio.amount / 60:g} minutes of audio "
                 "that are allowed in an hour."
             )
-        let_in = await self._storage.hit(self._audio, client, cost)
-        _, audio = await self._tell(client, headers)
+        let_in = limits_.hit(limits_.audio, self._client, cost)
+        _, audio = self._look()
         if audio is not None and not let_in:
             raise RateLimited(_used_up(audio), max(1, audio.wait_s(cost)))
 
-    async def _tell(
-        self, client: str, headers: dict[str, str]
-    ) -> tuple[Usage | None, Usage | None]:
-        """How a client stands; `headers` tell of the limit of which the smaller share is left.
+    def _look(self) -> tuple[Usage | None, Usage | None]:
+        """(requests, audio); None for a limit that there is not."""
+        limits_ = self._rate_limits
+        requests = limits_.usage(limits_.requests, self._client)
+        audio = limits_.usage(limits_.audio, self._client)
+        self.usage = tuple(usage for usage in (requests, audio) if usage is not None)
+        return requests, audio
 
-        Source: draft-ietf-httpapi-ratelimit-headers, version 6, with the policy of version 8.
-        """
-        usage: list[Usage | None] = []
-        for limit in (self._requests, self._audio):
-            usage.append(None if limit is None else await self._storage.usage(limit, client))
-        if told := [one for one in usage if one is not None]:
-            scarce = min(told, key=lambda one: one.remaining / one.limit)
-            headers["RateLimit-Limit"] = str(scarce.limit)
-            headers["RateLimit-Remaining"] = str(scarce.remaining)
-            headers["RateLimit-Reset"] = str(scarce.wait_s(min(scarce.remaining + 1, scarce.limit)))
-            headers["RateLimit-Policy"] = ", ".join(
-                f'"{limit.namespace}";q={limit.amount};w={limit.get_expiry()}'
-                for limit in (self._requests, self._audio)
-                if limit is not None
-            )
-        return usage[0], usage[1]
+
+class RateLimits:
+    """Requests in a minute and seconds of audio in an hour. A limit of 0 is none."""
+
+    def __init__(
+        self, requests_per_minute: int = 0, audio_s_per_hour: int = 0, storage_url: str = ""
+    ) -> None:
+        """Raises ConfigurationError: `storage_url` cannot be used."""
+        self.requests = _limit(RateLimitItemPerMinute, requests_per_minute, "requests")
+        self.audio = _limit(RateLimitItemPerHour, audio_s_per_hour, "audio-seconds")
+        self._storage = _Storage(storage_url)
+
+    @property
+    def enabled(self) -> bool:
+        return self.requests is not None or self.audio is not None
+
+    def account(self, client: str) -> Account:
+        return Account(self, client)
+
+    def hit(self, limit: RateLimitItem | None, client: str, cost: int) -> bool:
+        return limit is None or self._storage.hit(limit, client, cost)
+
+    def usage(self, limit: RateLimitItem | None, client: str) -> Usage | None:
+        return None if limit is None else self._storage.usage(limit, client)
 
 
 def _used_up(audio: Usage) -> str:
@@ -151,38 +164,44 @@ def _limit(kind: type[RateLimitItem], amount: int, name: str) -> RateLimitItem |
 
 
 class _Storage:
-    """Redis where it is wanted and answers, else this process: a replica then counts for itself,
-    rather than to fail requests or to let all of them in."""
+    """Redis if it is set and answers, else this process: then each replica counts for itself,
+    instead of failing requests or letting all of them in.
+    """
 
     def __init__(self, url: str) -> None:
         self._own = SlidingWindowCounterRateLimiter(MemoryStorage())
         self._shared = SlidingWindowCounterRateLimiter(_redis(url)) if url else None
+        self._own_lock = threading.Lock()
         self._away_until = -math.inf
         self._away = False
 
-    async def hit(self, limit: RateLimitItem, client: str, cost: int) -> bool:
-        return await self._ask(lambda limiter: limiter.hit(limit, client, cost=cost))
+    def hit(self, limit: RateLimitItem, client: str, cost: int) -> bool:
+        return self._ask(lambda limiter: limiter.hit(limit, client, cost=cost))
 
-    async def usage(self, limit: RateLimitItem, client: str) -> Usage:
+    def usage(self, limit: RateLimitItem, client: str) -> Usage:
         window_s = limit.get_expiry()
 
-        async def look(limiter: SlidingWindowCounterRateLimiter) -> Usage:
+        def look(limiter: SlidingWindowCounterRateLimiter) -> Usage:
             storage = limiter.storage
             assert isinstance(storage, MemoryStorage | RedisStorage)
             key = limit.key_for(client)
-            before, before_left_s, now, now_left_s = await storage.get_sliding_window(key, window_s)
-            # the storage keeps a window for twice its length
+            before, before_left_s, now, now_left_s = storage.get_sliding_window(key, window_s)
             return Usage(
-                limit.amount, window_s, before, before_left_s, now, max(0, now_left_s - window_s)
+                limit.namespace,
+                limit.amount,
+                window_s,
+                before,
+                before_left_s,
+                now,
+                max(0, now_left_s - window_s),  # the storage keeps a window for twice its length
             )
 
-        return await self._ask(look)
+        return self._ask(look)
 
-    async def _ask(self, ask: Callable[[SlidingWindowCounterRateLimiter], Awaitable[T]]) -> T:
+    def _ask(self, ask: Callable[[SlidingWindowCounterRateLimiter], T]) -> T:
         if self._shared is not None and time.monotonic() >= self._away_until:
             try:
-                async with asyncio.timeout(STORAGE_TIMEOUT_S):
-                    answer = await ask(self._shared)
+                answer = ask(self._shared)
             except (limits.errors.StorageError, OSError) as error:  # TimeoutError is one
                 self._away_until = time.monotonic() + STORAGE_RETRY_S
                 if not self._away:
@@ -193,7 +212,8 @@ class _Storage:
                     log.warning("RATE_LIMIT_STORAGE_URL answers again.")
                 self._away = False
                 return answer
-        return await ask(self._own)
+        with self._own_lock:
+            return ask(self._own)
 
 
 def _redis(url: str) -> RedisStorage:
@@ -204,9 +224,8 @@ def _redis(url: str) -> RedisStorage:
         if parts.port is None:
             parts = parts._replace(netloc=f"{parts.netloc}:{REDIS_PORT}")
         return RedisStorage(
-            f"async+{parts.geturl()}",
+            parts.geturl(),
             wrap_exceptions=True,
-            implementation="redispy",
             key_prefix="whisperx-asr",
             socket_timeout=STORAGE_TIMEOUT_S,
             socket_connect_timeout=STORAGE_TIMEOUT_S,

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 from app.domain.errors import UnsupportedOption
+
+T = TypeVar("T")
 
 TRUE = frozenset({"true", "1", "yes", "on", "t", "y"})
 FALSE = frozenset({"false", "0", "no", "off", "f", "n"})
@@ -50,7 +53,7 @@ class Reader:
             raise not_allowed(name, value, f"a number from {least:g} to {most:g}")
         return number
 
-    def choice(self, name: str, choices: Mapping[str, str], default: str) -> str:
+    def choice(self, name: str, choices: Mapping[str, T], default: T) -> T:
         value = self.text(name).lower()
         if value and value not in choices:
             raise not_allowed(name, value, f"one of {', '.join(choices)}")

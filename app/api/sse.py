@@ -14,15 +14,12 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
-from fastapi import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from app.api import intake as jobs
 from app.api.errors import report_error
+from app.api.intake import ANSWER_S, Intake, hung_up
 from app.domain.errors import ClientGone, DeadlineExceeded, ServiceError, ShuttingDown, StageFailed
-from app.service.admission import Ticket
-from app.service.service import Service
 
 log = logging.getLogger(__name__)
 
@@ -67,12 +64,7 @@ Tell = Callable[[Event], None]  # any thread
 
 
 async def open_stream(
-    service: Service,
-    request: Request,
-    ticket: Ticket,
-    stack: AsyncExitStack,
-    job: Callable[[Tell], None],
-    wire: Wire,
+    intake: Intake[Any], stack: AsyncExitStack, job: Callable[[Tell], None], wire: Wire
 ) -> Response:
     """An answer that sends what the job tells. `stack` is closed after the last of it.
 
@@ -81,7 +73,7 @@ async def open_stream(
     Raises:
         ServiceError: out of the job, before it told anything.
     """
-    told = Told(service, request, ticket, job)
+    told = Told(intake, job)
     try:
         first = await told.next(FIRST_WAIT_S)
     except BaseException:
@@ -97,7 +89,7 @@ async def open_stream(
                 elif not told.ended:
                     yield wire.heartbeat().encode()
         except ServiceError as error:
-            report_error(request, error)
+            report_error(intake.request, error)
             if not isinstance(error, ClientGone):
                 yield wire.describe(error).encode()
 
@@ -107,13 +99,11 @@ async def open_stream(
 class Told:
     """What the job tells, in order, as it goes over the wire."""
 
-    def __init__(
-        self, service: Service, request: Request, ticket: Ticket, job: Callable[[Tell], None]
-    ) -> None:
+    def __init__(self, intake: Intake[Any], job: Callable[[Tell], None]) -> None:
         loop = asyncio.get_running_loop()
         self.ended = False  # and all of it is told
         self.job_over = asyncio.Event()
-        self._work = ticket.work
+        self._work = intake.call.work
         self._queue: asyncio.Queue[bytes | ServiceError | None] = asyncio.Queue()
 
         def put(told: bytes | ServiceError | None) -> None:
@@ -123,9 +113,9 @@ class Told:
             put(_failure(done))
             loop.call_soon_threadsafe(self.job_over.set)
 
-        running = jobs.start(service, lambda: job(lambda event: put(event.encode())))
+        running = intake.service.threads.start(lambda: job(lambda event: put(event.encode())))
         running.add_done_callback(end)
-        self._gone = asyncio.ensure_future(jobs.hung_up(request))
+        self._gone = asyncio.ensure_future(hung_up(intake.request))
         self._gone.add_done_callback(self._give_up)
 
     def _give_up(self, gone: asyncio.Future[None]) -> None:
@@ -139,7 +129,7 @@ class Told:
             ServiceError: the job failed; DeadlineExceeded where it does not end.
         """
         try:
-            async with asyncio.timeout(min(wait_s, self._work.left_s + jobs.ANSWER_S)):
+            async with asyncio.timeout(min(wait_s, self._work.left_s + ANSWER_S)):
                 told = await self._queue.get()
         except TimeoutError:
             if self._work.left_s > 0:
@@ -198,7 +188,7 @@ class EventStream(Response):
         finally:
             self._told.close()
             # no longer than for any other answer
-            await asyncio.wait({releasing}, timeout=jobs.ANSWER_S)
+            await asyncio.wait({releasing}, timeout=ANSWER_S)
             releasing.cancel()
             await self._stack.aclose()
         await send({"type": "http.response.body", "body": b"", "more_body": False})

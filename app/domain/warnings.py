@@ -58,7 +58,8 @@ class TranscriptWarning(Enum):
     )
     OTHER_TRACKS = (
         "other_audio_tracks",
-        "The file has several audio tracks with sound: one was transcribed. Choose another with audio_track.",
+        "The file has several audio tracks with sound: one was transcribed. "
+        "Choose another with audio_track.",
     )
     ONE_CHANNEL = (
         "one_channel",

@@ -1,24 +1,18 @@
-"""Transcript -> text, SRT, VTT, TSV, JSON. The only place that rounds time.
-
-The layouts are those of whisperx.utils' writers.
-"""
+"""Transcript -> the bodies and events of /asr."""
 
 from __future__ import annotations
 
 import json
 import math
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from app.domain.transcript import Segment, Transcript, Word
-from app.formats.lines import one_line
-from app.formats.subtitles import Escape, SubtitleStyle, subtitle_cues
-from app.formats.text import _milliseconds, seconds, text_of, to_text, to_tsv
-
-ARROW = re.compile("-{2,}>")  # divides times in SRT and VTT, so it may not stand in a text
-EXTENSIONS = {"json": "json", "text": "txt", "srt": "srt", "vtt": "vtt", "tsv": "tsv"}
+from app.formats.subtitles import SubtitleStyle
+from app.formats.table import OutputFormat
+from app.formats.text import text_of
+from app.formats.times import seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +24,13 @@ class JsonShape:
     with_embeddings: bool = False
 
 
-def write(transcript: Transcript, output: str, shape: JsonShape, style: SubtitleStyle) -> str:
-    """The body of a response. `output`: json, text, srt, vtt or tsv."""
-    if output == "json":
-        return json.dumps(to_json(transcript, shape), ensure_ascii=False, allow_nan=False)
-    writers: dict[str, Callable[[Transcript, SubtitleStyle], str]] = {
-        "text": lambda t, _: to_text(t),
-        "srt": to_srt,
-        "vtt": to_vtt,
-        "tsv": lambda t, _: to_tsv(t),
-    }
-    return writers[output](transcript, style)
+def write(
+    transcript: Transcript, output: OutputFormat, shape: JsonShape, style: SubtitleStyle
+) -> str:
+    """The body of a response."""
+    if output.writer is not None:
+        return output.writer(transcript, style)
+    return json.dumps(to_json(transcript, shape), ensure_ascii=False, allow_nan=False)
 
 
 # -- JSON ----------------------------------------------------------------------------------------
@@ -111,47 +101,3 @@ def _speakers_json(segments: Sequence[Segment]) -> list[dict[str, Any]]:
         }
         for speaker, durations in sorted(totals.items())
     ]
-
-
-# -- text and tables -----------------------------------------------------------------------------
-
-
-# -- subtitles -----------------------------------------------------------------------------------
-
-
-def to_srt(transcript: Transcript, style: SubtitleStyle) -> str:
-    return "".join(
-        f"{number}\n{_clock(start, ',', True)} --> {_clock(end, ',', True)}\n{text}\n\n"
-        for number, (start, end, text) in enumerate(_timed_lines(transcript, style, one_line), 1)
-    )
-
-
-def to_vtt(transcript: Transcript, style: SubtitleStyle) -> str:
-    return "WEBVTT\n\n" + "".join(
-        f"{_clock(start, '.', False)} --> {_clock(end, '.', False)}\n{text}\n\n"
-        for start, end, text in _timed_lines(transcript, style, _escape_vtt)
-    )
-
-
-def _escape_vtt(text: str) -> str:
-    """A player takes what follows "<" for a tag. Source: https://www.w3.org/TR/webvtt1/#cue-text"""
-    return one_line(text).replace("&", "&amp;").replace("<", "&lt;")
-
-
-def _clock(milliseconds: int, mark: str, always_hours: bool) -> str:
-    seconds, ms = divmod(milliseconds, 1000)
-    minutes, s = divmod(seconds, 60)
-    hours, m = divmod(minutes, 60)
-    head = f"{hours:02d}:" if always_hours or hours else ""
-    return f"{head}{m:02d}:{s:02d}{mark}{ms:03d}"
-
-
-def _timed_lines(
-    transcript: Transcript, style: SubtitleStyle, escape: Escape
-) -> Iterator[tuple[int, int, str]]:
-    """(start, end) in milliseconds and text; no cue is empty or lasts no time."""
-    for cue in subtitle_cues(transcript, style, escape):
-        start = _milliseconds(cue.start_s)
-        if cue.is_pause and _milliseconds(cue.end_s) <= start:
-            continue
-        yield start, max(start + 1, _milliseconds(cue.end_s)), ARROW.sub("->", cue.text)

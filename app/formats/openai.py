@@ -16,9 +16,10 @@ from typing import Any
 from app.domain.languages import language_name
 from app.domain.options import Task
 from app.domain.transcript import Segment, TokenProb, Transcript
-from app.formats.asr import to_srt, to_vtt
 from app.formats.subtitles import SubtitleStyle
-from app.formats.text import seconds, text_of
+from app.formats.table import DIARIZED_JSON, JSON, TEXT, VERBOSE_JSON, OutputFormat
+from app.formats.text import text_of
+from app.formats.times import seconds
 
 SEEK_STEP_S = 0.01  # Whisper counts in frames of its features
 TEXT_SEGMENT = "transcript.text.segment"
@@ -26,11 +27,9 @@ TEXT_SEGMENT = "transcript.text.segment"
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What of the transcript is wanted. `output`: json, text, srt, vtt, verbose_json or
-    diarized_json; `names`: of the known speakers.
-    """
+    """What of the transcript is wanted. `names`: of the known speakers."""
 
-    output: str
+    output: OutputFormat
     task: Task = Task.TRANSCRIBE
     with_words: bool = False
     with_segments: bool = True
@@ -39,17 +38,11 @@ class Shape:
 
 
 def write(transcript: Transcript, shape: Shape, style: SubtitleStyle) -> str:
-    if shape.output == "text":
-        return text_of(transcript.segments) + "\n"
-    if shape.output in ("srt", "vtt"):
-        writer = to_srt if shape.output == "srt" else to_vtt
-        return writer(transcript, style)
-    bodies: dict[str, Callable[[Transcript, Shape], dict[str, Any]]] = {
-        "json": _json,
-        "verbose_json": _verbose_json,
-        "diarized_json": _diarized_json,
-    }
-    body = bodies[shape.output](transcript, shape)
+    if shape.output is TEXT:
+        return text_of(transcript.segments) + "\n"  # without speakers, on one line
+    if shape.output.writer is not None:
+        return shape.output.writer(transcript, style)
+    body = BODIES[shape.output](transcript, shape)
     return json.dumps(body, ensure_ascii=False, allow_nan=False)
 
 
@@ -119,6 +112,13 @@ def _diarized_json(transcript: Transcript, shape: Shape) -> dict[str, Any]:
         "segments": diarized_segments(transcript, shape.names),
         "usage": _usage(transcript),
     }
+
+
+BODIES: dict[OutputFormat, Callable[[Transcript, Shape], dict[str, Any]]] = {
+    JSON: _json,
+    VERBOSE_JSON: _verbose_json,
+    DIARIZED_JSON: _diarized_json,
+}
 
 
 def diarized_segments(transcript: Transcript, names: Sequence[str]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Transcript -> subtitles: what stands on the screen from when to when. Pure; rounds no time.
+"""Transcript -> subtitles: what stands on the screen from when to when, and their files.
 
 The layout is that of whisperx.utils' writers where words are known; where they are not, a segment's
 text is broken and its time shared out.
@@ -6,6 +6,7 @@ text is broken and its time shared out.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -13,8 +14,11 @@ from itertools import groupby
 from app.domain.languages import LANGUAGES_WITHOUT_SPACES
 from app.domain.transcript import Segment, Transcript, Word
 from app.formats.lines import display_width, line_starts, one_line, smallest_parts
+from app.formats.times import milliseconds
 
 LONG_PAUSE_S = 3.0  # ends a subtitle where segments may be joined
+# Divides times in SRT and VTT, so it may not stand in a text.
+ARROW = re.compile("-{2,}>")
 UNBROKEN_WIDTH = 1000  # of lines where no width is given, as in whisperx
 
 Escape = Callable[[str], str]
@@ -216,3 +220,44 @@ def _cue_text(
 
     rows = (shown(line[0]) + "".join(part.gap + shown(part) for part in line[1:]) for line in lines)
     return speaker_prefix(lines[0][0].segment.speaker) + "\n".join(rows)
+
+
+# -- files ----------------------------------------------------------------------------------------
+
+
+def to_srt(transcript: Transcript, style: SubtitleStyle) -> str:
+    return "".join(
+        f"{number}\n{_clock(start, ',', True)} --> {_clock(end, ',', True)}\n{text}\n\n"
+        for number, (start, end, text) in enumerate(_timed_lines(transcript, style, one_line), 1)
+    )
+
+
+def to_vtt(transcript: Transcript, style: SubtitleStyle) -> str:
+    return "WEBVTT\n\n" + "".join(
+        f"{_clock(start, '.', False)} --> {_clock(end, '.', False)}\n{text}\n\n"
+        for start, end, text in _timed_lines(transcript, style, _escape_vtt)
+    )
+
+
+def _escape_vtt(text: str) -> str:
+    """A player takes what follows "<" for a tag. Source: https://www.w3.org/TR/webvtt1/#cue-text"""
+    return one_line(text).replace("&", "&amp;").replace("<", "&lt;")
+
+
+def _clock(milliseconds: int, mark: str, always_hours: bool) -> str:
+    seconds, ms = divmod(milliseconds, 1000)
+    minutes, s = divmod(seconds, 60)
+    hours, m = divmod(minutes, 60)
+    head = f"{hours:02d}:" if always_hours or hours else ""
+    return f"{head}{m:02d}:{s:02d}{mark}{ms:03d}"
+
+
+def _timed_lines(
+    transcript: Transcript, style: SubtitleStyle, escape: Escape
+) -> Iterator[tuple[int, int, str]]:
+    """(start, end) in milliseconds and text; no cue is empty or lasts no time."""
+    for cue in subtitle_cues(transcript, style, escape):
+        start = milliseconds(cue.start_s)
+        if cue.is_pause and milliseconds(cue.end_s) <= start:
+            continue
+        yield start, max(start + 1, milliseconds(cue.end_s)), ARROW.sub("->", cue.text)

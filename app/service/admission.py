@@ -18,14 +18,6 @@ UPLOAD_RETRY_S = 5
 MIN_PROGRESS = 0.15  # below it, the time left is anybody's guess
 
 
-# Puts so many more seconds of audio down to the client, or raises RateLimited. Blocks.
-Charge = Callable[[float], None]
-
-
-def free(audio_s: float) -> None:
-    """Nobody counts."""
-
-
 @dataclass(slots=True)
 class Ticket:
     """A request from the first byte of its upload to the end of its answer. Never its content.
@@ -38,7 +30,6 @@ class Ticket:
     kind: str
     started: float
     client: str = ""
-    charge: Charge = free
     model: str = ""
     audio_s: float | None = None
 
@@ -123,12 +114,13 @@ class Admission:
             with self._lock:
                 self._num_uploads -= 1
 
-    def weigh(self, ticket: Ticket, audio_s: float) -> None:
-        """Let a request's audio in; the only request there is may be as long as it likes.
+    def weigh(self, ticket: Ticket, audio_s: float) -> float:
+        """Let a request's audio in; a request that is alone may be as long as it likes.
+
+        Returns the seconds that were not weighed before.
 
         Raises:
             Overloaded: too many seconds of audio are under way already.
-            RateLimited, ...: as `charge` says.
         """
         with self._lock:
             others_s = sum(t.audio_s or 0.0 for t in self._tickets.values() if t is not ticket)
@@ -138,7 +130,7 @@ class Admission:
                 )
             more_s = audio_s - (ticket.audio_s or 0.0)
             ticket.audio_s = audio_s
-        ticket.charge(more_s)
+        return more_s
 
     def entries(self) -> list[QueueEntry]:
         """What is under way, oldest first."""

@@ -8,6 +8,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from app import __version__
+from app.access.rate_limits import RateLimits
 from app.audio.decode_pool import DecodeLimits, DecodePool
 from app.config.environment import prepare_environment, trace_exporters
 from app.config.settings import DEMO_DIR, Settings
@@ -25,6 +26,7 @@ from app.observability.tracing import Tracing
 from app.pipeline.chunking import ChunkingOptions
 from app.pipeline.transcriber import Transcriber, TranscriberOptions
 from app.service.admission import Admission
+from app.service.calls import CallLimits, Calls
 from app.service.service import Service
 from app.service.threads import Threads
 from app.storage.tempdir import PrivateDirectory, check_writable
@@ -113,6 +115,25 @@ def build_service(settings: Settings) -> Service:
             strict_stages=settings.strict_stages,
         ),
     )
+    decoding = DecodePool(
+        temp.path,
+        settings.decode_workers,
+        DecodeLimits(
+            settings.decode_timeout_s,
+            settings.decode_memory_mb,
+            settings.max_streams,
+            temp.min_free_bytes,
+        ),
+        functools.partial(logs.configure, settings.log_format, settings.log_level),
+    )
+    rate_limits = RateLimits(
+        settings.rate_limit_requests_per_minute,
+        round(settings.rate_limit_audio_minutes_per_hour * 60),
+        settings.rate_limit_storage_url.get_secret_value(),
+    )
+    call_limits = CallLimits(
+        settings.request_timeout_s, settings.max_duration_s, settings.log_transcripts
+    )
     return Service(
         settings=settings,
         device=chosen.device,
@@ -121,17 +142,8 @@ def build_service(settings: Settings) -> Service:
         store=store,
         fetcher=fetcher,
         transcriber=transcriber,
-        decoding=DecodePool(
-            temp.path,
-            settings.decode_workers,
-            DecodeLimits(
-                settings.decode_timeout_s,
-                settings.decode_memory_mb,
-                settings.max_streams,
-                temp.min_free_bytes,
-            ),
-            functools.partial(logs.configure, settings.log_format, settings.log_level),
-        ),
+        decoding=decoding,
+        calls=Calls(transcriber, decoding, admission, rate_limits, call_limits),
         admission=admission,
         temp=temp,
         threads=threads,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,8 @@ from app.observability.record import RequestRecord
 from app.observability.tracing import Tracing
 from app.pipeline.transcriber import Transcriber
 from app.service.admission import Admission
+from app.service.calls import Calls
+from app.service.threads import Threads
 from app.storage.tempdir import PrivateDirectory
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ class Service:
     decoding: DecodePool
     admission: Admission
     temp: PrivateDirectory
-    threads: ThreadPoolExecutor
+    threads: Threads
+    calls: Calls
     subtitle_style: SubtitleStyle
     ready: threading.Event
     broken: threading.Event

@@ -1,22 +1,34 @@
-"""Threads that keep nothing of a request that failed."""
+"""A thread pool that drops tracebacks, so that a failed request frees its audio."""
 
 from __future__ import annotations
 
+import contextvars
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
+
+from app.domain.errors import StageFailed
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class Threads(ThreadPoolExecutor):
-    """Whose failures keep nothing but their text.
-
-    The traceback of an exception holds the variables of all frames that it came through, a mapped
-    recording of hours among them, and is part of cycles that nobody collects for a long time.
+    """The traceback of an exception holds the variables of every frame it passed, a mapped
+    recording of hours among them, in cycles that are not collected for a long time.
     """
+
+    def start(self, job: Callable[[], T]) -> Future[T]:
+        """Run a job of a request: its lines in the log carry the request's id."""
+
+        def guarded() -> T:
+            try:
+                return job()
+            except SystemExit as error:  # from a library; it must not end the event loop's thread
+                raise StageFailed("A stage ended before its time.") from error
+
+        return self.submit(contextvars.copy_context().run, guarded)
 
     def submit(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         return super().submit(_forgetful(function), *args, **kwargs)

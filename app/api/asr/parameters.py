@@ -14,8 +14,9 @@ from app.api.parameters import MAX_SPEAKERS, Reader, not_allowed
 from app.domain.errors import UnsupportedOption
 from app.domain.languages import is_multilingual, parse_language
 from app.domain.options import SpeakerBounds, Task
+from app.formats.table import ASR_FORMATS, JSON, TEXT, OutputFormat
 
-OUTPUTS = {"txt": "text", "text": "text", "vtt": "vtt", "srt": "srt", "tsv": "tsv", "json": "json"}
+OUTPUTS = {name: output for output in ASR_FORMATS for name in (*output.aliases, output.name)}
 TASKS = {task.value: task.value for task in Task}
 SPEAKERS = {name: name for name in ("voices", "channels")}
 MAX_TRACK_LENGTH = 40
@@ -42,7 +43,7 @@ class AsrRequest:
     """What a request asks for, once its dialect is known. `language` None: detect."""
 
     dialect: Dialect
-    output: str
+    output: OutputFormat
     task: Task
     language: str | None
     multilingual: bool
@@ -80,12 +81,12 @@ def parse_asr_request(parameters: Mapping[str, str], default_dialect: Dialect) -
     # where both spellings are given, the dialect's own weighs more
     output, other_output = _ordered("output", "output_format", webservice)
     diarize, other_diarize = _ordered("diarize", "enable_diarization", webservice)
-    default_output = "text" if webservice else "json"
+    default_output = TEXT if webservice else JSON
     read.flag("vad_filter", True)  # checked, and that is all: speech detection is always on
     chosen = read.choice(output, OUTPUTS, read.choice(other_output, OUTPUTS, default_output))
     # the webservice has none such, and ignores what it does not know
     stream = not webservice and read.flag("stream", False)
-    if stream and chosen != "json":
+    if stream and chosen is not JSON:
         raise UnsupportedOption("stream: only JSON is streamed; output_format must be json.")
     return AsrRequest(
         dialect=dialect,

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Annotated
 from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request, Response
 
-from app.api import intake as jobs
 from app.api.asr import documentation
 from app.api.asr.parameters import (
     AsrParameters,
@@ -23,33 +21,22 @@ from app.api.asr.parameters import (
     parse_asr_request,
     parse_detect_request,
 )
+from app.api.intake import Intake, admitted, resolve_model, warning_headers
 from app.api.parameters import merge_parameters
 from app.api.request_state import record_of
 from app.api.sse import Event, Tell, Wire, open_stream
 from app.api.statuses import status_of
-from app.api.uploads import ASR_FORM, Upload
+from app.api.uploads import ASR_FORM
 from app.domain.errors import ServiceError
 from app.domain.languages import language_name
 from app.domain.options import TranscribeOptions
-from app.domain.transcript import Audio, LanguageGuess, Segment, Transcript
-from app.domain.warnings import TranscriptWarning
+from app.domain.transcript import Segment, Transcript
 from app.formats import asr as formats
-from app.observability.record import RequestRecord
 from app.observability.stages import Stage
-from app.pipeline.channels import transcribe_channels
 from app.pipeline.flow import NOBODY, Listener
-from app.service.admission import Ticket
 from app.service.service import Service
 
 ENGINE = {"Asr-Engine": "whisperx"}
-# How much of a recording is decoded to hear its language, and again if there was no speech in it.
-DETECTION_PREFIX_S = 300.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    body: bytes
-    warnings: tuple[TranscriptWarning, ...] = ()
 
 
 def build_router(service: Service) -> APIRouter:
@@ -69,29 +56,16 @@ def build_router(service: Service) -> APIRouter:
             given = merge_parameters(fields, request.query_params)
             wanted = parse_asr_request(given, Dialect(service.settings.default_dialect))
             record.dialect = wanted.dialect
-            record.model = jobs.resolve_model(service, wanted.model)
+            record.model = resolve_model(service, wanted.model)
             return replace(wanted, model=record.model)
 
         async with AsyncExitStack() as stack:
-            admitted = jobs.admitted(service, request, "transcription", ASR_FORM, parse)
-            ticket, upload, wanted = await stack.enter_async_context(admitted)
-            ticket.model = wanted.model
-            if wanted.stream:
-                return await open_stream(
-                    service,
-                    request,
-                    ticket,
-                    stack,
-                    lambda tell: _stream(service, upload, wanted, ticket, record, tell),
-                    Wire(lambda: _progress(ticket), _error_event, ENGINE),
-                )
-            answer = await jobs.run(
-                service,
-                request,
-                ticket,
-                lambda: _transcribe(service, upload, wanted, ticket, record),
-            )
-        return _file_response(answer, wanted, upload.file_name)
+            admitting = admitted(service, request, "transcription", ASR_FORM, parse)
+            transcribing = _Transcribing(await stack.enter_async_context(admitting))
+            if transcribing.wanted.stream:
+                wire = Wire(transcribing.progress, _error_event, ENGINE)
+                return await open_stream(transcribing.intake, stack, transcribing.stream, wire)
+            return await transcribing.intake.run(transcribing.answer)
 
     @router.post(
         "/detect-language",
@@ -107,15 +81,13 @@ def build_router(service: Service) -> APIRouter:
 
         def parse(fields: Mapping[str, list[str]]) -> DetectRequest:
             wanted = parse_detect_request(merge_parameters(fields, request.query_params))
-            record.model = jobs.resolve_model(service, wanted.model)
+            record.model = resolve_model(service, wanted.model)
             return replace(wanted, model=record.model)
 
-        async with jobs.admitted(service, request, "detection", ASR_FORM, parse) as admitted:
-            ticket, upload, wanted = admitted
-            ticket.model = wanted.model
-            guess = await jobs.run(
-                service, request, ticket, lambda: _detect(service, upload, wanted, ticket, record)
-            )
+        async with admitted(service, request, "detection", ASR_FORM, parse) as intake:
+            wanted = intake.wanted
+            recording = intake.recording(not wanted.encode, wanted.audio_track)
+            guess = await intake.run(lambda: intake.call.detect_language(recording, wanted.model))
         body = {
             "detected_language": language_name(guess.language),
             "language_code": guess.language,
@@ -126,133 +98,76 @@ def build_router(service: Service) -> APIRouter:
     return router
 
 
-# -- in a thread ---------------------------------------------------------------------------------
+class _Transcribing:
+    """One request to /asr. All but `progress` runs in the request's thread."""
 
+    def __init__(self, intake: Intake[AsrRequest]) -> None:
+        self.intake = intake
+        self.wanted = intake.wanted
+        self._call = intake.call
 
-def _transcribe(
-    service: Service,
-    upload: Upload,
-    wanted: AsrRequest,
-    ticket: Ticket,
-    record: RequestRecord,
-    listener: Listener = NOBODY,
-) -> _Answer:
-    options = TranscribeOptions(
-        model=wanted.model,
-        language=wanted.language,
-        multilingual=wanted.multilingual,
-        task=wanted.task,
-        initial_prompt=wanted.initial_prompt,
-        hotwords=wanted.hotwords,
-        diarize=wanted.diarize,
-        speakers=wanted.speakers,
-    )
-    transcript = _listen(service, upload, wanted, ticket, record, options, listener)
-    with record.stages.measure(Stage.FORMAT):
-        shape = _shape(wanted)
-        body = formats.write(transcript, wanted.output, shape, service.subtitle_style).encode()
-    jobs.note_transcript(service, record, transcript)
-    return _Answer(body, transcript.warnings)
+    def answer(self) -> Response:
+        wanted, transcript = self.wanted, self._transcribe()
+        headers = {
+            **ENGINE,
+            "Content-Disposition": content_disposition(
+                self.intake.upload.file_name, wanted.output.extension
+            ),
+            **warning_headers(transcript.warnings),
+        }
+        body = self._written(transcript)
+        return Response(body, media_type=wanted.output.media_type, headers=headers)
 
+    def stream(self, tell: Tell) -> None:
+        """Each chunk's text and each segment that is final; the whole answer comes last."""
 
-def _listen(
-    service: Service,
-    upload: Upload,
-    wanted: AsrRequest,
-    ticket: Ticket,
-    record: RequestRecord,
-    options: TranscribeOptions,
-    listener: Listener,
-) -> Transcript:
-    raw_pcm, track = not wanted.encode, wanted.audio_track
+        def recognised(segment: Segment) -> None:
+            tell(Event("text", formats.segment_json(segment, with_words=False)))
+            tell(self.progress())
 
-    def transcribe(audio: Audio, options: TranscribeOptions, listener: Listener) -> Transcript:
-        return service.transcriber.transcribe(audio, options, ticket.work, listener)
+        def settled(segment: Segment) -> None:
+            tell(Event("segment", formats.segment_json(segment, self.wanted.word_timestamps)))
 
-    if wanted.by_channel:
-        channels = jobs.decode_channels(service, upload, ticket, record, raw_pcm, track)
-        return transcribe_channels(transcribe, channels, options, listener)
-    audio = jobs.decode_upload(service, upload, ticket, record, raw_pcm=raw_pcm, audio_track=track)
-    return transcribe(audio, options, listener)
+        body = self._written(self._transcribe(Listener(recognised, settled)))
+        self._call.work.progress = 1.0
+        tell(self.progress())
+        tell(Event("result", body))
 
+    def progress(self) -> Event:
+        progress, elapsed_s = self._call.work.progress, self._call.elapsed_s
+        return Event(
+            "progress", {"progress": round(progress, 3), "elapsed_seconds": round(elapsed_s, 1)}
+        )
 
-def _shape(wanted: AsrRequest) -> formats.JsonShape:
-    return formats.JsonShape(
-        text_is_string=wanted.dialect is Dialect.WEBSERVICE,
-        with_words=wanted.word_timestamps,
-        with_embeddings=wanted.speaker_embeddings,
-    )
+    def _transcribe(self, listener: Listener = NOBODY) -> Transcript:
+        wanted = self.wanted
+        options = TranscribeOptions(
+            model=wanted.model,
+            language=wanted.language,
+            multilingual=wanted.multilingual,
+            task=wanted.task,
+            initial_prompt=wanted.initial_prompt,
+            hotwords=wanted.hotwords,
+            diarize=wanted.diarize,
+            speakers=wanted.speakers,
+        )
+        recording = self.intake.recording(not wanted.encode, wanted.audio_track)
+        return self._call.transcribe(recording, options, listener, wanted.by_channel)
 
-
-def _stream(
-    service: Service,
-    upload: Upload,
-    wanted: AsrRequest,
-    ticket: Ticket,
-    record: RequestRecord,
-    tell: Tell,
-) -> None:
-    """Tell of each chunk's text and of each segment that is final; last comes the whole answer."""
-
-    def recognised(segment: Segment) -> None:
-        tell(Event("text", formats.segment_json(segment, with_words=False)))
-        tell(_progress(ticket))
-
-    def settled(segment: Segment) -> None:
-        tell(Event("segment", formats.segment_json(segment, wanted.word_timestamps)))
-
-    listener = Listener(recognised, settled)
-    answer = _transcribe(service, upload, wanted, ticket, record, listener)
-    ticket.work.progress = 1.0
-    tell(_progress(ticket))
-    tell(Event("result", answer.body))
-
-
-def _progress(ticket: Ticket) -> Event:
-    elapsed_s = time.monotonic() - ticket.work.stages.started
-    return Event(
-        "progress",
-        {"progress": round(ticket.work.progress, 3), "elapsed_seconds": round(elapsed_s, 1)},
-    )
+    def _written(self, transcript: Transcript) -> bytes:
+        wanted = self.wanted
+        shape = formats.JsonShape(
+            text_is_string=wanted.dialect is Dialect.WEBSERVICE,
+            with_words=wanted.word_timestamps,
+            with_embeddings=wanted.speaker_embeddings,
+        )
+        style = self.intake.service.subtitle_style
+        with self._call.record.stages.measure(Stage.FORMAT):
+            return formats.write(transcript, wanted.output, shape, style).encode()
 
 
 def _error_event(error: ServiceError) -> Event:
     return Event("error", {"detail": error.message, "status": status_of(error)})
-
-
-def _detect(
-    service: Service, upload: Upload, wanted: DetectRequest, ticket: Ticket, record: RequestRecord
-) -> LanguageGuess:
-    prefix_s: float | None = DETECTION_PREFIX_S
-    while True:
-        audio = jobs.decode_upload(
-            service,
-            upload,
-            ticket,
-            record,
-            raw_pcm=not wanted.encode,
-            stop_after_s=prefix_s,
-            audio_track=wanted.audio_track,
-        )
-        is_all = prefix_s is None or audio.duration_s < prefix_s
-        guess = service.transcriber.detect_language(audio, wanted.model, ticket.work, is_all)
-        if guess is not None:
-            return guess
-        prefix_s = None
-
-
-# -- the answer ----------------------------------------------------------------------------------
-
-
-def _file_response(answer: _Answer, wanted: AsrRequest, file_name: str) -> Response:
-    headers = {
-        **ENGINE,
-        "Content-Disposition": content_disposition(file_name, formats.EXTENSIONS[wanted.output]),
-        **jobs.warning_headers(answer.warnings),
-    }
-    is_json = wanted.output == "json"
-    media_type = "application/json" if is_json else "text/plain; charset=utf-8"
-    return Response(answer.body, media_type=media_type, headers=headers)
 
 
 def content_disposition(file_name: str, extension: str) -> str:

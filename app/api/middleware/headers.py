@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 from fastapi import FastAPI
 from starlette.datastructures import MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
@@ -54,7 +56,8 @@ def install(app: FastAPI, settings: Settings) -> None:
 class HeadersMiddleware:
     """Plain ASGI. A header that the answer has already stays as it is.
 
-    What endpoints leave in `scope["state"]["answer_headers"]` is added, to refusals too.
+    `scope["state"]["answer_headers"]` lists functions that give further headers once the answer
+    begins; refusals have them too.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -64,7 +67,8 @@ class HeadersMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        further: dict[str, str] = scope.setdefault("state", {}).setdefault("answer_headers", {})
+        state = scope.setdefault("state", {})
+        further: list[Callable[[], Mapping[str, str]]] = state.setdefault("answer_headers", [])
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -73,7 +77,7 @@ class HeadersMiddleware:
                 for name, value in {
                     **SECURITY,
                     "Content-Security-Policy": policy,
-                    **further,
+                    **dict(item for give in further for item in give().items()),
                 }.items():
                     headers.setdefault(name, value)
             await send(message)

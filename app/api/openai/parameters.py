@@ -13,6 +13,16 @@ from app.api.uploads import FormLayout
 from app.domain.errors import UnsupportedOption
 from app.domain.languages import is_multilingual, parse_language
 from app.domain.options import Task
+from app.formats.table import (
+    DIARIZED_JSON,
+    JSON,
+    OPENAI_FORMATS,
+    OPENAI_TRANSLATION_FORMATS,
+    SRT,
+    TEXT,
+    VTT,
+    OutputFormat,
+)
 
 DIARIZING_MODEL = "gpt-4o-transcribe-diarize"
 REFERENCES = "known_speaker_references"
@@ -21,9 +31,9 @@ MAX_REFERENCES = 8
 # 10 s of 48 kHz stereo as 32-bit samples are 3.7 MB, in base64 4.9 MB
 OPENAI_FORM = FormLayout("file", {REFERENCES: 6 << 20}, MAX_REFERENCES)
 
-TRANSLATED = ("json", "text", "srt", "verbose_json", "vtt")
-OUTPUTS = (*TRANSLATED, "diarized_json")
-STREAMED = ("json", "text", "diarized_json")
+TRANSLATED = {output.name: output for output in OPENAI_TRANSLATION_FORMATS}
+OUTPUTS = {output.name: output for output in OPENAI_FORMATS}
+STREAMED = (JSON, TEXT, DIARIZED_JSON)
 GRANULARITIES = ("word", "segment")
 INCLUDES = ("logprobs",)
 MAX_NAME_LENGTH = 64
@@ -44,7 +54,7 @@ class OpenAIRequest:
 
     task: Task
     model: str
-    output: str
+    output: OutputFormat
     language: str | None
     languages: tuple[str, ...]
     multilingual: bool
@@ -71,16 +81,16 @@ def parse_openai_request(fields: Mapping[str, Sequence[str]], task: Task) -> Ope
     }
     read = Reader({name: values[-1] for name, values in lists.items() if values})
     outputs = TRANSLATED if task is Task.TRANSLATE else OUTPUTS
-    output = read.choice("response_format", {name: name for name in outputs}, "json")
+    output = read.choice("response_format", outputs, JSON)
     stream = read.flag("stream", False)
     if stream and output not in STREAMED:
         raise UnsupportedOption(
-            f"stream: response_format {output} is not streamed; it must be one of "
-            f"{', '.join(STREAMED)}."
+            f"stream: response_format {output.name} is not streamed; it must be one of "
+            f"{', '.join(streamed.name for streamed in STREAMED)}."
         )
     granularities = _several(lists, "timestamp_granularities", GRANULARITIES) or ["segment"]
     with_logprobs = bool(_several(lists, "include", INCLUDES))
-    if with_logprobs and output != "json":
+    if with_logprobs and output is not JSON:
         raise UnsupportedOption("include: logprobs need the response_format json.")
     _check_chunking(read)
     names = _names(lists)
@@ -104,7 +114,7 @@ def parse_openai_request(fields: Mapping[str, Sequence[str]], task: Task) -> Ope
         with_segments="segment" in granularities,
         with_logprobs=with_logprobs,
         # where no speaker is shown, nobody need be told apart
-        diarize=output == "diarized_json" or (wants_speakers and output in ("srt", "vtt")),
+        diarize=output is DIARIZED_JSON or (wants_speakers and output in (SRT, VTT)),
         names=names,
         stream=stream,
     )

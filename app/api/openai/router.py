@@ -12,8 +12,8 @@ from urllib.request import urlopen
 
 from fastapi import APIRouter, Request, Response
 
-from app.api import intake as jobs
 from app.api.head import answer_head
+from app.api.intake import Intake, admitted, resolve_model, warning_headers
 from app.api.openai import documentation
 from app.api.openai.bodies import ModelBody, ModelListBody
 from app.api.openai.errors import openai_error
@@ -26,16 +26,14 @@ from app.api.openai.parameters import (
 )
 from app.api.request_state import record_of
 from app.api.sse import Event, Tell, Wire, open_stream
-from app.api.uploads import Upload
 from app.domain.errors import UndecodableAudio, UnsupportedOption, UploadTooLarge
 from app.domain.options import KnownSpeaker, Task, TranscribeOptions
 from app.domain.transcript import Segment, Transcript
-from app.engine.work import Work
-from app.formats import openai as openai_formats
-from app.observability.record import RequestRecord
+from app.formats import openai as formats
+from app.formats.table import DIARIZED_JSON
 from app.observability.stages import Stage
 from app.pipeline.flow import NOBODY, Listener
-from app.service.admission import Ticket
+from app.service.calls import Call, Recording
 from app.service.service import Service
 from app.storage.tempdir import told_when_full
 
@@ -43,7 +41,6 @@ DIALECT = "openai"
 OWNER = "whisperx-asr-service"
 REFERENCE_S = (2.0, 10.0)
 SLACK_S = 0.5  # codecs add some silence, and cutting is never exact
-TEXT = ("text", "srt", "vtt")
 
 
 def build_router(service: Service) -> APIRouter:
@@ -103,132 +100,98 @@ async def _answer(service: Service, request: Request, task: Task) -> Response:
 
     def parse(fields: Mapping[str, list[str]]) -> OpenAIRequest:
         wanted = parse_openai_request(fields, task)
-        record.model = jobs.resolve_model(service, wanted.model)
+        record.model = resolve_model(service, wanted.model)
         return replace(wanted, model=record.model)
 
+    kind = "translation" if task is Task.TRANSLATE else "transcription"
     async with AsyncExitStack() as stack:
-        admitted = jobs.admitted(service, request, _kind(task), OPENAI_FORM, parse)
-        ticket, upload, wanted = await stack.enter_async_context(admitted)
-        check_references(wanted, len(upload.large.get(REFERENCES, [])))
-        ticket.model = wanted.model
-        if wanted.stream:
+        admitting = admitted(service, request, kind, OPENAI_FORM, parse)
+        transcribing = _Transcribing(await stack.enter_async_context(admitting))
+        if transcribing.wanted.stream:
             wire = Wire(lambda: Event("", {}), lambda error: Event("error", openai_error(error)))
-            return await open_stream(
-                service,
-                request,
-                ticket,
-                stack,
-                lambda tell: _stream(service, upload, wanted, ticket, record, tell),
-                wire,
-            )
-        return await jobs.run(
-            service,
-            request,
-            ticket,
-            lambda: _whole(service, upload, wanted, ticket, record),
+            return await open_stream(transcribing.intake, stack, transcribing.stream, wire)
+        return await transcribing.intake.run(transcribing.answer)
+
+
+class _Transcribing:
+    """One request to /v1/audio. Its methods run in the request's thread."""
+
+    def __init__(self, intake: Intake[OpenAIRequest]) -> None:
+        self.intake = intake
+        self.wanted = wanted = intake.wanted
+        self._call = intake.call
+        self._references = intake.upload.large.get(REFERENCES, [])
+        self._shape = formats.Shape(
+            output=wanted.output,
+            task=wanted.task,
+            with_words=wanted.with_words,
+            with_segments=wanted.with_segments,
+            with_logprobs=wanted.with_logprobs,
+            names=wanted.names,
+        )
+        check_references(wanted, len(self._references))
+
+    def answer(self) -> Response:
+        transcript = self._transcribe()
+        with self._call.record.stages.measure(Stage.FORMAT):
+            body = formats.write(transcript, self._shape, self.intake.service.subtitle_style)
+        headers = warning_headers(transcript.warnings)
+        return Response(body, media_type=self.wanted.output.media_type, headers=headers)
+
+    def stream(self, tell: Tell) -> None:
+        """The text as soon as a chunk is recognised; who spoke, once that is known."""
+        deltas = formats.Deltas(self.wanted.with_logprobs)
+
+        def tell_data(data: dict[str, Any]) -> None:
+            tell(Event(data["type"], data))
+
+        def recognised(segment: Segment) -> None:
+            if delta := deltas.delta(segment):
+                tell_data(delta)
+
+        transcript = self._transcribe(Listener(recognised))
+        if self.wanted.output is DIARIZED_JSON:
+            for segment in formats.diarized_segments(transcript, self.wanted.names):
+                tell_data(segment)
+        tell_data(formats.done(transcript, self._shape))
+
+    def _transcribe(self, listener: Listener = NOBODY) -> Transcript:
+        wanted = self.wanted
+        options = TranscribeOptions(
+            model=wanted.model,
+            language=wanted.language,
+            languages=wanted.languages,
+            multilingual=wanted.multilingual,
+            task=wanted.task,
+            initial_prompt=wanted.prompt,
+            hotwords=wanted.hotwords,
+            temperature=wanted.temperature,
+            with_token_probs=wanted.with_logprobs,
+            diarize=wanted.diarize,
+            must_diarize=wanted.diarize,
+            known_speakers=self._known_speakers(),
+        )
+        return self._call.transcribe(self.intake.recording(), options, listener)
+
+    def _known_speakers(self) -> tuple[KnownSpeaker, ...]:
+        named = zip(self.wanted.names, self._references, strict=True)
+        return tuple(
+            _known_speaker(self._call, name, path, i) for i, (name, path) in enumerate(named)
         )
 
 
-def _kind(task: Task) -> str:
-    return "translation" if task is Task.TRANSLATE else "transcription"
-
-
-# -- in a thread ---------------------------------------------------------------------------------
-
-
-def _whole(
-    service: Service, upload: Upload, wanted: OpenAIRequest, ticket: Ticket, record: RequestRecord
-) -> Response:
-    transcript = _transcribe(service, upload, wanted, ticket, record)
-    with record.stages.measure(Stage.FORMAT):
-        body = openai_formats.write(transcript, _shape(wanted), service.subtitle_style)
-    headers = jobs.warning_headers(transcript.warnings)
-    media_type = "text/plain; charset=utf-8" if wanted.output in TEXT else "application/json"
-    return Response(body, media_type=media_type, headers=headers)
-
-
-def _stream(
-    service: Service,
-    upload: Upload,
-    wanted: OpenAIRequest,
-    ticket: Ticket,
-    record: RequestRecord,
-    tell: Tell,
-) -> None:
-    """The text as soon as a chunk is recognised; who spoke, once that is known."""
-    deltas = openai_formats.Deltas(wanted.with_logprobs)
-
-    def tell_data(data: dict[str, Any]) -> None:
-        tell(Event(data["type"], data))
-
-    def recognised(segment: Segment) -> None:
-        if delta := deltas.delta(segment):
-            tell_data(delta)
-
-    transcript = _transcribe(service, upload, wanted, ticket, record, Listener(recognised))
-    if wanted.output == "diarized_json":
-        for segment in openai_formats.diarized_segments(transcript, wanted.names):
-            tell_data(segment)
-    tell_data(openai_formats.done(transcript, _shape(wanted)))
-
-
-def _transcribe(
-    service: Service,
-    upload: Upload,
-    wanted: OpenAIRequest,
-    ticket: Ticket,
-    record: RequestRecord,
-    listener: Listener = NOBODY,
-) -> Transcript:
-    audio = jobs.decode_upload(service, upload, ticket, record)
-    references = upload.large.get(REFERENCES, [])
-    options = TranscribeOptions(
-        model=wanted.model,
-        language=wanted.language,
-        languages=wanted.languages,
-        multilingual=wanted.multilingual,
-        task=wanted.task,
-        initial_prompt=wanted.prompt,
-        hotwords=wanted.hotwords,
-        temperature=wanted.temperature,
-        with_token_probs=wanted.with_logprobs,
-        diarize=wanted.diarize,
-        must_diarize=wanted.diarize,
-        known_speakers=tuple(
-            _known_speaker(service, name, path, i, ticket.work)
-            for i, (name, path) in enumerate(zip(wanted.names, references, strict=True))
-        ),
-    )
-    transcript = service.transcriber.transcribe(audio, options, ticket.work, listener)
-    jobs.note_transcript(service, record, transcript)
-    return transcript
-
-
-def _shape(wanted: OpenAIRequest) -> openai_formats.Shape:
-    return openai_formats.Shape(
-        output=wanted.output,
-        task=wanted.task,
-        with_words=wanted.with_words,
-        with_segments=wanted.with_segments,
-        with_logprobs=wanted.with_logprobs,
-        names=wanted.names,
-    )
-
-
-def _known_speaker(
-    service: Service, name: str, path: Path, number: int, work: Work
-) -> KnownSpeaker:
+def _known_speaker(call: Call, name: str, path: Path, number: int) -> KnownSpeaker:
     """`path`: the file that holds a data URL; it then holds what the URL does."""
     parameter = f"{REFERENCES}[{number}]"
     least, most = REFERENCE_S
     wanted = f"it must be a data URL with {least:g} to {most:g} seconds of one voice."
     try:
         content = _read_data_url(path.read_text())
-        # "r+": a file that was removed meanwhile, with its request, is not made again
+        # "r+": a file that was removed with its request is not made again
         with told_when_full(), path.open("r+b") as file:
             file.write(content)
             file.truncate()
-        audio = jobs.decode(service, path, work, max_duration_s=most + SLACK_S)
+        audio = call.decode(Recording(path), max_duration_s=most + SLACK_S)
     except (ValueError, UndecodableAudio, UploadTooLarge):
         raise UnsupportedOption(f"{parameter}: {wanted}") from None
     if audio.duration_s < least - SLACK_S:

@@ -1,0 +1,57 @@
+"""Rate limits on the wire: who is counted, and the headers that say how they stand."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from ipaddress import IPv6Address, ip_address, ip_network
+
+from fastapi import Request
+from starlette.types import Scope
+
+from app.access.rate_limits import Account, Usage
+from app.api.request_state import client_name
+
+
+async def admit(request: Request, account: Account) -> None:
+    """Count a request; its answer has the headers, also if it is refused.
+
+    Raises:
+        RateLimited: too many requests, or no audio is left.
+    """
+    sources: list[Callable[[], Mapping[str, str]]]
+    sources = request.scope["state"].setdefault("answer_headers", [])
+    sources.append(lambda: rate_limit_headers(account.usage))
+    await asyncio.to_thread(account.admit)
+
+
+def rate_limit_headers(usage: Sequence[Usage]) -> dict[str, str]:
+    """Of the limit of which the smaller share is left; the policy names all.
+
+    Source: draft-ietf-httpapi-ratelimit-headers, version 6, with the policy of version 8.
+    """
+    if not usage:
+        return {}
+    scarce = min(usage, key=lambda one: one.remaining / one.limit)
+    return {
+        "RateLimit-Limit": str(scarce.limit),
+        "RateLimit-Remaining": str(scarce.remaining),
+        "RateLimit-Reset": str(scarce.wait_s(min(scarce.remaining + 1, scarce.limit))),
+        "RateLimit-Policy": ", ".join(
+            f'"{one.name}";q={one.limit};w={one.window_s:g}' for one in usage
+        ),
+    }
+
+
+def account_of(scope: Scope) -> str:
+    """Who is counted: the key, or else the address. An IPv6 client has a whole network."""
+    if name := client_name(scope):
+        return f"key {name}"
+    host: str = (scope.get("client") or ("local",))[0]
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return f"address {host[:100]}"
+    if isinstance(address, IPv6Address):
+        return f"address {address.ipv4_mapped or ip_network((address, 64), strict=False)}"
+    return f"address {address}"

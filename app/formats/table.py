@@ -1,0 +1,45 @@
+"""Every output format, once: what clients call it, how it is written, how its file looks.
+
+A new format is a constant here and its place in the tuple of each contract that offers it. Formats
+without a writer are JSON: each contract has its own bodies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from app.domain.transcript import Transcript
+from app.formats.subtitles import SubtitleStyle, to_srt, to_vtt
+from app.formats.text import to_text, to_tsv
+
+PLAIN_TEXT = "text/plain; charset=utf-8"
+APPLICATION_JSON = "application/json"
+
+Writer = Callable[[Transcript, SubtitleStyle], str]
+
+
+@dataclass(frozen=True, slots=True)
+class OutputFormat:
+    """`aliases`: other names for it on /asr."""
+
+    name: str
+    extension: str
+    media_type: str
+    writer: Writer | None = None
+    aliases: tuple[str, ...] = ()
+
+
+TEXT = OutputFormat("text", "txt", PLAIN_TEXT, lambda t, _: to_text(t), aliases=("txt",))
+VTT = OutputFormat("vtt", "vtt", PLAIN_TEXT, to_vtt)
+SRT = OutputFormat("srt", "srt", PLAIN_TEXT, to_srt)
+TSV = OutputFormat("tsv", "tsv", PLAIN_TEXT, lambda t, _: to_tsv(t))
+JSON = OutputFormat("json", "json", APPLICATION_JSON)
+VERBOSE_JSON = OutputFormat("verbose_json", "json", APPLICATION_JSON)
+DIARIZED_JSON = OutputFormat("diarized_json", "json", APPLICATION_JSON)
+
+ASR_FORMATS = (TEXT, VTT, SRT, TSV, JSON)
+OPENAI_TRANSLATION_FORMATS = (JSON, TEXT, SRT, VERBOSE_JSON, VTT)
+OPENAI_FORMATS = (*OPENAI_TRANSLATION_FORMATS, DIARIZED_JSON)
+
+BY_NAME = {output.name: output for output in (*ASR_FORMATS, *OPENAI_FORMATS)}

@@ -1,0 +1,15 @@
+"""The only place that rounds time."""
+
+from __future__ import annotations
+
+import math
+
+
+def seconds(value: float) -> float:
+    """Rounded to milliseconds."""
+    return milliseconds(value) / 1000
+
+
+def milliseconds(value: float) -> int:
+    """JSON has no NaN and no subtitle a negative time, wherever one may come from."""
+    return max(0, round(value * 1000)) if math.isfinite(value) else 0

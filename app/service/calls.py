@@ -1,0 +1,195 @@
+"""The use case of every front door: a recording on the disk becomes a transcript.
+
+Knows no HTTP. A worker that polls a queue calls it just as an endpoint does.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.access.rate_limits import Account, RateLimits
+from app.audio.decode_pool import DecodePool
+from app.domain.options import TranscribeOptions
+from app.domain.transcript import Audio, LanguageGuess, Transcript
+from app.engine.work import Work
+from app.formats.text import text_of
+from app.observability.record import RequestRecord
+from app.observability.stages import Stage
+from app.pipeline.channels import transcribe_channels
+from app.pipeline.flow import NOBODY, Listener
+from app.pipeline.transcriber import Transcriber
+from app.service.admission import Admission, Ticket
+
+# How much of a recording is decoded to detect its language; all of it if there is no speech.
+DETECTION_PREFIX_S = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """A media file. `raw_pcm`: the file is 16 kHz mono signed 16-bit PCM without a header.
+
+    `audio_track`: an index or a language; empty for the best track.
+    """
+
+    path: Path
+    raw_pcm: bool = False
+    audio_track: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CallLimits:
+    """`log_transcripts`: the record keeps the text, for the log."""
+
+    timeout_s: float
+    max_duration_s: float
+    log_transcripts: bool = False
+
+
+class Calls:
+    """Lets calls in; they share models, queue and limits."""
+
+    def __init__(
+        self,
+        transcriber: Transcriber,
+        decode_pool: DecodePool,
+        admission: Admission,
+        rate_limits: RateLimits,
+        limits: CallLimits,
+    ) -> None:
+        self.transcriber = transcriber
+        self.decode_pool = decode_pool
+        self.admission = admission
+        self.rate_limits = rate_limits
+        self.limits = limits
+
+    @contextmanager
+    def enter(
+        self, kind: str, record: RequestRecord, client: str = "", account: str = ""
+    ) -> Iterator[Call]:
+        """A place in the queue until the block ends.
+
+        `client`: the name of its API key, who may cancel it. `account`: whose rate limits apply.
+
+        Raises:
+            Overloaded: the queue is full.
+            ShuttingDown: the service ends.
+        """
+        work = Work(record.request_id, self.limits.timeout_s, record.stages)
+        with self.admission.enter(kind, work, client) as ticket:
+            record.request_id = work.request_id  # another one if it was taken
+            yield Call(self, ticket, record, self.rate_limits.account(account or client))
+
+
+class Call:
+    """One use of the service. All methods block: call them in a thread of the request."""
+
+    def __init__(
+        self, calls: Calls, ticket: Ticket, record: RequestRecord, account: Account
+    ) -> None:
+        self._calls = calls
+        self._ticket = ticket
+        self.record = record
+        self.account = account
+
+    @property
+    def work(self) -> Work:
+        return self._ticket.work
+
+    @property
+    def elapsed_s(self) -> float:
+        return time.monotonic() - self.work.stages.started
+
+    @property
+    def model(self) -> str:
+        return self._ticket.model
+
+    @model.setter
+    def model(self, name: str) -> None:
+        self._ticket.model = self.record.model = name
+
+    def transcribe(
+        self,
+        recording: Recording,
+        options: TranscribeOptions,
+        listener: Listener = NOBODY,
+        by_channel: bool = False,
+    ) -> Transcript:
+        """Decode, weigh, charge, transcribe, note. `by_channel`: each channel is one speaker.
+
+        Raises:
+            ServiceError: the recording cannot be decoded, is too long or too much; recognition
+                failed; the call was cancelled.
+        """
+        self.model = options.model
+        if by_channel:
+            channels = self._decode_channels(recording)
+            self._weigh(sum(audio.duration_s for audio in channels))
+            transcript = transcribe_channels(self._run, channels, options, listener)
+        else:
+            audio = self.decode(recording)
+            self._weigh(audio.duration_s)
+            transcript = self._run(audio, options, listener)
+        self._note(transcript)
+        return transcript
+
+    def detect_language(self, recording: Recording, model: str) -> LanguageGuess:
+        """The language that most of the recording is in.
+
+        Raises:
+            ServiceError: as `transcribe`.
+        """
+        self.model = model
+        prefix_s: float | None = DETECTION_PREFIX_S
+        while True:
+            audio = self.decode(recording, stop_after_s=prefix_s)
+            self._weigh(audio.duration_s)
+            is_all = prefix_s is None or audio.duration_s < prefix_s
+            guess = self._calls.transcriber.detect_language(audio, model, self.work, is_all)
+            if guess is not None:
+                return guess
+            prefix_s = None
+
+    def decode(
+        self,
+        recording: Recording,
+        max_duration_s: float | None = None,
+        stop_after_s: float | None = None,
+    ) -> Audio:
+        """The sound of a recording; nothing is charged for it."""
+        job = self._calls.decode_pool.submit(
+            recording.path,
+            max_duration_s or self._calls.limits.max_duration_s,
+            recording.raw_pcm,
+            stop_after_s,
+            recording.audio_track,
+        )
+        with self.work.stages.measure_turn(Stage.DECODE, job):
+            return job.audio(lambda future: self.work.wait(self.work.track(future)))
+
+    def _decode_channels(self, recording: Recording) -> Sequence[Audio]:
+        job = self._calls.decode_pool.submit(
+            recording.path,
+            self._calls.limits.max_duration_s,
+            recording.raw_pcm,
+            audio_track=recording.audio_track,
+            split_channels=True,
+        )
+        with self.work.stages.measure_turn(Stage.DECODE, job):
+            return job.channels(lambda future: self.work.wait(self.work.track(future)))
+
+    def _weigh(self, audio_s: float) -> None:
+        more_s = self._calls.admission.weigh(self._ticket, audio_s)
+        self.account.charge(more_s)
+        self.record.audio_s = audio_s
+
+    def _run(self, audio: Audio, options: TranscribeOptions, listener: Listener) -> Transcript:
+        return self._calls.transcriber.transcribe(audio, options, self.work, listener)
+
+    def _note(self, transcript: Transcript) -> None:
+        self.record.warnings = tuple(warning.kind for warning in transcript.warnings)
+        if self._calls.limits.log_transcripts:
+            self.record.text = text_of(transcript.segments)
