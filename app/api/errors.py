@@ -1,4 +1,4 @@
-"""ServiceError -> status and body. The only table of status codes."""
+"""ServiceError -> response, in the terms of its contract."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.openai.errors import OPENAI_RETRY_AFTER_S, openai_body, openai_error, openai_status_of
-from app.api.request_state import request_id_of
+from app.api.request_state import report_error, request_id_of
 from app.api.statuses import RETRY_AFTER_S, status_of
 from app.domain.errors import (
     ServiceError,
@@ -41,17 +41,6 @@ def error_response(error: ServiceError, scope: Scope) -> Response:
     if openai:
         return JSONResponse(openai_error(error), openai_status_of(error), headers)
     return JSONResponse({"detail": error.message}, status, headers)
-
-
-def report_error(request: Request, error: ServiceError) -> None:
-    """Have log and metrics know of it, where the answer had begun already, too."""
-    record: RequestRecord | None = getattr(request.state, "record", None)
-    if record is not None:  # web sockets have none
-        record.error = type(error).__name__
-        record.status = status_of(error)
-
-
-# -- OpenAI's envelope ---------------------------------------------------------------------------
 
 
 def speaks_openai(scope: Scope) -> bool:

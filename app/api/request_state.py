@@ -5,6 +5,8 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.types import Scope
 
+from app.api.statuses import status_of
+from app.domain.errors import ServiceError
 from app.observability.record import RequestRecord
 
 
@@ -22,3 +24,11 @@ def client_name(scope: Scope) -> str:
     """The name of the key that a request came with; empty where there are no keys."""
     name: str = scope.get("state", {}).get("client_name", "")
     return name
+
+
+def report_error(request: Request, error: ServiceError) -> None:
+    """Have log and metrics know of it, where the answer had begun already, too."""
+    record: RequestRecord | None = getattr(request.state, "record", None)
+    if record is not None:  # web sockets have none
+        record.error = type(error).__name__
+        record.status = status_of(error)

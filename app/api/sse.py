@@ -17,8 +17,8 @@ from typing import Any
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from app.api.errors import report_error
 from app.api.intake import ANSWER_S, Intake, hung_up
+from app.api.request_state import report_error
 from app.domain.errors import ClientGone, DeadlineExceeded, ServiceError, ShuttingDown, StageFailed
 
 log = logging.getLogger(__name__)

@@ -6,15 +6,6 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-# -- documentation of the requests ---------------------------------------------------------------
-# The parameters travel as text and are parsed above, so that both dialects, query and form, share
-# one reading and one kind of error; the types below are for readers and generated clients. Defaults
-# and examples stand in the descriptions alone: where the schema has them, Swagger UI sends them
-# unasked and so changes the dialect.
-
-
-# -- responses -----------------------------------------------------------------------------------
-
 
 class WordBody(BaseModel):
     """A word as written; without times where it could not be aligned."""

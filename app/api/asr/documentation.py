@@ -84,6 +84,3 @@ DETECT_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"model": LanguageBody, "description": "The language of the first speech."},
     **ERROR_RESPONSES,
 }
-
-
-# -- OpenAI's API --------------------------------------------------------------------------------

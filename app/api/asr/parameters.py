@@ -166,6 +166,12 @@ def _speaker_bounds(read: Reader) -> SpeakerBounds:
     return SpeakerBounds(min_speakers=least, max_speakers=most)
 
 
+# -- documentation ------------------------------------------------------------------------------
+# The parameters travel as text and are parsed above: both dialects, query and form share one reader
+# and one kind of error. The types below are for people and for generated clients. Defaults and
+# examples stand in the descriptions only: Swagger UI would send those of the schema unasked and so
+# change the dialect.
+
 Text = str | None
 BOOLEAN = WithJsonSchema({"type": "boolean"})
 COUNT = WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MAX_SPEAKERS})

@@ -53,12 +53,6 @@ def install(app: FastAPI, settings: Settings) -> None:
     _declare(app, guard)
 
 
-# -- the keys ------------------------------------------------------------------------------------
-
-
-# -- requests ------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class Guard:
     """Which requests need a key: all but a few."""
