@@ -19,7 +19,9 @@ from typing import Any
 from app import __version__
 from app.config.environment import subprocess_environment
 from app.config.example import write_example
-from app.config.settings import DEMO_DIR, Settings, load_settings
+from app.config.markdown import write_markdown
+from app.config.server import ServerSettings
+from app.config.settings import DEMO_DIR, load_settings
 from app.domain.errors import ConfigurationError, ServiceError
 from app.serving.sockets import address_of
 
@@ -79,7 +81,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     download.set_defaults(run=_download)
 
-    settings = commands.add_parser("settings", help="list every setting with its default")
+    settings = commands.add_parser("settings", help="print every setting with its default")
+    settings.add_argument(
+        "--markdown", action="store_true", help="as the page docs/settings.md (default: as .env)"
+    )
     settings.set_defaults(run=_settings)
 
     health = commands.add_parser("health", help="ask a running service how it is (exit 0: well)")
@@ -247,7 +252,7 @@ def _download(options: argparse.Namespace) -> int:
 
 
 def _settings(options: argparse.Namespace) -> int:
-    print(write_example(), end="")
+    print(write_markdown() if options.markdown else write_example(), end="")
     return 0
 
 
@@ -264,7 +269,7 @@ def _health(options: argparse.Namespace) -> int:
     return 0 if response.status_code == 200 else 1
 
 
-def _own_url(settings: Settings) -> str:
+def _own_url(settings: ServerSettings) -> str:
     host = LOOPBACKS.get(settings.host, settings.host)
     return f"http://{address_of(host, settings.port)}"
 

@@ -11,12 +11,12 @@ from starlette.types import Scope
 
 from app.access.rate_limits import RateLimits
 from app.api.request_state import client_name
-from app.config.settings import Settings
+from app.config.rate_limits import RateLimitSettings
 from app.engine.work import Work
 from app.service.admission import Charge, free
 
 
-def install(app: FastAPI, settings: Settings) -> None:
+def install(app: FastAPI, settings: RateLimitSettings) -> None:
     """Make the limits ready for `admit`.
 
     Raises:

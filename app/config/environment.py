@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 
-from app.config.settings import Settings
+from app.config.models import ModelSettings
 
 
-def prepare_environment(settings: Settings) -> None:
+def prepare_environment(settings: ModelSettings) -> None:
     """Set what the libraries read from the environment. Call before any of them is imported."""
     for secret in ("API_KEYS", "RATE_LIMIT_STORAGE_URL"):  # no business of the decoding processes
         os.environ.pop(secret, None)

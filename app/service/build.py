@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from app import __version__
 from app.audio.decode_pool import DecodeLimits, DecodePool
 from app.config.environment import prepare_environment, trace_exporters
+from app.config.limits import LimitSettings
+from app.config.models import ModelSettings
 from app.config.settings import DEMO_DIR, Settings
 from app.domain.errors import ConfigurationError, UnknownModel
 from app.engine.batching import Recovery
@@ -147,7 +149,7 @@ def build_service(settings: Settings) -> Service:
     )
 
 
-def build_fetcher(settings: Settings) -> ModelFetcher:
+def build_fetcher(settings: ModelSettings) -> ModelFetcher:
     from app.models.fetcher import ModelFetcher  # pyannote.audio comes along: once it is quiet
     from app.models.hub import Hub
 
@@ -159,7 +161,7 @@ def build_fetcher(settings: Settings) -> ModelFetcher:
     )
 
 
-def service_facts(settings: Settings, chosen: Devices) -> Facts:
+def service_facts(settings: LimitSettings, chosen: Devices) -> Facts:
     return Facts(
         version=__version__,
         device=chosen.device,

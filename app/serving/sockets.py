@@ -6,7 +6,7 @@ import resource
 import socket
 from collections.abc import Sequence
 
-from app.config.settings import Settings
+from app.config.server import ServerSettings
 from app.domain.errors import ConfigurationError
 
 
@@ -19,7 +19,7 @@ BACKLOG = 2048
 KEEPALIVE_AFTER_S = 300  # of silence, clients are asked whether they are still there
 
 
-def open_sockets(settings: Settings) -> list[socket.socket]:
+def open_sockets(settings: ServerSettings) -> list[socket.socket]:
     """Bound sockets, which do not listen yet: who finds the port taken fails at once.
 
     Raises:
@@ -41,7 +41,7 @@ def open_sockets(settings: Settings) -> list[socket.socket]:
     return sockets
 
 
-def listen(settings: Settings, sockets: Sequence[socket.socket]) -> None:
+def listen(settings: ServerSettings, sockets: Sequence[socket.socket]) -> None:
     """Raises ConfigurationError where somebody else was faster."""
     try:
         for sock in sockets:
@@ -50,7 +50,7 @@ def listen(settings: Settings, sockets: Sequence[socket.socket]) -> None:
         raise _cannot_listen(settings, error) from None
 
 
-def _cannot_listen(settings: Settings, error: OSError) -> ConfigurationError:
+def _cannot_listen(settings: ServerSettings, error: OSError) -> ConfigurationError:
     address = address_of(settings.host, settings.port)
     return ConfigurationError(f"HOST, PORT: cannot listen on {address}: {error.strerror or error}.")
 
