@@ -121,7 +121,6 @@ class Server(UvicornServer):
         if given_up := self._service.admission.give_up():
             log.warning("shutdown time is over: cancelling %d requests", given_up)
         await asyncio.sleep(ANSWER_S)
-        for task in tuple(
-            self.server_state.tasks
-        ):  # those that wait for a model that does not stop
+        # what is left waits for a model that does not stop
+        for task in tuple(self.server_state.tasks):
             task.cancel()
