@@ -19,13 +19,16 @@ from typing import Any
 from app import __version__
 from app.config.environment import subprocess_environment
 from app.config.example import write_example
-from app.config.settings import DEMO_DIR, Settings, load_settings
+from app.config.markdown import write_markdown
+from app.config.server import ServerSettings
+from app.config.settings import DEMO_DIR, load_settings
 from app.domain.errors import ConfigurationError, ServiceError
 from app.serving.sockets import address_of
 
 DEMO_START_TIMEOUT_S = 180.0
 EXIT_CONFIGURATION = 2
-LOOPBACKS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # where a service for everybody is to be reached
+# how to reach a service that listens on all addresses
+LOOPBACKS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,8 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="whisperx-asr",
-        description="Aligned, diarized transcripts in the answer to POST /asr.",
-        epilog="Settings come from the environment and from .env: see .env.example.",
+        description="Serves aligned, diarized transcripts over HTTP.",
+        epilog=(
+            "Settings come from the environment and from .env: `whisperx-asr settings` lists them."
+        ),
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
@@ -55,35 +60,41 @@ def _parser() -> argparse.ArgumentParser:
     serve.set_defaults(run=_serve)
 
     demo = commands.add_parser(
-        "demo", help="start the service on the embedded demo models and transcribe with it"
+        "demo", help="start the service with the embedded demo models and transcribe a file"
     )
     demo.add_argument(
         "file",
         nargs="?",
         type=Path,
         default=DEMO_DIR / "conversation.flac",
-        help="what to transcribe (default: the bundled conversation; the demo models know some "
-        "200 words of meeting talk, nothing else)",
+        help="file to transcribe (default: the bundled conversation; the demo models know only "
+        "about 200 words)",
     )
     demo.set_defaults(run=_demo)
 
     download = commands.add_parser(
-        "download", help="fetch models ahead of time, for machines without internet"
+        "download", help="download models in advance, for machines without internet"
     )
     download.add_argument("models", nargs="*", metavar="MODEL", help="e.g. large-v3 turbo")
     download.add_argument(
-        "--align", default="", metavar="LANGUAGES", help="alignment models of these, e.g. en,es"
+        "--align",
+        default="",
+        metavar="LANGUAGES",
+        help="also alignment models for these languages, e.g. en,es",
     )
     download.add_argument(
-        "--diarization", action="store_true", help="the diarization model too (needs HF_TOKEN)"
+        "--diarization", action="store_true", help="also the diarization model (needs HF_TOKEN)"
     )
     download.set_defaults(run=_download)
 
-    settings = commands.add_parser("settings", help="list every setting with its default")
+    settings = commands.add_parser("settings", help="print every setting with its default")
+    settings.add_argument(
+        "--markdown", action="store_true", help="as the page docs/settings.md (default: as .env)"
+    )
     settings.set_defaults(run=_settings)
 
-    health = commands.add_parser("health", help="ask a running service how it is (exit 0: well)")
-    health.add_argument("--url", help="of the service (default: this machine, PORT)")
+    health = commands.add_parser("health", help="check a running service (exit code 0: healthy)")
+    health.add_argument("--url", help="address of the service (default: PORT on this machine)")
     health.set_defaults(run=_health)
     return parser
 
@@ -94,13 +105,13 @@ def _parser() -> argparse.ArgumentParser:
 def _serve(options: argparse.Namespace) -> int:
     given = {"host": options.host, "port": options.port}
     settings = load_settings({name: v for name, v in given.items() if v is not None})
-    # Here and not above: `--help` answers at once, the server's libraries take a while.
+    # Imported here because the server's libraries are slow to import, and `--help` should be fast.
     from app.observability import logs
 
     logs.configure(settings.log_format, settings.log_level)
-    # Before there is a server: process 1 of a container ignores a signal without a handler.
+    # Until the server handles it: process 1 of a container ignores signals without a handler.
     signal.signal(signal.SIGTERM, _end_at_once)
-    # at debug it has the headers of web sockets, keys among them
+    # at debug level it logs the headers of WebSockets, including keys
     logging.getLogger("uvicorn.error").setLevel(max(logging.INFO, logging.root.level))
     from app.main import create_app
     from app.service.build import build_service
@@ -110,14 +121,14 @@ def _serve(options: argparse.Namespace) -> int:
     sockets = open_sockets(settings)
     service = build_service(settings)
     code = serve(service, create_app(service), sockets)
-    # not by way of the interpreter's end, which waits for threads that a model holds
+    # the interpreter would wait for threads that are inside a model
     logging.shutdown()
     sys.stdout.flush()
     os._exit(code)
 
 
 def _end_at_once(sig: int, frame: object) -> None:
-    # an exception would be lost where a library that is being imported catches all there are
+    # not by an exception: a library that is being imported may catch everything
     os._exit(0)
 
 
@@ -144,9 +155,9 @@ def _demo(options: argparse.Namespace) -> int:
             SHUTDOWN_DRAIN_SECONDS="0",
         )
         command = [sys.executable, "-m", "app.cli", "serve", "--host", "127.0.0.1"]
-        print("Starting the service on the embedded demo models ...", flush=True)
+        print("Starting the service with the embedded demo models ...", flush=True)
         with log_path.open("w") as log:
-            # in its own folder, so that no .env of the caller's has a say
+            # in its own folder, so that the caller's .env is not read
             server = subprocess.Popen(
                 [*command, "--port", str(port)], cwd=folder, env=environment,
                 stdout=log, stderr=subprocess.STDOUT,
@@ -162,13 +173,13 @@ def _demo(options: argparse.Namespace) -> int:
             finally:
                 server.terminate()
                 server.wait()
-    print("\n`make serve` starts the service for use; its pages are then at")
+    print("\nTo use the service run `make serve` and open")
     print("http://localhost:9000/docs")
     return 0
 
 
 def free_port() -> int:
-    """A port of this machine's loopback that nobody listens on."""
+    """A free port on the loopback address."""
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -181,7 +192,7 @@ def _wait_until_ready(url: str, server: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + DEMO_START_TIMEOUT_S
     while time.monotonic() < deadline:
         if server.poll() is not None:
-            raise ConfigurationError("The service ended at its start:")
+            raise ConfigurationError("The service failed to start:")
         try:
             if httpx.get(f"{url}/ready", timeout=5).status_code == 200:
                 return
@@ -233,7 +244,7 @@ def _download(options: argparse.Namespace) -> int:
 
     languages = [code for code in options.align.replace(",", " ").split() if code]
     if not (options.models or languages or options.diarization):
-        raise ConfigurationError("Nothing to download: name a model, --align or --diarization.")
+        raise ConfigurationError("Nothing to download: give a model, --align or --diarization.")
     service = build_service(settings)
     try:
         for line in download_models(service, options.models, languages, options.diarization):
@@ -247,7 +258,7 @@ def _download(options: argparse.Namespace) -> int:
 
 
 def _settings(options: argparse.Namespace) -> int:
-    print(write_example(), end="")
+    print(write_markdown() if options.markdown else write_example(), end="")
     return 0
 
 
@@ -264,7 +275,7 @@ def _health(options: argparse.Namespace) -> int:
     return 0 if response.status_code == 200 else 1
 
 
-def _own_url(settings: Settings) -> str:
+def _own_url(settings: ServerSettings) -> str:
     host = LOOPBACKS.get(settings.host, settings.host)
     return f"http://{address_of(host, settings.port)}"
 

@@ -45,19 +45,20 @@ def create_app(service: Service) -> FastAPI:
             stopping.set()
             close_service(service)
 
+    settings = service.settings
     app: FastAPI = FastAPIOffline(
         title="WhisperX ASR service",
         version=__version__,
         description=DESCRIPTION,
         lifespan=lifespan,
         redoc_url=None,  # one page is enough, and this one loads its logo from elsewhere
-        root_path=service.settings.root_path,
+        root_path=settings.root_path,
         license_info={"name": "MIT"},
     )
     app.add_middleware(UnreadBodyMiddleware)
     errors.install(app)
-    keys.install(app, service.settings)  # each of these stands around those above it
-    headers.install(app, service.settings)
+    keys.install(app, settings, settings.root_path)  # each of these stands around those above it
+    headers.install(app, settings)
     app.add_middleware(ObservationMiddleware, service=service)
     app.add_middleware(RequestIdMiddleware)
     app.include_router(asr.build_router(service))

@@ -137,3 +137,8 @@ def test_health_of_an_address_that_is_none(tmp_path: Path) -> None:
 
 def test_settings_are_the_example(tmp_path: Path) -> None:
     assert run(tmp_path, "settings").stdout == (ROOT / ".env.example").read_text()
+
+
+def test_settings_are_the_page(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "settings.md").read_text()
+    assert run(tmp_path, "settings", "--markdown").stdout == page

@@ -469,7 +469,7 @@ def small_app(**values: Any) -> FastAPI:
     app = FastAPI()
     settings = settings_of(**values)
     errors.install(app)
-    keys.install(app, settings)
+    keys.install(app, settings, settings.root_path)
     headers.install(app, settings)
     app.add_middleware(RequestIdMiddleware)
     return app
@@ -571,5 +571,5 @@ def test_secrets_are_not_printed() -> None:
     "given", ["notes.example.com", "https://a.example/page", "https://*.a", "x"]
 )
 def test_origins_that_cannot_be(given: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"CORS_ORIGINS: .* is no origin such as"):
+    with pytest.raises(ConfigurationError, match=r"CORS_ORIGINS: .* is not an origin such as"):
         settings_of(CORS_ORIGINS=f"https://fine.example.com,{given}")

@@ -27,7 +27,7 @@ from app.observability.metrics import Facts, GpuMemory, Metrics, Reading, memory
 from app.observability.record import RequestRecord
 from app.observability.stages import Stage, StageClock
 from app.observability.tracing import Tracing
-from app.service.build import build_tracing
+from app.observability.tracing_setup import build_tracing
 from tests.support import ROOT
 from tests.test_deploy import BASE, MULTI_GPU, PROD, compose
 
@@ -95,7 +95,7 @@ def test_each_service_has_metrics_of_its_own() -> None:
 
 LINES = """
 import logging, sys, threading, warnings
-from app import logs
+from app.observability import logs
 chatty = logging.getLogger("some.library")
 chatty.addHandler(logging.StreamHandler())
 chatty.propagate = False
@@ -207,7 +207,9 @@ def test_the_usual_variables_turn_tracing_on(
 
 def test_an_exporter_that_there_is_none_of(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_TRACES_EXPORTER", "carrier-pigeon")
-    with pytest.raises(ConfigurationError, match="'carrier-pigeon'; it must be none, otlp, "):
+    with pytest.raises(
+        ConfigurationError, match="unknown exporter 'carrier-pigeon'; it must be none, otlp, "
+    ):
         build_tracing()
 
 
@@ -215,8 +217,9 @@ def test_an_exporter_that_there_is_none_of(monkeypatch: pytest.MonkeyPatch) -> N
 def test_without_the_extra(endpoint: str) -> None:
     script = (
         "import sys; sys.modules['opentelemetry.sdk'] = None\n"
-        "from app import logs; logs.configure('json', 'info')\n"
-        "from app.observability.tracing import Tracing, build_tracing\n"
+        "from app.observability import logs; logs.configure('json', 'info')\n"
+        "from app.observability.tracing import Tracing\n"
+        "from app.observability.tracing_setup import build_tracing\n"
         "assert type(build_tracing()) is Tracing\n"
         "assert endpoint or 'opentelemetry.trace' not in sys.modules".replace(
             "endpoint", repr(endpoint)

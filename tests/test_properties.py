@@ -30,7 +30,7 @@ from app.api.asr.parameters import (
 )
 from app.api.asr.router import content_disposition
 from app.api.parameters import MAX_SPEAKERS, merge_parameters
-from app.config.settings import DEMO_DIR, Settings, load_settings, variable_name
+from app.config.settings import DEMO_DIR, Settings, load_settings, variable_names
 from app.domain.errors import ConfigurationError, ServiceError, UnsupportedOption
 from app.domain.transcript import Segment, Transcript, Word
 from app.formats import asr as formats
@@ -183,7 +183,7 @@ def test_every_transcript_can_be_written_in_every_format(
 
 # -- settings ------------------------------------------------------------------------------------
 
-VARIABLES = sorted({variable_name(name).split(" or ")[0] for name in Settings.model_fields})
+VARIABLES = sorted({variable_names(name)[0] for name in Settings.model_fields})
 odd_values = (
     st.sampled_from(["", "0", "-1", "1e400", "nan", "inf", "true", "{}", "[", '{"a": 1}', "auto"])
     | st.integers().map(str)

@@ -12,7 +12,9 @@ import pytest
 import torch
 
 from app.config.example import write_example
-from app.config.settings import A_DAY_S, A_YEAR_S, Settings, load_settings, variable_name
+from app.config.fields import A_DAY_S, A_YEAR_S
+from app.config.markdown import write_markdown
+from app.config.settings import GROUPS, Settings, load_settings, variable_names
 from app.domain.errors import ConfigurationError
 from app.engine.work import Work
 from app.models.devices import choose_devices
@@ -22,7 +24,7 @@ from tests.support import ROOT, ended_start
 @pytest.fixture(autouse=True)
 def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for field in Settings.model_fields:
-        for name in variable_name(field).split(" or "):
+        for name in variable_names(field):
             monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
 
@@ -94,7 +96,7 @@ NUMBERS = [
 
 @pytest.mark.parametrize("field", NUMBERS)
 def test_every_number_is_one(monkeypatch: pytest.MonkeyPatch, field: str) -> None:
-    name = variable_name(field).split(" or ")[0]
+    name = variable_names(field)[0]
     for value in ("inf", "nan"):
         monkeypatch.setenv(name, value)
         with pytest.raises(ConfigurationError, match=rf"^{name}.*finite number"):
@@ -144,13 +146,54 @@ def test_diarization_parameters_are_merged(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_the_example_lists_every_setting() -> None:
-    assert (ROOT / ".env.example").read_text() == write_example(), (
-        "write it anew: whisperx-asr settings > .env.example"
-    )
-    readme = (ROOT / "README.md").read_text()
+    example = (ROOT / ".env.example").read_text()
+    assert example == write_example(), "it is stale: whisperx-asr settings > .env.example"
     for field in Settings.model_fields:
-        for name in variable_name(field).split(" or "):
-            assert f"`{name}`" in readme, f"{name} is missing in the README's table of settings"
+        name, *others = variable_names(field)
+        assert f"\n#{name}=" in example
+        assert all(f"also {other})" in example for other in others)
+
+
+def test_the_documentation_lists_every_setting() -> None:
+    page = (ROOT / "docs" / "settings.md").read_text()
+    assert page == write_markdown(), (
+        "it is stale: whisperx-asr settings --markdown > docs/settings.md"
+    )
+    for field in Settings.model_fields:
+        assert f"\n| {' or '.join(f'`{name}`' for name in variable_names(field))} | " in page
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("HUB_TIMEOUT_SECONDS", "`10` | seconds, 0.1 to 86400"),
+        ("MAX_LOADED_MODELS", "`8` | at least 1"),
+        ("VAD_ONSET", "`0.5` | above 0, below 1"),
+        ("UPLOAD_MIN_BYTES_PER_SECOND", "`1000` | bytes per second, at least 0"),
+        ("DIARIZATION_CLUSTERING_THRESHOLD", " | above 0, at most 2"),
+        ("ALIGN_DEVICE", " | cpu or cuda"),
+        ("WORD_ALIGNER", "`auto` | auto, wav2vec2 or whisper"),
+        ("STRICT_STAGES", "`false` | true or false"),
+        ("TEMP_DIR", "`/tmp/whisperx-asr` | path"),
+        ("API_KEYS", " | secret"),
+        ("CORS_ORIGINS", " | comma-separated"),
+        ("DIARIZATION_PARAMS", " | JSON"),
+    ],
+)
+def test_the_documentation_shows_defaults_and_values(name: str, shown: str) -> None:
+    assert f"\n| `{name}` | {shown} | " in write_markdown()
+
+
+def test_each_setting_belongs_to_one_group() -> None:
+    fields = [field for group in GROUPS for field in group.model_fields]
+    assert sorted(fields) == sorted(Settings.model_fields)
+    assert len(set(fields)) == len(fields)
+    for info in Settings.model_fields.values():
+        assert info.description
+        assert info.description.endswith(".")
+    for group in GROUPS:
+        assert group.title
+        assert group.__doc__
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from app.config.settings import Settings
+from app.config.access import AccessSettings
 from app.domain.errors import ConfigurationError
 
 NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")  # harmless in logs and in metrics
@@ -45,7 +45,7 @@ class KeyRing:
         return found
 
 
-def read_keys(settings: Settings) -> KeyRing | None:
+def read_keys(settings: AccessSettings) -> KeyRing | None:
     """The keys of API_KEYS and API_KEYS_FILE; None where neither is set."""
     given = settings.api_keys.get_secret_value()
     if not given and settings.api_keys_file is None:

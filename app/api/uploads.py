@@ -16,7 +16,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
-from app.config.settings import Settings
+from app.config.uploads import UploadSettings
 from app.domain.errors import (
     ClientGone,
     DeadlineExceeded,
@@ -281,7 +281,7 @@ def _parser(request: Request, form: _Form) -> MultipartParser:
 class _Pace:
     """Tells a slow line from a sender that only keeps its place. Our own waits do not count."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: UploadSettings) -> None:
         self.idle_timeout_s = settings.upload_idle_timeout_s
         self._min_bytes_per_s = settings.upload_min_bytes_per_s
         self._num_bytes = 0

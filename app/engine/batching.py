@@ -59,6 +59,13 @@ class Recovery:
 NO_RECOVERY = Recovery(lambda error: isinstance(error, MemoryError), lambda: None)
 
 
+class _SchedulingFailed(BaseException):
+    """A bug of ours during a pause of a model. It ends the thread.
+
+    Not an Exception: the model's code and the recovery of a batch would take it for the model's.
+    """
+
+
 class TaskFuture(Future[Any]):
     """Knows when its item was queued, and when a batch took it."""
 
@@ -231,7 +238,7 @@ class Batcher(Generic[Model]):
             while self._turns.gives_way(turn, owners, self._first_owner):
                 self._serve(model, turn)
         except Exception as error:
-            raise SystemExit from error  # ends the thread: it must not pass for the model's
+            raise _SchedulingFailed from error
         self._call_started = time.monotonic()
         self._paused_s = paused_s + self._call_started - started
 

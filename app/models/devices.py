@@ -11,7 +11,7 @@ import ctranslate2
 import torch
 from torch import nn
 
-from app.config.settings import Settings
+from app.config.devices import DeviceSettings
 from app.domain.errors import ConfigurationError
 from app.engine.pauses import pause
 from app.observability.metrics import GpuMemory
@@ -30,7 +30,7 @@ class Devices:
     cpu_threads: int
 
 
-def choose_devices(settings: Settings) -> Devices:
+def choose_devices(settings: DeviceSettings) -> Devices:
     """What the settings ask for, checked against what is there.
 
     Raises:

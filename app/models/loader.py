@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from app.config.models import ModelSettings
 from app.config.settings import Settings
 from app.domain.errors import (
     ConfigurationError,
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from app.models.fetcher import ModelFetcher
 
 
-def check_local_models(settings: Settings) -> None:
+def check_local_models(settings: ModelSettings) -> None:
     """Raises ConfigurationError where a model is named by a folder that is not there."""
     recognizers = [("ASR_MODEL or PRELOAD_MODEL", settings.asr_model)]
     recognizers += [("PRELOAD_MODEL", settings.preload_model)]

@@ -1,7 +1,7 @@
-"""What a log line looks like, and the one line that each request gets.
+"""The format of log lines, and the one line for each request.
 
-Everything goes the same way: our own lines, the libraries', the server's, Python's warnings and
-what nobody caught. Whatever came from a client cannot begin a line of its own.
+All output takes the same way: our own lines, those of the libraries and of the server, Python's
+warnings and uncaught exceptions. Text from a client cannot begin a line of its own.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from app.observability.record import RequestRecord
 
 log = logging.getLogger(__name__)
 
-MAX_PATH = 200  # characters that are shown of a path
+MAX_PATH = 200  # characters of a path that are logged
 PROBES = frozenset({"/health", "/ready", "/metrics"})
 
-# Libraries that announce what no user can act on.
+# Libraries whose messages no user can act on.
 CHATTY = (
     "huggingface_hub",
     "lightning",
-    "lightning.pytorch.utilities.migration",  # the level of those above is reset when it loads
+    "lightning.pytorch.utilities.migration",  # importing it resets the level of those above
     "pytorch_lightning",
     "speechbrain",
     "whisperx",
@@ -44,7 +44,10 @@ POINTLESS = (
 
 
 def configure(log_format: str, level: str) -> None:
-    """Have this process log to stderr: `log_format` console or json, from `level` on."""
+    """Log to stderr from `level` on; `log_format` is console or json.
+
+    Replaces `sys.stdout` for the whole process: what is printed becomes log lines.
+    """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_formatter(log_format, sys.stderr))
     root = logging.getLogger()
@@ -57,7 +60,11 @@ def configure(log_format: str, level: str) -> None:
 
 
 class _Printed(io.TextIOBase):
-    """Standard output of a service: some libraries tell their troubles with `print`."""
+    """Replaces `sys.stdout`: each print becomes a line of the logger `stdout`.
+
+    Some libraries report problems with `print`. Without this their text would stand unformatted
+    between JSON lines. Only `configure` installs it, so commands that print are not affected.
+    """
 
     def write(self, text: str) -> int:
         if text.strip():
@@ -77,7 +84,9 @@ def _formatter(log_format: str, stream: TextIO) -> logging.Formatter:
     ]
     render: list[Processor]
     if log_format == "json":
-        render = [structlog.processors.JSONRenderer()]  # pure ASCII: it escapes all else
+        render = [
+            structlog.processors.JSONRenderer()
+        ]  # writes only ASCII and escapes everything else
     else:
         renderer = structlog.dev.ConsoleRenderer(
             colors=stream.isatty(),
@@ -96,12 +105,12 @@ def _formatter(log_format: str, stream: TextIO) -> logging.Formatter:
 
 
 def _drop_colors(logger: Any, name: str, event: EventDict) -> EventDict:
-    event.pop("color_message", None)  # uvicorn's message once more
+    event.pop("color_message", None)  # uvicorn's message again, with colors
     return event
 
 
 def _escape_controls(logger: Any, name: str, event: EventDict) -> EventDict:
-    """A traceback keeps its lines, indented: none of them can pass for a line of the log."""
+    """Escape control characters. A traceback is indented, so none of it looks like a log line."""
     for key, value in event.items():
         if not isinstance(value, str):
             continue
@@ -151,9 +160,9 @@ def _log_dead_thread(failure: threading.ExceptHookArgs) -> None:
 
 
 def quiet_libraries() -> None:
-    """Silence what no user can act on, and have the rest take the common way.
+    """Silence what no user can act on, and route the rest through the root logger.
 
-    Libraries set levels and handlers when they are imported, some of them late: call it again then.
+    Libraries set levels and handlers when they are imported. Call this again after late imports.
     """
     for text in POINTLESS:
         warnings.filterwarnings("ignore", message=f"(?s).*{text}")
@@ -167,12 +176,12 @@ def quiet_libraries() -> None:
 
 
 def log_request(record: RequestRecord) -> None:
-    """The line of a request that has ended. Probes are seen at debug level only."""
+    """Log the line of a finished request. Probes are logged at debug level only."""
     level = logging.INFO
     if record.endpoint in PROBES:
         level = logging.DEBUG
     elif record.status >= 500:
-        level = logging.WARNING  # the error itself has a line of its own
+        level = logging.WARNING  # the error has its own line
     logging.getLogger("app.request").log(level, "request", extra=_fields(record))
 
 

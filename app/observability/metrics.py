@@ -1,4 +1,4 @@
-"""Prometheus counters and histograms, named and described once. What /metrics shows."""
+"""The Prometheus metrics that /metrics shows. Each is named and described once."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from app.observability.record import INTERNAL_ERROR, RequestRecord
 from app.observability.stages import Stage
 
 PREFIX = "whisperx_asr_"
-NONE = "none"  # a label's value where there is no model, dialect or key
-OTHER = "other"  # a label's value that is not one of those foreseen
+NONE = "none"  # label value if there is no model, dialect or key
+OTHER = "other"  # label value for anything unexpected
 
-REFUSALS = ("400", "408", "414", "431", "503")  # before there is a request
+REFUSALS = ("400", "408", "414", "431", "503")  # statuses of connections refused without a request
 MODEL_KINDS = ("vad", "recognizer", "aligner", "diarizer")
-MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of a container (cgroup v2)
+MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")  # the container's limit (cgroup v2)
 
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
 RATIOS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 5, 10)
@@ -33,7 +33,7 @@ ITEMS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 @dataclass(frozen=True, slots=True)
 class GpuMemory:
-    """In bytes. `used`: by all processes; `reserved`: by PyTorch in this one."""
+    """In bytes. `used`: by all processes. `reserved`: by PyTorch in this process."""
 
     device: str
     used: int
@@ -43,7 +43,7 @@ class GpuMemory:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What is read anew for each scrape. `loaded`: (kind, name) of each model."""
+    """Values that are read for each scrape. `loaded`: (kind, name) of each model."""
 
     ready: bool
     num_waiting: int
@@ -55,7 +55,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What never changes, and the values that labels may have."""
+    """Values that never change, and the known values of labels."""
 
     version: str
     device: str
@@ -67,17 +67,17 @@ class Facts:
 
 
 class Metrics:
-    """All metrics of one service, in a registry of their own. Any thread may write."""
+    """All metrics of one service, in their own registry. Any thread may write."""
 
     def __init__(self, facts: Facts, read: Callable[[], Reading]) -> None:
-        # a third more series, for nothing
+        # these would add a third more series, and nothing reads them
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         self._errors_known = tuple(_class_names(ServiceError))
         self._warnings_known = facts.warning_kinds
         self._define_requests()
         self._define_models()
-        # Series that exist from the start: a first failure is then an increase, and alerts see it.
+        # These series exist from the start, so that alerts see the first failure as an increase.
         for kind in (*self._errors_known, INTERNAL_ERROR):
             self._errors.labels(kind)
         for kind in (*self._warnings_known, OTHER):
@@ -101,65 +101,66 @@ class Metrics:
         )
         self._refused = self._counter(
             "connections_refused",
-            "Answers to what did not become a request: too large, too slow, no HTTP.",
+            "Connections refused without a request: too large, too slow, invalid HTTP, too many.",
             "status",
         )
         self._errors = self._counter("errors", "Requests that failed, by kind of error.", "kind")
         self._warnings = self._counter(
-            "warnings", "Transcripts that lack something, by what they lack.", "kind"
+            "warnings", "Transcripts with a warning, by kind of warning.", "kind"
         )
         self._request_seconds = self._histogram(
             "request_seconds",
-            "From the first byte of a request to the last of its answer.",
+            "Seconds from the first byte of a request to the last byte of its answer.",
             SECONDS,
             "endpoint",
         )
         self._stage_seconds = self._histogram(
             "stage_seconds",
-            "Seconds of a request in each stage. Alignment and diarization run beside others, so "
-            "the stages of a request may add up to more than it took.",
+            "Seconds of a request in each stage. Alignment and diarization run in parallel with "
+            "other stages, so the sum may exceed the time of the request.",
             SECONDS,
             "stage",
         )
         self._audio_seconds = self._counter(
             "audio_seconds",
-            "Seconds of audio in requests that succeeded.",
+            "Seconds of audio in successful requests.",
             "endpoint",
             "model",
             "client",
         )
         self._processing_seconds = self._counter(
             "processing_seconds",
-            "Seconds that these requests took, from the end of their upload, waiting included.",
+            "Seconds that these requests took after their upload, including waiting.",
             "endpoint",
             "model",
             "client",
         )
         self._rtf = self._histogram(
             "rtf",
-            "Real-time factor of a request: processing seconds by audio seconds. Lower is better.",
+            "Real-time factor of a request: processing seconds / audio seconds. Lower is better.",
             RATIOS,
             "endpoint",
             "model",
         )
-        self._upload_bytes = self._counter("upload_bytes", "Bytes of the files uploaded.")
+        self._upload_bytes = self._counter("upload_bytes", "Bytes of uploaded files.")
 
     def _define_models(self) -> None:
-        self._batch_items = self._histogram(
-            "batch_items", "Items that a model worked on at once.", ITEMS, "kind"
-        )
+        self._batch_items = self._histogram("batch_items", "Items in a batch.", ITEMS, "kind")
         self._batch_room = self._counter(
-            "batch_room_items", "Items that these batches had room for.", "kind"
+            "batch_room_items", "Items that these batches could have held.", "kind"
         )
         self._batch_seconds = self._histogram(
-            "batch_seconds", "Seconds of one call of a model.", SECONDS, "kind"
+            "batch_seconds", "Seconds of one model call.", SECONDS, "kind"
         )
         self._loads = self._counter("model_loads", "Models loaded.", "kind")
         self._load_seconds = self._histogram(
-            "model_load_seconds", "Seconds to load a model, download included.", SECONDS, "kind"
+            "model_load_seconds",
+            "Seconds to load a model, including its download.",
+            SECONDS,
+            "kind",
         )
         self._load_failures = self._counter(
-            "model_load_failures", "Models that could not be loaded.", "kind"
+            "model_load_failures", "Models that failed to load.", "kind"
         )
         self._evictions = self._counter("model_evictions", "Models unloaded.", "kind")
 
@@ -174,7 +175,7 @@ class Metrics:
         )
 
     def request(self, record: RequestRecord) -> None:
-        """A request has ended. `client_name` is that of a key, so there are few of them."""
+        """Count a finished request. `client_name` is the name of a key, so there are few values."""
         endpoint, model, client = record.endpoint, record.model or NONE, record.client_name or NONE
         dialect, status = record.dialect or NONE, str(record.status)
         self._requests.labels(endpoint, dialect, model, status, client).inc()
@@ -194,11 +195,11 @@ class Metrics:
             self._rtf.labels(endpoint, model).observe(record.rtf)
 
     def connection_refused(self, status: int) -> None:
-        """An answer was given before there was a request."""
+        """Count a connection that was refused without a request."""
         self._refused.labels(str(status)).inc()
 
     def batch(self, kind: str, num_items: int, room: int, seconds: float) -> None:
-        """A model worked on a batch that had room for so many items."""
+        """Count a batch that a model worked on, with room for `room` items."""
         self._batch_items.labels(kind).observe(num_items)
         self._batch_room.labels(kind).inc(room)
         self._batch_seconds.labels(kind).observe(seconds)
@@ -214,38 +215,38 @@ class Metrics:
         self._evictions.labels(kind).inc()
 
     def expose(self, accept: str = "") -> tuple[bytes, str]:
-        """What a scrape gets, and its content type; `accept` is the header of that name."""
+        """The body of a scrape and its content type. `accept` is the request's Accept header."""
         encode, content_type = choose_encoder(accept)
         return encode(self.registry), content_type
 
 
 class _Gauges(Collector):
-    """What is read from the service at the time of the scrape."""
+    """Gauges, read from the service at each scrape."""
 
     def __init__(self, facts: Facts, read: Callable[[], Reading]) -> None:
         self._facts = facts
         self._read = read
 
     def describe(self) -> Iterable[Metric]:
-        return ()  # nothing is read only to be registered
+        return ()  # registering must not read the service
 
     def collect(self) -> Iterator[Metric]:
         facts, now = self._facts, self._read()
         yield _gauge(
             "info",
-            "1, with the version and what the models run on.",
+            "Always 1. The labels show the version and the device of the models.",
             {(facts.version, facts.device, facts.compute_type): 1},
             "version", "device", "compute_type",
         )  # fmt: skip
-        yield _gauge("ready", "1 once the service takes requests.", {(): now.ready})
+        yield _gauge("ready", "1 if the service accepts requests.", {(): now.ready})
         yield _gauge(
             "queue_requests",
-            "Requests under way; waiting: no speech was found yet.",
+            "Requests in progress. waiting: no speech has been found yet.",
             {("waiting",): now.num_waiting, ("running",): now.num_running},
             "state",
         )
         yield _gauge(
-            "queue_audio_seconds", "Seconds of decoded audio under way.", {(): now.audio_s}
+            "queue_audio_seconds", "Seconds of decoded audio in progress.", {(): now.audio_s}
         )
         yield _gauge("queue_limit_requests", "MAX_QUEUE_SIZE.", {(): facts.max_requests})
         yield _gauge(
@@ -255,13 +256,13 @@ class _Gauges(Collector):
         yield _gauge("model_loaded", "1 for each model in memory.", loaded, "kind", "name")
         yield _gauge(
             "memory_limit_bytes",
-            "Memory that the process may use: the container's limit, or the machine's memory.",
+            "Memory that the process may use: the container's limit or the machine's memory.",
             {(): facts.memory_limit_bytes},
         )
         for name, description in (
-            ("used", "GPU memory in use, by all processes."),
-            ("total", "GPU memory that there is."),
-            ("reserved", "GPU memory that PyTorch holds here; recognition's is not in it."),
+            ("used", "GPU memory in use by all processes."),
+            ("total", "GPU memory in total."),
+            ("reserved", "GPU memory that PyTorch holds in this process, without recognition's."),
         ):
             values = {(gpu.device,): getattr(gpu, name) for gpu in now.gpus}
             yield _gauge(f"gpu_memory_{name}_bytes", description, values, "device")
@@ -281,7 +282,7 @@ def _class_names(kind: type[ServiceError]) -> Iterator[str]:
 
 
 def memory_limit_bytes() -> int:
-    """What this process may use: the container's limit, or the machine's memory."""
+    """Memory that this process may use: the container's limit or the machine's memory."""
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     try:
         return min(machine, int(MEMORY_LIMIT.read_text()))

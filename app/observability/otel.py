@@ -1,4 +1,4 @@
-"""Tracing with OpenTelemetry's SDK, which reads its own variables (endpoint, headers, sampler)."""
+"""Tracing with OpenTelemetry's SDK. It reads its own variables (endpoint, headers, sampler)."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from app.observability.record import RequestRecord
 from app.observability.tracing import Tracing
 
 NAME = "whisperx-asr-service"
-EXPORTERS = "opentelemetry_traces_exporter"  # the SDK's own group of entry points
+EXPORTERS = "opentelemetry_traces_exporter"  # the SDK's group of entry points
 NS = 1_000_000_000
-LAST_EXPORT_S = 3.0  # at the end of the process
+LAST_EXPORT_S = 3.0  # for the last spans when the process ends
 
 
 class OpenTelemetryTracing(Tracing):
-    """Has a provider of its own: what the libraries trace for themselves goes elsewhere."""
+    """Uses its own provider, so that the libraries' own traces are not mixed in."""
 
     def __init__(self, exporters: Sequence[str]) -> None:
         """`exporters`: names of entry points, e.g. otlp_proto_http."""
@@ -36,7 +36,7 @@ class OpenTelemetryTracing(Tracing):
         for name in exporters:
             self._provider.add_span_processor(BatchSpanProcessor(_exporter(name)))
         self._tracer = self._provider.get_tracer(NAME, __version__)
-        _hear_troubles()
+        _enable_log()
 
     @contextmanager
     def request(self, record: RequestRecord, headers: Mapping[str, str]) -> Iterator[None]:
@@ -48,7 +48,7 @@ class OpenTelemetryTracing(Tracing):
         )
         trace_id = format_trace_id(span.get_span_context().trace_id)
         try:
-            # what broke is in the log; its text goes nowhere else
+            # exceptions are in the log; their text may be private and stays there
             with use_span(span, record_exception=False), bound_contextvars(trace_id=trace_id):
                 yield
         finally:
@@ -82,14 +82,14 @@ class OpenTelemetryTracing(Tracing):
                 child.end(_ns(record, item.started + item.seconds))
 
     def close(self) -> None:
-        # a collector that does not answer would be tried for ten seconds and more
+        # if the collector does not answer, the SDK keeps trying for more than ten seconds
         ending = threading.Thread(target=self._provider.shutdown, name="otel", daemon=True)
         ending.start()
         ending.join(LAST_EXPORT_S)
 
 
-def _hear_troubles() -> None:
-    """Undo what pyannote.audio does for its own telemetry: it silences all of OpenTelemetry."""
+def _enable_log() -> None:
+    """pyannote.audio silences all of OpenTelemetry's loggers for its own telemetry: undo that."""
     for name in list(logging.root.manager.loggerDict):
         if name.startswith("opentelemetry"):
             logging.getLogger(name).setLevel(logging.NOTSET)
@@ -111,7 +111,7 @@ def _exporter(name: str) -> SpanExporter:
     if not found:
         known = ", ".join(sorted(entry_points(group=EXPORTERS).names))
         raise ConfigurationError(
-            f"OTEL_TRACES_EXPORTER: there is no exporter {name!r}; it must be none, otlp, {known}."
+            f"OTEL_TRACES_EXPORTER: unknown exporter {name!r}; it must be none, otlp, {known}."
         )
     exporter: SpanExporter = next(iter(found)).load()()
     return exporter

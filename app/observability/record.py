@@ -1,4 +1,4 @@
-"""RequestRecord: what is known of a request when it ends, for log, metrics and trace."""
+"""RequestRecord: what the log, the metrics and the trace say about a request."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from dataclasses import dataclass, field
 
 from app.observability.stages import Stage, StageClock
 
-NOT_SERVED = "other"  # the endpoint of paths that there is nothing at
-INTERNAL_ERROR = "InternalError"  # whatever is no ServiceError
+NOT_SERVED = "other"  # the endpoint of unknown paths
+INTERNAL_ERROR = "InternalError"  # any error that is not a ServiceError
 
 
 @dataclass(slots=True)
 class RequestRecord:
-    """Filled in along the way; empty or None is what is not known, or not so.
+    """Filled in while the request is served. Empty or None: unknown, or does not apply.
 
-    `endpoint` is the route, never what the client wrote; `model` a name of the catalog. `error` is
-    the class of the ServiceError, `warnings` are kinds, `text` is the transcript where the operator
-    wants it in the log.
+    `endpoint` is the route, never the path as the client wrote it; `model` is a name of the
+    catalog. `error` is the class of the ServiceError, `warnings` are kinds, `text` is the
+    transcript if LOG_TRANSCRIPTS is on.
     """
 
     request_id: str
@@ -27,7 +27,7 @@ class RequestRecord:
     dialect: str = ""
     model: str = ""
     client_name: str = ""
-    address: str = ""  # of the client, as trusted proxies tell it
+    address: str = ""  # of the client, as trusted proxies report it
     status: int = 0
     audio_s: float | None = None
     upload_bytes: int | None = None
@@ -47,7 +47,7 @@ class RequestRecord:
 
     @property
     def rtf(self) -> float | None:
-        """Processing seconds by audio seconds, of what succeeded; lower is better."""
+        """Processing seconds / audio seconds of a successful request. Lower is better."""
         if not self.audio_s or not 200 <= self.status < 300:
             return None
         return self.processing_s / self.audio_s

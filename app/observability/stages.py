@@ -1,4 +1,4 @@
-"""StageClock: what a request's time went to. Log, metrics and trace all read it here."""
+"""StageClock: how long each stage of a request took. Log, metrics and trace read it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Protocol
 
 
 class Stage(StrEnum):
-    """In the order of the flow. Alignment and diarization run beside other stages."""
+    """In the order of the flow. Alignment and diarization run in parallel with other stages."""
 
     UPLOAD = "upload"
     QUEUE = "queue"  # until the first of the request's work has its turn
@@ -26,7 +26,7 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StageTime:
-    """One stretch of a stage. `started`: time.monotonic. `error`: the class of what broke it."""
+    """One run of a stage. `started`: time.monotonic. `error`: the class of its exception."""
 
     stage: Stage
     started: float
@@ -46,7 +46,7 @@ class Turn(Protocol):
 
 @contextmanager
 def _ending(note: Callable[[float, str], None]) -> Iterator[None]:
-    """Have the end of a block noted: its moment, and the class of what broke it, or nothing."""
+    """Call `note` at the end of the block, with the time and the class of its exception, if any."""
     error = ""
     try:
         yield
@@ -58,7 +58,7 @@ def _ending(note: Callable[[float, str], None]) -> Iterator[None]:
 
 
 class StageClock:
-    """Any thread may write to it; a stage may come several times."""
+    """Any thread may write to it. A stage may run several times."""
 
     def __init__(self) -> None:
         self.started = time.monotonic()
@@ -68,7 +68,7 @@ class StageClock:
     def measure(
         self, stage: Stage, started: float | None = None, at_least_s: float = 0.0
     ) -> AbstractContextManager[None]:
-        """The block's time, or the time from `started` to its end, unless it is shorter."""
+        """Measure the block, or from `started` to its end. Times below `at_least_s` are dropped."""
         begun = time.monotonic() if started is None else started
 
         def note(now: float, error: str) -> None:
@@ -89,7 +89,7 @@ class StageClock:
         return _ending(note)
 
     def seconds(self) -> dict[Stage, float]:
-        """The total of each stage that took place, in their order."""
+        """The total of each stage that ran, in order."""
         totals: dict[Stage, float] = {}
         for item in list(self.times):
             totals[item.stage] = totals.get(item.stage, 0.0) + item.seconds

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import functools
-import logging
 import threading
 from typing import TYPE_CHECKING
 
 from app import __version__
 from app.access.rate_limits import RateLimits
 from app.audio.decode_pool import DecodeLimits, DecodePool
-from app.config.environment import prepare_environment, trace_exporters
+from app.config.environment import prepare_environment
+from app.config.limits import LimitSettings
+from app.config.models import ModelSettings
 from app.config.settings import DEMO_DIR, Settings
 from app.domain.errors import ConfigurationError, UnknownModel
 from app.domain.warnings import TranscriptWarning
@@ -22,7 +23,7 @@ from app.models.loader import check_local_models, model_loader
 from app.observability import logs
 from app.observability.logs import quiet_libraries
 from app.observability.metrics import Facts, GpuMemory, Metrics, Reading, memory_limit_bytes
-from app.observability.tracing import Tracing
+from app.observability.tracing_setup import build_tracing
 from app.pipeline.chunking import ChunkingOptions
 from app.pipeline.transcriber import Transcriber, TranscriberOptions
 from app.service.admission import Admission
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from app.models.devices import Devices
     from app.models.fetcher import ModelFetcher
 
-log = logging.getLogger(__name__)
 CLOSE_TIMEOUT_S = 2.0
 
 
@@ -159,7 +159,7 @@ def build_service(settings: Settings) -> Service:
     )
 
 
-def build_fetcher(settings: Settings) -> ModelFetcher:
+def build_fetcher(settings: ModelSettings) -> ModelFetcher:
     from app.models.fetcher import ModelFetcher  # pyannote.audio comes along: once it is quiet
     from app.models.hub import Hub
 
@@ -171,7 +171,7 @@ def build_fetcher(settings: Settings) -> ModelFetcher:
     )
 
 
-def service_facts(settings: Settings, chosen: Devices) -> Facts:
+def service_facts(settings: LimitSettings, chosen: Devices) -> Facts:
     return Facts(
         version=__version__,
         device=chosen.device,
@@ -211,24 +211,3 @@ def close_service(service: Service) -> None:
     service.transcriber.close()
     service.temp.close()
     service.tracing.close()
-
-
-def build_tracing() -> Tracing:
-    """What the usual variables of OpenTelemetry say.
-
-    Raises:
-        ConfigurationError: they name an exporter that there is none of.
-    """
-    exporters = trace_exporters()
-    if not exporters:
-        return Tracing()
-    try:
-        # Here and not above: an extra, and nothing of it is imported where tracing is off.
-        from app.observability.otel import OpenTelemetryTracing
-    except ImportError:
-        log.error(
-            "no traces: OTEL_* variables ask for them, but OpenTelemetry is not installed "
-            "(pip install 'whisperx-asr-service[otel]')"
-        )
-        return Tracing()
-    return OpenTelemetryTracing(exporters)

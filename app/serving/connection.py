@@ -1,4 +1,4 @@
-"""Sockets and connections, with limits on what a client may do before there is a request."""
+"""Connections, with limits on what a client may do before there is a request."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from app.serving.uvicorn_internals import HttpToolsProtocol
 
 log = logging.getLogger(__name__)
 
@@ -22,12 +22,9 @@ MAX_HEADERS = 200
 TOO_MANY = "Too many connections are open; try again later."
 
 
-# -- connections ---------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """`refused` hears the status of each answer that is given before there is a request."""
+    """`refused` is called with the status of each answer that is given without a request."""
 
     max_connections: int
     head_timeout_s: float
@@ -35,8 +32,10 @@ class ConnectionLimits:
 
 
 class Connection(HttpToolsProtocol):
-    """uvicorn's, which by itself waits for ever for the end of a request's head, of any size, and
-    keeps all the trailers that come after a body.
+    """uvicorn's connection with limits on the time and size of a request's headers.
+
+    uvicorn itself waits for them without end, whatever their size, and collects all trailers that
+    follow a body. "Head" is the request line with the headers.
     """
 
     def __init__(self, limits: ConnectionLimits, **options: Any) -> None:
@@ -45,7 +44,7 @@ class Connection(HttpToolsProtocol):
         self._head_timer: asyncio.TimerHandle | None = None
         self._head_bytes = 0
         self._head_begun = False
-        self.idle_since: float | None = None  # None while a request is answered
+        self.idle_since: float | None = None  # None while a request is being answered
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -64,7 +63,7 @@ class Connection(HttpToolsProtocol):
         if self._head_bytes > MAX_HEAD_BYTES + MAX_URL_BYTES:
             self._refuse(431, "The head of the request is too large.")
         elif self.idle_since is not None and self._head_timer is None:
-            self._await_head()  # whatever it was, uvicorn no longer times the connection
+            self._await_head()  # uvicorn has stopped its own timer of the connection
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -74,11 +73,11 @@ class Connection(HttpToolsProtocol):
         self._await_head()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._head_begun:  # else it is a trailer, which nobody reads
+        if self._head_begun:  # else it is a trailer, which is dropped
             super().on_header(name, value)
 
     def on_body(self, body: bytes) -> None:
-        self._head_bytes = 0  # what comes without any of the body is a head, or as good as one
+        self._head_bytes = 0  # bytes without any body are a head, or have to be limited like one
         super().on_body(body)
 
     def on_headers_complete(self) -> None:
@@ -109,7 +108,7 @@ class Connection(HttpToolsProtocol):
 
     def _head_is_late(self) -> None:
         self._head_timer = None
-        if self.idle_since is None:  # the head of a second request, while the first is answered
+        if self.idle_since is None:  # a pipelined request, while the first one is being answered
             self._await_head()
         elif self._head_begun:
             self._refuse(408, "The head of the request did not arrive in time.")
@@ -117,7 +116,7 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
 
     def _make_room(self) -> None:
-        """Close the connection that idles longest; where all are busy, this one."""
+        """Close the longest idle connection, or this one if all are busy."""
         idle = [
             other
             for other in self.connections
@@ -132,7 +131,7 @@ class Connection(HttpToolsProtocol):
             self._refuse(503, TOO_MANY)
 
     def _refuse(self, status: int, detail: str) -> None:
-        """An answer before there is a request."""
+        """Answer without a request, and close the connection."""
         if self.transport.is_closing():
             return
         if not self._answering:
@@ -144,13 +143,13 @@ class Connection(HttpToolsProtocol):
 
     @property
     def _answering(self) -> bool:
-        """Whether an answer may be half out: nothing can be said in the middle of it."""
+        """Whether an answer may be half sent, so that another one would corrupt it."""
         cycle = self.cycle
         begun = cycle is not None and cycle.response_started and not cycle.response_complete
         return bool(begun or self.pipeline)
 
     def _refusal(self, status: int, detail: str) -> AsgiApp:
-        """The same for a request whose head has come in whole."""
+        """An app that answers a request whose head arrived completely but breaks a limit."""
         body = json.dumps({"detail": detail}).encode()
         headers = self._headers(status, body)
 
@@ -161,12 +160,12 @@ class Connection(HttpToolsProtocol):
         return app
 
     def _headers(self, status: int, body: bytes) -> list[tuple[bytes, bytes]]:
-        """Of an answer that neither log nor metrics would otherwise know of."""
+        """The headers of a refusal. Counts and logs it as well: no middleware sees it."""
         request_id = secrets.token_hex(8)
         self._limits.refused(status)
         host = self.client[0] if self.client else ""
         log.info(
-            "a connection was refused",
+            "connection refused",
             extra={"request_id": request_id, "status": status, "address": host},
         )
         headers = [

@@ -1,4 +1,4 @@
-"""The server: how it begins to listen, is looked after, and comes to an end."""
+"""The server: starts to listen, watches the service, stops gracefully."""
 
 from __future__ import annotations
 
@@ -14,21 +14,23 @@ from types import FrameType
 
 import uvicorn
 
+from app.config.server import ServerSettings
 from app.service.service import Service
 from app.service.vitals import supervise
 from app.serving.connection import AsgiApp, Connection, ConnectionLimits
 from app.serving.sockets import BACKLOG, address_of, allow_files, listen
+from app.serving.uvicorn_internals import UvicornServer
 
 log = logging.getLogger(__name__)
 
-SPARE_FILES = 4096  # beside connections: uploads, models, pipes
+SPARE_FILES = 4096  # besides connections: uploads, models, pipes
 SUPERVISE_TICKS = 10  # of 0.1 s
-ANSWER_S = 2  # for requests that are given up to say so
+ANSWER_S = 2  # for cancelled requests to send their answer
 
 
 def serve(service: Service, app: AsgiApp, sockets: list[socket.socket]) -> int:
-    """Serve until a signal comes or nothing can work any more; the exit code."""
-    settings = service.settings
+    """Serve until a signal arrives or the service breaks. Returns the exit code."""
+    settings: ServerSettings = service.settings
     allow_files(settings.max_connections + SPARE_FILES)
     listen(settings, sockets)
     limits = ConnectionLimits(
@@ -41,36 +43,37 @@ def serve(service: Service, app: AsgiApp, sockets: list[socket.socket]) -> int:
         http=functools.partial(Connection, limits),  # type: ignore[arg-type]
         backlog=BACKLOG,
         log_config=None,
-        access_log=False,  # the service logs its requests itself
+        access_log=False,  # the service has its own line for each request
         server_header=False,
         forwarded_allow_ips=",".join(settings.trusted_proxies),
         timeout_graceful_shutdown=settings.shutdown_grace_s + 2 * ANSWER_S,
     )
     addresses = [address_of(*sock.getsockname()[:2]) for sock in sockets]
     log.info("listening on %s", ", ".join(f"http://{address}" for address in addresses))
-    server = Server(config, service)
+    server = Server(config, service, settings)
     server.run(sockets)
     return server.exit_code
 
 
-class Server(uvicorn.Server):
-    """uvicorn's server, which by itself closes its door at once and cuts off who is late.
+class Server(UvicornServer):
+    """uvicorn's server with a graceful stop. uvicorn itself closes its sockets at once.
 
-    After SIGTERM it still answers newcomers for a while (with 503, so that load balancers see it
-    and turn to others), then waits for running requests, then has the rest answered with 503. A
-    second signal ends it at once.
+    After SIGTERM it answers new requests with 503 for a while, so that load balancers notice and
+    use other replicas. Then it waits for running requests, and answers those that take too long
+    with 503. A second signal ends the process immediately.
     """
 
-    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+    def __init__(self, config: uvicorn.Config, service: Service, settings: ServerSettings) -> None:
         super().__init__(config)
         self.exit_code = 0
         self._service = service
+        self._settings = settings
         self._signal: int | None = None
         self._stop_at: float | None = None
         self._watch: asyncio.Task[None] | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """In the main thread, between any two of its steps: no lock may be taken here."""
+        """Signal handler: it interrupts the main thread anywhere, so it must not take a lock."""
         if self._signal is None:
             self._signal = sig
             return
@@ -90,20 +93,20 @@ class Server(uvicorn.Server):
     def _supervise(self) -> None:
         try:
             supervise(self._service)
-        # A fault of the watch must not end what it watches.
+        # A bug in the checks must not stop the service that they check.
         except Exception:
-            log.exception("looking after the service failed")
+            log.exception("checking the service failed")
 
     def _begin_to_stop(self) -> None:
         if self._signal is None:
-            self.exit_code = 1  # for those who start again only what failed
-        # Ctrl-C is typed by people; no load balancer has to hear of it
+            self.exit_code = 1  # for supervisors that restart only after a failure
+        # a person pressed Ctrl-C: there is no load balancer to wait for
         interactive = self._signal == signal.SIGINT
-        drain_s = 0.0 if interactive else self._service.settings.shutdown_drain_s
+        drain_s = 0.0 if interactive else self._settings.shutdown_drain_s
         self._stop_at = time.monotonic() + drain_s
         self._service.stop_admitting()
         running = self._service.admission.num_requests
-        log.info("stopping: nothing new is taken, %d requests are under way", running)
+        log.info("stopping: new requests are refused, %d are still running", running)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._service.stop_admitting()
@@ -114,9 +117,10 @@ class Server(uvicorn.Server):
             late.cancel()
 
     async def _give_up(self) -> None:
-        await asyncio.sleep(self._service.settings.shutdown_grace_s)
+        await asyncio.sleep(self._settings.shutdown_grace_s)
         if given_up := self._service.admission.give_up():
-            log.warning("the time to stop is over: %d requests are given up", given_up)
+            log.warning("shutdown time is over: cancelling %d requests", given_up)
         await asyncio.sleep(ANSWER_S)
-        for task in tuple(self.server_state.tasks):  # those whose model does not hear
+        # what is left waits for a model that does not stop
+        for task in tuple(self.server_state.tasks):
             task.cancel()

@@ -6,24 +6,23 @@ import resource
 import socket
 from collections.abc import Sequence
 
-from app.config.settings import Settings
+from app.config.server import ServerSettings
 from app.domain.errors import ConfigurationError
+
+BACKLOG = 2048
+KEEPALIVE_AFTER_S = 300  # of silence, TCP probes whether the client is still there
 
 
 def address_of(host: str, port: int) -> str:
-    """As it stands in a URL."""
+    """Host and port as written in a URL."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-BACKLOG = 2048
-KEEPALIVE_AFTER_S = 300  # of silence, clients are asked whether they are still there
-
-
-def open_sockets(settings: Settings) -> list[socket.socket]:
-    """Bound sockets, which do not listen yet: who finds the port taken fails at once.
+def open_sockets(settings: ServerSettings) -> list[socket.socket]:
+    """Bound sockets that do not listen yet, so that a port in use fails before models load.
 
     Raises:
-        ConfigurationError: the address cannot be had.
+        ConfigurationError: the address is invalid or in use.
     """
     host, port = settings.host, settings.port
     sockets: list[socket.socket] = []
@@ -41,8 +40,12 @@ def open_sockets(settings: Settings) -> list[socket.socket]:
     return sockets
 
 
-def listen(settings: Settings, sockets: Sequence[socket.socket]) -> None:
-    """Raises ConfigurationError where somebody else was faster."""
+def listen(settings: ServerSettings, sockets: Sequence[socket.socket]) -> None:
+    """Start to listen.
+
+    Raises:
+        ConfigurationError: another process listens on the address by now.
+    """
     try:
         for sock in sockets:
             sock.listen(BACKLOG)
@@ -50,14 +53,14 @@ def listen(settings: Settings, sockets: Sequence[socket.socket]) -> None:
         raise _cannot_listen(settings, error) from None
 
 
-def _cannot_listen(settings: Settings, error: OSError) -> ConfigurationError:
+def _cannot_listen(settings: ServerSettings, error: OSError) -> ConfigurationError:
     address = address_of(settings.host, settings.port)
     return ConfigurationError(f"HOST, PORT: cannot listen on {address}: {error.strerror or error}.")
 
 
 def _set_options(sock: socket.socket, timeout_s: float) -> None:
-    """What connections inherit. Without them a client that vanishes without a word holds its place
-    for ever, and so does one that takes in nothing of its answer.
+    """Options that connections inherit: they close connections whose client has vanished or stops
+    reading its answer.
     """
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if sock.family == socket.AF_INET6:
@@ -68,7 +71,7 @@ def _set_options(sock: socket.socket, timeout_s: float) -> None:
 
 
 def allow_files(num_files: int) -> None:
-    """Raise the soft limit of open files: 1024 on many machines, one for each connection."""
+    """Raise the soft limit of open files. It is often 1024, and each connection needs one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = num_files if hard == resource.RLIM_INFINITY else min(num_files, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:

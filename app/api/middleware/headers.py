@@ -9,7 +9,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.config.settings import Settings
+from app.config.access import AccessSettings
 
 SECURITY = {
     "X-Content-Type-Options": "nosniff",
@@ -41,7 +41,7 @@ EXPOSED = (
 )
 
 
-def install(app: FastAPI, settings: Settings) -> None:
+def install(app: FastAPI, settings: AccessSettings) -> None:
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.access.keys import KeyRing, read_keys
 from app.api.middleware.refusals import refuse
-from app.config.settings import Settings
+from app.config.access import AccessSettings
 from app.domain.errors import Unauthorized
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ SCHEMES = {
 }
 
 
-def install(app: FastAPI, settings: Settings) -> None:
+def install(app: FastAPI, settings: AccessSettings, root_path: str) -> None:
     """Ask for keys, if there are any.
 
     Raises:
@@ -48,7 +48,7 @@ def install(app: FastAPI, settings: Settings) -> None:
     if keys is None:
         return
     log.info("requests need an API key; there are those of %s", ", ".join(keys.names))
-    guard = Guard(settings.root_path, open_ops=not settings.ops_require_key)
+    guard = Guard(root_path, open_ops=not settings.ops_require_key)
     app.add_middleware(KeyMiddleware, keys=keys, guard=guard)
     _declare(app, guard)
 

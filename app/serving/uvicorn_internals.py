@@ -1,0 +1,53 @@
+"""What the server relies on in uvicorn beyond its documented interface, all in one place.
+
+uvicorn has no public way to limit a connection before there is a request, to keep answering after
+SIGTERM, or to watch the service while it runs. So `Connection` and `Server` override the methods
+below and read the attributes below. Any of them may change with a minor version: pyproject.toml
+pins it. To upgrade, compare these with uvicorn's source, then run tests/test_attacks.py and
+tests/test_lifecycle.py. A test checks that these lists are complete.
+"""
+
+from __future__ import annotations
+
+from uvicorn import Server as UvicornServer
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+__all__ = ["HttpToolsProtocol", "UvicornServer"]
+
+# The constructor of the protocol is called by `Config.http_protocol_class(config=..., ...)`, which
+# may be any callable: `Config(http=...)` gets a partial of our class.
+
+CONNECTION_METHODS = frozenset({
+    # asyncio's protocol
+    "connection_made",
+    "connection_lost",
+    "data_received",
+    # httptools' callbacks
+    "on_message_begin",
+    "on_header",
+    "on_headers_complete",
+    "on_body",
+    # uvicorn's own
+    "on_response_complete",  # an answer has been sent
+    "send_400_response",  # the request is not valid HTTP
+})  # fmt: skip
+CONNECTION_ATTRIBUTES = frozenset({
+    "app",  # what answers the request; read by on_headers_complete
+    "client",  # address and port
+    "connections",  # all open connections of the server
+    "cycle",  # the request that is answered: response_started, response_complete
+    "headers",  # of the request, as far as they have arrived
+    "loop",
+    "pipeline",  # requests that wait for the answer of an earlier one
+    "transport",
+    "url",  # of the request, as bytes
+})  # fmt: skip
+
+SERVER_METHODS = frozenset({
+    "handle_exit",  # the signal handler of SIGINT and SIGTERM
+    "on_tick",  # called every 0.1 s; the server stops when it returns true
+    "shutdown",  # closes the sockets, waits for requests, ends the lifespan
+})  # fmt: skip
+SERVER_ATTRIBUTES = frozenset({
+    "server_state",  # tasks: one for each request
+})  # fmt: skip
