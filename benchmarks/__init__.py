@@ -1,1 +1,1 @@
-"""Measures this service against the libraries as they come. Run: `python -m benchmarks --help`."""
+"""Compares this service with the unmodified libraries. Run: `python -m benchmarks --help`."""

@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: both sides in one run, a table with the ratio, and results.json."""
+"""`python -m benchmarks` measures both sides in one run. Writes a table and results.json."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description=__doc__,
-        epilog="All else comes from the service's settings, for both sides: e.g. BATCH_SIZE, "
+        epilog="The service's settings control everything else, for both sides: e.g. BATCH_SIZE, "
         "BEAM_SIZE, COMPUTE_TYPE, DEVICE, CPU_THREADS, SEGMENTATION_BATCH_SIZE.",
     )
     add = parser.add_argument
@@ -35,19 +35,19 @@ def _parser() -> argparse.ArgumentParser:
         "--long-minutes",
         type=float,
         default=0,
-        help="whole files (as --minutes)",
+        help="length of whole files (default: as --minutes)",
     )
     add("--memory-minutes", default="10,60", help="e.g. 10,60,240,480 (default: 10,60)")
-    add("--reference-memory-minutes", type=float, default=60, help="the reference's longest")
-    add("--callers", default="1,4,16,64", help="how many at once (default: 1,4,16,64)")
-    add("--clips-per-caller", type=int, default=2, help="clips that each of them posts (2)")
-    add("--speakers", action="store_true", help="diarize the clips of callers and head of line")
-    add("--repeats", type=int, default=3, help="of everything up to --minutes long (default: 3)")
+    add("--reference-memory-minutes", type=float, default=60, help="longest for the reference")
+    add("--callers", default="1,4,16,64", help="concurrent callers (default: 1,4,16,64)")
+    add("--clips-per-caller", type=int, default=2, help="clips per caller (default: 2)")
+    add("--speakers", action="store_true", help="diarize clips in callers and head-of-line")
+    add("--repeats", type=int, default=3, help="runs of anything up to --minutes (default: 3)")
     add("--words-model", default="base", help="base, tiny.en or a folder (default: base)")
-    add("--words-seed", type=int, default=0, help="0: the shipped material; others need espeak-ng")
+    add("--words-seed", type=int, default=0, help="0: shipped material; others need espeak-ng")
     add("--words-kinds", default="", help="some of sentences,commands,languages,real,nothing")
-    add("--words-sides", default="aligned,unaligned,peers", help="all of them for figures")
-    add("--out", type=Path, default=OUT / "results.json", help="where the figures are written")
+    add("--words-sides", default="aligned,unaligned,peers", help="figures need all of them")
+    add("--out", type=Path, default=OUT / "results.json", help="file for the figures")
     return parser
 
 
@@ -81,7 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
     print(HEADER, flush=True)
     for figure in _measure(plan, sections, options, head):
         figures.append(figure)
-        write_json(options.out, head, figures)  # after each: a run that is cut short leaves these
+        write_json(options.out, head, figures)  # after each, so that an aborted run keeps them
     print("\n" + write_markdown(head, figures))
     print(f"\nwritten to {os.path.relpath(options.out)}")
     return 0
@@ -105,7 +105,7 @@ def _measure(
 def _measure_speed(
     plan: Plan, sections: list[str], stages: str, head: dict[str, object]
 ) -> Iterator[Figure]:
-    """On weights that say nothing, or the demo's."""
+    """Figures for random weights or those of the demo."""
     # The libraries read the environment when they are imported, so it comes first.
     apply_settings(None)
     from benchmarks.callers import run_callers

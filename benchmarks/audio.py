@@ -1,4 +1,4 @@
-"""The recordings of a run: the test conversations, tiled to any length, and clips cut from them."""
+"""The recordings of a run: test conversations repeated to any length, and clips cut from them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def write_audio(target: Path | IO[bytes], samples: Samples, container: str, code
 def write_blocks(
     target: Path | IO[bytes], blocks: Iterable[Samples], container: str, codec: str
 ) -> None:
-    """The blocks one after the other, so that 8 hours need not be in memory at once."""
+    """Write the blocks one by one, so that 8 hours need not fit in memory."""
     sink = str(target) if isinstance(target, Path) else target
     position = 0
     with av.open(sink, "w", format=container) as output:
@@ -53,7 +53,7 @@ def write_blocks(
 
 
 def tile(minutes: float, folder: Path, codec: str = "flac") -> Path:
-    """A file of this length: one conversation over and over. Kept for the next run."""
+    """A file of this length that repeats one conversation. It is kept for the next run."""
     container = {"flac": "flac", "aac": "mp4"}[codec]
     path = folder / f"tiled-{minutes:g}-minutes.{container}"
     if not path.is_file():
@@ -68,7 +68,7 @@ def tile(minutes: float, folder: Path, codec: str = "flac") -> Path:
 
 
 def clips(count: int, seed: int = 0) -> list[bytes]:
-    """FLAC files of 3 to 20 s from several conversations, evenly spread over these lengths."""
+    """FLAC files from several conversations, with lengths spread evenly from 3 to 20 s."""
     rng = random.Random(seed)
     sources = [read_samples(DATA / f"{name}.flac") for name in CLIP_SOURCES]
     shortest, longest = CLIP_S

@@ -12,12 +12,12 @@ from benchmarks.results import Figure, percentile, show
 from benchmarks.servers import SIDES, Server, running
 from benchmarks.setup import Plan
 
-LEAST_REQUESTS = 8  # of a level, so that a single caller gives more than one figure
+LEAST_REQUESTS = 8  # per level, so that a single caller gives more than one figure
 NUM_CLIPS = 32
 
 
 def run_callers(plan: Plan, bars: dict[str, float]) -> Iterator[Figure]:
-    """Each caller posts its next clip as soon as it has the answer to the last."""
+    """Figures for each number of callers. A caller posts a clip as soon as the last is answered."""
     recordings = clips(NUM_CLIPS)
     lengths_s = [duration_s(clip) for clip in recordings]
     with running("ours") as ours, running("reference") as reference:

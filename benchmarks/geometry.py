@@ -1,7 +1,7 @@
-"""The models of a run: the embedded demo's, or random weights in the geometry of the real ones.
+"""The models of a run: those of the embedded demo, or random weights with the real geometry.
 
-All are folders in the formats of the real models, and both sides load them like any other. Built
-once into a cache folder; nothing is downloaded.
+Each is a folder in the format of the real model, and both sides load it like any other. Folders are
+built once into a cache; nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from app.domain.transcript import SAMPLE_RATE, Samples
 from benchmarks.audio import LONGEST, read_samples
 from benchmarks.random_whisper import GEOMETRIES, write_whisper
 
-VERSION = 2  # counted up when what is built changes
+VERSION = 2  # increased when the contents of the folders change
 LANGUAGE = "en"
 MODELS = ("demo", *GEOMETRIES)
-BLANK_LOGIT = 12.0  # over that of letters: a CTC model is sure of "nothing new" in most frames
+BLANK_LOGIT = 12.0  # above letters: a CTC model is sure of "nothing new" in most frames
 CALIBRATION_S = 28  # of speech
 
 # as facebook/wav2vec2-base-960h
@@ -38,7 +38,7 @@ ALPHABET = ["<pad>", "<s>", "</s>", "<unk>", "|", *"ETAONIHSRDLUMWCFGYPBVK'XJQZ"
 
 @dataclass(frozen=True, slots=True)
 class ModelSet:
-    """Folders, as the service's settings take them."""
+    """Folders for the service's settings."""
 
     name: str
     whisper: Path
@@ -47,7 +47,7 @@ class ModelSet:
 
 
 def build_models(name: str, cache: Path) -> ModelSet:
-    """What is not in the cache yet is built; large-v3 takes a few minutes and 8 GB of memory."""
+    """The models, built unless cached. large-v3 takes a few minutes and 8 GB of memory."""
     if name == "demo":
         diarization = _built(cache / "demo-diarization", _write_demo_diarization)
         return ModelSet(name, DEMO_DIR / "whisper", DEMO_DIR / "align", diarization)
@@ -64,7 +64,7 @@ def build_models(name: str, cache: Path) -> ModelSet:
 
 
 def _built(folder: Path, write: Any) -> Path:
-    """The folder, written now unless this version of it is there; never half of it."""
+    """The folder, which is written unless this version exists. It is never left half written."""
     folder = folder.absolute()
     stamp = folder / "built"
     if not stamp.is_file() or stamp.read_text() != str(VERSION):
@@ -83,11 +83,11 @@ def _speech() -> Samples:
 
 
 def write_wav2vec2(folder: Path) -> None:
-    """wav2vec2-base with a CTC head whose probabilities are as peaked as a trained one's.
+    """Write wav2vec2-base with a CTC head whose probabilities are as peaked as a trained one's.
 
-    Random features differ from frame to frame; the head turns them into letters here and there and
-    blanks in between. Were blanks less sure, every text would be aligned to the first seconds; and
-    where nothing stands out, two ways to compute the same need not find the same path.
+    Random features differ from frame to frame; the head turns them into occasional letters with
+    blanks in between. With less certain blanks, every text would align to the first seconds. And if
+    nothing stands out, two equivalent computations may find different paths.
     """
     torch.manual_seed(0)
     config = Wav2Vec2Config(
@@ -112,11 +112,11 @@ def write_wav2vec2(folder: Path) -> None:
 
 
 def write_diarization(folder: Path) -> None:
-    """A pipeline with the segmentation model that whisperx carries and WeSpeaker's ResNet34.
+    """Write a pipeline with the segmentation model in whisperx and WeSpeaker's ResNet34.
 
-    The embeddings are centred on speech, so that clustering finds several "speakers", which mean
-    nothing. One window per second, as in pyannote's community-1. No PLDA: clustering is
-    agglomerative; pyannote loads one in any case, and the demo's will do.
+    The embeddings are centered on speech, so that clustering finds several meaningless "speakers".
+    One window per second, as in pyannote's community-1. Clustering is agglomerative and needs no
+    PLDA, but pyannote always loads one, so this uses the demo's.
     """
     torch.manual_seed(0)
     model = WeSpeakerResNet34().eval()
@@ -154,7 +154,7 @@ def _write_demo_diarization(folder: Path) -> None:
 
 
 def _write_pipeline(folder: Path, clustering: dict[str, Any]) -> None:
-    """The demo's config.yaml with this clustering, and the models that all pipelines here share."""
+    """Write the demo's config.yaml with this clustering, and the models that pipelines share."""
     shutil.copytree(DEMO_DIR / "diarization" / "plda", folder / "plda")
     (folder / "segmentation").mkdir()
     assets = Path(whisperx.__file__).parent / "assets"

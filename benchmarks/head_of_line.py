@@ -1,4 +1,4 @@
-"""A clip of 5 s posted while a long file runs: its latency over its latency alone."""
+"""The latency of a 5 s clip while a long file runs, compared with its latency alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from benchmarks.servers import SIDES, Server, running
 from benchmarks.setup import OUT, Plan
 
 CLIP_S = 5.0
-ALONE = 5  # posts without anything else, after one to warm up
+ALONE = 5  # posts with nothing else running, after one to warm up
 MAX_POSTS = 50
 PAUSE_S = 0.5
 DELAY_S = 2.0  # from the long file's start to the first clip
@@ -23,7 +23,7 @@ MAX_RATIO = 3.0
 
 
 def run_head_of_line(plan: Plan) -> Iterator[Figure]:
-    """The clip is posted again and again, so that it meets every stage of the long file."""
+    """Figures for a clip that is posted repeatedly, so that it meets every stage of a long file."""
     path = tile(plan.long_minutes, OUT / "audio")
     clip = cut(read_samples(DATA / "en_two.flac"), CLIP_S, random.Random(0))
     alone: dict[str, float] = {}
@@ -37,7 +37,7 @@ def run_head_of_line(plan: Plan) -> Iterator[Figure]:
 
 
 def _beside(server: Server, path: Path, clip: bytes, speakers: bool) -> list[float]:
-    """Latencies of the clips that were posted while the long file ran."""
+    """Latencies of clips posted while the long file runs."""
     long = threading.Thread(target=server.post, args=(path, True))
     long.start()
     time.sleep(DELAY_S)
@@ -76,7 +76,7 @@ def _figures(
             ),
         ]
     else:
-        print("the long file was over before a clip could be posted: make it longer", flush=True)
+        print("the long file ended before a clip could be posted: make it longer", flush=True)
     for figure in figures:
         show(figure)
         yield figure

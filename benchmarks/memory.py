@@ -20,9 +20,9 @@ GB = 2**30
 
 @dataclass(frozen=True, slots=True)
 class Peak:
-    """In GB. `resident`: the server process (mapped files count), as the kernel keeps it.
+    """In GB. `resident`: the kernel's figure for the server process, mapped files included.
 
-    `unique`: the server and its children, what they share with nobody, sampled.
+    `unique`: memory that the server and its children share with no other process, sampled.
     """
 
     resident: float
@@ -90,7 +90,7 @@ def _sample(server: Server, stop: threading.Event, unique: list[float]) -> None:
 
 
 def _high_water(server: Server) -> float:
-    """The process's own record, VmHWM, which no sampling misses (Linux)."""
+    """The kernel's peak, VmHWM, which sampling could miss (Linux)."""
     with open(f"/proc/{server.process.pid}/status") as status:  # noqa: PTH123
         line = next(line for line in status if line.startswith("VmHWM"))
     return int(line.split()[1]) * 1024 / GB

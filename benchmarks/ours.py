@@ -1,4 +1,4 @@
-"""Our side without HTTP: the service's object graph, whole or stage by stage."""
+"""Our side without HTTP: the service's object graph, as a whole or stage by stage."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ TIMEOUT_S = 100_000.0
 
 
 class Ours:
-    """The models stay loaded between calls. `num_fallbacks` counts what would be decoded again."""
+    """The models stay loaded between calls. `num_fallbacks` counts chunks that need a fallback."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -76,7 +76,7 @@ class Ours:
             yield cast("Batcher[Any]", batcher), work
 
     def decode(self, path: Path) -> Audio:
-        """In a process of its own, through the pool that the service uses."""
+        """Decode in a separate process, through the pool that the service uses."""
         work = Work("benchmark", TIMEOUT_S)
         job = self._service.decoding.submit(path, self._settings.max_duration_s)
         work.track(job.future)
@@ -122,13 +122,13 @@ class Ours:
             return diarizer.join(audio.samples, windows, SpeakerBounds())
 
     def transcribe(self, path: Path, diarize: bool) -> Transcript:
-        """What a request does, from the file on."""
+        """The transcript of a file, made as for a request."""
         options = TranscribeOptions(self._model, LANGUAGE, diarize=diarize)
         work = Work("benchmark", TIMEOUT_S)
         return self._service.transcriber.transcribe(self.decode(path), options, work)
 
     def text(self, path: Path, language: str) -> str:
-        """What is said in the file."""
+        """The text of the file."""
         options = TranscribeOptions(self._model, language)
         work = Work("benchmark", TIMEOUT_S)
         transcript = self._service.transcriber.transcribe(self.decode(path), options, work)

@@ -1,19 +1,19 @@
-"""A Whisper of true geometry with random weights that says about as much as a real one would.
+"""A Whisper with real geometry and random weights that writes about as much text as a real one.
 
-Random weights decode gibberish until the length limit, which no real model does. So the residual
-stream of the decoder is steered, and everything else is left to chance:
+Random weights decode gibberish until the length limit, which no real model does. So this steers the
+residual stream of the decoder and leaves everything else random:
 
-- Channel 0 belongs to <|endoftext|>: no other token and no layer writes to it, so that the final
-  logit of the end is what stands there. The position embeddings raise it step by step.
-- Channel 0 of the encoder carries the loudness of each frame, untouched by its layers. One head of
-  the decoder's last cross attention has no queries, so that it takes the mean over all frames, and
-  lowers the decoder's channel 0 by it. The end therefore comes later the more of the 30 s is
-  speech, at about `TOKENS_PER_S`: hypotheses differ in length from row to row of a batch as they
-  do in real use, and a clip of 3 s gets a few words instead of a page.
-- The position embeddings also point at a few words each, among which the random layers
-  choose. So the text has the characters per second of speech, and alignment is as much work.
+- Channel 0 belongs to <|endoftext|>: no other token and no layer writes to it, so its value is the
+  final logit of the end. The position embeddings raise it step by step.
+- Channel 0 of the encoder carries the loudness of each frame; the layers do not change it. One head
+  of the decoder's last cross attention has no queries, so it takes the mean over all frames and
+  lowers the decoder's channel 0 by it. The more of the 30 s is speech, the later the end comes, at
+  about `TOKENS_PER_S`. So hypotheses in a batch differ in length as in real use, and a clip of 3 s
+  gets a few words instead of a page.
+- Each position embedding also points at a few words, and the random layers choose among them. So
+  the text has a real number of characters per second, and alignment has as much work.
 
-What a layer costs does not depend on its weights, so time and memory are those of the real model.
+The cost of a layer does not depend on its weights, so time and memory match the real model.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ from app.domain.transcript import SAMPLE_RATE, Samples
 
 TOKENS_PER_S = 2.7  # of English speech, 400 characters in 28 s
 PROMPT_TOKENS = 4  # <|startoftranscript|>, language, task, <|notimestamps|>
-END_SLOPE = 0.1  # per token, of the end's strength; a word has about WORD_STRENGTH
+END_SLOPE = 0.1  # rise of the end's strength per token; a word has about WORD_STRENGTH
 WORD_STRENGTH = 3.0
 WORDS_PER_POSITION = 8
 SENTENCE_TOKENS = 14
 TOP_LOGIT = 14.0
 LOUDNESS_GAIN = 4.0
-YUE = 50358  # where <|yue|> stands in the vocabulary of large-v3, before <|translate|>
+YUE = 50358  # position of <|yue|> in large-v3's vocabulary, before <|translate|>
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ GEOMETRIES = {
 def write_whisper(
     geometry: Geometry, tokenizer_folder: Path, speech: Samples, target: Path, seed: int = 0
 ) -> None:
-    """Write a CTranslate2 model folder. `speech`: 28 s of it, to set the loudness by."""
+    """Write a CTranslate2 model folder. `speech`: 28 s that set the loudness."""
     torch.manual_seed(seed)
     tokenizer = json.loads((tokenizer_folder / "tokenizer.json").read_text())
     vocabulary = json.loads((tokenizer_folder / "vocabulary.json").read_text())
@@ -92,7 +92,7 @@ def write_whisper(
 def _add_cantonese(
     tokenizer: dict[str, Any], vocabulary: list[str], settings: dict[str, Any]
 ) -> None:
-    """Make room for the language that large-v3 added: the tokens from there on move up by one."""
+    """Add the language that large-v3 added. The tokens after it move up by one."""
     vocabulary.insert(YUE, "<|yue|>")
     template = next(t for t in tokenizer["added_tokens"] if t["id"] == YUE)
     added = copy.deepcopy(template) | {"content": "<|yue|>"}
@@ -119,7 +119,7 @@ def _build(geometry: Geometry) -> WhisperForConditionalGeneration:
 
 
 def _fill_at_random(model: WhisperForConditionalGeneration) -> None:
-    """Weights under which activations keep their size, and layers add to the stream moderately."""
+    """Set weights that preserve the size of activations and add moderately to the stream."""
     decoder, encoder = model.model.decoder, model.model.encoder
     width = decoder.embed_positions.weight.shape[1]
     for part, sublayers, total in (
@@ -134,7 +134,7 @@ def _fill_at_random(model: WhisperForConditionalGeneration) -> None:
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
                 if adds:
-                    module.weight[0].zero_()  # channel 0 is not theirs
+                    module.weight[0].zero_()  # layers do not use channel 0
     for conv in (encoder.conv1, encoder.conv2):
         nn.init.normal_(conv.weight, std=1.5 / math.sqrt(conv.weight[0].numel()))
         nn.init.zeros_(conv.bias)
@@ -145,7 +145,7 @@ def _std(linear: nn.Linear) -> float:
 
 
 def _mark_loudness(encoder: Any) -> None:
-    """Channel 0 of every encoder frame: the mean of its mel bins, kept where GELU is straight."""
+    """Set channel 0 of each encoder frame to the mean of its mel bins, where GELU is linear."""
     encoder.conv1.weight[0].zero_()
     encoder.conv1.weight[0, :, 1] = 1 / encoder.conv1.weight.shape[1]
     encoder.conv1.bias[0] = 1.5
@@ -157,7 +157,7 @@ def _mark_loudness(encoder: Any) -> None:
 def _place_tokens(
     model: WhisperForConditionalGeneration, vocabulary: list[str], rng: random.Random
 ) -> None:
-    """Unit vectors for the tokens; positions that point at words, and the first at <|en|>."""
+    """Set tokens to unit vectors. Positions point at words, the first one at <|en|>."""
     decoder = model.model.decoder
     tokens = nn.functional.normalize(torch.randn(len(vocabulary), decoder.config.d_model), dim=1)
     tokens[:, 0] = 0
@@ -175,14 +175,14 @@ def _place_tokens(
         if spoken % SENTENCE_TOKENS == SENTENCE_TOKENS - 1:
             chosen[0] = stop
         if position == 0:
-            chosen[0] = english  # what language detection looks at
+            chosen[0] = english  # for language detection
         strengths = torch.full((WORDS_PER_POSITION, 1), WORD_STRENGTH)
         strengths[0] += 2.0 * (chosen[0] in (stop, english))
         embedding.copy_((strengths * tokens[chosen]).sum(dim=0))
 
 
 def _place_end(model: WhisperForConditionalGeneration, speech: Samples) -> None:
-    """Position embeddings and one attention head that end a hypothesis where speech would."""
+    """Set position embeddings and one attention head to end a hypothesis where speech would."""
     decoder = model.model.decoder
     width = decoder.config.d_model
     lengths_s = np.array([len(speech) / SAMPLE_RATE, 5.0])
@@ -199,13 +199,13 @@ def _place_end(model: WhisperForConditionalGeneration, speech: Samples) -> None:
     attention.v_proj.weight[0, 0] = 1
     attention.out_proj.weight[:, :size].zero_()
     attention.out_proj.weight[0, 0] = -END_SLOPE * per_loudness
-    # the stream: words, what the layers add, and the end while it is far away
+    # the stream: words, the layers' additions, and the end while it is far away
     length = math.hypot(WORD_STRENGTH * math.sqrt(WORDS_PER_POSITION), 0.5 * math.sqrt(width), 4)
     decoder.layer_norm.weight.fill_(TOP_LOGIT * length / (math.sqrt(width) * WORD_STRENGTH))
 
 
 def padded_features(speech: Any, n_mels: int, padding: int = 0, device: Any = None) -> torch.Tensor:
-    """whisperx's features as ours are padded: both sides say as much of the same speech."""
+    """whisperx's features with our padding, so both sides write as much for the same speech."""
     mel: torch.Tensor = log_mel_spectrogram(speech, n_mels, padding=padding, device=device)
     if padding:
         mel[..., -(padding // HOP_LENGTH) :] = 0.0
@@ -224,12 +224,12 @@ def _convert(
     settings: dict[str, Any],
     target: Path,
 ) -> None:
-    """As ctranslate2's TransformersConverter does, which starts from files instead."""
+    """Convert as ctranslate2's TransformersConverter does, which needs files."""
     spec = WhisperLoader().get_model_spec(model.half())
     spec.register_vocabulary(vocabulary)
     spec.config.suppress_ids = settings["suppress_ids"]
     spec.config.suppress_ids_begin = settings["suppress_ids_begin"]
-    # every language, so that the answer to "which language" costs what it costs with a real model
+    # all languages, so that language detection costs as much as with a real model
     spec.config.lang_ids = [
         i for i, token in enumerate(vocabulary) if re.fullmatch(r"<\|[a-z]{2,3}\|>", token)
     ]

@@ -1,9 +1,9 @@
-"""The reference: whisperx and pyannote.audio as they come, one request at a time.
+"""The reference: unmodified whisperx and pyannote.audio, one request at a time.
 
-Today's services put a lock around the libraries' own calls. Nothing is held back here: models stay
-loaded, and batch sizes, threads, precision, beam and chunk length are those of our side.
-Temperature fallback does not exist in whisperx's batched pipeline; on our side the random models
-are made so that it is not triggered, and the report counts how often it was.
+Today's services put a lock around the libraries' own calls. The reference has every advantage:
+models stay loaded, and batch sizes, threads, precision, beam and chunk length are those of our
+side. whisperx's batched pipeline has no temperature fallback. On our side, the random models are
+built not to trigger it, and the report counts how often it happened.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ LANGUAGE = "en"
 
 
 class Reference:
-    """The libraries, loaded once. `transcribe` holds a lock, the other calls are for one thread."""
+    """The libraries, loaded once. `transcribe` holds a lock; call the others from one thread."""
 
     def __init__(self, settings: Settings) -> None:
         self._devices = choose_devices(settings)  # sets the number of torch's threads
         self._settings = settings
-        allow_metadata()  # else whisperx's own speech detection is refused as unsafe
+        allow_metadata()  # otherwise whisperx's own speech detection is refused as unsafe
         kind, _, index = self._devices.device.partition(":")
         whisperx.asr.log_mel_spectrogram = padded_features
         self._pipeline = whisperx.load_model(
@@ -57,7 +57,7 @@ class Reference:
             LANGUAGE, self._devices.align, model_name=settings.align_models[LANGUAGE]
         )
         self._aligner.eval()
-        # else its first call downloads the splitter's data; English needs none
+        # otherwise the first call downloads data for the splitter; English needs none
         whisperx.alignment.nltk_load = lambda _: PunktSentenceTokenizer()
         self._diarizer = DiarizationPipeline(
             settings.diarization_model, None, self._devices.diarize
@@ -85,8 +85,8 @@ class Reference:
         }
 
     def decode(self, path: Path) -> Samples:
-        """By PyAV in this process: whisperx's own loader starts an ffmpeg program, which may not be
-        there, and faster-whisper's collects garbage after each file, which takes most of its time.
+        """Decode with PyAV in this process. whisperx's own loader starts an ffmpeg program, which
+        may be missing; faster-whisper's spends most of its time on garbage collection after a file.
         """
         resampler = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
         blocks = []
@@ -98,7 +98,7 @@ class Reference:
         return samples
 
     def recognize(self, samples: Samples) -> list[dict[str, Any]]:
-        """Speech detection included, which is part of whisperx's pipeline."""
+        """The segments. Includes speech detection, which is part of whisperx's pipeline."""
         found = self._pipeline.transcribe(
             samples,
             batch_size=self._settings.batch_size,
@@ -115,11 +115,11 @@ class Reference:
         return aligned
 
     def diarize(self, samples: Samples) -> Any:
-        """pyannote's turns as whisperx's data frame."""
+        """pyannote's turns in whisperx's data frame."""
         return self._diarizer(samples)
 
     def transcribe(self, path: Path, diarize: bool) -> dict[str, Any]:
-        """Everything, one after the other, nobody else meanwhile."""
+        """Run all stages in order, with no other request at the same time."""
         with self._lock:
             samples = self.decode(path)
             aligned = self.align(self.recognize(samples), samples)

@@ -1,6 +1,7 @@
 """The reference behind HTTP, so that both sides pay for it: an endpoint, a lock, the libraries.
 
-`python -m benchmarks.reference_server --port 9100`; settings from the environment, as the service.
+`python -m benchmarks.reference_server --port 9100`. Reads its settings from the environment, as the
+service does.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def create_app() -> FastAPI:
 
     @app.post("/asr")
     def asr(audio_file: UploadFile, diarize: Annotated[bool, Form()] = False) -> dict[str, Any]:
-        """In FastAPI's thread pool, so that it answers /ready meanwhile."""
+        """Runs in FastAPI's thread pool, so that /ready is answered at the same time."""
         with tempfile.NamedTemporaryFile() as file:
             while block := audio_file.file.read(1 << 20):
                 file.write(block)
@@ -42,7 +43,7 @@ def create_app() -> FastAPI:
 
 
 def _plain(value: Any) -> Any:
-    """numpy's numbers as JSON's; what is none becomes null."""
+    """NumPy's numbers as JSON numbers; NaN and infinity become null."""
     if isinstance(value, dict):
         return {key: _plain(inner) for key, inner in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""Figures of both sides: how they are measured, compared with the bars, printed and kept."""
+"""Figures of both sides: measures them, compares them with the bars, prints and stores them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-# How many times as good as the reference a figure has to be. Head of line and overhead have bars
-# of their own, which their modules state.
+# How many times as good as the reference a figure must be. The modules of head of line and overhead
+# define their own bars.
 BARS = {
     "cpu": {
         "diarization": 2.0,
@@ -31,10 +31,10 @@ BARS = {
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """`ours` and `reference` in `unit`; None where that side was not measured.
+    """`ours` and `reference` in `unit`; None if that side was not measured.
 
-    `higher_is_better` for throughput. `bar`: the least ratio, 0 without one; or, where
-    `limit` is given, the most that `ours` itself may be. `runs`: all that was measured.
+    `higher_is_better` for throughput. `bar`: the least ratio, 0 for none. `limit`: if given, the
+    highest value of `ours`, which then replaces the bar. `runs`: all measurements.
     """
 
     name: str
@@ -49,14 +49,14 @@ class Figure:
 
     @property
     def ratio(self) -> float | None:
-        """Over 1 where ours is better."""
+        """Over 1 if ours is better."""
         if not self.ours or not self.reference:
             return None
         return self.ours / self.reference if self.higher_is_better else self.reference / self.ours
 
     @property
     def verdict(self) -> str:
-        """Whether the bar is reached; empty where there is none, or nothing to hold against it."""
+        """Whether the bar is reached; empty if there is no bar or no measurement to compare."""
         if self.limit is not None and self.ours is not None:
             return f"{'met' if self.ours <= self.limit else 'MISSED'} (at most {self.limit:g})"
         if self.bar and self.ratio is not None:
@@ -77,7 +77,7 @@ def compare(
     repeats: int,
     bar: float = 0.0,
 ) -> tuple[Figure, Any, Any]:
-    """The medians, and what the last runs gave back."""
+    """The medians, and the results of the last runs."""
     runs, last = in_turn({"ours": ours, "reference": reference}, repeats)
     middle = {side: statistics.median(taken) for side, taken in runs.items()}
     figure = Figure(name, middle["ours"], middle["reference"], bar=bar, runs=dict(runs))
@@ -88,12 +88,12 @@ def compare(
 def in_turn(
     calls: Mapping[str, Callable[[], Any]], repeats: int
 ) -> tuple[dict[str, list[float]], dict[str, Any]]:
-    """(seconds of every run, what the last runs gave back); A B A B, so that drift hits both."""
+    """(seconds of every run, results of the last runs). Runs A B A B, so that drift hits both."""
     runs: dict[str, list[float]] = {name: [] for name in calls}
     last: dict[str, Any] = {}
     for _ in range(repeats):
         for name, call in calls.items():
-            last.pop(name, None)  # no two outcomes of one side in memory
+            last.pop(name, None)  # keeps only one result per side in memory
             took_s, last[name] = timed(call)
             runs[name].append(took_s)
     return runs, last
@@ -104,7 +104,7 @@ def show(figure: Figure) -> None:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The value that this share of them do not exceed."""
+    """The value that this share of the values does not exceed."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 

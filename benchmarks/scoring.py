@@ -1,4 +1,4 @@
-"""Words lost, changed and added, after both texts are written alike."""
+"""Counts words lost, changed and added, after normalizing both texts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Normalizer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Errors:
-    """`num_words`: of the truth."""
+    """Word errors. `num_words`: words in the true text."""
 
     num_words: int = 0
     lost: int = 0
@@ -34,7 +34,7 @@ class Errors:
 
 @cache
 def normalizer(language: str) -> Normalizer:
-    """Whisper's own, so that "twenty" is "20" and "don't" is "do not" on both sides.
+    """Whisper's own normalizer, so that "twenty" is "20" and "don't" is "do not" on both sides.
 
     Source: Radford et al. 2022, appendix C; the implementation of transformers.
     """
@@ -51,7 +51,7 @@ def count_errors(truth: str, heard: str, language: str = "en") -> Errors:
 
 
 def least_errors(truths: Iterable[str], heard: str, language: str = "en") -> Errors:
-    """Against the spelling of the truth that is nearest."""
+    """The errors against the closest spelling of the true text."""
     return min((count_errors(t, heard, language) for t in truths), key=lambda errors: errors.rate)
 
 

@@ -1,4 +1,4 @@
-"""Servers of both sides in processes of their own, and a client for them."""
+"""Servers of both sides in separate processes, and a client for them."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class Server:
     process: subprocess.Popen[bytes]
 
     def post(self, audio: bytes | Path, diarize: bool) -> float:
-        """Transcribe and give back the seconds that it took.
+        """The seconds that a transcription takes.
 
         Raises:
-            RuntimeError: an answer that is no transcript.
+            RuntimeError: the answer is not a transcript.
         """
         content = audio if isinstance(audio, bytes) else audio.open("rb")
         started = time.perf_counter()
@@ -50,7 +50,7 @@ class Server:
 
 @contextmanager
 def running(side: str) -> Iterator[Server]:
-    """Started with the environment's settings, warmed up by nobody yet; ended with the block."""
+    """A ready server with the environment's settings, not warmed up. It stops after the block."""
     port = free_port()
     module = {"ours": ["app.cli", "serve"], "reference": ["benchmarks.reference_server"]}[side]
     OUT.mkdir(parents=True, exist_ok=True)

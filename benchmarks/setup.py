@@ -1,4 +1,4 @@
-"""One set of settings for both sides: they read it from the environment, as the service does."""
+"""One set of settings for both sides, which read it from the environment as the service does."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PACKAGES = (
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run measures. Lengths in minutes."""
+    """What a run measures. Lengths are in minutes."""
 
     models: str
     minutes: float
@@ -39,9 +39,9 @@ class Plan:
 
 
 def apply_settings(models: Any) -> Settings:
-    """Put the models into the environment, for this process and its children, and read it.
+    """The settings, after putting the models into the environment of this process and its children.
 
-    `models`: a ModelSet, or None where the environment has them already.
+    `models`: a ModelSet, or None if the environment already has them.
     """
     if models is not None:
         os.environ |= {
@@ -94,7 +94,7 @@ def _processor() -> str:
 
 
 def _commit() -> str:
-    """Of the working tree, "-dirty" where it has changes."""
+    """The commit of the working tree, with "-dirty" if it has changes."""
     try:
         described = subprocess.run(
             ["git", "describe", "--always", "--dirty"],

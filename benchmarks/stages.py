@@ -1,4 +1,4 @@
-"""Stage by stage in one process, both sides on the same samples; then a whole file end to end."""
+"""Each stage in one process, both sides on the same samples; then a whole file end to end."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Stages:
         self._bars: dict[str, float] = {}
 
     def close(self) -> None:
-        """Give back the memory of both sides' models."""
+        """Free the memory of both sides' models."""
         self.ours.close()
         del self.ours, self.reference
         free_memory()
@@ -64,7 +64,7 @@ class Stages:
         self.reference.diarize(samples)
 
     def _decode(self) -> Iterator[Figure]:
-        """A process of its own for each file (ours) is a safeguard, not a speed-up."""
+        """Figures for decoding. Our separate process is for safety, not speed."""
         for codec in CODECS:
             path = tile(self._plan.minutes, OUT / "audio", codec)
             yield compare(
@@ -77,7 +77,7 @@ class Stages:
     def _recognition_and_alignment(self) -> Iterator[Figure]:
         ours, reference, plan = self.ours, self.reference, self._plan
         audio = ours.decode(tile(plan.minutes, OUT / "audio"))
-        samples = audio.samples.copy()  # pyannote's own loop wants an array that it may write to
+        samples = audio.samples.copy()  # pyannote's own loop needs a writable array
         took_s, chunks = timed(lambda: ours.detect_speech(audio))
         figure, segments, theirs = compare(
             f"recognition {plan.minutes:g} min",
@@ -130,10 +130,10 @@ class Stages:
 
 
 def _on_grid(segment: Segment) -> Segment:
-    """At sixteenths of a second, which are samples: both sides cut the same piece of audio.
+    """The segment at sixteenths of a second, which are samples, so both sides cut the same audio.
 
-    whisperx rounds times down to a sample and we to the nearest, which random weights, unlike
-    trained ones, hear.
+    whisperx rounds times down to a sample and we round to the nearest. Random weights, unlike
+    trained ones, react to the difference.
     """
     return replace(
         segment, start_s=round(segment.start_s * 16) / 16, end_s=round(segment.end_s * 16) / 16
@@ -145,7 +145,7 @@ def _characters(segments: Sequence[Segment]) -> int:
 
 
 def check_alignment(ours: Sequence[Segment], reference: dict[str, Any]) -> str:
-    """The share of words that start within one frame of where whisperx has them."""
+    """How many words start within one frame of whisperx's time."""
     mine = [(w.text, w.start_s) for s in ours for w in s.words or ()]
     theirs = [(w["word"], w.get("start")) for w in reference["word_segments"]]
     if [text for text, _ in mine] != [text for text, _ in theirs]:
@@ -158,7 +158,7 @@ def check_alignment(ours: Sequence[Segment], reference: dict[str, Any]) -> str:
 
 
 def check_turns(ours: Diarization, reference: Any) -> str:
-    """Whether the turns are the same, whatever the speakers are called."""
+    """Whether the turns are the same, regardless of the speakers' names."""
     mine = sorted((t.start_s, t.end_s, t.speaker) for t in ours.turns)
     theirs = sorted(zip(reference["start"], reference["end"], reference["speaker"], strict=True))
     names = {(a[2], b[2]) for a, b in zip(mine, theirs, strict=False)}
@@ -176,7 +176,7 @@ def check_turns(ours: Diarization, reference: Any) -> str:
 
 
 def run_overhead(settings: Settings, plan: Plan) -> Iterator[Figure]:
-    """What HTTP, the upload and the answer add to the stages of the same request in process."""
+    """The time that HTTP, the upload and the answer add to the same request in process."""
     path = tile(plan.minutes, OUT / "audio")
     ours = Ours(settings)
     try:

@@ -1,4 +1,4 @@
-"""How soon the first words of a long file are there; the reference has all of them at the end."""
+"""How soon the first words of a long file arrive. The reference sends all words at the end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DONE = "event: transcript.text.done"
 
 
 def run_streaming(plan: Plan) -> Iterator[Figure]:
-    """Through OpenAI's endpoint; the reference has none and answers once all is done."""
+    """Figures for OpenAI's endpoint. The reference has none and answers when everything is done."""
     path = tile(plan.long_minutes, OUT / "audio")
     short = tile(0.5, OUT / "audio")
     with running("ours") as server:

@@ -1,4 +1,4 @@
-"""What each side made of recordings with known words, side by side."""
+"""Compares what each side wrote for recordings with known words."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TEXTS = ("sentences", "languages", "real")  # kinds that are counted by word, no
 
 @dataclass
 class Score:
-    """Of one side, by the recording's name. `took_s` and `audio_s`: of the texts only."""
+    """Scores of one side by recording name. `took_s` and `audio_s` cover only the texts."""
 
     errors: dict[str, Errors] = field(default_factory=dict)
     heard: dict[str, str] = field(default_factory=dict)
@@ -23,7 +23,7 @@ class Score:
 
     @property
     def rtfx(self) -> float:
-        """Seconds of audio in a second."""
+        """Seconds of audio per second of processing."""
         return self.audio_s / self.took_s if self.took_s else 0.0
 
     def of(self, recordings: Sequence[Recording], kind: str) -> Errors:
@@ -36,7 +36,7 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """One thing that is counted of each side."""
+    """One quantity that is counted for each side."""
 
     name: str
     count: Callable[[Score], float]
@@ -44,7 +44,7 @@ class Measure:
     higher_is_better: bool = False
 
     def figure(self, side: str, scores: Mapping[str, Score], peers: Sequence[str]) -> Figure:
-        """One side of ours beside the better one of the peers."""
+        """One of our sides compared with the best of the peers."""
         better = max if self.higher_is_better else min
         best = better(self.count(scores[peer]) for peer in peers)
         return Figure(

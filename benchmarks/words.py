@@ -1,6 +1,6 @@
-"""Which words arrive: ours, with an aligner and without, beside bare faster-whisper on the same
-weights, with and without its speech detection. Needs no internet and no synthesizer, except for
-material of another seed.
+"""Counts correct words: ours, with and without an aligner, and plain faster-whisper with the same
+weights, with and without its speech detection. Needs no internet. Only material of another seed
+needs a synthesizer.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from benchmarks.word_figures import TEXTS, Score, describe, measures
 REAL = DATA / "real"
 SPOKEN = ("sentences", "commands", "languages")
 PEERS = ("faster-whisper", "faster-whisper with VAD")
-# ours: which settings make each path
+# ours: the settings of each path
 PATHS = {
-    # the demo's aligner knows the English letters: its times are poor, its words are those heard
+    # the demo's aligner knows the English letters: its times are poor, but it keeps the words
     "with an aligner": {"ALIGN_MODELS": json.dumps({"en": str(DEMO_DIR / "align")})},
     "without an aligner": {"ALIGN_MODELS": "", "WORD_ALIGNER": "whisper"},
 }
@@ -49,7 +49,7 @@ Transcribe = Callable[[Path, str], str]
 def run_words(
     model: str, seed: int, kinds: Sequence[str] = (), sides: Sequence[str] = SIDES
 ) -> Iterator[Figure]:
-    """`model`: tiny.en, base, or a folder. `seed`: 0 is the shipped material."""
+    """Figures. `model`: tiny.en, base, or a folder. `seed`: 0 is the shipped material."""
     folder = OUT / "words" / f"seed-{seed}"
     recordings = [r for r in material(seed) if not kinds or r.kind in kinds]
     if model.endswith(".en"):
@@ -59,7 +59,7 @@ def run_words(
     scores: dict[str, Score] = {}
     for side, (name, settings) in zip(SIDES, PATHS.items(), strict=False):
         if side in sides:
-            logging.disable(logging.ERROR)  # of the aligner that is not there
+            logging.disable(logging.ERROR)  # about the missing aligner
             ours = _ours(weights, settings)
             scores[f"ours {name}"] = _score(recordings, paths, ours.text)
             ours.close()
@@ -77,10 +77,10 @@ def run_words(
 
 
 def material(seed: int) -> list[Recording]:
-    """All of it, the real recordings included.
+    """All recordings, including the real ones.
 
     Raises:
-        RuntimeError: another seed than the shipped one, and no synthesizer.
+        RuntimeError: the seed is not the shipped one, and there is no synthesizer.
     """
     if seed == SHIPPED_SEED:
         spoken = [r for kind in SPOKEN for r in read_pack(SHIPPED, kind)]
@@ -98,7 +98,7 @@ def _real_recordings() -> Iterator[Recording]:
 
 
 def write_material(recordings: Sequence[Recording], folder: Path) -> dict[str, Path]:
-    """By name: WAV files, as both sides read them. truth.json lists them."""
+    """The WAV files that both sides read, by recording name. truth.json lists them."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = {r.name: folder / f"{r.name}.wav" for r in recordings}
     for recording in recordings:

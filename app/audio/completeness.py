@@ -1,6 +1,6 @@
-"""Whether a media file is all there, as far as its container can tell.
+"""Whether a media file is complete, judged by its container.
 
-FFmpeg plays what there is and often says nothing about what is missing.
+FFmpeg plays what it finds and often does not report what is missing.
 """
 
 from __future__ import annotations
@@ -13,23 +13,24 @@ import av
 
 from app.audio.matroska import has_hole
 
-# Containers that state durations; others are guessed at from the bit rate, which proves nothing.
+# Containers that state a duration. For others FFmpeg guesses it from the bit rate, which proves
+# nothing.
 STATING_FORMATS = {
     "flac", "matroska", "webm", "mov", "mp4", "aiff", "au", "asf", "flv", "tta", "wv", "ape",
     "mpc8", "tak",
 }  # fmt: skip
-TRANSPORT_PACKETS = ((188, 0), (192, 4), (204, 0))  # bytes, and where their sync byte stands
-SLACK_BYTES = 16  # writers disagree on what a stated size counts
-MP3_SLACK_BYTES = 2048  # a frame: some writers do not count their own
+TRANSPORT_PACKETS = ((188, 0), (192, 4), (204, 0))  # bytes of a packet, offset of its sync byte
+SLACK_BYTES = 16  # writers disagree on what a stated size includes
+MP3_SLACK_BYTES = 2048  # a frame: some writers do not count the one with the size
 SLACK_S = 0.25
 SLACK_SHARE = 0.005
 
-# Sizes that are written by who cannot know them in advance: all bits, the most that a signed
-# number holds, round numbers; each perhaps less what the header takes.
-NOT_KNOWN = 0x7FFF_0000  # and more
-ROUND = ((1_000_000, 500_000_000), (1 << 20, 1 << 28))  # multiples of, and at least
+# Placeholders from writers that cannot know the size in advance: all bits set, the largest signed
+# number, round numbers; sometimes reduced by the size of the header.
+NOT_KNOWN = 0x7FFF_0000  # and above
+ROUND = ((1_000_000, 500_000_000), (1 << 20, 1 << 28))  # multiples of the first, from the second up
 HEADER_BYTES = 256
-ABSURD_BYTES, ABSURD_FACTOR = 1 << 29, 16  # a sixteenth of half a gigabyte is no broken upload
+ABSURD_BYTES, ABSURD_FACTOR = 1 << 29, 16  # beyond both, the stated size is wrong
 MAX_CHUNKS = 10_000
 
 
@@ -52,7 +53,7 @@ def breaks_off(container: Any, stream: Any, source: BinaryIO, end_s: float) -> b
 
 
 def _is_known(stated: int, size: int) -> bool:
-    """Whether a stated number of bytes is meant."""
+    """Whether a stated number of bytes is a real size, not a placeholder."""
     if stated == 0 or stated >= NOT_KNOWN:
         return False
     if stated >= ABSURD_BYTES and stated > ABSURD_FACTOR * size:
@@ -72,13 +73,13 @@ def _riff_breaks_off(source: BinaryIO, size: int) -> bool:
     stated = int.from_bytes(head[4:8], "little")
     if not _is_known(stated, size) or size + SLACK_BYTES >= stated + 8:
         return False
-    # a recorder may know one size and not the other
+    # a recorder may know only one of the two sizes
     data = [length for name, _, length in _riff_chunks(source, size) if name == b"data"]
     return not data or _is_known(data[0], size)
 
 
 def _riff_chunks(source: BinaryIO, size: int) -> Iterator[tuple[bytes, int, int]]:
-    """Name, where it begins and length of each chunk's content."""
+    """Each chunk's name, and the position and length of its content."""
     at = 12
     for _ in range(MAX_CHUNKS):
         head = _read(source, at, 8)
@@ -90,20 +91,20 @@ def _riff_chunks(source: BinaryIO, size: int) -> Iterator[tuple[bytes, int, int]
 
 
 def _rf64_breaks_off(source: BinaryIO, size: int) -> bool:
-    """Source: EBU Tech 3306: the sizes of 64 bits stand in the first chunk."""
+    """The first chunk holds the 64-bit sizes. Source: EBU Tech 3306."""
     sizes = _read(source, 12, 24)
     stated = int.from_bytes(sizes[8:16], "little")
     return sizes[:4] == b"ds64" and 0 < stated < 1 << 62 and size + SLACK_BYTES < stated + 8
 
 
 def _w64_breaks_off(source: BinaryIO, size: int) -> bool:
-    """A name of 16 bytes, then the size of the whole file."""
+    """The file starts with a name of 16 bytes and the size of the whole file."""
     stated = int.from_bytes(_read(source, 16, 8), "little")
     return 0 < stated < 1 << 62 and size + SLACK_BYTES < stated
 
 
 def _caf_breaks_off(source: BinaryIO, size: int) -> bool:
-    """Chunks follow each other to the end; -1 is a size that is not known."""
+    """Chunks fill the file to its end; a size of -1 is unknown."""
     at = 8
     for _ in range(MAX_CHUNKS):
         head = _read(source, at, 12)
@@ -119,7 +120,7 @@ def _caf_breaks_off(source: BinaryIO, size: int) -> bool:
 
 
 def _voc_breaks_off(source: BinaryIO, size: int) -> bool:
-    """Blocks follow each other up to one of type 0, which some writers leave out."""
+    """Blocks fill the file. The last one has type 0; some writers leave it out."""
     at = int.from_bytes(_read(source, 20, 2), "little")
     for _ in range(MAX_CHUNKS):
         head = _read(source, at, 4)
@@ -141,14 +142,14 @@ def _transport_breaks_off(source: BinaryIO, size: int) -> bool:
 
 
 def _nothing_known(source: BinaryIO, size: int) -> bool:
-    """Ogg's pages are looked at before they are read."""
+    """False. Ogg pages are checked before decoding."""
     return False
 
 
 def _mp3_breaks_off(source: BinaryIO, size: int) -> bool:
-    """Whether there is less than the first frame says: Xing's, LAME's or Fraunhofer's.
+    """Whether the file is shorter than its first frame (Xing, LAME or Fraunhofer) states.
 
-    Their bytes count, not their frames: files that were joined have the first one's header.
+    Compares bytes, not frames, because joined files keep the header of the first one.
     Source: http://gabriel.mp3-tech.org/mp3infotag.html
     """
     head = _read(source, 0, 10)

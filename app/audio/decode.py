@@ -1,6 +1,6 @@
-"""Media file -> Audio: any container to mono float32 at 16 kHz, with limits while reading.
+"""Decodes any media file to mono float32 at 16 kHz and enforces limits while it reads.
 
-Uploads are hostile: see `decode_pool.py` for the processes in which this runs.
+Uploads are hostile, so this runs in the processes of `decode_pool.py`.
 """
 
 from __future__ import annotations
@@ -34,26 +34,26 @@ from app.domain.errors import UndecodableAudio
 from app.domain.warnings import TranscriptWarning
 from app.storage.tempdir import check_room, told_when_full
 
-# FFmpeg demuxers of real media containers. Playlists (concat, HLS, DASH, SDP, image sequences) are
-# left out: they make FFmpeg open other files and addresses, even when read from a byte stream.
+# FFmpeg demuxers of real media containers. No playlists (concat, HLS, DASH, SDP, image sequences):
+# they make FFmpeg open other files and addresses, even when read from a byte stream.
 MEDIA_FORMATS = (
     "aac,ac3,adx,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,dss,dts,dv,eac3,flac,flv,gsm,iff,"
     "ilbc,ivf,loas,m4v,matroska,mlp,mov,mp3,mpc,mpc8,mpeg,mpegts,mxf,nistsphere,nut,ogg,oma,qcp,"
     "ray,rm,shn,sox,tak,truehd,tta,voc,w64,wav,wsaud,wtv,wv,xwma"
 )
-# Containers with a clock of their own. In bare streams (ADTS, MP3, AC-3) FFmpeg counts by itself,
-# and miscounts where the stream changes.
+# Containers with their own timestamps. In bare streams (ADTS, MP3, AC-3) FFmpeg counts the time
+# itself, and miscounts if the stream changes.
 CLOCKED_FORMATS = ZERO_BASED_FORMATS | {
     "dv", "ivf", "mpeg", "mpegts", "mxf", "nut", "ogg", "rm", "wtv",
 }  # fmt: skip
 RAW_BLOCK_BYTES = 1 << 18
-FLAC_HEAD_BYTES = 1 << 16  # tags and a picture may stand before its name
+FLAC_HEAD_BYTES = 1 << 16  # tags and a picture may come before "fLaC"
 MAX_BAD_PACKETS = 10_000
-MAX_ATTACHMENTS = 1000  # fonts and pictures: no tracks
-MAX_CHANNELS = 8  # that are transcribed one by one
-TAGS = (b"ID3", b"TAG", b"APETAGEX", b"LYRICS")  # between MP3 files that were joined
+MAX_ATTACHMENTS = 1000  # fonts and pictures, which are not tracks
+MAX_CHANNELS = 8  # that can be split
+TAGS = (b"ID3", b"TAG", b"APETAGEX", b"LYRICS")  # between joined MP3 files
 
-# Fixed ASCII sentences: they travel in a header.
+# Fixed ASCII sentences, because a header carries them.
 EMPTY = "The upload is empty."
 NOT_MEDIA = "The upload is not an audio or video file that can be decoded."
 NO_TRACK = "The file has no audio track."
@@ -62,12 +62,13 @@ NO_SOUND = "The upload has no sound in it."
 
 @dataclass(frozen=True, slots=True)
 class DecodeRequest:
-    """`raw_pcm`: the file is 16 kHz mono signed 16-bit little-endian samples, without a header.
+    """One file to decode.
 
-    `stop_after_s`: the caller wants no more than the first so many seconds. `target` exists;
-    `min_free_bytes` are left free on its disk. `max_streams`: tracks of any kind. `audio_track`:
-    which one of the audio tracks, by index or language; empty: the best. `split_channels`: each
-    channel into a file of its own, see `channel_targets`.
+    `target` must exist; `min_free_bytes` stay free on its disk. `raw_pcm`: the file holds 16 kHz
+    mono signed 16-bit little-endian samples, without a header. `stop_after_s`: decode only this
+    many seconds. `max_streams` limits the tracks of any kind. `audio_track` selects an audio track
+    by index or language; empty selects the best. `split_channels` writes each channel to its own
+    file, see `channel_targets`.
     """
 
     source: Path
@@ -83,9 +84,9 @@ class DecodeRequest:
 
 @dataclass(frozen=True, slots=True)
 class DecodedFile:
-    """`target`, or the first `num_channels` of them, hold `num_samples` float32 samples.
+    """The first `num_channels` of the request's targets hold `num_samples` float32 samples each.
 
-    `started`: time.monotonic, which is the same in all processes of a machine.
+    `started`: time.monotonic(), which is the same in all processes of a machine.
     """
 
     num_samples: int
@@ -95,7 +96,7 @@ class DecodedFile:
 
 
 def channel_targets(request: DecodeRequest) -> list[Path]:
-    """The files that samples are written to. They exist."""
+    """The files that receive the samples. They already exist."""
     if not request.split_channels:
         return [request.target]
     return [request.target.with_suffix(f".{i}.f32") for i in range(MAX_CHANNELS)]
@@ -105,10 +106,10 @@ def decode(request: DecodeRequest) -> DecodedFile:
     """Decode `request.source` into `request.target`. Runs in a worker process.
 
     Raises:
-        UndecodableAudio: nothing in it can be decoded, or there is no sound.
+        UndecodableAudio: the file cannot be decoded or has no sound.
         UploadTooLarge: over the duration limit.
-        UnsupportedOption: no such track, or more channels than can be told apart.
-        DiskFull: no room for the samples.
+        UnsupportedOption: no such track, or too many channels to split.
+        DiskFull: no disk space for the samples.
     """
     started = time.monotonic()
 
@@ -119,7 +120,7 @@ def decode(request: DecodeRequest) -> DecodedFile:
         with ExitStack() as files:
             files.enter_context(told_when_full())
             source = files.enter_context(request.source.open("rb"))
-            # "r+": a target that was removed meanwhile, with its request, is not made again.
+            # "r+" does not recreate a target that was removed because its request ended.
             targets = [files.enter_context(path.open("r+b")) for path in channel_targets(request)]
             if not source.read(1):
                 raise UndecodableAudio(EMPTY)
@@ -136,7 +137,7 @@ def decode(request: DecodeRequest) -> DecodedFile:
     except BROKEN_FILE:
         raise UndecodableAudio(NOT_MEDIA) from None
     except OSError as error:
-        if error.errno in (errno.EINVAL, errno.EOVERFLOW):  # a broken header points nowhere
+        if error.errno in (errno.EINVAL, errno.EOVERFLOW):  # a broken header's offset
             raise UndecodableAudio(NOT_MEDIA) from None
         raise
     if outlet.num_samples == 0:
@@ -186,7 +187,7 @@ def _open(source: BinaryIO, max_streams: int) -> Any:
     source.seek(0)
     options = {
         "format_whitelist": MEDIA_FORMATS,
-        # No protocol may be opened either: whatever a container refers to stays closed.
+        # Blocks protocols too, so that a container cannot open what it refers to.
         "protocol_whitelist": "none",
         "max_streams": str(max_streams + MAX_ATTACHMENTS),
     }
@@ -203,7 +204,7 @@ def _is_track(stream: Any) -> bool:
 def _decode_container(
     request: DecodeRequest, source: BinaryIO, outlet: Outlet
 ) -> list[TranscriptWarning]:
-    """Its warnings, as far as it was read."""
+    """The warnings of one container, which is decoded into `outlet`."""
     index, others_have_sound = None, False
     with _open(source, request.max_streams) as container:
         chosen = _choose(container, request)
@@ -221,7 +222,7 @@ def _decode_container(
 
 
 def _choose(container: Any, request: DecodeRequest) -> list[Any]:
-    """The tracks that may be meant, best first."""
+    """The tracks that match the request, best first."""
     if sum(map(_is_track, container.streams)) > request.max_streams:
         raise UndecodableAudio(f"The file has more than {request.max_streams} tracks.")
     tracks = audio_tracks(container)
@@ -235,10 +236,10 @@ def _choose(container: Any, request: DecodeRequest) -> list[Any]:
 def _play(
     container: Any, track: Any, tracks: list[Any], source: BinaryIO, outlet: Outlet
 ) -> list[TranscriptWarning]:
-    """Decode one of the `tracks`; the others are listened to now and then."""
+    """The warnings of one of the `tracks`, which is decoded. The others are checked for sound."""
     warnings: list[TranscriptWarning] = []
     timeline = Timeline(container, outlet, _has_clock(container, source))
-    if track.codec_context.name == "flac":  # else what fails its checksum is played as noise
+    if track.codec_context.name == "flac":  # else frames with a bad checksum play as noise
         track.codec_context.options = {"err_detect": "crccheck+explode"}
     others = Listeners([other for other in tracks if other is not track], ASIDE_SHARE)
     reader = PacketReader(container, track, others, warnings)
@@ -257,8 +258,8 @@ def _play(
 
 
 def _has_clock(container: Any, source: BinaryIO) -> bool:
-    if container.format.name == "flac":  # frames are numbered; bare ones may be from anywhere
-        position = source.tell()  # FFmpeg reads on from there
+    if container.format.name == "flac":  # frames are numbered; bare streams may start anywhere
+        position = source.tell()  # FFmpeg continues there
         source.seek(0)
         head = source.read(FLAC_HEAD_BYTES)
         source.seek(position)
@@ -267,7 +268,7 @@ def _has_clock(container: Any, source: BinaryIO) -> bool:
 
 
 class PacketReader:
-    """Reads a container to its end or to where it breaks off."""
+    """Reads a container to its end or to the point where it breaks off."""
 
     def __init__(
         self, container: Any, stream: Any, others: Listeners, warnings: list[TranscriptWarning]
@@ -279,7 +280,7 @@ class PacketReader:
         self.end_s = 0.0  # the latest end of any packet, of any stream
 
     def frames(self) -> Iterator[AudioFrame]:
-        """The frames that can be decoded; what cannot be is skipped and noted in the warnings."""
+        """The frames that can be decoded. Bad packets are skipped and add a warning."""
         num_bad = 0
         packets = self._container.demux()
         while num_bad < MAX_BAD_PACKETS:
@@ -297,8 +298,8 @@ class PacketReader:
                 self._others.hear(packet)
                 continue
             try:
-                yield from self._stream.decode(packet)  # the packet's own may be of another kind
-            except EOFError:  # the end is told twice where a track appears half-way
+                yield from self._stream.decode(packet)  # packet.stream may be of another kind
+            except EOFError:  # a track that appears midway ends twice
                 continue
             except BROKEN_FILE:
                 if bytes(packet).startswith(TAGS):

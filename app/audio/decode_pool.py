@@ -1,7 +1,7 @@
-"""The processes that decode: FFmpeg's code runs in them and nowhere else.
+"""The worker processes that decode. FFmpeg's code runs only in them.
 
 A crash fails one request; a process that takes too long or too much memory is killed. The samples
-travel through a file, which the caller maps and unlinks, so that a day of audio costs no memory.
+come back in a file, which the caller maps and unlinks, so a day of audio takes no memory.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ log = logging.getLogger(__name__)
 
 INTERRUPTED = "Decoding was interrupted; try again."
 NO_PROCESS = "No process can be started for decoding; try again later."
-# How a process ends that somebody kills, the kernel for memory too. pebble's own processes answer
-# SIGTERM by exiting with its number.
+# Exit codes of a process that was killed, including by the kernel when memory runs out. pebble's
+# processes answer SIGTERM by exiting with its number.
 KILLED = frozenset({-signal.SIGKILL, -signal.SIGTERM, int(signal.SIGTERM)})
-STUCK_AFTER_S = 60.0  # a file waits as long for a process that is free, while one starts in seconds
+STUCK_AFTER_S = 60.0  # a file waits this long beside an idle process; one starts in seconds
 
 
 def _start_worker(memory_mb: int, prepare: Callable[[], None]) -> None:
-    """Start of a worker process."""
+    """Prepare and limit a worker process. Runs when it starts."""
     prepare()
     limit = memory_mb << 20
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
@@ -68,19 +68,19 @@ def _start_worker(memory_mb: int, prepare: Callable[[], None]) -> None:
 
 
 def _decode_for(context: dict[str, Any], request: DecodeRequest) -> DecodedFile:
-    """`context`: what the request's lines in the log carry."""
+    """Decode with the request's log `context`."""
     with bound_contextvars(**context):
         return decode(request)
 
 
 def do_nothing() -> None:
-    """For `prepare`."""
+    """The default for `prepare`."""
 
 
 def _end_with_parent() -> None:
-    """A service that is killed leaves no process behind that decodes on for nobody.
+    """End this process when the service is killed, so that no worker is left behind.
 
-    Not PR_SET_PDEATHSIG: that is sent when the *thread* that started this process ends.
+    Not PR_SET_PDEATHSIG: that fires when the *thread* that started this process ends.
     """
     parent = multiprocessing.parent_process()
     assert parent is not None
@@ -90,7 +90,7 @@ def _end_with_parent() -> None:
 
 @dataclass(frozen=True, slots=True)
 class DecodeLimits:
-    """What one file may take. `max_streams`: tracks. `min_free_bytes`: stay free on the disk."""
+    """Limits for one file. `max_streams` counts tracks; `min_free_bytes` stay free on the disk."""
 
     timeout_s: float
     memory_mb: int
@@ -99,7 +99,7 @@ class DecodeLimits:
 
 
 class DecodePool:
-    """A few worker processes that decode, each on one file at a time."""
+    """A few worker processes, each decoding one file at a time."""
 
     def __init__(
         self,
@@ -108,21 +108,21 @@ class DecodePool:
         limits: DecodeLimits,
         prepare: Callable[[], None] = do_nothing,
     ) -> None:
-        """`prepare` is called at the start of each process; it can be pickled."""
+        """Each process calls `prepare` when it starts, so `prepare` must be picklable."""
         self._prepare = prepare
         self._folder = folder
         self._workers = workers
         self._limits = limits
         self._lock = threading.Lock()
         self._open: set[Future[Any]] = set()
-        self._idle_since: float | None = None  # a process is, though a file waits
+        self._idle_since: float | None = None  # a process is idle although a file waits
         self._closed = False
         self._pool = self._new_pool()
 
     def _new_pool(self) -> ProcessPool:
         return ProcessPool(
             max_workers=self._workers,
-            max_tasks=50,  # then a fresh process: what leaks inside FFmpeg does not add up
+            max_tasks=50,  # then a fresh process, so that leaks in FFmpeg do not add up
             context=multiprocessing.get_context("spawn"),
             initializer=_start_worker,
             initargs=(self._limits.memory_mb, self._prepare),
@@ -132,7 +132,7 @@ class DecodePool:
         """Start the processes before the first request needs them.
 
         Raises:
-            ModelUnavailable: the system lets none be started.
+            ModelUnavailable: no process can be started.
         """
         with suppress(ShuttingDown):
             self._schedule(os.getpid)
@@ -146,7 +146,7 @@ class DecodePool:
         audio_track: str = "",
         split_channels: bool = False,
     ) -> DecodeJob:
-        """Raises ShuttingDown, ModelUnavailable, DiskFull, or OSError where no file can be made."""
+        """Raises ShuttingDown, ModelUnavailable, DiskFull, or OSError if no file can be created."""
         target = self._folder / f"{secrets.token_hex(16)}.f32"
         request = DecodeRequest(
             source,
@@ -187,7 +187,7 @@ class DecodePool:
         try:
             return self._enqueue(function, args)
         except RuntimeError:
-            # pebble gives up for good when an idle process is killed, e.g. for memory
+            # pebble stops for good when an idle process is killed, e.g. to free memory
             self._restart()
             return self._enqueue(function, args)
 
@@ -198,8 +198,8 @@ class DecodePool:
         return future
 
     def check(self) -> None:
-        """Start anew where files would wait for ever: a thread of the pool died, or one of its
-        processes with the lock in its hands. Call it now and then.
+        """Restart the pool if files would wait forever: one of its threads died, or a process died
+        while holding the lock. Call this regularly.
         """
         with self._lock:
             if self._closed:
@@ -220,12 +220,12 @@ class DecodePool:
         self._pool.stop()
         self._pool.join()
         for future in tuple(self._open):
-            with suppress(InvalidStateError):  # pebble was faster
+            with suppress(InvalidStateError):  # pebble has already resolved it
                 future.set_exception(BrokenProcessPool())
         self._pool = self._new_pool()
 
     def close(self) -> None:
-        """Kill the processes. Whoever waits for one is told that the work was cancelled."""
+        """Kill the processes and cancel the futures of waiting callers."""
         with self._lock:
             self._closed = True
             for future in list(self._open):
@@ -235,27 +235,27 @@ class DecodePool:
 
 
 class DecodeJob:
-    """One file on its way through the pool."""
+    """One file that the pool decodes."""
 
     def __init__(self, request: DecodeRequest, schedule: Callable[[], Future[DecodedFile]]) -> None:
         self._request = request
         self._schedule = schedule
         self.queued = time.monotonic()
-        # when a process took it; until that is known, as if one had at once
+        # when a process took the file; until that is known, when it was queued
         self.started: float | None = self.queued
-        self.future = schedule()  # cancel it to kill the process that works on it
+        self.future = schedule()  # cancelling it kills the process that decodes the file
 
     def audio(self, wait: Callable[[Future[DecodedFile]], DecodedFile]) -> Audio:
-        """The samples, once `wait` has waited for the future. They live as long as the Audio.
-        `wait` is called again, with another future, where the processes had to be started anew.
+        """The samples, after `wait` has waited for the future. They live as long as the Audio.
+        If the processes had to be restarted, `wait` is called again with another future.
 
         Raises:
-            ServiceError: as `decode`; DeadlineExceeded where it took too long.
+            ServiceError: as `decode`; DeadlineExceeded if decoding took too long.
         """
         return self.channels(wait)[0]
 
     def channels(self, wait: Callable[[Future[DecodedFile]], DecodedFile]) -> list[Audio]:
-        """As `audio`, of each channel where the request splits them. All have the same warnings."""
+        """As `audio`, for each channel if the request splits them. All have the same warnings."""
         try:
             decoded = self._decoded(wait)
             self.started = max(self.queued, decoded.started)
@@ -266,11 +266,11 @@ class DecodeJob:
         except ServiceError:
             raise
         except TimeoutError:
-            raise DeadlineExceeded("Decoding the file took longer than it may.") from None
+            raise DeadlineExceeded("Decoding the file took too long.") from None
         except (ProcessExpired, BrokenProcessPool, MemoryError) as error:
             if _is_innocent(error):
                 raise ModelUnavailable(INTERRUPTED, 1) from None
-            # FFmpeg crashed on it or took too much memory.
+            # FFmpeg crashed on the file or took too much memory.
             raise UndecodableAudio(NOT_MEDIA) from None
         except OSError as error:
             raise StageFailed("Decoding failed.") from error
@@ -294,7 +294,7 @@ def _remove_targets(request: DecodeRequest) -> None:
 
 
 def _is_innocent(error: Exception) -> bool:
-    """Whether the processes ended by no fault of the file's, as far as can be told."""
+    """Whether the file is probably not the reason why the processes ended."""
     if isinstance(error, ProcessExpired):
         return error.exitcode in KILLED
-    return isinstance(error, BrokenProcessPool)  # one was killed while it was idle
+    return isinstance(error, BrokenProcessPool)  # a process was killed while idle

@@ -1,7 +1,7 @@
-"""The language tags that media containers carry, as one code for each language.
+"""Maps the language tags of media containers to one code for each language.
 
-Matroska and MP4 write ISO 639-2, of which there are two forms for some languages, newer files
-BCP 47. Source: https://www.loc.gov/standards/iso639-2/php/code_list.php
+Matroska and MP4 use ISO 639-2, which has two forms for some languages; newer files use BCP 47.
+Source: https://www.loc.gov/standards/iso639-2/php/code_list.php
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _CODES = dict(zip(_TAGS, _TAGS, strict=True))
 
 
 def same_language(tag: str) -> str:
-    """`fr`, `fre`, `fra`, `fr-CA` and `French` as one; what is not known, in lower case."""
+    """One code for `fr`, `fre`, `fra`, `fr-CA` and `French`; an unknown tag in lower case."""
     tag = tag.strip().lower()
     primary = tag.replace("_", "-").split("-")[0]
     for form in (tag, primary):

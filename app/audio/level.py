@@ -1,6 +1,6 @@
-"""How loud a recording is, measured as it is written, and quiet ones brought to a usual level.
+"""Measures the level of a recording while it is written, and raises quiet ones to a usual level.
 
-The detector of speech and Whisper know levels from -50 dB up; field recorders write -80 dB.
+Speech detection and Whisper work from -50 dB up; field recorders write -80 dB.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ BLOCK_SAMPLES = SAMPLE_RATE // 10
 BIN_DB = 0.5
 LEAST_DB = -160.0
 NUM_BINS = int(-LEAST_DB / BIN_DB) + 1
-# The level of speech is the one that so much of the recording is above: a click is shorter.
+# The level of speech: at least this much of the recording is as loud. A click is shorter.
 LOUDEST_S, LOUDEST_SHARE = 0.5, 0.005
 
-QUIET_DB = -40.0  # from here on down a recording is raised
+QUIET_DB = -40.0  # a recording below it is raised
 TARGET_DB = -20.0
 MAX_GAIN_DB = 80.0
-MOVING_DB = 8.0  # between speech and what is below it; less is steady noise, which is left as it is
+MOVING_DB = 8.0  # from the floor to speech; less is steady noise, which is not raised
 MAX_LEVEL = 0.9
 PASS_BLOCKS = 40
 
@@ -42,14 +42,14 @@ class LevelMeter:
         self._rest = samples[whole:].copy()
 
     def gain_db(self) -> float:
-        """By how much the recording is to be raised; 0 for nearly all."""
+        """The gain that the recording needs; 0 for nearly all."""
         if not self._counts.any() and len(self._rest):
             self._count(self._rest.reshape(1, -1))
         total = int(self._counts.sum())
         if not total:
             return 0.0
         loudest = max(LOUDEST_S * SAMPLE_RATE / BLOCK_SAMPLES, LOUDEST_SHARE * total)
-        from_above = np.cumsum(self._counts[::-1])[::-1]  # how many blocks are as loud, or louder
+        from_above = np.cumsum(self._counts[::-1])[::-1]  # number of blocks at least this loud
         speech = int(np.flatnonzero(from_above >= min(loudest, total))[-1])
         floor = int(np.flatnonzero(from_above >= 0.9 * total)[-1])
         speech_db = LEAST_DB + speech * BIN_DB
@@ -66,15 +66,15 @@ class LevelMeter:
 
 
 def raise_level(file: BinaryIO, num_samples: int, gain_db: float) -> None:
-    """Multiply the float32 samples of a file in place; what would clip is raised by less.
+    """Multiply the float32 samples of a file in place, by less where they would clip.
 
-    Blocks of silence are not written, so that holes of the file stay holes.
+    Silent blocks are not written, so holes in the file stay holes.
     """
     gain = 10 ** (gain_db / 20)
     size = PASS_BLOCKS * BLOCK_SAMPLES
-    last = gain  # the gain at the end of what is done
+    last = gain  # the gain at the end of the previous block
     for begin in range(0, num_samples, size):
-        # one block more, to know what follows
+        # one more block, because its gain limits the last one
         ahead = _read(file, begin, min(size + BLOCK_SAMPLES, num_samples - begin))
         samples = ahead[:size]
         if not samples.any():
@@ -96,7 +96,7 @@ def _read(file: BinaryIO, begin: int, num_samples: int) -> Samples:
 
 
 def _allowed(samples: Samples, gain: float) -> npt.NDArray[np.float64]:
-    """The gain that each block bears."""
+    """For each block, the largest gain up to `gain` that does not clip."""
     padded = np.pad(samples, (0, -len(samples) % BLOCK_SAMPLES)).reshape(-1, BLOCK_SAMPLES)
     peaks = np.abs(padded).max(axis=1).astype(np.float64)
     allowed: npt.NDArray[np.float64] = np.minimum(gain, MAX_LEVEL / np.maximum(peaks, 1e-30))

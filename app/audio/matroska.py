@@ -1,6 +1,6 @@
-"""Whether the elements of a Matroska or WebM file follow each other without a hole.
+"""Finds holes between the elements of a Matroska or WebM file.
 
-FFmpeg skips what it cannot read and says nothing. Only names and sizes are looked at here.
+FFmpeg silently skips what it cannot read. This module reads only names and sizes.
 Source: RFC 8794 (EBML) and RFC 9559 (Matroska).
 """
 
@@ -10,7 +10,7 @@ import os
 from typing import BinaryIO
 
 SEGMENT, CLUSTER = 0x18538067, 0x1F43B675
-# Inside a segment; the file's own header too, which may come again where files are joined.
+# Inside a segment. Includes the file's header, which appears again in joined files.
 TOP = {
     0x1A45DFA3, SEGMENT, CLUSTER, 0x114D9B74, 0x1549A966, 0x1654AE6B, 0x1C53BB6B, 0x1941A469,
     0x1043A770, 0x1254C367,
@@ -23,7 +23,7 @@ MAX_HEAD_BYTES = 12
 
 
 def has_hole(source: BinaryIO) -> bool:
-    """Whether an element is none that may stand where it is, or reaches beyond the end."""
+    """Whether an element is unknown or extends beyond the end of the file."""
     size = source.seek(0, os.SEEK_END)
     at, window, begin = 0, b"", 0
     while at < size:
@@ -34,7 +34,7 @@ def has_hole(source: BinaryIO) -> bool:
         if name not in KNOWN:
             return True
         at += num_bytes
-        if name in (SEGMENT, CLUSTER):  # look into it
+        if name in (SEGMENT, CLUSTER):  # go into it
             continue
         if length is None:
             return True
@@ -43,7 +43,7 @@ def has_hole(source: BinaryIO) -> bool:
 
 
 def _head(data: bytes, at: int) -> tuple[int, int | None, int]:
-    """Name, size (None: not known) and length in bytes of an element's head."""
+    """An element's name, its size (None: unknown), and the length of its head in bytes."""
     first = data[at] if at < len(data) else 0
     name_bytes = 9 - first.bit_length()
     if name_bytes > 4:

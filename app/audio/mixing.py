@@ -1,8 +1,8 @@
-"""Many channels -> one, without losing anybody's voice. Pure arithmetic, block by block.
+"""Mixes many channels into one without losing a voice. Pure arithmetic, block by block.
 
-Layouts are not believed: what a file calls "LFE" or "top back left" may be somebody's microphone.
-All channels are added up and the sum is lowered by no more than it must be; channels that would
-cancel each other are turned around, and steady noise beside speech is left out.
+Channel layouts are ignored: a channel called "LFE" or "top back left" may be a microphone. The mix
+adds all channels and lowers the sum only as far as needed. It inverts channels that would cancel
+each other, and leaves out steady noise beside speech.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 
-STATISTICS_RATE = 8_000  # Hz: enough for the band of speech
+STATISTICS_RATE = 8_000  # Hz: enough for speech
 SLICE_S = 0.05
-FADE_S = 0.02  # from one block's gains to the next one's
-CLEAR_CORRELATION = 0.3  # less says nothing about how a channel is wired
-SPEAKING_DB = 10.0  # how far levels of speech move within a block, at least
-STEADY_DB, MOVING_DB = 3.0, 6.0  # how far those of noise do; of noise with somebody in it
+FADE_S = 0.02  # from one block's gains to the next
+CLEAR_CORRELATION = 0.3  # a weaker one says nothing about a channel's polarity
+SPEAKING_DB = 10.0  # least range of the levels of speech within a block
+STEADY_DB, MOVING_DB = 3.0, 6.0  # range of noise; of noise with a voice in it
 SILENCE = 1e-9  # power
 MAX_LEVEL = 1.0
 
 
 class Mixer:
-    """Mixes one stream's blocks. Each is judged by itself, so that the first is right already."""
+    """Mixes the blocks of one stream. Judges each block alone, so the first is already right."""
 
     def __init__(self, num_channels: int, rate: int) -> None:
         self._rate = rate
         self._signs = np.ones(num_channels)
-        self._gains: Floats | None = None  # of the block before
+        self._gains: Floats | None = None  # of the previous block
 
     def mix(self, block: Floats) -> Floats:
-        """float32 (num_samples,) of float32 (num_channels, num_samples), within -1 to 1."""
+        """float32 (num_samples,) from float32 (num_channels, num_samples), within -1 to 1."""
         if len(block) == 1 or not block.shape[1]:
             first: Floats = block[0]
             return first
@@ -64,15 +64,15 @@ class Mixer:
         if levels.max() <= 0:
             levels = weights = np.ones(len(block))
         self._turn_around(heard, levels)
-        # one voice in one of many channels stays as loud as it is, the same in all of them too
+        # keeps the level of a voice that is in one channel, or in all of them
         gains = self._signs * weights * (levels.max() / levels.sum())
         return np.asarray(gains, np.float32)
 
     def _turn_around(self, heard: Floats, levels: Doubles) -> None:
-        """Loudest first, each channel gets the sign with which it adds to the sum.
+        """Give each channel, loudest first, the sign with which it adds to the sum.
 
-        The sum has then no less power than its parts together: |a + b|^2 >= |a|^2 + |b|^2 where
-        they do not oppose each other.
+        The sum then has at least the power of its parts: |a + b|^2 >= |a|^2 + |b|^2 if they do not
+        oppose each other.
         """
         order = np.argsort(-levels, kind="stable")
         weights = np.where(levels > 0, 1.0, 0.0)
@@ -91,7 +91,7 @@ class Mixer:
         self._signs = signs
 
 
-# Without BLAS: its threads would take the time of other files, mostly by waiting for each other.
+# No BLAS: its threads would take time from other files, mostly by waiting for each other.
 
 
 def _weighted_sum(gains: Floats, block: Floats) -> Floats:
@@ -107,7 +107,7 @@ def _inner(a: Floats, b: Floats) -> float:
 
 
 def _band_of_speech(block: Floats, rate: int) -> Floats:
-    """At some 8 kHz, with hum and rumble lowered: the difference of neighbouring samples."""
+    """The differences of neighboring samples at about 8 kHz, which lowers hum and rumble."""
     step = max(1, rate // STATISTICS_RATE)
     num = block.shape[1] // step
     if num < 2:
@@ -122,11 +122,11 @@ def _band_of_speech(block: Floats, rate: int) -> Floats:
 
 
 def _without_steady_noise(heard: Floats, rate: int) -> Doubles:
-    """0 to 1 for each channel: 0 for hiss or hum, but only where another channel has speech."""
+    """A weight from 0 to 1 for each channel: 0 for hiss or hum if another channel has speech."""
     step = max(1, rate // STATISTICS_RATE)
     size = max(1, round(SLICE_S * rate / step))
     num = heard.shape[1] // size
-    if num < 10:  # half a second: too little to judge
+    if num < 10:  # less than half a second is too little to judge
         return np.ones(len(heard))
     slices = heard[:, : num * size].reshape(len(heard), num, size)
     powers = np.einsum("cns,cns->cn", slices, slices, dtype=np.float64) / size

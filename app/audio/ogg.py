@@ -1,7 +1,7 @@
-"""The pages of an Ogg file: where its links begin, and whether any page is missing.
+"""Finds the links of an Ogg file, and pages that are missing.
 
-FFmpeg reads a chained file through one decoder, which ends where a link is of another kind; so
-each link is opened by itself. Source: RFC 3533, section 6.
+FFmpeg reads a chained file through one decoder, which stops at a link of another kind. So each
+link is opened separately. Source: RFC 3533, section 6.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 @dataclass(frozen=True, slots=True)
 class OggLink:
-    """The bytes from `begin` to `end`. `damaged`: pages are missing in it, or cut."""
+    """The bytes from `begin` to `end`. `damaged`: pages are missing or cut."""
 
     begin: int
     end: int
@@ -38,11 +38,11 @@ class _Page:
     serial: int
     number: int
     intact: bool
-    in_place: bool  # nothing lies between it and the page before it
+    in_place: bool  # it directly follows the previous page
 
 
 def find_links(source: BinaryIO) -> list[OggLink]:
-    """In their order; at least one where there is a page."""
+    """The links in file order; at least one."""
     links: list[OggLink] = []
     begin, damaged, headers = 0, False, True
     numbers: dict[int, int] = {}
@@ -62,7 +62,7 @@ def find_links(source: BinaryIO) -> list[OggLink]:
 
 
 def _pages(source: BinaryIO) -> Iterator[_Page]:
-    """Also what is left of one that is cut."""
+    """All pages, including the rest of a cut one."""
     source.seek(0)
     data, offset, at, complete, in_place = b"", 0, 0, False, True
     while True:
@@ -106,13 +106,13 @@ def _is_intact(page: bytes) -> bool:
 
 
 def ogg_checksum(page: bytes) -> int:
-    """The polynomial is zlib's, its bits the other way round, without inversions."""
+    """The CRC-32 of a page: zlib's polynomial with its bits reversed, without inversions."""
     reflected = zlib.crc32(page.translate(_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
     return int(f"{reflected:032b}"[::-1], 2)
 
 
 class Section:
-    """A part of a file, as a file of its own, for reading."""
+    """A part of a file that reads like a file."""
 
     def __init__(self, source: BinaryIO, begin: int, end: int) -> None:
         self._source = source

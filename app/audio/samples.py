@@ -1,4 +1,4 @@
-"""Samples on their way to a file of float32: counted, held to limits, measured, raised if quiet."""
+"""Writes samples to a float32 file: counts and limits them, measures and raises their level."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ BYTES_PER_SAMPLE = 4
 
 
 class SampleFile:
-    """Mono float32 samples of 16 kHz, within -1 to 1.
+    """A file of mono float32 samples at 16 kHz, within -1 to 1.
 
-    `stop_after_s`: the caller wants no more than the first so many seconds. `make_room` is told
-    how many bytes are written next.
+    `stop_after_s`: the caller needs only this many seconds. `make_room` is called with the number
+    of bytes before each write.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class SampleFile:
         )
 
     def check_room(self, duration_s: float) -> None:
-        """Raises UploadTooLarge where so much more would be over the limit."""
+        """Raises UploadTooLarge if this much more would exceed the limit."""
         if self.num_samples / SAMPLE_RATE + duration_s > self._max_duration_s:
             raise UploadTooLarge(
                 f"The recording is longer than the limit of {self._max_duration_s:g} seconds."
@@ -61,7 +61,7 @@ class SampleFile:
             self.flush()
 
     def write_silence(self, num_samples: int) -> None:
-        """A hole in the file: hours of silence take no space on the disk."""
+        """Leave a hole in the file: hours of silence take no disk space."""
         if self._stop_after_s is not None:
             left = int(self._stop_after_s * SAMPLE_RATE) + 1 - self.num_samples
             num_samples = min(num_samples, left)
@@ -75,7 +75,7 @@ class SampleFile:
     def flush(self) -> None:
         if not self._pending:
             return
-        # codecs and filters swing over full scale
+        # codecs and filters exceed full scale
         samples = np.clip(np.concatenate(self._pending), -1.0, 1.0).astype("<f4", copy=False)
         self._pending.clear()
         self._num_pending = 0
@@ -87,7 +87,7 @@ class SampleFile:
             self._file.seek(samples.nbytes, os.SEEK_CUR)
 
     def finish(self) -> None:
-        """Write the rest. A quiet recording is raised to a level that models know."""
+        """Write the rest and raise a quiet recording to a level that models can use."""
         self.flush()
         self._file.truncate(self.num_samples * BYTES_PER_SAMPLE)
         if gain_db := self._meter.gain_db():

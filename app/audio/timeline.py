@@ -1,4 +1,4 @@
-"""Decoded frames -> samples where their timestamps say, so that subtitles do not drift."""
+"""Places decoded frames at their timestamps, so that subtitles do not drift."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from app.audio.samples import SampleFile
 from app.domain.errors import UnsupportedOption
 from app.domain.transcript import SAMPLE_RATE
 
-# Containers whose clock starts at zero by definition: sound that begins later is preceded by
-# silence. Others (MPEG transport streams, Ogg cut out of a live stream) count from anywhere.
+# Containers whose clock starts at zero by definition: silence precedes sound that begins later.
+# Other clocks (MPEG transport streams, Ogg cut from a live stream) start anywhere.
 ZERO_BASED_FORMATS = {"matroska", "webm", "mov", "mp4", "avi", "asf", "flv"}
-MAX_START_OFFSET_S = 3600.0  # beyond it a "start offset" is the clock of a live recording
+MAX_START_OFFSET_S = 3600.0  # a larger one is the clock of a live recording
 
-GAP_TOLERANCE_S = 0.05  # timestamps in milliseconds and lost samples of priming are no gaps
-MAX_GAP_S = 3600.0  # beyond it a "gap" is a clock that was set
-END_TOLERANCE_S = 10.0  # of a stated duration
+GAP_TOLERANCE_S = 0.05  # millisecond timestamps and lost priming samples are not gaps
+MAX_GAP_S = 3600.0  # a larger one is a clock that was set
+END_TOLERANCE_S = 10.0  # added to a stated duration
 BLOCK_S = 4.0  # mixed at a time
-MAX_BLOCK_VALUES = 1 << 21  # of all channels
-SAME = 1e-4  # of its power: what two channels differ by that carry the same
+MAX_BLOCK_VALUES = 1 << 21  # over all channels
+SAME = 1e-4  # share of the power by which channels with the same sound may differ
 
-# Of a sample of each kind: what full scale is, and what is taken off first.
+# For each sample format: NumPy's type, full scale, and the offset that is subtracted first.
 INTEGERS = {
     "u8": ("u1", 128.0, 128.0),
     "s16": ("<i2", 32768.0, 0.0),
@@ -39,9 +39,9 @@ FLOATS = {"flt": "<f4", "dbl": "<f8"}
 
 
 def to_floats(frame: AudioFrame) -> Floats:
-    """float32 (num_channels, num_samples) of a frame of any layout, within -1 to 1.
+    """float32 (num_channels, num_samples) from a frame of any layout, within -1 to 1.
 
-    Raises ValueError for a sample format that is not known.
+    Raises ValueError for an unknown sample format.
     """
     name = frame.format.name
     kind, num_channels = name.removesuffix("p"), frame.layout.nb_channels
@@ -66,14 +66,14 @@ def to_floats(frame: AudioFrame) -> Floats:
 
 
 class Timeline:
-    """Mixes and resamples frames, and fills what their timestamps leave out with silence.
+    """Collects frames and fills the gaps between their timestamps with silence.
 
-    Timestamps that run backwards, or far beyond the end of the file, are a broken clock and are
+    Timestamps that run backwards or far beyond the end of the file come from a broken clock and are
     ignored.
     """
 
     def __init__(self, container: Any, outlet: Outlet, clocked: bool) -> None:
-        """`clocked`: the timestamps are the file's own."""
+        """`clocked`: the timestamps come from the file."""
         self._outlet = outlet
         self._kind: tuple[int, int] | None = None  # channels and rate
         self._pending: list[Floats] = []
@@ -85,22 +85,22 @@ class Timeline:
         self.origin_s = 0.0 if zero_based else start_s
         stated_s = (container.duration or 0) / av.time_base
         self._latest_s = start_s - self.origin_s + stated_s + END_TOLERANCE_S if stated_s else None
-        self._offset_samples = outlet.num_samples  # of what came before this container
-        self.end_s = 0.0  # of what was appended so far, by the samples' own count
+        self._offset_samples = outlet.num_samples  # written before this container
+        self.end_s = 0.0  # of the appended frames, counted in samples
         self.num_gaps = 0
 
     def append(self, frame: AudioFrame) -> None:
-        """Raises UploadTooLarge over the limit; FFmpegError, ValueError on what no one can play."""
+        """Raises UploadTooLarge over the limit; FFmpegError, ValueError on an unusable frame."""
         if not frame.samples:
             return
         rate = frame.sample_rate
         duration_s = frame.samples / rate
         kind = (frame.layout.nb_channels, rate)
-        if kind != self._kind:  # a stream may change its format half-way
+        if kind != self._kind:  # a stream may change its format midway
             self.flush()
             self._kind = kind
             self._outlet.open(*kind)
-        # before anything makes room for it
+        # before memory is allocated for the frame
         self._outlet.check_room(self._num_pending / rate + duration_s)
         if self._clocked and frame.pts is not None and frame.time_base is not None:
             self._fill_gap(float(frame.pts * frame.time_base) - self.origin_s)
@@ -125,7 +125,7 @@ class Timeline:
         self.num_gaps += 1
 
     def flush(self) -> None:
-        """Write all, what the resamplers still hold too."""
+        """Write everything, including what the resamplers still hold."""
         self._write()
         self._outlet.flush()
 
@@ -138,10 +138,10 @@ class Timeline:
 
 
 class Outlet:
-    """Blocks of a stream -> one file of all channels, mixed, or one file for each channel."""
+    """Resamples the blocks of a stream and writes one mixed file, or one file per channel."""
 
     def __init__(self, files: Sequence[SampleFile]) -> None:
-        """`files`: one, or as many as there may be channels."""
+        """`files`: one to mix all channels, or one for each possible channel."""
         self._files = files
         self._mixer = Mixer(1, SAMPLE_RATE)
         self._rate = SAMPLE_RATE
@@ -160,16 +160,16 @@ class Outlet:
 
     @property
     def all_the_same(self) -> bool:
-        """Whether the channels carry the same sound, so that they are no parties of a call."""
+        """Whether all channels carry the same sound, so they are not the parties of a call."""
         differences = self._differences[: self.num_channels]
         return self.num_channels > 1 and bool((differences <= SAME * self._power).all())
 
     def open(self, num_channels: int, rate: int) -> None:
-        """From here on blocks are of this kind. Raises UnsupportedOption: too many channels."""
+        """Set the format of the blocks that follow. Raises UnsupportedOption: too many channels."""
         separate = len(self._files) > 1
         if separate and num_channels > len(self._files):
             raise UnsupportedOption(
-                f"speakers: channels are told apart up to {len(self._files)}; the recording has "
+                f"speakers: at most {len(self._files)} channels can be split; the recording has "
                 f"{num_channels}."
             )
         self._rate = rate
@@ -204,7 +204,7 @@ class Outlet:
         self._pass_on(parts)
 
     def flush(self) -> None:
-        """What the resamplers still hold."""
+        """Write what the resamplers still hold."""
         if self._resamplers:
             self._pass_on([_joined(resampler.resample(None)) for resampler in self._resamplers])
             self._resamplers = []
@@ -217,7 +217,7 @@ class Outlet:
     def _pass_on(self, channels: Sequence[Floats] | Floats) -> None:
         before = self.num_samples
         for file, samples in zip(self._files, channels, strict=False):
-            file.write_silence(before - file.num_samples)  # while this channel was not there
+            file.write_silence(before - file.num_samples)  # while this channel was missing
             file.write(samples)
 
     def _compare(self, block: Floats) -> None:

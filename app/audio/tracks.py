@@ -1,7 +1,7 @@
-"""Which of a file's audio tracks is the one to transcribe.
+"""Chooses the audio track of a file to transcribe.
 
-A file with one track costs nothing here. With several, they are listened to from the beginning
-until it is certain which comes first among those that have sound.
+A single track costs nothing. Several tracks are decoded from the beginning until it is certain
+which is the best one with sound.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from app.audio.language_tags import same_language
 from app.audio.timeline import to_floats
 from app.domain.errors import UnsupportedOption
 
-# What FFmpeg and PyAV raise on files that are broken enough; IndexError: a track begins half-way.
+# What FFmpeg and PyAV raise on broken files. IndexError: a track begins midway.
 BROKEN_FILE = (av.FFmpegError, ValueError, ArithmeticError, IndexError)
 
-# Tracks that hardly anybody wants to read, if there are others.
+# Tracks that are rarely wanted if there are others.
 ASIDE = (
     Disposition.comment
     | Disposition.visual_impaired
@@ -32,19 +32,19 @@ ASIDE = (
     | Disposition.dependent
 )
 SOUND_POWER, FAINT_POWER = 1e-6, 1e-12  # -60 and -120 dB
-LEAST_SOUND_S = 0.3  # a click is no sound, and a track of a millisecond has none
-# How many packets are decoded only to hear whether there is sound in them: so many, and a share of
-# those of one track. A file of eight hours with ten silent tracks must not take ten times as long.
+LEAST_SOUND_S = 0.3  # ignores clicks and tracks of a millisecond
+# How many packets are decoded only to check for sound: a fixed number plus a share of one track's
+# packets. Eight hours with ten silent tracks must not take ten times as long.
 FREE_PACKETS = 5000
 SURVEY_SHARE, ASIDE_SHARE = 0.5, 0.1
-RUN_PACKETS = 50  # decoders need some in a row
+RUN_PACKETS = 50  # decoders need several in a row
 MAX_LISTED = 20
 
 Tracks = Sequence[Any]
 
 
 class Hearing:
-    """What was heard of one track so far."""
+    """How much sound one track has had so far."""
 
     def __init__(self, stream: Any) -> None:
         self.stream = stream
@@ -81,7 +81,7 @@ class Hearing:
 
 
 class Listeners:
-    """Hears tracks as their packets come by, within bounds."""
+    """Checks tracks for sound as their packets arrive, within a budget of packets."""
 
     def __init__(self, tracks: Tracks, share: float) -> None:
         self._hearings = {track.index: Hearing(track) for track in tracks}
@@ -115,12 +115,12 @@ def audio_tracks(container: Any) -> list[Any]:
 
 
 def candidates(tracks: Tracks, wanted: str) -> list[Any]:
-    """The tracks that may be meant, best first. `wanted`: an index, a language, or empty.
+    """The tracks that match, best first. `wanted`: an index, a language, or empty.
 
     Raises:
-        UnsupportedOption: there is none such.
+        UnsupportedOption: no track matches.
     """
-    # without a context: a codec that FFmpeg cannot decode
+    # no context: FFmpeg cannot decode the codec
     playable = [track for track in tracks if track.codec_context is not None]
     if wanted:
         chosen = [t for i, t in enumerate(tracks) if _is_meant(wanted, i, t)]
@@ -145,7 +145,7 @@ def _is_meant(wanted: str, index: int, track: Any) -> bool:
 
 
 def _language(track: Any) -> str:
-    """As the file has it, or empty: harmless to show."""
+    """The track's language tag as written in the file; empty if it is not safe to show."""
     tag = str(track.metadata.get("language", "")).strip()
     harmless = tag.isascii() and len(tag) <= 16 and tag.replace("-", "").isalnum()
     return tag if harmless and tag.lower() != "und" else ""
@@ -164,9 +164,9 @@ def _no_such_track(wanted: str, tracks: Tracks) -> UnsupportedOption:
 
 
 def first_with_sound(container: Any, tracks: Tracks) -> tuple[int, bool]:
-    """Which of the tracks, best first, is the first with sound, and whether another one has some.
+    """The position of the first of the tracks (best first) with sound; whether another has sound.
 
-    The container is read as far as that takes: to its end where the best one is silent.
+    Reads the container only as far as needed: to its end if the best track is silent.
     """
     listeners = Listeners(tracks, SURVEY_SHARE)
     for packet in _packets(container):

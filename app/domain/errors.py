@@ -1,6 +1,6 @@
-"""What can go wrong, in the service's own terms. Status codes are `api/errors.py`'s business.
+"""The service's errors. `api/statuses.py` maps them to status codes.
 
-Messages are written for the client: one clear sentence, no path, no token, no exception text.
+Messages address the client: one clear sentence, no path, no token, no exception text.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ class ServiceError(Exception):
 
 
 class UndecodableAudio(ServiceError):
-    """Nothing in the upload can be decoded, or there is no sound in it."""
+    """The upload cannot be decoded or has no sound."""
 
     code = "undecodable_audio"
 
 
 class MalformedRequest(ServiceError):
-    """The body is not the multipart form that it should be."""
+    """The body is not a valid multipart form."""
 
     code = "malformed_request"
 
 
 class UploadStalled(ServiceError):
-    """The client stopped sending half-way."""
+    """The client stopped sending before the end of the upload."""
 
     code = "upload_stalled"
 
@@ -61,31 +61,31 @@ class UnknownModel(UnsupportedOption):
 
 
 class Unauthorized(ServiceError):
-    """No API key, or one that is not known."""
+    """The API key is missing or unknown."""
 
     code = "unauthorized"
 
 
 class Forbidden(ServiceError):
-    """Not with this API key."""
+    """This API key does not permit the request."""
 
     code = "forbidden"
 
 
 class RateLimited(ServiceError):
-    """This client has had its share for now."""
+    """The client has reached its rate limit."""
 
     code = "rate_limited"
 
 
 class Overloaded(ServiceError):
-    """Too much work is waiting already."""
+    """Too much work is already waiting."""
 
     code = "overloaded"
 
 
 class ShuttingDown(ServiceError):
-    """The service admits no more work."""
+    """The service accepts no more work."""
 
     code = "shutting_down"
 
@@ -94,7 +94,7 @@ class ShuttingDown(ServiceError):
 
 
 class DeadlineExceeded(ServiceError):
-    """The request took longer than it may."""
+    """The request took too long."""
 
     code = "deadline_exceeded"
 
@@ -109,23 +109,23 @@ class ModelUnavailable(ServiceError):
 
 
 class ModelMissing(ModelUnavailable):
-    """It is not on this machine, and a hub does not give it now."""
+    """The model is not on this machine and cannot be downloaded now."""
 
 
 class StageFailed(ServiceError):
-    """A stage broke for a reason that is ours, not the client's."""
+    """A stage failed through no fault of the client."""
 
     code = "stage_failed"
 
 
 class DiskFull(ServiceError):
-    """No room for temporary files."""
+    """No disk space for temporary files."""
 
     code = "disk_full"
 
 
 class ClientGone(ServiceError):
-    """The client hung up: nobody reads the answer."""
+    """The client hung up, so nobody reads the answer."""
 
     code = "client_gone"
 
@@ -134,12 +134,12 @@ class ClientGone(ServiceError):
 
 
 class Cancelled(ServiceError):
-    """The work was given up on purpose."""
+    """The work was cancelled on purpose."""
 
     code = "cancelled"
 
 
 class ConfigurationError(ServiceError):
-    """Settings that cannot work; ends the start with one line."""
+    """Settings that cannot work. The service prints one line and does not start."""
 
     code = "configuration"

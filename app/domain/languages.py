@@ -136,10 +136,10 @@ def is_multilingual(value: str) -> bool:
 
 
 def parse_language(value: str) -> str | None:
-    """The code of a code or an English name, in any case; None for empty, "auto" and "multi".
+    """The code for a code or an English name, in any case; None for empty, "auto" and "multi".
 
     Raises:
-        UnsupportedOption: no language of Whisper.
+        UnsupportedOption: Whisper does not have this language.
     """
     wanted = value.strip().lower()
     if wanted in ("", "auto", MULTILINGUAL):
@@ -154,5 +154,5 @@ def parse_language(value: str) -> str | None:
 
 
 def language_name(code: str) -> str:
-    """The English name; the code itself where there is none."""
+    """The English name, or the code itself if there is none."""
     return LANGUAGES.get(code, code)

@@ -1,4 +1,4 @@
-"""What may be asked of a transcription."""
+"""The options of a transcription."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Task(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DecodingOptions:
-    """How one chunk is decoded. Travels with the chunk; nothing is ever set on a shared model.
+    """How one chunk is decoded. Travels with the chunk, because models are shared.
 
-    `language` None: the one of `languages` (empty: of all) that the chunk is found to be in.
+    `language` None: detect it among `languages` (empty: among all).
     """
 
     language: str | None
@@ -32,9 +32,9 @@ class DecodingOptions:
 
 
 class WordAligner(StrEnum):
-    """Where the times of words come from.
+    """The source of word times.
 
-    `AUTO`: wav2vec2 where there is a model for the language, else Whisper's cross-attention.
+    `AUTO`: wav2vec2 if the language has a model, otherwise Whisper's cross-attention.
     """
 
     AUTO = "auto"
@@ -53,7 +53,7 @@ class SpeakerBounds:
 
 @dataclass(frozen=True, slots=True)
 class KnownSpeaker:
-    """Somebody by name, with a few seconds of nobody else's voice."""
+    """A name and a few seconds of only that person's voice."""
 
     name: str
     audio: Audio
@@ -61,12 +61,12 @@ class KnownSpeaker:
 
 @dataclass(frozen=True, slots=True)
 class TranscribeOptions:
-    """One request, free of any wire format.
+    """One request, independent of any wire format.
 
-    `model`: canonical. `language` None: detect, among `languages` if there are any;
-    `multilingual`: chunk by chunk. `temperature` 0: rise where decoding fails. `must_diarize`: no
-    transcript without speakers, where `diarize` alone makes do with a warning. `known_speakers`
-    bear their names in the transcript.
+    `model`: the canonical name. `language` None: detect it, among `languages` if any are given;
+    `multilingual`: for each chunk. `temperature` 0: raise it if decoding fails. `must_diarize`:
+    fail if speakers are unavailable; `diarize` alone only warns. `known_speakers` appear by name
+    in the transcript.
     """
 
     model: str

@@ -1,7 +1,7 @@
-"""The words of the trade: audio, chunks, hypotheses, words, segments, turns, transcripts.
+"""The data of a transcription: audio, chunks, hypotheses, words, segments, turns, transcripts.
 
-Everything here is frozen and has no behaviour. Time is float seconds from the start of the file
-(or of the chunk, where a docstring says so); only `formats.py` rounds it.
+Everything here is frozen and has no behavior. Time is float seconds from the start of the file
+(or of the chunk, if a docstring says so); only `formats/` rounds it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Audio:
 
 @dataclass(frozen=True, slots=True)
 class SpeechRegion:
-    """A stretch in which somebody speaks."""
+    """A stretch of speech."""
 
     start_s: float
     end_s: float
@@ -44,8 +44,8 @@ class SpeechRegion:
 class Chunk:
     """At most 30 s of audio, sent to the recognizer as one.
 
-    `speech`: the regions in it, with a margin around them. Empty where no speech was found and
-    the chunk is only listened to because there is nothing else.
+    `speech`: its speech regions, with a margin around them. Empty if no speech was found and the
+    chunk is used only because there is nothing else.
     """
 
     start_s: float
@@ -59,7 +59,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """What the decoder knows of its hypothesis: the chunk's figures, shared by all parts of it."""
+    """The decoder's figures for one chunk, shared by all segments of it."""
 
     avg_logprob: float
     no_speech_prob: float
@@ -69,7 +69,7 @@ class Decoding:
 
 @dataclass(frozen=True, slots=True)
 class TokenProb:
-    """A token as the bytes that it stands for, a part of a letter perhaps."""
+    """A token as bytes, which may be only part of a letter."""
 
     token: bytes
     logprob: float
@@ -77,8 +77,10 @@ class TokenProb:
 
 @dataclass(frozen=True, slots=True)
 class SpokenWord:
-    """A word of a hypothesis, by cross-attention: `text` with its leading space, times in seconds
-    from the start of the chunk, `probability` the mean of its tokens'.
+    """A word of a hypothesis, timed by cross-attention.
+
+    `text` keeps its leading space. Times are seconds from the start of the chunk. `probability` is
+    the mean over its tokens.
     """
 
     text: str
@@ -98,9 +100,9 @@ class Hypothesis:
     """The recognizer's answer for one chunk.
 
     `token_ends[i]` is the length in characters of the text up to and including `tokens[i]`.
-    `token_probs`: one for each token where asked for, else empty. `words` are None where nobody
-    looked for them. `is_cut_off`: there was no room for more tokens. `guesses`: where the language
-    was not given, what it may be, most likely first.
+    `token_probs`: one for each token if requested, otherwise empty. `words`: None if not requested.
+    `is_cut_off`: there was no room for more tokens. `guesses`: the candidates if no language was
+    given, most likely first.
     """
 
     language: str
@@ -116,7 +118,7 @@ class Hypothesis:
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A word as written, punctuation included. Without times where it could not be aligned."""
+    """A word as written, with punctuation. It has no times if it could not be aligned."""
 
     text: str
     start_s: float | None = None
@@ -127,10 +129,10 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A timed line of the transcript: a sentence or less where alignment is possible.
+    """A timed line of the transcript: a sentence or less if alignment is possible.
 
-    `words` is None where alignment was not possible or not wanted (translation). From `chunk` on,
-    what is known of the hypothesis that it is a part of.
+    `words` is None if alignment was impossible or not wanted (translation). The fields from `chunk`
+    on describe the hypothesis that the segment is part of.
     """
 
     start_s: float
@@ -143,12 +145,12 @@ class Segment:
     tokens: tuple[int, ...] = ()
     token_ends: tuple[int, ...] = ()
     token_probs: tuple[TokenProb, ...] = ()
-    language: str | None = None  # where each part of the recording has its own
+    language: str | None = None  # if each part of the recording has its own
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """Somebody speaks from `start_s` to `end_s`."""
+    """One speaker's speech from `start_s` to `end_s`."""
 
     start_s: float
     end_s: float
@@ -159,7 +161,7 @@ class Turn:
 class Diarization:
     """Who spoke when.
 
-    `turns` may overlap; `exclusive_turns` never do and are empty where the pipeline has none.
+    `turns` may overlap; `exclusive_turns` never do and are empty if the pipeline has none.
     `embeddings`: one vector per speaker, finite numbers only.
     """
 
@@ -170,7 +172,7 @@ class Diarization:
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """`speakers_known` tells "diarized, nobody found" from "not diarized"."""
+    """`speakers_known` distinguishes "diarized, nobody found" from "not diarized"."""
 
     language: str
     duration_s: float

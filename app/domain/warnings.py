@@ -1,4 +1,4 @@
-"""What a transcript lacks, or what about it is not certain."""
+"""Warnings about what a transcript lacks or what in it is uncertain."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from enum import Enum
 
 
 class TranscriptWarning(Enum):
-    """`kind` counts in metrics; `sentence` is for people: fixed ASCII, as it travels in a header.
+    """`kind` labels metrics; `sentence` is for people, in fixed ASCII because a header carries it.
 
-    Several warnings may be of one kind.
+    Several warnings may share one kind.
     """
 
     NO_DIARIZATION = (
         "no_diarization_model",
         "Speakers are missing: the diarization model is not available. "
-        "Accept its licence on the hub and set HF_TOKEN, or set DIARIZATION_MODEL.",
+        "Accept its license on the hub and set HF_TOKEN, or set DIARIZATION_MODEL.",
     )
     DIARIZATION_FAILED = (
         "diarization_failed",
@@ -46,7 +46,7 @@ class TranscriptWarning(Enum):
     )
     NO_WORD_TIMES = (
         "no_word_times",
-        "Words have no times: this conversion of the model cannot tell them.",
+        "Words have no times: this conversion of the model cannot compute them.",
     )
     ALIGNMENT_FAILED = (
         "alignment_failed",

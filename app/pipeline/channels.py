@@ -1,4 +1,4 @@
-"""A call with one party per channel: each is transcribed, and they become one transcript."""
+"""Transcribes a call with one party per channel and merges the channels into one transcript."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from app.domain.options import TranscribeOptions
 from app.domain.transcript import Audio, Segment, Transcript
 from app.pipeline.flow import NOBODY, Listener
 
-# A channel with less than this is too short to contradict the others on the language.
+# A channel with less speech than this is too short to disagree with the others on the language.
 SHORT_S = 15.0
 
 Transcribe = Callable[[Audio, TranscribeOptions, Listener], Transcript]
@@ -21,7 +21,9 @@ def transcribe_channels(
     options: TranscribeOptions,
     listener: Listener = NOBODY,
 ) -> Transcript:
-    """One after the other; the listener hears the text at once and the segments at the end."""
+    """The transcript of all channels, which are transcribed one by one. The listener gets the text
+    at once and the segments at the end.
+    """
     options = replace(options, diarize=False, must_diarize=False)
     transcripts = [
         transcribe(audio, options, _labelling(listener, i)) for i, audio in enumerate(channels)
@@ -38,7 +40,7 @@ def transcribe_channels(
 
 
 def merge_channels(transcripts: Sequence[Transcript]) -> Transcript:
-    """In the order of time; who speaks on the first channel is SPEAKER_00, whoever begins."""
+    """One transcript, ordered by time. The first channel is SPEAKER_00, even if another begins."""
     segments = [
         label_segment(segment, i)
         for i, transcript in enumerate(transcripts)
@@ -74,7 +76,7 @@ def _contradicts(transcript: Transcript, language: str | None) -> bool:
 
 
 def _main_language(transcripts: Sequence[Transcript]) -> str:
-    """Of most of the speech; of the first channel where nobody speaks."""
+    """The language of most of the speech, or of the first channel if nobody speaks."""
     spoken: dict[str, float] = {}
     for transcript in transcripts:
         language = transcript.language

@@ -1,4 +1,4 @@
-"""Speech scores -> SpeechRegions -> Chunks, as the scores come in. Pure."""
+"""Turns speech scores into SpeechRegions and Chunks as the scores arrive. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LEAST_MARGIN_S = 0.2
 @dataclass(frozen=True, slots=True)
 class ChunkingOptions:
     """`onset`, `offset`: the scores at which speech begins and ends. Regions closer together than
-    `max_pause_s` share a chunk of at most `max_chunk_s`; `margin_s` of sound stay around speech.
+    `max_pause_s` share a chunk of at most `max_chunk_s`. Chunks include `margin_s` around speech.
     """
 
     onset: float
@@ -29,23 +29,24 @@ class ChunkingOptions:
 
 
 class Chunker:
-    """Chunks inside the recording, each as soon as it is certain: the same ones, whatever the
-    pieces in which the scores come.
+    """Yields each chunk as soon as it is certain. The size of the pieces in which scores arrive
+    does not change the chunks.
 
-    A margin never reaches beyond the middle of the pause to the next chunk: nothing is heard twice.
+    A margin ends in the middle of the pause to the next chunk or earlier, so nothing is heard
+    twice.
     """
 
     def __init__(self, options: ChunkingOptions, duration_s: float) -> None:
-        # where there is room for them, the longest chunks have margins too
+        # keeps room for margins around the longest chunks
         self._max_speech_s = options.max_chunk_s - 2 * LEAST_MARGIN_S
         self._options = options
         self._duration_s = duration_s
         self._regions = RegionFinder(options.onset, options.offset, self._max_speech_s)
-        self._speech: list[SpeechRegion] = []  # of the chunk that is being filled
-        self._closed_s = 0.0  # where the speech of the chunk before it ends
+        self._speech: list[SpeechRegion] = []  # of the open chunk
+        self._closed_s = 0.0  # where the speech of the previous chunk ends
 
     def advance(self, speech: SpeechScores, complete: bool) -> Iterator[Chunk]:
-        """`speech`: all that is known so far; `complete`: there is no more."""
+        """The new chunks. `speech`: all scores so far; `complete`: no more will come."""
         for region in self._regions.advance(speech, complete):
             clipped = SpeechRegion(max(0.0, region.start_s), min(region.end_s, self._duration_s))
             if clipped.end_s > clipped.start_s:
@@ -63,7 +64,7 @@ class Chunker:
         self._speech.append(region)
 
     def _is_over(self, start_s: float, end_s: float) -> bool:
-        """Whether a region that begins and ends there, or later, does not fit any more."""
+        """Whether a region that begins and ends there, or later, no longer fits the open chunk."""
         if not self._speech:
             return False
         too_late = start_s - self._speech[-1].end_s > self._options.max_pause_s
@@ -74,12 +75,12 @@ class Chunker:
         return self._speech[0].start_s
 
     def _has_margin(self, least_start_s: float) -> bool:
-        """Whether the margin does not depend any more on where the next region begins."""
+        """Whether the margin no longer depends on where the next region begins."""
         known_s = least_start_s - self._speech[-1].end_s
         return self._regions.within_region or known_s >= 2 * self._options.margin_s
 
     def _close(self, next_s: float | None) -> Iterator[Chunk]:
-        """`next_s`: where the next region begins, None if there is none."""
+        """The open chunk. `next_s`: where the next region begins, None if there is none."""
         if not self._speech:
             return
         start_s, end_s = self._speech[0].start_s, self._speech[-1].end_s
@@ -97,7 +98,7 @@ class Chunker:
 
 
 def join_chunks(chunks: Sequence[Chunk], options: ChunkingOptions) -> list[Chunk]:
-    """Neighbors as one chunk, as far as pauses and lengths allow."""
+    """The chunks, with neighbors joined as far as pauses and lengths allow."""
     joined: list[Chunk] = []
     for chunk in chunks:
         last = joined[-1] if joined else None
@@ -114,7 +115,7 @@ def join_chunks(chunks: Sequence[Chunk], options: ChunkingOptions) -> list[Chunk
 
 
 class RegionFinder:
-    """The regions whose score rises over `onset` until it falls below `offset`.
+    """Finds the regions from where the score exceeds `onset` until it falls below `offset`.
 
     A region longer than `max_region_s` is cut where the score is lowest in its second half: the
     "min-cut" of WhisperX. Source: Bain et al. 2023, https://arxiv.org/abs/2303.00747, section 3.1.
@@ -125,24 +126,24 @@ class RegionFinder:
         self._limit = min(onset, offset)
         self._max_region_s = max_region_s
         self._at = 0  # the next frame to look at
-        self._first: int | None = None  # of the region that goes on
-        # no region that is still to come begins, or ends, before these frames
+        self._first: int | None = None  # of the open region
+        # no future region begins, or ends, before these frames
         self.least_start = 0
         self.least_end = 0
 
     @property
     def within_region(self) -> bool:
-        """Whether the next region has begun: it does so at `least_start`."""
+        """Whether the next region has already begun, at `least_start`."""
         return self._first is not None
 
     def advance(self, speech: SpeechScores, complete: bool) -> Iterator[SpeechRegion]:
-        """`speech`: all that is known so far; `complete`: there is no more."""
+        """The new regions. `speech`: all scores so far; `complete`: no more will come."""
         max_frames = int(self._max_region_s / speech.step_s)
         for begin, end in self._spans(speech.scores, max_frames, complete):
             if end > begin:
                 yield SpeechRegion(speech.at_s(begin), speech.at_s(end))
         self.least_start = self.least_end = len(speech.scores)
-        if self._first is not None:  # it may yet be cut, in its second half
+        if self._first is not None:  # it may still be cut in its second half
             self.least_start = self._first
             self.least_end = min(self.least_end, self._first + max_frames // 2)
 
@@ -172,7 +173,7 @@ class RegionFinder:
             self._first = None
 
     def _next(self, marks: npt.NDArray[np.bool_]) -> int | None:
-        """The first marked frame; `marks` begin with the next one to look at."""
+        """The first marked frame, if any. `marks` begin with the next frame to look at."""
         return self._at + int(np.argmax(marks)) if marks.any() else None
 
 
@@ -186,8 +187,8 @@ FRAME_SAMPLES = SAMPLE_RATE // 20
 def divide(
     chunk: Chunk, samples: Samples, missing: Sequence[SpeechRegion]
 ) -> tuple[Chunk, Chunk] | None:
-    """Two chunks for one: cut in the pause beside what is `missing`, else in the longest, else
-    where it is quietest in the middle. None where it is too short for that.
+    """The chunk, cut in two: in a pause beside `missing` speech, else in the longest pause, else at
+    the quietest point in the middle. None if the chunk is too short for that.
 
     `samples`: float32 (num_samples,), of the chunk.
     """
@@ -218,7 +219,7 @@ def _cut(chunk: Chunk, at_s: float) -> tuple[Chunk, Chunk]:
 
 
 def _quietest_s(samples: Samples) -> float:
-    """The middle of the frame with the least energy in the middle half."""
+    """The middle, in seconds, of the quietest frame in the middle half."""
     num_frames = len(samples) // FRAME_SAMPLES
     frames = samples[: num_frames * FRAME_SAMPLES].reshape(num_frames, FRAME_SAMPLES)
     energy = np.square(frames).sum(axis=1)

@@ -19,8 +19,8 @@ def optional_stage(
     warnings: list[TranscriptWarning],
     must: bool,
 ) -> Iterator[None]:
-    """A stage that must not cost its user the transcript: what breaks in it is a warning. Where it
-    `must` be, it is an error all the same.
+    """A stage whose failure must not cost the user the transcript: it becomes a warning, or an
+    error if the stage `must` succeed.
     """
     try:
         yield
@@ -33,7 +33,7 @@ def optional_stage(
         _warn(failed, warnings, must)
     except ServiceError:
         raise  # cancelled, out of time, shutting down: the request ends
-    # The optional stage's boundary: a library's fault on this recording.
+    # The boundary of the optional stage: a library failed on this recording.
     except Exception:  # noqa: BLE001
         _warn(failed, warnings, must)
 

@@ -1,4 +1,4 @@
-"""Words + Turns -> Words with speakers, Segments split where the speaker changes. Pure."""
+"""Assigns speakers to words by turns, and splits segments where the speaker changes. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from itertools import accumulate
 from app.domain.transcript import Diarization, Segment, Turn, Word
 from app.text.segments import cut_segment
 
-NUMBERED = re.compile(r"SPEAKER_(\d+)")  # others have names
+NUMBERED = re.compile(r"SPEAKER_(\d+)")  # other speakers have names
 
 
 class TurnIndex:
@@ -20,11 +20,11 @@ class TurnIndex:
     def __init__(self, turns: Sequence[Turn]) -> None:
         self._turns = sorted(turns, key=lambda turn: turn.start_s)
         self._starts = [turn.start_s for turn in self._turns]
-        # the latest end so far never falls, so that it can be searched
+        # the latest end so far never decreases, so it can be searched
         self._latest_ends = list(accumulate((turn.end_s for turn in self._turns), max))
 
     def speaker(self, start_s: float, end_s: float, nearest: bool) -> str | None:
-        """Who speaks most of the time between, or else is nearest, or nobody."""
+        """The speaker with most of the time between; if there is none, the `nearest` or None."""
         first = bisect_right(self._latest_ends, start_s)
         last = bisect_left(self._starts, end_s)
         shares: dict[str, float] = {}
@@ -39,7 +39,7 @@ class TurnIndex:
     def _nearest(self, start_s: float, end_s: float, first: int, last: int) -> str | None:
         if not self._turns:
             return None
-        # whoever ended last before the moment ended at _latest_ends[first - 1]
+        # the last turn to end before this moment ends at _latest_ends[first - 1]
         before = max(self._turns[:first], key=lambda turn: turn.end_s) if first else None
         after = self._turns[last] if last < len(self._turns) else None
         inside = self._turns[first:last]
@@ -50,10 +50,10 @@ class TurnIndex:
 def assign_speakers(
     segments: Sequence[Segment], diarization: Diarization, nearest: bool
 ) -> tuple[Segment, ...]:
-    """Give every word, and so every segment, its speaker; split segments where it changes.
+    """Segments in which every word has its speaker, split where the speaker changes.
 
-    Exclusive turns decide where the pipeline has them. A segment without words carries its
-    dominant speaker. `nearest`: words outside every turn take the nearest speaker.
+    Exclusive turns decide if the pipeline has them. A segment without words gets its dominant
+    speaker. `nearest`: words outside every turn get the nearest speaker.
     """
     index = TurnIndex(diarization.exclusive_turns or diarization.turns)
     return tuple(part for segment in segments for part in _assign(segment, index, nearest))
@@ -62,9 +62,9 @@ def assign_speakers(
 def number_speakers(
     segments: Sequence[Segment], embeddings: Mapping[str, tuple[float, ...]]
 ) -> tuple[tuple[Segment, ...], dict[str, tuple[float, ...]]]:
-    """Segments and embeddings of those who say something, numbered in their order without gaps.
+    """Segments, and embeddings of the speakers who say words, renumbered in order without gaps.
 
-    Diarization numbers everybody who makes a sound, and a known voice leaves its number behind.
+    Diarization also numbers people who say no words, and a known voice leaves its number unused.
     """
     heard = {word.speaker for segment in segments for word in segment.words or ()}
     heard |= {segment.speaker for segment in segments}
@@ -105,7 +105,7 @@ def _assign_word(word: Word, index: TurnIndex, nearest: bool) -> Word:
 
 
 def _fill_untimed(words: Sequence[Word]) -> list[Word]:
-    """A word without times belongs to whoever speaks the word before it, or else after it."""
+    """The words. One without times gets the speaker of the word before it, or else after it."""
     filled = list(words)
     for order in (range(len(filled)), range(len(filled) - 1, -1, -1)):
         speaker: str | None = None
@@ -117,7 +117,7 @@ def _fill_untimed(words: Sequence[Word]) -> list[Word]:
 
 
 def _split(segment: Segment, words: Sequence[Word]) -> Iterator[Segment]:
-    """One segment for each run of words of one speaker; a word of nobody stays with its run."""
+    """One segment for each run of one speaker's words. A word without a speaker continues a run."""
     begin = 0  # of the run, in words and in characters of the text
     begin_char = char = 0
     speaker: str | None = None

@@ -36,17 +36,17 @@ from app.pipeline.optional_stages import optional_stage
 from app.pipeline.speakers import assign_speakers, number_speakers
 from app.pipeline.voices import match_voices, rename_speakers
 
-ALIGNED = 0.8  # how far a request is then, as a share of its time; diarization runs beside it
+ALIGNED = 0.8  # progress after alignment, as a share of the time; diarization runs in parallel
 
-# Where each chunk may be in another language, people pause for so long before they change it.
+# If each chunk may have another language: speakers pause this long before they change it.
 MULTILINGUAL_PAUSE_S = 0.5
 
-NOTEWORTHY_LOAD_S = 0.001  # below it, the model was there
+NOTEWORTHY_LOAD_S = 0.001  # a shorter load means that the model was already loaded
 
 
 @dataclass(frozen=True, slots=True)
 class TranscriberOptions:
-    """What the operator chose, the same for every request."""
+    """The operator's choices, the same for every request."""
 
     chunking: ChunkingOptions
     word_aligner: WordAligner
@@ -57,7 +57,7 @@ class TranscriberOptions:
 
 
 class Transcriber:
-    """Runs one request at a time per calling thread; the models are shared by all of them."""
+    """Runs one request at a time per calling thread; all threads share the models."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class Transcriber:
         threads: ThreadPoolExecutor,
         options: TranscriberOptions,
     ) -> None:
-        """`threads` run what goes on beside the calling thread: diarization."""
+        """`threads` run diarization beside the calling thread."""
         self._store = store
         self._catalog = catalog
         self._threads = threads
@@ -75,7 +75,7 @@ class Transcriber:
     def transcribe(
         self, audio: Audio, options: TranscribeOptions, work: Work, listener: Listener = NOBODY
     ) -> Transcript:
-        """Recognise, align, diarize.
+        """The transcript of `audio`: recognized, aligned, diarized.
 
         Raises:
             ServiceError: recognition failed, or `work` was cancelled.
@@ -86,15 +86,15 @@ class Transcriber:
             request = Request(audio, options, work, listener, warnings)
             return self._transcribe(request, diarizing)
         except BaseException:
-            # what still runs for this request runs for nobody
+            # nobody needs what still runs for this request
             work.cancel()
             raise
 
     def detect_language(
         self, audio: Audio, model: str, work: Work, is_all: bool
     ) -> LanguageGuess | None:
-        """The language that most is spoken in. None where that is not clear, unless the recording
-        `is_all` that there is to hear: then silence has a language, too.
+        """The language of most of the speech, or None if it is unclear. With `is_all`, `audio` is
+        the whole recording, and even silence has a language.
         """
         with self._lease(self._catalog.recognizer(model), work) as recognizer:
             return self._listening(audio, work).detect_language(recognizer, is_all)
@@ -141,7 +141,7 @@ class Transcriber:
                 language = first and first.language
                 language = language or listening.language_of_silence(recognizer).language
                 options = replace(options, language=language)
-            # who speaks in a segment is not known before the end
+            # the speaker of a segment is known only at the end
             early = listener if diarizing is None else listener.of_text()
             request = replace(request, options=options, listener=early)
             segments = self._recognize_and_align(recognizer, request, found, first)
@@ -201,13 +201,13 @@ class Transcriber:
         found: Iterator[Chunk],
         first: FirstChunks | None,
     ) -> list[Segment]:
-        """Chunk by chunk: one is aligned while the next is recognised and others are looked for."""
+        """The segments. One chunk is aligned while the next is recognized and others are found."""
         options, work = request.options, request.work
         chunks = found
         if first is None:
             earliest = next(found, None)
             if earliest is None:
-                return []  # of silence, nothing need be aligned
+                return []  # silence needs no alignment
             chunks = chain([earliest], found)
         with ExitStack() as leases:
             aligners = self._aligners(leases, request)
@@ -256,16 +256,16 @@ class Transcriber:
             try:
                 return self._diarize(audio, options, work)
             except ServiceError as error:
-                work.cancel(error)  # what is still recognised is of no use
+                work.cancel(error)  # recognition is of no more use
                 raise
 
-        run = copy_context().run  # what is logged there belongs to this request too
+        run = copy_context().run  # log lines from there belong to this request too
         return work.track(self._threads.submit(run, diarize))
 
     def _diarize(
         self, audio: Audio, options: TranscribeOptions, work: Work
     ) -> tuple[Diarization | None, TranscriptWarning | None]:
-        """(who speaks when, None) or (None, why that is not known)."""
+        """(who speaks when, None), or (None, the reason why that is unknown)."""
         warnings: list[TranscriptWarning] = []
         must = options.must_diarize or self._options.strict_stages
         with ExitStack() as leases:
@@ -299,7 +299,7 @@ class Transcriber:
     def _embed_known(
         self, batcher: Batcher[Diarizer], speakers: Sequence[KnownSpeaker], work: Work
     ) -> dict[str, tuple[float, ...]]:
-        """The voice of each: that of its recording's only speaker."""
+        """The voice of each known speaker, the only one in that speaker's recording."""
         voices = {}
         for i, speaker in enumerate(speakers):
             found = _diarize_one(batcher, speaker.audio, SpeakerBounds(num_speakers=1), work)

@@ -1,4 +1,4 @@
-"""Speakers of a recording <-> known voices, by their embeddings. Pure."""
+"""Matches the speakers of a recording with known voices by their embeddings. Pure."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from scipy.optimize import linear_sum_assignment
 
 from app.domain.transcript import Diarization, Turn
 
-LEAST = -1.0  # of all cosines
+LEAST = -1.0  # the lowest cosine
 
 Embeddings = Mapping[str, Sequence[float]]
 
 
 def match_voices(speakers: Embeddings, known: Embeddings, min_similarity: float) -> dict[str, str]:
-    """Speaker -> name of the known voice that it is. Each voice is one speaker at most, and the
-    pairs are those that are the most alike in all; none with a cosine below `min_similarity`.
+    """For each speaker who is a known voice, the voice's name. A voice matches one speaker at most.
+    The pairs have the highest total similarity; none has a cosine below `min_similarity`.
     """
     if not speakers or not known:
         return {}
     similarity = _unit_rows(speakers) @ _unit_rows(known).T
     labels, names = list(speakers), list(known)
-    # what is too little alike must not push a pair that fits into another
+    # pairs below the limit must not break up a pair that fits
     rows, columns = linear_sum_assignment(
         np.where(similarity < min_similarity, LEAST, similarity), maximize=True
     )
@@ -43,7 +43,7 @@ def _unit_rows(embeddings: Embeddings) -> npt.NDArray[np.float64]:
 
 
 def rename_speakers(diarization: Diarization, names: Mapping[str, str]) -> Diarization:
-    """`names`: speaker -> name; the others stay as they are."""
+    """The diarization with speakers renamed by `names`; the others keep theirs."""
 
     def renamed(turns: Sequence[Turn]) -> tuple[Turn, ...]:
         return tuple(replace(t, speaker=names.get(t.speaker, t.speaker)) for t in turns)

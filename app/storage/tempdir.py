@@ -1,4 +1,4 @@
-"""A private directory for uploads and decoded audio, free of what a crash left behind."""
+"""A private directory for uploads and decoded audio. Removes what a crash left behind."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from app.domain.errors import ConfigurationError, DiskFull
 
 LOCK = "lock"
 PREFIX = "whisperx-asr-"
-OURS = re.compile(PREFIX + "[0-9a-f]{16}")  # the root may be a /tmp full of other people's folders
+OURS = re.compile(PREFIX + "[0-9a-f]{16}")  # the root may be a /tmp with folders of others
 DISK_FULL = "There is no disk space left for this file; try again later."
-# EFBIG: larger than the file system, or a limit of the process, lets a file be.
+# EFBIG: the file exceeds a limit of the file system or of the process.
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 DEFAULT_MIN_FREE_SHARE = 0.01
 DEFAULT_MIN_FREE_BYTES = 1000 << 20  # at most
 
 
 class PrivateDirectory:
-    """One folder per process under a common root. A lock tells a living owner from debris.
+    """One folder per process under a common root. A lock shows that the folder's owner is alive.
 
-    `min_free_bytes`: what uploads and decoded audio leave free on its disk.
+    `min_free_bytes`: the space that uploads and decoded audio leave free on the disk.
     """
 
     def __init__(self, root: Path, min_free_bytes: int | None = None) -> None:
         """`min_free_bytes` None: a share of the disk.
 
         Raises:
-            ConfigurationError: the root cannot be written or is a stranger's, or its disk is too
-                small.
+            ConfigurationError: the root is not writable or belongs to another user, or its disk is
+                too small.
         """
         try:
             root.mkdir(mode=0o700, parents=True, exist_ok=True)
             _check_owner(root)
-            # Who starts at the same time must not take a folder without its lock for debris.
+            # Keeps a process that starts at the same time from removing a folder without its lock.
             with _locked(root):
                 for left in root.iterdir():
                     _remove_if_abandoned(left)
@@ -58,7 +58,7 @@ class PrivateDirectory:
             self.close()
             raise ConfigurationError(
                 f"TEMP_MIN_FREE_MB={min_free_bytes >> 20}, but the disk of {root} has "
-                f"{disk_bytes >> 20} MB in all: no upload would ever be taken."
+                f"{disk_bytes >> 20} MB in all: no upload would ever be accepted."
             )
         self.min_free_bytes = min_free_bytes
 
@@ -68,14 +68,14 @@ class PrivateDirectory:
         fcntl.flock(self._lock, fcntl.LOCK_EX)
 
     def new_path(self) -> Path:
-        """A random name: nothing of an upload's own name reaches the disk."""
-        if not self.path.exists():  # what sweeps /tmp once a week has taken it
+        """A path with a random name: no part of an upload's name reaches the disk."""
+        if not self.path.exists():  # a weekly cleanup of /tmp removed it
             self._create()
         return self.path / secrets.token_hex(16)
 
     @property
     def is_short(self) -> bool:
-        """Whether the disk has no room for anything more."""
+        """Whether the disk has no space left for uploads."""
         return self.path.exists() and (shutil.disk_usage(self.path).free <= self.min_free_bytes)
 
     def close(self) -> None:
@@ -84,14 +84,14 @@ class PrivateDirectory:
 
 
 def check_room(folder: Path, wanted_bytes: int, min_free_bytes: int) -> None:
-    """Raises DiskFull where so much more would leave too little."""
+    """Raises DiskFull if writing this much would leave too little space."""
     if shutil.disk_usage(folder).free - wanted_bytes < min_free_bytes:
         raise DiskFull(DISK_FULL)
 
 
 @contextmanager
 def told_when_full() -> Iterator[None]:
-    """Raises DiskFull for the system's own word that there is no room left."""
+    """Raises DiskFull if the system reports that no space is left."""
     try:
         yield
     except OSError as error:
@@ -118,28 +118,28 @@ def _remove_if_abandoned(folder: Path) -> None:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(folder, ignore_errors=True)
     except OSError:
-        return  # somebody works in it, or it is not ours
+        return  # in use, or not ours
 
 
 def _open_lock(folder: Path) -> BinaryIO:
-    """Neither through a link nor emptied: in a folder of somebody else's making, it may be any
-    file of ours."""
+    """Opened without following a link and without truncating: in a folder that someone else made,
+    the name may lead to any file of ours."""
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
     return os.fdopen(os.open(folder / LOCK, flags, 0o600), "r+b")
 
 
 def _check_owner(root: Path) -> None:
-    """Whose the root is may exchange what lies in it; the system's /tmp is kept from doing so."""
+    """Refuse a root of another user, who could replace its contents. A system's /tmp is safe."""
     owner = root.stat().st_uid
     if owner not in (0, os.getuid()):
         raise ConfigurationError(
-            f"TEMP_DIR: {root} belongs to user {owner}, who could exchange what lies in it; "
-            f"name a folder of user {os.getuid()}."
+            f"TEMP_DIR: {root} belongs to user {owner}, who could replace its contents; "
+            f"choose a folder of user {os.getuid()}."
         )
 
 
 def check_writable(folder: Path, setting: str) -> None:
-    """Raises ConfigurationError, with the command that mends it, where files cannot be made."""
+    """Raises ConfigurationError, with the command that fixes it, if files cannot be created."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".write-test-{os.getpid()}"

@@ -1,4 +1,4 @@
-"""Hypotheses -> Segments, and Segments cut by characters: text, tokens, words. Pure."""
+"""Turns hypotheses into segments, and cuts segments by characters: text, tokens, words. Pure."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from dataclasses import replace
 from app.domain.transcript import Chunk, Hypothesis, Segment, SpeechRegion, SpokenWord, Word
 from app.text.sentences import SentenceSplitter
 
-# The detector may cut the edges of words off; what lasts longer than this is a pause.
+# Speech detection may cut off the edges of words; anything longer than this is a pause.
 BEFORE_SPEECH_S = 0.1
 AFTER_SPEECH_S = 0.3
 ALIGNMENT_MARGINS_S = 0.0, 0.2  # before the first speech and after the last
 
-Placed = tuple[int, Word]  # the character of the text at which a word begins
+Placed = tuple[int, Word]  # the character of the text at which a word begins, and the word
 
 
 def cut_segment(segment: Segment, begin: int, end: int) -> Segment:
     """The characters `begin` to `end` of a segment's text, with the tokens that end in them.
 
-    Times, words and speaker are the caller's business.
+    The caller sets times, words and speaker.
     """
     kept = [i for i, token_end in enumerate(segment.token_ends) if begin < token_end <= end]
     return replace(
@@ -34,8 +34,8 @@ def cut_segment(segment: Segment, begin: int, end: int) -> Segment:
 def segments_of(
     chunk: Chunk, hypothesis: Hypothesis, text_language: str, with_words: bool
 ) -> list[Segment]:
-    """A chunk's hypothesis on the time line of the recording: as one, or as sentences with words
-    where `with_words` and it has them. `text_language`: English for a translation.
+    """A chunk's hypothesis on the recording's timeline: one segment, or sentences with words if
+    `with_words` and the hypothesis has words. `text_language`: English for a translation.
     """
     start_s, end_s = _alignable(chunk)
     segment = Segment(
@@ -58,7 +58,7 @@ def segments_of(
 
 
 def _alignable(chunk: Chunk) -> tuple[float, float]:
-    """From the first speech to the last: in the silence before them an aligner may lose its way."""
+    """Start and end of the chunk's speech. An aligner may lose its way in the silence before it."""
     if not chunk.speech:
         return chunk.start_s, chunk.end_s
     before_s, after_s = ALIGNMENT_MARGINS_S
@@ -69,7 +69,7 @@ def _alignable(chunk: Chunk) -> tuple[float, float]:
 
 
 def without_times(segment: Segment) -> Segment:
-    """A segment whose words nobody could time, from the first speech in it to the last."""
+    """The segment with words without times, from its first speech to its last."""
     speech = segment.chunk.speech if segment.chunk else ()
     return replace(
         segment,
@@ -80,7 +80,7 @@ def without_times(segment: Segment) -> Segment:
 
 
 def _placed(chunk: Chunk, text: str, words: Sequence[SpokenWord]) -> Iterator[Placed]:
-    """Words on the time line of the recording: in order, and only where somebody speaks."""
+    """Words on the recording's timeline, in order and only during speech."""
     char, last_s = 0, chunk.start_s
     for word in words:
         written = word.text.strip()
@@ -94,8 +94,8 @@ def _placed(chunk: Chunk, text: str, words: Sequence[SpokenWord]) -> Iterator[Pl
 
 
 def _spoken(chunk: Chunk, word: SpokenWord) -> tuple[float, float]:
-    """The start and end of a word on the time line, without the silence that it seems to last:
-    the path of the alignment must be on some word at all times.
+    """The start and end of a word on the timeline, without silence. The alignment path is always on
+    some word, so a word seems to last through a pause.
     """
     start_s = min(chunk.start_s + word.start_s, chunk.end_s)
     end_s = min(chunk.start_s + word.end_s, chunk.end_s)
@@ -116,9 +116,9 @@ def _distance_s(region: SpeechRegion, at_s: float) -> float:
 def cut_sentences(
     segment: Segment, spans: Sequence[tuple[int, int]], placed: Sequence[Placed]
 ) -> list[Segment]:
-    """The sentences between the spans, each with the words that begin in it and with their times.
+    """A sentence for each span, with the words that begin in it and their times.
 
-    `spans` cover the text. A span without words is white space, and left out.
+    `spans` cover the text. A span without words is white space and is left out.
     """
     sentences = []
     for begin, end in spans:

@@ -1,10 +1,11 @@
-"""Word lists of the sentence splitter: abbreviations by language, and a few words of English and
-German.
+"""Word lists of the sentence splitter: abbreviations by language, and a few English and German
+words.
 
-An abbreviation's full stop ends no sentence. Only those matter here that stand before a capital
-letter or a number: before a small letter Unicode's rules end no sentence anyway. Words that also
-end sentences are left out ("im", "ok", "no", "dir"). An entry in small letters is found in any
-case, one with a capital only as it is written. One that begins with a hyphen ends a longer word.
+The full stop of an abbreviation does not end a sentence. The lists need only abbreviations that
+come before a capital letter or a number: Unicode's rules never end a sentence before a small
+letter. Words that can also end a sentence are left out ("im", "ok", "no", "dir"). An entry in small
+letters matches in any case, one with a capital only as written. An entry that begins with a hyphen
+matches the end of a longer word.
 """
 
 from __future__ import annotations
@@ -124,16 +125,16 @@ KIN = {"nn": "no", "bs": "hr", "ms": "id", "lb": "de", "yue": "zh"}
 
 
 def abbreviations(table: dict[str, str], language: str) -> frozenset[str]:
-    """Those of a language, or of one that abbreviates alike."""
+    """The entries of a language, or of a related one with the same abbreviations."""
     return frozenset(table.get(KIN.get(language, language), "").split())
 
 
-# what follows an acronym's full stop where a sentence ends: "in the U.S. It was", not "U.S. Army"
+# words that start a sentence after an acronym: "in the U.S. It was", not "U.S. Army"
 ENGLISH_STARTERS = (
     "I It He She We You They The This That These Those There Then But And So If When What Who "
     "Where Why How My Our Your His Her Their Is Are Was Were Do Did Does Not No Yes In On At"
 )
-# what stands before an ordinal ("im 3. Stock"), and what follows a number but counts nothing
+# words before an ordinal ("im 3. Stock"), and words that start a sentence after a number
 GERMAN_DETERMINERS = (
     "der die das den dem des ein eine einen einem einer eines mein meine meinem meiner dein deine "
     "sein seine seinem seiner ihr ihre unser unsere jeder jede jedes dieser diese dieses am im vom "

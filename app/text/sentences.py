@@ -1,8 +1,8 @@
-"""Text -> sentences, in every language of Whisper. Pure.
+"""Splits text into sentences, in every language of Whisper. Pure.
 
-The rules are Unicode's, by ICU; what they do not know is added here: abbreviations, ordinals,
-initials, speech that is quoted inside a sentence, and a few end marks. A sentence that is very long
-for a subtitle is divided where a clause ends.
+ICU applies Unicode's rules. This module adds what they lack: abbreviations, ordinals, initials,
+speech quoted inside a sentence, and a few end marks. A sentence that is too long for a subtitle is
+divided at the end of a clause.
 
 Source: https://www.unicode.org/reports/tr29/#Sentence_Boundaries
 """
@@ -30,15 +30,15 @@ from app.text.sentence_words import (
 )
 
 LONG_SENTENCE = 240  # characters: about 15 s of speech
-LONG_WITHOUT_SPACES = {"zh": 80, "ja": 80, "yue": 80}  # the same in characters that are syllables
+LONG_WITHOUT_SPACES = {"zh": 80, "ja": 80, "yue": 80}  # the same, where a character is a syllable
 CLAUSE_MARKS = ",;:，、；：،؛၊"
 MAX_TOKEN = 32  # characters looked at before a full stop
 
 CLOSERS = "\"'”’»›」』）)]】》〉"
 END_MARKS = ".!?…。！？।؟۔"
-# Ends that Unicode's rules leave out: before a dash (somebody else speaks), before a number, and
-# between two quotations; the marks of Khmer and Tibetan, the colon of Armenian keyboards, and the
-# words of courtesy that end Thai sentences, which have no marks.
+# Ends that Unicode's rules miss: before a dash (the speaker changes), before a number, and between
+# two quotations; the marks of Khmer and Tibetan, the colon typed on Armenian keyboards, and the
+# polite words that end Thai sentences, which have no marks.
 OTHER_ENDS = (
     rf"[.!?…][{re.escape(CLOSERS)}]*(?=\s+[—–-])"
     r"|(?<=[^\W\d_]{2})\.(?=\s+\d)"
@@ -68,7 +68,7 @@ UNITS_AFTER_NUMBERS = frozenset("mghltsгрмлжткч")
 
 
 class SentenceSplitter:
-    """For one language. Any code is taken: where nothing is known of it, Unicode's rules decide."""
+    """Splits text of one language. Any code is accepted; an unknown one gets Unicode's rules."""
 
     def __init__(self, language: str) -> None:
         self._language = KIN.get(language, language)
@@ -82,7 +82,7 @@ class SentenceSplitter:
         )
 
     def spans(self, text: str) -> list[tuple[int, int]]:
-        """Character spans that cover the text without gaps: white space goes to what follows."""
+        """Character spans that cover the text without gaps. A span includes the space before it."""
         if not text:
             return []
         ends = self._sentence_ends(_with_capitals(text))
@@ -90,7 +90,7 @@ class SentenceSplitter:
         return [part for span in spans for part in self._clauses(text, *span)]
 
     def _sentence_ends(self, text: str) -> list[int]:
-        """All but the last. What holds no letter and no digit is no sentence of its own."""
+        """All ends but the last. Text without a letter or digit is not a sentence of its own."""
         ends: list[int] = []
         word = WORD.search(text)
         for end in self._candidates(text):
@@ -103,7 +103,7 @@ class SentenceSplitter:
         return ends if word else ends[:-1]
 
     def _candidates(self, text: str) -> Iterator[int]:
-        """Where a sentence may end, in order: after the end mark and what closes."""
+        """Where a sentence may end, in order: after the end mark and closing quotes or brackets."""
         ends = set()
         at = 0
         for piece in SentenceBreaker(text, self._language):  # its spans count UTF-16 units
@@ -113,7 +113,7 @@ class SentenceSplitter:
         yield from sorted(ends)
 
     def _goes_on(self, text: str, end: int) -> bool:
-        """Whether the sentence does not end here, against Unicode's rules."""
+        """Whether the sentence continues, although Unicode's rules end it here."""
         after = NEXT.match(text, end)
         follows = text[after.end() : after.end() + MAX_TOKEN] if after else ""
         if text[end - 1] == "၊":  # Burmese comma
@@ -123,7 +123,7 @@ class SentenceSplitter:
                 return True  # a particle: the quotation is part of a sentence
             return follows[:1].islower()
         if after and after[1].strip() and follows[:1].islower():
-            return True  # a dash, and who said it
+            return True  # a dash, then "he said"
         if text[end - 1] != ".":
             return False
         return self._is_abbreviation(text, end, follows) or self._is_ordinal(text, end, follows)
@@ -148,12 +148,12 @@ class SentenceSplitter:
         if {name, name.lower()} & self._before_numbers:
             return True
         if name.lower() != name.upper() and not _has_vowel(name):
-            return True  # "str", "blz", "kpt": no word
+            return True  # "str", "blz", "kpt" are not words
         suffixes = (entry[1:] for entry in self._before_numbers if entry.startswith("-"))
         return any(name.lower().endswith(suffix) for suffix in suffixes)
 
     def _is_initial(self, letter: str, previous: str, follows: str) -> bool:
-        """A single letter and a full stop: of a name ("J. K. Rowling") or of a word ("z. B.")."""
+        """Whether a letter and full stop shorten a name ("J. K. Rowling") or a word ("z. B.")."""
         if SINGLE.fullmatch(previous):
             return f"{previous[0]}.{letter}".lower() not in FINAL_PAIRS
         if letter.islower():
@@ -164,11 +164,13 @@ class SentenceSplitter:
             return (
                 starts_chain or not previous or previous[0].isupper() or previous[-1] in END_MARKS
             )
-        # scripts without case; a syllable of Hangul is a word
+        # scripts without case; a Hangul syllable is a word
         return not HANGUL_OR_KANA.match(letter)
 
     def _is_ordinal(self, text: str, end: int, follows: str) -> bool:
-        """German: nouns have capitals, so what follows does not tell. What comes before does."""
+        """Whether a number is a German ordinal. A capital after it proves nothing, because German
+        capitalizes nouns; the word before it decides.
+        """
         match = ORDINAL.search(text, max(0, end - MAX_TOKEN), end)
         if self._language != "de" or match is None:
             return False
@@ -179,9 +181,9 @@ class SentenceSplitter:
         return counts and word not in ("", *GERMAN_STARTERS.split())
 
     def _clauses(self, text: str, begin: int, end: int) -> Iterator[tuple[int, int]]:
-        """A sentence, or its clauses where it is too long for one line of a transcript."""
+        """A sentence, or its clauses if it is too long for one line of a transcript."""
         while end - begin > self._long:
-            last = end - self._long // 6  # what is left is no mere word
+            last = end - self._long // 6  # leaves more than a single word
             wanted = range(min(begin + self._long, last), begin + self._long // 3, -1)
             beyond = range(begin + self._long, last)
             cuts = (at for at in chain(wanted, beyond) if self._ends_clause(text, at))
@@ -208,8 +210,8 @@ def _first_word(text: str) -> str:
 
 
 def _with_capitals(text: str) -> str:
-    """Of the same length. Text all in small letters gets a capital after each end mark, since the
-    rules take a small letter for a sign that the sentence goes on."""
+    """The text at the same length. If it is all lowercase, each end mark is followed by a capital,
+    because the rules read a small letter as a sign that the sentence continues."""
     if text != text.lower() or text == text.upper():
         return text
 

@@ -1,4 +1,4 @@
-"""Sound in which nobody speaks: whatever is transcribed of it was invented."""
+"""Sound without speech: every transcribed word is invented."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _colored(rng: np.random.Generator, num_samples: int, slope: float, level_db:
 
 
 def _hum(num_samples: int, hertz: float) -> Samples:
-    """Of the mains: the tone and its overtones."""
+    """Mains hum: the tone and its overtones."""
     hum: Samples = sum(0.1 / n * _tone(num_samples, n * hertz) for n in (1, 2, 3, 5))
     return hum
 

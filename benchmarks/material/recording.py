@@ -1,4 +1,4 @@
-"""What a recording of the words benchmark is, and how a set of them is kept in few small files."""
+"""Recordings of the words benchmark, and packs that store many of them in two small files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GAP_S = 0.5  # between two recordings in a pack, so that the codec starts each f
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """`texts`: what is said, in every spelling that counts as right; "" where nobody speaks.
+    """`texts`: the spoken words in every spelling that counts as right; "" if nobody speaks.
 
     `kind`: sentences, commands, languages, real or nothing. `samples`: float32 (num_samples,).
     """
@@ -37,7 +37,7 @@ class Recording:
 
 
 def write_pack(recordings: Sequence[Recording], folder: Path, name: str) -> None:
-    """NAME.ogg with all of them one after the other, NAME.json with where each is."""
+    """Write NAME.ogg with all recordings in a row, and NAME.json with the position of each."""
     rows: list[dict[str, Any]] = []
     blocks: list[Samples] = []
     position = 0

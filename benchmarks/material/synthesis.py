@@ -1,6 +1,6 @@
-"""Speech made by espeak-ng and flite, which only those need who make new material.
+"""Synthesizes speech with espeak-ng and flite, which are needed only to make new material.
 
-`python -m benchmarks.material.synthesis` writes the shipped set anew.
+`python -m benchmarks.material.synthesis` rewrites the shipped set.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def can_synthesize() -> bool:
 def synthesize(seed: int) -> list[Recording]:
     """Sentences with pauses, short commands, and other languages.
 
-    Even seeds say one half of the sentences, odd seeds the other.
+    Even seeds use one half of the sentences, odd seeds the other.
     """
     rng = random.Random(seed)
     lines = (HERE / "sentences.txt").read_text().splitlines()[seed % 2 :: 2]
@@ -78,7 +78,7 @@ def _commands(rng: random.Random) -> Iterator[Recording]:
 
 
 def _languages(seed: int, rng: random.Random) -> Iterator[Recording]:
-    """Each with pauses, and Greek without any, so fast that it fills the decoder's context."""
+    """Each language with pauses, and Greek without, fast enough to fill the decoder's context."""
     for language, lines in json.loads((HERE / "languages.json").read_text()).items():
         rng.shuffle(lines)
         voice = Voice("espeak-ng", language + ("" if seed % 2 else "+m3"), rng.randint(140, 165))
@@ -104,7 +104,7 @@ def _pause(rng: random.Random) -> float:
 
 
 def speak(text: str, voice: Voice) -> Samples:
-    """The voice's own silence before and after is cut off.
+    """The spoken text, without the voice's own silence before and after it.
 
     Raises:
         subprocess.CalledProcessError: the program refuses the voice or the text.
@@ -123,7 +123,7 @@ def speak(text: str, voice: Voice) -> Samples:
 
 
 def _with_pauses(spoken: Sequence[Samples], pauses_s: Sequence[float], lead_s: float) -> Samples:
-    """A pause after each."""
+    """All samples in a row, with a pause after each."""
     blocks = [np.zeros(round(lead_s * SAMPLE_RATE), np.float32)]
     for samples, pause_s in zip(spoken, pauses_s, strict=True):
         blocks += [samples, np.zeros(round(pause_s * SAMPLE_RATE), np.float32)]
@@ -138,7 +138,7 @@ def _recording(
     samples: Samples,
     rng: random.Random,
 ) -> Recording:
-    """At some level, one in three with some noise."""
+    """A recording at a random level; one in three has noise."""
     samples = samples / np.abs(samples).max() * rng.uniform(0.1, 0.8)
     if rng.random() < 1 / 3:
         noise = np.random.default_rng(rng.getrandbits(32)).standard_normal(len(samples))
