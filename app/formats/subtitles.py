@@ -121,7 +121,7 @@ def _words_of(segment: Segment, language: str) -> Iterator[Part]:
 
 
 def _is_latin(segment: Segment) -> bool:
-    """Whether most characters are ASCII. A translation may have the language that was spoken."""
+    """Whether most characters are ASCII, as in a translation (its language is the spoken one)."""
     return 2 * sum(map(str.isascii, segment.text)) > len(segment.text)
 
 
