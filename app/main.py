@@ -1,4 +1,4 @@
-"""Builds, wires, starts and stops everything."""
+"""Creates the app: mounts routers and middleware, starts and stops the service."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ services; every query parameter may also be sent as a form field.
 
 
 def create_app(service: Service) -> FastAPI:
-    """The app that serves a service, and closes it when it ends."""
+    """The app that serves a service and closes it at shutdown."""
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         stopping = threading.Event()
-        # a daemon: a load or download that is under way at the end is nobody's any more
+        # a daemon: shutdown does not wait for a running load or download
         warming = threading.Thread(
             target=warm_up, args=(service, stopping), name="warm-up", daemon=True
         )
@@ -51,13 +51,13 @@ def create_app(service: Service) -> FastAPI:
         version=__version__,
         description=DESCRIPTION,
         lifespan=lifespan,
-        redoc_url=None,  # one page is enough, and this one loads its logo from elsewhere
+        redoc_url=None,  # one page is enough, and this one loads its logo from another host
         root_path=settings.root_path,
         license_info={"name": "MIT"},
     )
     app.add_middleware(UnreadBodyMiddleware)
     errors.install(app)
-    keys.install(app, settings, settings.root_path)  # each of these stands around those above it
+    keys.install(app, settings, settings.root_path)  # each middleware wraps those added above it
     headers.install(app, settings)
     app.add_middleware(ObservationMiddleware, service=service)
     app.add_middleware(RequestIdMiddleware)

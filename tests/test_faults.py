@@ -269,7 +269,7 @@ def test_a_thread_dies_and_a_device_is_lost(tmp_path: Path) -> None:
         health = server.get("/health")
         assert health.status_code == 200
         assert health.json()["degraded"] == [
-            "The diarizer diarization stopped; the next request loads it anew."
+            "The diarizer diarization stopped; the next request reloads it."
         ]
         served(ask(models))
         assert server.get("/health").json()["degraded"] == []

@@ -303,7 +303,7 @@ def test_no_key_is_ever_shown(locked: Server) -> None:
     for path in ("/openapi.json", "/docs", "/health", "/queue", "/v1/models"):
         text = get(locked, path, bearer(ALICE)).text
         assert not any(secret in text for secret in SECRETS)
-    assert "there are those of alice, key-2, bob" in locked.log()
+    assert "keys exist for alice, key-2, bob" in locked.log()
     eventually(lambda: "path=/v1/models" in locked.log())
     assert not any(secret in locked.log() for secret in SECRETS)
     process = psutil.Process(locked.process.pid)

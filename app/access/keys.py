@@ -1,4 +1,4 @@
-"""API keys: who may use the service."""
+"""API keys: reads them and checks the keys that requests present."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from app.config.access import AccessSettings
 from app.domain.errors import ConfigurationError
 
 NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")  # harmless in logs and in metrics
-KEY = re.compile(r"[!-+\--~]+")  # what a header carries unharmed, less the comma
+KEY = re.compile(r"[!-+\--~]+")  # the characters that are safe in a header, except the comma
 COMMENT = re.compile(r"(?:^|\s)#.*$", re.MULTILINE)
 MAX_FILE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key is kept as its digest: nothing can print it, and all are of one length."""
+    """Keeps only the digest: nothing can print the key, and all digests have the same length."""
 
     name: str
     digest: bytes = field(repr=False)
@@ -35,7 +35,7 @@ class KeyRing:
         return list(dict.fromkeys(key.name for key in self._keys))
 
     def name_of(self, presented: Iterable[bytes]) -> str | None:
-        """Whose key is among those presented. Takes as long whether or not there is one."""
+        """The name of the presented key, or None. Takes equally long in both cases."""
         found = None
         for secret in presented:
             digest = _digest(secret)
@@ -46,7 +46,7 @@ class KeyRing:
 
 
 def read_keys(settings: AccessSettings) -> KeyRing | None:
-    """The keys of API_KEYS and API_KEYS_FILE; None where neither is set."""
+    """The keys of API_KEYS and API_KEYS_FILE; None if neither is set."""
     given = settings.api_keys.get_secret_value()
     if not given and settings.api_keys_file is None:
         return None
@@ -79,7 +79,7 @@ def _read(path: Path) -> str:
 
 
 def _parse(entries: Iterable[tuple[str, str]]) -> list[ApiKey]:
-    """Messages tell entries by their number: nothing of a key is ever shown."""
+    """The keys of all entries. Messages refer to entries by number and show no part of a key."""
     names: dict[bytes, str] = {}
     for number, (variable, entry) in enumerate(entries, 1):
         name, colon, secret = entry.partition(":")
@@ -87,8 +87,8 @@ def _parse(entries: Iterable[tuple[str, str]]) -> list[ApiKey]:
             name, secret = f"key-{number}", entry
         if not NAME.fullmatch(name):
             raise ConfigurationError(
-                f"{variable}: the name of key {number} is not allowed; what stands before the "
-                "colon may be up to 64 letters, digits, dots, underscores and hyphens."
+                f"{variable}: the name of key {number} is not allowed; the part before the "
+                "colon may have up to 64 letters, digits, dots, underscores and hyphens."
             )
         if not KEY.fullmatch(secret):
             raise ConfigurationError(

@@ -1,4 +1,4 @@
-"""Rate limits: how much each client may ask for."""
+"""Rate limits per client, with a sliding window."""
 
 from __future__ import annotations
 
@@ -27,22 +27,23 @@ SCHEMES = ("redis", "rediss")
 REDIS_PORT = 6379
 STORAGE_TIMEOUT_S = 1.0
 STORAGE_RETRY_S = 10.0
-ALONE = "RATE_LIMIT_STORAGE_URL does not answer, so this process counts for itself: %s %s"
+ALONE = "RATE_LIMIT_STORAGE_URL does not answer, so this process counts on its own: %s %s"
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a client has used of a limit, in the terms of the sliding window counter: of the window
-    before this one, only the share counts that the last `window_s` seconds still reach back to.
+    """What a client has used of a limit, as a sliding window counter sees it.
+
+    Of the window before this one, only the share within the last `window_s` seconds counts.
     """
 
     name: str
     limit: int
     window_s: float
     before: int
-    before_left_s: float  # until it counts no more
+    before_left_s: float  # until it no longer counts
     now: int
-    now_left_s: float  # until it becomes the one before
+    now_left_s: float  # until it becomes `before`
 
     @property
     def remaining(self) -> int:
@@ -50,7 +51,7 @@ class Usage:
         return max(0, self.limit - reached - self.now)
 
     def wait_s(self, cost: int) -> int:
-        """Seconds until so much is free, if nothing else is used meanwhile."""
+        """Seconds until `cost` is free, if the client uses nothing in the meantime."""
         if cost <= self.remaining:
             return 0
         if self.now + cost <= self.limit:
@@ -60,19 +61,19 @@ class Usage:
         return _rounded_up(self.now_left_s + self.window_s - left_s)
 
     def _left_s(self, before: int, free: int) -> float:
-        """What must be left of a window that was used so much, for its share to fit."""
+        """Seconds that may still count of a window with `before` uses, for its share to fit."""
         return (free + 1) * self.window_s / before
 
 
 def _rounded_up(seconds: float) -> int:
-    """Surely later: clocks and their arithmetic are not exact."""
+    """Whole seconds, always later than `seconds`: clocks and float arithmetic are inexact."""
     return math.floor(seconds + 0.01) + 1
 
 
 class Account:
-    """How one client stands. Each call may block for a moment; any thread.
+    """The rate limits of one client. Each call may block for a moment; any thread.
 
-    `usage`: of each limit that there is, as of the last call.
+    `usage`: of each configured limit, as of the last call.
     """
 
     def __init__(self, rate_limits: RateLimits, client: str) -> None:
@@ -84,7 +85,7 @@ class Account:
         """Count a request.
 
         Raises:
-            RateLimited: it is one too many, or no audio is left.
+            RateLimited: too many requests, or no audio is left.
         """
         limits_ = self._rate_limits
         let_in = limits_.hit(limits_.requests, self._client, 1)
@@ -102,7 +103,7 @@ class Account:
 
         Raises:
             RateLimited: too few are left.
-            UploadTooLarge: it is more than the limit allows at all.
+            UploadTooLarge: more than the whole limit.
         """
         limits_ = self._rate_limits
         cost = math.ceil(audio_s)
@@ -119,7 +120,7 @@ class Account:
             raise RateLimited(_used_up(audio), max(1, audio.wait_s(cost)))
 
     def _look(self) -> tuple[Usage | None, Usage | None]:
-        """(requests, audio); None for a limit that there is not."""
+        """Usage of (requests, audio); None for a limit that is not configured."""
         limits_ = self._rate_limits
         requests = limits_.usage(limits_.requests, self._client)
         audio = limits_.usage(limits_.audio, self._client)
@@ -128,7 +129,7 @@ class Account:
 
 
 class RateLimits:
-    """Requests in a minute and seconds of audio in an hour. A limit of 0 is none."""
+    """Limits requests per minute and seconds of audio per hour. 0: no limit."""
 
     def __init__(
         self, requests_per_minute: int = 0, audio_s_per_hour: int = 0, storage_url: str = ""
@@ -164,8 +165,9 @@ def _limit(kind: type[RateLimitItem], amount: int, name: str) -> RateLimitItem |
 
 
 class _Storage:
-    """Redis if it is set and answers, else this process: then each replica counts for itself,
-    instead of failing requests or letting all of them in.
+    """Counts in Redis if it is configured and answers, else in this process.
+
+    Each replica then counts on its own, instead of failing or admitting all requests.
     """
 
     def __init__(self, url: str) -> None:
@@ -231,7 +233,7 @@ def _redis(url: str) -> RedisStorage:
             socket_connect_timeout=STORAGE_TIMEOUT_S,
             retry=Retry(NoBackoff(), 1),  # type: ignore[arg-type]  # once, for stale connections
         )
-    except (ValueError, limits.errors.ConfigurationError):  # the text may hold the password
+    except (ValueError, limits.errors.ConfigurationError):  # its text may contain the password
         raise ConfigurationError(
             "RATE_LIMIT_STORAGE_URL: not of the form redis://[:PASSWORD@]HOST:PORT/DB."
         ) from None

@@ -1,4 +1,4 @@
-"""What /docs says of errors. Data, no code that runs."""
+"""What /docs says about errors. Data only."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class ErrorBody(BaseModel):
     detail: str = Field(description="One clear sentence.")
 
 
-# status: what it means, and what its body may say
+# status: its meaning, and an example of its message
 ERRORS = {
     400: (
         "Nothing in the upload can be decoded, or there is no sound in it.",

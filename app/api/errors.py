@@ -1,4 +1,4 @@
-"""ServiceError -> response, in the terms of its contract."""
+"""ServiceError -> response, in the form of the contract that the request used."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def error_response(error: ServiceError, scope: Scope) -> Response:
             retry_after_s = min(retry_after_s, OPENAI_RETRY_AFTER_S)
         headers["Retry-After"] = str(retry_after_s)
     if isinstance(error, ShuttingDown):
-        headers["Connection"] = "close"  # the next request is for somebody else
+        headers["Connection"] = "close"  # the next request goes to another replica
     if openai and status == 504:
-        headers["X-Should-Retry"] = "false"  # it would take as long again
+        headers["X-Should-Retry"] = "false"  # a retry would take as long
     if openai:
         return JSONResponse(openai_error(error), openai_status_of(error), headers)
     return JSONResponse({"detail": error.message}, status, headers)
@@ -49,7 +49,7 @@ def speaks_openai(scope: Scope) -> bool:
 
 
 def install(app: FastAPI) -> None:
-    """Have every error leave as {"detail": "one clear sentence"}."""
+    """Answer every error with {"detail": "one clear sentence"}, on /v1 with OpenAI's error body."""
 
     @app.exception_handler(ServiceError)
     async def _service_error(request: Request, error: ServiceError) -> Response:
@@ -70,9 +70,9 @@ def install(app: FastAPI) -> None:
 
 
 class LastResortMiddleware:
-    """The last resort: whatever it is, it is our fault and its text is nobody's business.
+    """Answers any other exception with a 500. Its text stays in the log.
 
-    Inside all other middleware, so that this answer carries their headers too.
+    Innermost of all middleware, so that this answer carries the headers of the others too.
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -1,4 +1,4 @@
-"""HEAD wherever GET is answered."""
+"""HEAD for every GET route."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from fastapi.routing import APIRoute
 
 
 def answer_head(router: APIRouter) -> None:
-    """Have HEAD answer wherever GET does: monitors and load balancers ask so."""
+    """Answer HEAD on every GET route, for monitors and load balancers."""
     for route in tuple(router.routes):
         if isinstance(route, APIRoute) and "GET" in (route.methods or ()):
             path = route.path.removeprefix(router.prefix)

@@ -1,4 +1,4 @@
-"""A request's way in: a place in the queue, the upload, then a job in a thread of its own."""
+"""How a request enters: a place in the queue, the upload, then a job in its own thread."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from app.service.service import Service
 
 T = TypeVar("T")
 Wanted = TypeVar("Wanted")
-# The values of the form's fields -> what the client wants; raises UnsupportedOption.
+# Form fields -> parsed request. Raises UnsupportedOption.
 Parse = Callable[[Mapping[str, list[str]]], Wanted]
 
-ANSWER_S = 5.0  # for a job to notice that its time is over
+ANSWER_S = 5.0  # for a job to notice its deadline
 
 
 @dataclass(frozen=True, slots=True)
 class Intake(Generic[Wanted]):
-    """A request that is let in, with its upload on disk and what the client wants."""
+    """An admitted request, with its upload on disk and its parsed parameters."""
 
     service: Service
     request: Request
@@ -42,7 +42,7 @@ class Intake(Generic[Wanted]):
         return Recording(self.upload.path, raw_pcm, audio_track)
 
     async def run(self, job: Callable[[], T]) -> T:
-        """The job's value; the job is given up if the client hangs up."""
+        """The job's value. The job is cancelled if the client hangs up."""
         work = self.call.work
         running = asyncio.wrap_future(self.service.threads.start(job))
         gone = asyncio.ensure_future(hung_up(self.request))
@@ -53,7 +53,7 @@ class Intake(Generic[Wanted]):
             )
             if gone.done() and not running.done():
                 work.cancel(ClientGone())
-            elif not running.done():  # a stage that cannot be broken off
+            elif not running.done():  # a stage that cannot be interrupted
                 work.cancel(DeadlineExceeded())
                 raise DeadlineExceeded
             return await running
@@ -65,19 +65,19 @@ class Intake(Generic[Wanted]):
 async def admitted(
     service: Service, request: Request, kind: str, layout: FormLayout, parse: Parse[Wanted]
 ) -> AsyncIterator[Intake[Wanted]]:
-    """A place in the queue, the upload on disk and what is wanted of it, until the block ends."""
+    """A place in the queue, the upload on disk and its parameters, until the block ends."""
     record = record_of(request)
     entering = service.calls.enter(
         kind, record, client_name(request.scope), account_of(request.scope)
     )
     with entering as call:
-        request.state.request_id = record.request_id  # another one if it was taken
+        request.state.request_id = record.request_id  # changed if it was taken
         bind_contextvars(request_id=record.request_id)
         try:
-            # With a place: what is sent on to another replica is counted there.
+            # Only with a place: a request that goes on to another replica is counted there.
             if service.calls.rate_limits.enabled:
                 await admit(request, call.account)
-            parse({})  # a wrong value in the query is refused before the upload is read
+            parse({})  # refuses a wrong value in the query before the upload is read
             async with AsyncExitStack() as files:
                 receiving = receive_upload(request, service, call.work, layout)
                 with record.stages.measure(Stage.UPLOAD):
@@ -87,13 +87,13 @@ async def admitted(
                 call.model = record.model
                 yield Intake(service, request, call, upload, wanted)
         except asyncio.CancelledError:
-            # The server's grace is over; tell the client so instead of closing the connection.
+            # The server's grace period is over: tell the client instead of closing the connection.
             call.work.cancel(ShuttingDown())
             raise ShuttingDown from None
 
 
 def resolve_model(service: Service, name: str) -> str:
-    """The canonical name; of the default model if `name` is empty. Raises UnknownModel."""
+    """The canonical name; the default model if `name` is empty. Raises UnknownModel."""
     return service.catalog.resolve(name or service.catalog.default_model)
 
 

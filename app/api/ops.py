@@ -1,4 +1,4 @@
-"""/health (the process lives), /ready (it takes requests), /metrics, /queue, /."""
+"""/health (is the process alive), /ready (does it take requests), /metrics, /queue, /."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def _add_queue(router: APIRouter, service: Service) -> None:
     async def cancel(request: Request, request_id: str) -> Response:
         if service.admission.cancel(request_id, client_name(request.scope)):
             return Response(status_code=204)
-        return JSONResponse({"detail": "request_id: no such request is under way."}, 404)
+        return JSONResponse({"detail": "request_id: no such request is in the queue."}, 404)
 
 
 def _rounded(seconds: float | None) -> float | None:
@@ -102,7 +102,7 @@ def _rounded(seconds: float | None) -> float | None:
 
 
 def _add_metrics(router: APIRouter, service: Service) -> None:
-    # Not async, so it runs in a thread: a scrape reads files and asks the GPU.
+    # Not async, so it runs in a thread: a scrape reads files and queries the GPU.
     @router.get("/metrics", summary="Figures for Prometheus", response_class=PlainTextResponse)
     def metrics(request: Request) -> Response:
         body, content_type = service.metrics.expose(request.headers.get("accept", ""))

@@ -1,4 +1,4 @@
-"""Query and form as one set of parameters, read as the values that they stand for."""
+"""Merges query and form into one set of parameters and reads their values."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ MAX_SPEAKERS = 100
 def merge_parameters(
     fields: Mapping[str, Sequence[str]], query: Mapping[str, str]
 ) -> dict[str, str]:
-    """Form fields (the last of a name) and query parameters as one: the query wins, an empty value
-    is none at all.
+    """Query and form in one: the query wins, the last of repeated form fields counts, and empty
+    values are dropped.
     """
     merged = {}
     for name, value in (*((name, values[-1]) for name, values in fields.items()), *query.items()):
@@ -29,7 +29,7 @@ def merge_parameters(
 
 
 class Reader:
-    """Merged parameters as the values that they stand for."""
+    """Reads typed values from merged parameters."""
 
     def __init__(self, parameters: Mapping[str, str]) -> None:
         self._parameters = parameters
@@ -63,7 +63,7 @@ class Reader:
         value = self.text(name)
         if not value:
             return None
-        # their length first: int() refuses some thousands of digits in its own way
+        # length first: int() raises its own error for thousands of digits
         is_number = value.isascii() and value.isdigit() and len(value) < 10
         if not (is_number and 1 <= int(value) <= MAX_SPEAKERS):
             raise not_allowed(name, value, f"a whole number from 1 to {MAX_SPEAKERS}")

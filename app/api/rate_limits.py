@@ -1,4 +1,4 @@
-"""Rate limits on the wire: who is counted, and the headers that say how they stand."""
+"""Rate limits over HTTP: which client to count, and the RateLimit headers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from app.api.request_state import client_name
 
 
 async def admit(request: Request, account: Account) -> None:
-    """Count a request; its answer has the headers, also if it is refused.
+    """Count a request. Its answer gets the headers, even if it is refused.
 
     Raises:
         RateLimited: too many requests, or no audio is left.
@@ -26,7 +26,7 @@ async def admit(request: Request, account: Account) -> None:
 
 
 def rate_limit_headers(usage: Sequence[Usage]) -> dict[str, str]:
-    """Of the limit of which the smaller share is left; the policy names all.
+    """Headers for the limit with the smallest share left; the policy lists all limits.
 
     Source: draft-ietf-httpapi-ratelimit-headers, version 6, with the policy of version 8.
     """
@@ -44,7 +44,7 @@ def rate_limit_headers(usage: Sequence[Usage]) -> dict[str, str]:
 
 
 def account_of(scope: Scope) -> str:
-    """Who is counted: the key, or else the address. An IPv6 client has a whole network."""
+    """Which client to count: by its key, else its address; by its /64 network if that is IPv6."""
     if name := client_name(scope):
         return f"key {name}"
     host: str = (scope.get("client") or ("local",))[0]

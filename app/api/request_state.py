@@ -1,4 +1,4 @@
-"""What the middleware knows of a request: its id, its record, its client."""
+"""What middleware stored about a request: its id, its record, its client."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def request_id_of(request: Request) -> str:
 
 
 def client_name(scope: Scope) -> str:
-    """The name of the key that a request came with; empty where there are no keys."""
+    """The name of the request's API key; empty if no keys are configured."""
     name: str = scope.get("state", {}).get("client_name", "")
     return name
 
 
 def report_error(request: Request, error: ServiceError) -> None:
-    """Have log and metrics know of it, where the answer had begun already, too."""
+    """Note an error for log and metrics, even if the answer has already begun."""
     record: RequestRecord | None = getattr(request.state, "record", None)
-    if record is not None:  # web sockets have none
+    if record is not None:  # WebSockets have none
         record.error = type(error).__name__
         record.status = status_of(error)

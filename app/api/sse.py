@@ -1,4 +1,4 @@
-"""Server-sent events of a job, while it runs.
+"""Server-sent events of a running job.
 
 Source: https://html.spec.whatwg.org/multipage/server-sent-events.html
 """
@@ -25,20 +25,20 @@ log = logging.getLogger(__name__)
 
 Headers = Mapping[str, str]
 
-HEARTBEAT_S = 5.0  # a proxy that hears nothing for a minute gives up
-FIRST_WAIT_S = 25.0  # until then what fails has its own status
+HEARTBEAT_S = 5.0  # proxies give up after a silent minute
+FIRST_WAIT_S = 25.0  # a failure before that still gets its own status
 HEADERS = {
     "Cache-Control": "no-store",
-    "X-Accel-Buffering": "no",  # nginx would hold the events back
+    "X-Accel-Buffering": "no",  # else nginx buffers the events
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """`name` empty: a comment, which readers skip."""
+    """One event. `name` empty: a comment, which readers skip."""
 
     name: str
-    data: dict[str, Any] | bytes  # JSON on one line, where it is written already
+    data: dict[str, Any] | bytes  # bytes: JSON already written, on one line
 
     def encode(self) -> bytes:
         if not self.name:
@@ -51,9 +51,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """How a dialect streams. `heartbeat` is sent where nothing else is for a while, `describe`
-    makes an event of an error.
-    """
+    """How a dialect streams. `heartbeat` fills pauses; `describe` turns an error into an event."""
 
     heartbeat: Callable[[], Event]
     describe: Callable[[ServiceError], Event]
@@ -66,12 +64,12 @@ Tell = Callable[[Event], None]  # any thread
 async def open_stream(
     intake: Intake[Any], stack: AsyncExitStack, job: Callable[[Tell], None], wire: Wire
 ) -> Response:
-    """An answer that sends what the job tells. `stack` is closed after the last of it.
+    """An answer that sends the job's events. Closes `stack` after the last one.
 
-    It begins with the first event, so that whatever fails before has its own status.
+    The answer begins with the first event, so that an earlier failure gets its own status.
 
     Raises:
-        ServiceError: out of the job, before it told anything.
+        ServiceError: the job failed before its first event.
     """
     told = Told(intake, job)
     try:
@@ -97,11 +95,11 @@ async def open_stream(
 
 
 class Told:
-    """What the job tells, in order, as it goes over the wire."""
+    """A job's encoded events, in order."""
 
     def __init__(self, intake: Intake[Any], job: Callable[[Tell], None]) -> None:
         loop = asyncio.get_running_loop()
-        self.ended = False  # and all of it is told
+        self.ended = False  # set once all events are read
         self.job_over = asyncio.Event()
         self._work = intake.call.work
         self._queue: asyncio.Queue[bytes | ServiceError | None] = asyncio.Queue()
@@ -123,10 +121,10 @@ class Told:
             self._work.cancel(ClientGone())
 
     async def next(self, wait_s: float) -> bytes | None:
-        """None where there is nothing for so long, or nothing more.
+        """The next event; None if none comes within `wait_s`, or after the last.
 
         Raises:
-            ServiceError: the job failed; DeadlineExceeded where it does not end.
+            ServiceError: the job failed; DeadlineExceeded if it overruns its deadline.
         """
         try:
             async with asyncio.timeout(min(wait_s, self._work.left_s + ANSWER_S)):
@@ -134,7 +132,7 @@ class Told:
         except TimeoutError:
             if self._work.left_s > 0:
                 return None
-            # a stage that cannot be broken off
+            # a stage that cannot be interrupted
             self._work.cancel(DeadlineExceeded())
             raise DeadlineExceeded from None
         if isinstance(told, ServiceError):
@@ -148,7 +146,7 @@ class Told:
 
 
 def _failure(done: Future[None]) -> ServiceError | None:
-    """What a job ended with, in the service's own terms."""
+    """The error that a job ended with, as a ServiceError."""
     if done.cancelled():
         return ShuttingDown()
     error = done.exception()
@@ -159,8 +157,8 @@ def _failure(done: Future[None]) -> ServiceError | None:
 
 
 class EventStream(Response):
-    """What the request holds is given back as soon as its job is over, however slowly the rest of
-    the events is taken in.
+    """Streams events. Frees the request's resources as soon as its job ends, even if the client
+    reads the rest slowly.
     """
 
     media_type = "text/event-stream"
@@ -187,7 +185,7 @@ class EventStream(Response):
                 await send({"type": "http.response.body", "body": event, "more_body": True})
         finally:
             self._told.close()
-            # no longer than for any other answer
+            # as long as any other answer may take
             await asyncio.wait({releasing}, timeout=ANSWER_S)
             releasing.cancel()
             await self._stack.aclose()

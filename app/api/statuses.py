@@ -1,4 +1,4 @@
-"""Which status each error has."""
+"""The HTTP status of each error."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ STATUSES: dict[type[ServiceError], int] = {
     DeadlineExceeded: 504,
     DiskFull: 507,
 }
-RETRY_AFTER_S = 10  # where the error itself does not know
+RETRY_AFTER_S = 10  # if the error does not say
 
 
 def status_of(error: ServiceError) -> int:

@@ -1,4 +1,4 @@
-"""Multipart stream -> temporary file, parsed as it arrives, size checked while reading."""
+"""Multipart stream -> temporary file. Parses and checks sizes as the data arrives."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from app.storage.tempdir import check_room, told_when_full
 
 MAX_FIELD_BYTES = 64 << 10
 MAX_FIELDS = 100
-MAX_HEADER_BYTES = 16 << 10  # of one part, its file name included
+MAX_HEADER_BYTES = 16 << 10  # of one part, including its file name
 FLUSH_BYTES = 1 << 20
 FORM_OVERHEAD_BYTES = (MAX_FIELDS + 2) * MAX_FIELD_BYTES
 LIST_NAME = re.compile(r"([^\[\]]+)\[\d*\]")  # name[], name[0]
@@ -39,8 +39,8 @@ LIST_NAME = re.compile(r"([^\[\]]+)\[\d*\]")  # name[], name[0]
 
 @dataclass(frozen=True, slots=True)
 class FormLayout:
-    """What a form may hold. `large`: text fields that go to the disk, and how many bytes each may
-    have; at most `max_large` of them.
+    """The fields of a form. `large`: text fields that go to disk, with their maximum bytes; a form
+    has at most `max_large` of them.
     """
 
     file_field: str
@@ -57,10 +57,10 @@ ASR_FORM = FormLayout("audio_file")
 
 @dataclass(slots=True)
 class Upload:
-    """`file_name` is the client's word: for answers only, never for the disk.
+    """A received form. `file_name` comes from the client: use it in answers, never on disk.
 
-    `lists`: the values of each field in their order, name[] and name[0] counted as name. `large`:
-    the files that hold the large fields.
+    `lists`: the values of each field, in order; name[] and name[0] count as name. `large`: the
+    files that hold the large fields.
     """
 
     path: Path
@@ -71,7 +71,7 @@ class Upload:
 
 
 class _Form:
-    """The callbacks of the parser: where each byte belongs."""
+    """The parser's callbacks. They sort each byte into its field or file."""
 
     def __init__(
         self, layout: FormLayout, max_file_bytes: int, new_file: Callable[[], Path]
@@ -80,9 +80,9 @@ class _Form:
         self.max_file_bytes = max_file_bytes
         self.lists: dict[str, list[str]] = {}
         self.large: dict[str, list[Path]] = {}
-        self.file_name: str | None = None  # set as soon as the file's part begins
+        self.file_name: str | None = None  # set when the file's part begins
         self.file_bytes = 0
-        self.pending: list[tuple[Path, bytes]] = []  # to be written
+        self.pending: list[tuple[Path, bytes]] = []  # not yet written
         self.pending_bytes = 0
         self.complete = False
         self.path = new_file()
@@ -121,7 +121,7 @@ class _Form:
     def on_headers_finished(self) -> None:
         _, options = parse_options_header(self._disposition)
         self._name = options.get(b"name", b"").decode("utf-8", "replace")
-        # Some clients send a file without a name, or with one as RFC 5987 spells it.
+        # Some clients send a file without a name, or with a name encoded as in RFC 5987.
         is_file = bool(self._content_type) or b"filename" in self._disposition
         if self._name != self.layout.file_field:
             if listed := LIST_NAME.fullmatch(self._name):
@@ -135,11 +135,11 @@ class _Form:
             return
         if not is_file:
             raise UnsupportedOption(
-                f"{self._name}: a file is required, this is a text field; "
+                f"{self._name}: must be a file, but is a text field; "
                 f"curl sends a file with -F {self._name}=@speech.mp3"
             )
         if self.file_name is not None:
-            raise UnsupportedOption(f"{self._name}: one file is allowed, there are several.")
+            raise UnsupportedOption(f"{self._name}: only one file is allowed.")
         self.file_name = options.get(b"filename", b"").decode("utf-8", "replace")
         self._sink = self._add_to_file
 
@@ -186,7 +186,7 @@ class _Form:
         self._value += data
 
     def _ignore(self, data: bytes) -> None:
-        """Unknown files are accepted and not kept."""
+        """Drop the data of an unknown file."""
 
 
 def too_large(max_bytes: int) -> UploadTooLarge:
@@ -197,10 +197,10 @@ def too_large(max_bytes: int) -> UploadTooLarge:
 async def receive_upload(
     request: Request, service: Service, work: Work, layout: FormLayout
 ) -> AsyncIterator[Upload]:
-    """The form of a request, its files on disk until the block ends.
+    """The form of a request. Its files stay on disk until the block ends.
 
     Raises:
-        DeadlineExceeded, Cancelled: as `work` says
+        DeadlineExceeded, Cancelled: from `work`
         MalformedRequest, UnsupportedOption, UploadTooLarge, UploadStalled, ClientGone, DiskFull,
         Overloaded
     """
@@ -239,7 +239,7 @@ async def _receive(request: Request, form: _Form, service: Service, work: Work) 
             async for data in _incoming(request, pace, work):
                 num_bytes += len(data)
                 work.check()
-                if num_bytes > max_bytes:  # in files that nobody wants
+                if num_bytes > max_bytes:  # in files that we drop
                     raise too_large(max_file_bytes)
                 parser.write(data)
                 if form.pending_bytes >= FLUSH_BYTES:
@@ -249,7 +249,7 @@ async def _receive(request: Request, form: _Form, service: Service, work: Work) 
     except FormParserError:
         raise MalformedRequest("The multipart form is malformed.") from None
     if not form.complete:
-        raise MalformedRequest("The multipart form breaks off before its end.")
+        raise MalformedRequest("The multipart form is incomplete.")
     if form.file_name is None:
         raise UnsupportedOption(f"{form.layout.file_field}: required, a multipart file field.")
     return Upload(form.path, form.file_name, form.lists, form.large, form.file_bytes)
@@ -279,7 +279,7 @@ def _parser(request: Request, form: _Form) -> MultipartParser:
 
 
 class _Pace:
-    """Tells a slow line from a sender that only keeps its place. Our own waits do not count."""
+    """Tells a slow line from a client that only blocks a place. Our own waits do not count."""
 
     def __init__(self, settings: UploadSettings) -> None:
         self.idle_timeout_s = settings.upload_idle_timeout_s
@@ -288,7 +288,7 @@ class _Pace:
         self._waited_s = 0.0
 
     def observe(self, num_bytes: int, waited_s: float) -> None:
-        """Raises UploadStalled where too little came in as long as an upload may pause."""
+        """Raises UploadStalled if the upload was too slow over the longest allowed pause."""
         self._num_bytes += num_bytes
         self._waited_s += waited_s
         if self._waited_s < self.idle_timeout_s:
@@ -330,7 +330,7 @@ async def _flush(form: _Form) -> None:
 
 
 def _append(path: Path, data: bytes) -> None:
-    # "r+": a file that was removed meanwhile, with its request, is not made again
+    # "r+" does not recreate a file that was removed with its request
     with path.open("r+b", buffering=0) as file:
         file.seek(0, os.SEEK_END)
         view = memoryview(data)

@@ -17,7 +17,7 @@ from app.formats.times import seconds
 
 @dataclass(frozen=True, slots=True)
 class JsonShape:
-    """How the dialects differ."""
+    """What differs between the dialects and requests."""
 
     text_is_string: bool
     with_words: bool

@@ -1,7 +1,7 @@
-"""Where a text may be broken into lines, and how wide it is. Pure.
+"""Finds line breaks in text and measures its width. Pure.
 
-The rules are Unicode's, by ICU: no line begins with "。" or "?", words stay whole, Thai, Lao, Khmer
-and Burmese are broken between words and Japanese between phrases.
+ICU applies Unicode's rules: no line begins with "。" or "?", words stay whole, Thai, Lao, Khmer and
+Burmese break between words and Japanese between phrases.
 
 Source: https://www.unicode.org/reports/tr14/
 """
@@ -23,17 +23,17 @@ def one_line(text: str) -> str:
 
 
 def display_width(text: str) -> int:
-    """In columns: a Chinese, Japanese or Korean character takes two."""
+    """The width in columns. A Chinese, Japanese or Korean character takes two."""
     return sum(2 if east_asian_width(char) in "WF" else 1 for char in text)
 
 
 def line_starts(text: str, language: str) -> set[int]:
-    """The characters that a line may well begin with."""
+    """The indices of characters at which a line may begin."""
     return _starts(text, f"{language}@lw=phrase")
 
 
 def smallest_parts(text: str, language: str) -> list[tuple[int, int]]:
-    """Spans of what stays together in the narrowest of lines; without the white space between."""
+    """The spans of text that no line splits, even the narrowest, without the whitespace between."""
     starts = line_starts(text, language) | _starts(text, language)
     starts |= {match.end() for match in SPACES.finditer(text)}
     bounds = sorted(starts | {0, len(text)})
@@ -48,7 +48,7 @@ def smallest_parts(text: str, language: str) -> list[tuple[int, int]]:
 
 def _starts(text: str, locale: str) -> set[int]:
     starts, at = set(), 0
-    for part in LineBreaker(text, locale):  # its spans count UTF-16 units
+    for part in LineBreaker(text, locale):  # its own spans count UTF-16 units
         at += len(part)
         starts.add(at)
     return starts

@@ -21,13 +21,13 @@ from app.formats.table import DIARIZED_JSON, JSON, TEXT, VERBOSE_JSON, OutputFor
 from app.formats.text import text_of
 from app.formats.times import seconds
 
-SEEK_STEP_S = 0.01  # Whisper counts in frames of its features
+SEEK_STEP_S = 0.01  # Whisper's seek counts feature frames
 TEXT_SEGMENT = "transcript.text.segment"
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What of the transcript is wanted. `names`: of the known speakers."""
+    """What the answer contains. `names`: of the known speakers."""
 
     output: OutputFormat
     task: Task = Task.TRANSCRIBE
@@ -64,7 +64,7 @@ def _json(transcript: Transcript, shape: Shape) -> dict[str, Any]:
 
 
 def _verbose_json(transcript: Transcript, shape: Shape) -> dict[str, Any]:
-    # a translation is in English, whatever it was spoken in
+    # a translation is in English; `transcript.language` is the spoken language
     language = "en" if shape.task is Task.TRANSLATE else transcript.language
     body: dict[str, Any] = {
         "task": shape.task.value,
@@ -98,7 +98,7 @@ def _segment(number: int, segment: Segment) -> dict[str, Any]:
 
 
 def _words(segment: Segment) -> Iterator[dict[str, Any]]:
-    """Those that could be aligned: there is no time for the others, and the format wants one."""
+    """The aligned words only: the format requires times, which the others do not have."""
     for word in segment.words or ():
         if word.start_s is not None and word.end_s is not None:
             yield {"word": word.text, "start": seconds(word.start_s), "end": seconds(word.end_s)}
@@ -122,13 +122,13 @@ BODIES: dict[OutputFormat, Callable[[Transcript, Shape], dict[str, Any]]] = {
 
 
 def diarized_segments(transcript: Transcript, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Known speakers bear their names, the others letters, in the order in which they speak."""
+    """Labels known speakers with their names and others with letters, in order of appearance."""
     letters = ("".join(found) for n in count(1) for found in product(ascii_uppercase, repeat=n))
     free = (letter for letter in letters if letter not in names)
     labels = {name: name for name in names}
     segments = []
     for i, segment in enumerate(transcript.segments):
-        speaker = segment.speaker or ""  # nobody, where speech lies outside every turn
+        speaker = segment.speaker or ""  # empty if the speech is outside every turn
         if speaker not in labels:
             labels[speaker] = next(free) if speaker else "unknown"
         segments.append(
@@ -145,7 +145,7 @@ def diarized_segments(transcript: Transcript, names: Sequence[str]) -> list[dict
 
 
 def logprobs(segments: Iterable[Segment]) -> list[dict[str, Any]]:
-    """The tokens of the text, a letter of several bytes perhaps in parts."""
+    """The tokens of the text. A character of several bytes may be split between tokens."""
     return [_logprob(prob) for segment in segments for prob in segment.token_probs]
 
 
@@ -161,15 +161,15 @@ def _logprob(prob: TokenProb) -> dict[str, Any]:
 
 
 class Deltas:
-    """The text as it comes about: all deltas joined are the text of the transcript."""
+    """Text deltas. Joined, they are the text of the transcript."""
 
     def __init__(self, with_logprobs: bool) -> None:
         self._with_logprobs = with_logprobs
         self._begun = False
-        self._held = ""  # white space at the end, until something follows
+        self._held = ""  # trailing whitespace, sent once text follows
 
     def delta(self, segment: Segment) -> dict[str, Any] | None:
-        """None where there is nothing to tell."""
+        """The event for a segment; None if there is no new text."""
         text = self._held + segment.text
         kept = text.rstrip()
         self._held = text[len(kept) :]
@@ -193,6 +193,6 @@ def done(transcript: Transcript, shape: Shape) -> dict[str, Any]:
         event["languages"] = [{"code": transcript.language}]
     if shape.with_logprobs:
         event["logprobs"] = logprobs(transcript.segments)
-    if transcript.warnings:  # elsewhere a header, which has gone by now
+    if transcript.warnings:  # otherwise a header, but the headers are already sent
         event["warnings"] = [warning.sentence for warning in transcript.warnings]
     return event

@@ -1,7 +1,7 @@
-"""Transcript -> subtitles: what stands on the screen from when to when, and their files.
+"""Transcript -> subtitles: timed cues, and their files.
 
-The layout is that of whisperx.utils' writers where words are known; where they are not, a segment's
-text is broken and its time shared out.
+If words are known, the layout is that of the writers in whisperx.utils. If not, a segment's text is
+broken into lines and its time divided among them.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from app.domain.transcript import Segment, Transcript, Word
 from app.formats.lines import display_width, line_starts, one_line, smallest_parts
 from app.formats.times import milliseconds
 
-LONG_PAUSE_S = 3.0  # ends a subtitle where segments may be joined
-# Divides times in SRT and VTT, so it may not stand in a text.
+LONG_PAUSE_S = 3.0  # ends a subtitle if segments may be joined
+# Separates times in SRT and VTT, so no text may contain it.
 ARROW = re.compile("-{2,}>")
-UNBROKEN_WIDTH = 1000  # of lines where no width is given, as in whisperx
+UNBROKEN_WIDTH = 1000  # line width if none is given, as in whisperx
 
 Escape = Callable[[str], str]
 
 
 @dataclass(frozen=True, slots=True)
 class SubtitleStyle:
-    """Segments are joined and broken anew only where width and count are both given.
+    """How to lay out subtitles. Joins and re-breaks segments only if width and count are given.
 
-    `max_line_width` is in columns, of which a Chinese, Japanese or Korean character takes two.
+    `max_line_width` is in columns; a Chinese, Japanese or Korean character takes two.
     """
 
     max_line_width: int | None = None
@@ -59,7 +59,7 @@ def speaker_prefix(speaker: str | None) -> str:
 def subtitle_cues(
     transcript: Transcript, style: SubtitleStyle, escape: Escape = one_line
 ) -> Iterator[Cue]:
-    """`escape` makes of a text what the format can hold, on one line."""
+    """The subtitles of a transcript. `escape` makes text safe for the format, on one line."""
     for group in _joined(transcript.segments, style):
         aligned = all(segment.words for segment in group)
         if aligned:
@@ -73,7 +73,7 @@ def subtitle_cues(
 
 
 def _joined(segments: Sequence[Segment], style: SubtitleStyle) -> Iterator[Sequence[Segment]]:
-    """What may share subtitles: each segment alone, or all that follow in one speaker's words."""
+    """Groups of segments that may share subtitles: single ones, or a speaker's aligned run."""
     if style.joins_segments:
         for (_, aligned), run in groupby(segments, key=lambda s: (s.speaker, bool(s.words))):
             group = list(run)
@@ -84,10 +84,10 @@ def _joined(segments: Sequence[Segment], style: SubtitleStyle) -> Iterator[Seque
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A word; or where words are not known, a part of the text with the time that it may take.
+    """A word, or, if words are not known, a piece of the text with its share of the time.
 
-    `gap` stands before it unless a line begins with it, which it may if `begins_line`, or where
-    there is no other way.
+    `gap` precedes it unless it begins a line. It may begin one if `begins_line`, or if nothing else
+    fits.
     """
 
     word: Word
@@ -101,7 +101,7 @@ class Part:
 
 
 def _words_of(segment: Segment, language: str) -> Iterator[Part]:
-    """Words are apart where the text has white space between them."""
+    """The words of a segment, with a gap where its text has whitespace."""
     default_gap = "" if language in LANGUAGES_WITHOUT_SPACES and not _is_latin(segment) else " "
     starts: set[int] | None = None
     at = 0
@@ -121,12 +121,12 @@ def _words_of(segment: Segment, language: str) -> Iterator[Part]:
 
 
 def _is_latin(segment: Segment) -> bool:
-    """As a translation is, whose transcript has the language that was spoken."""
+    """Whether most characters are ASCII, as in a translation (its language is the spoken one)."""
     return 2 * sum(map(str.isascii, segment.text)) > len(segment.text)
 
 
 def _parts_of(segment: Segment, language: str) -> Iterator[Part]:
-    """Of a text without words: time is shared out by characters."""
+    """The parts of a segment without words. Its time is divided by characters."""
     text = one_line(segment.text)
     spans = smallest_parts(text, language)
     if not spans:
@@ -144,7 +144,7 @@ def _parts_of(segment: Segment, language: str) -> Iterator[Part]:
 
 
 def _break_lines(parts: Sequence[Part], style: SubtitleStyle) -> Iterator[list[list[Part]]]:
-    """Subtitles as lines of parts. The speaker before the first line counts as part of it."""
+    """Subtitles as lines of parts. The speaker prefix counts toward the first line's width."""
     width = style.max_line_width or UNBROKEN_WIDTH
     lines: list[list[Part]] = []
     line_width = 0
@@ -176,7 +176,7 @@ def _break_lines(parts: Sequence[Part], style: SubtitleStyle) -> Iterator[list[l
 
 
 def _units(parts: Sequence[Part], width: int) -> Iterator[Sequence[Part]]:
-    """What stays together on a line: parts up to the next that may begin one, if they fit."""
+    """Groups that stay on one line: parts up to the next that may begin one, if they fit."""
     begins = [i for i, part in enumerate(parts) if part.begins_line]
     for begin, end in zip([0, *begins], [*begins, len(parts)], strict=True):
         unit = parts[begin:end]
@@ -191,7 +191,7 @@ def _line_width(parts: Sequence[Part]) -> int:
 
 
 def _cues_of(lines: Sequence[Sequence[Part]], highlight: bool, escape: Escape) -> Iterator[Cue]:
-    """One cue, or one for each word and each pause between them where words are highlighted."""
+    """One cue; with highlighted words, one for each word and each pause between words."""
     parts = [part for line in lines for part in line]
     starts = [p.word.start_s for p in parts if p.word.start_s is not None]
     ends = [p.word.end_s for p in parts if p.word.end_s is not None]
@@ -240,7 +240,7 @@ def to_vtt(transcript: Transcript, style: SubtitleStyle) -> str:
 
 
 def _escape_vtt(text: str) -> str:
-    """A player takes what follows "<" for a tag. Source: https://www.w3.org/TR/webvtt1/#cue-text"""
+    """Escaped text: "<" begins a tag. Source: https://www.w3.org/TR/webvtt1/#cue-text"""
     return one_line(text).replace("&", "&amp;").replace("<", "&lt;")
 
 
@@ -255,7 +255,7 @@ def _clock(milliseconds: int, mark: str, always_hours: bool) -> str:
 def _timed_lines(
     transcript: Transcript, style: SubtitleStyle, escape: Escape
 ) -> Iterator[tuple[int, int, str]]:
-    """(start, end) in milliseconds and text; no cue is empty or lasts no time."""
+    """(start, end, text), times in milliseconds. No cue is empty or shorter than 1 ms."""
     for cue in subtitle_cues(transcript, style, escape):
         start = milliseconds(cue.start_s)
         if cue.is_pause and milliseconds(cue.end_s) <= start:

@@ -1,7 +1,7 @@
-"""Every output format, once: what clients call it, how it is written, how its file looks.
+"""The table of output formats: names, file extension, media type and writer.
 
-A new format is a constant here and its place in the tuple of each contract that offers it. Formats
-without a writer are JSON: each contract has its own bodies.
+To add a format, define a constant here and list it in the tuple of each contract that offers it.
+Formats without a writer are JSON, for which each contract has its own bodies.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A transcript as text and as a table; the rounding of times."""
+"""Transcript -> plain text and TSV."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from app.formats.times import milliseconds
 
 
 def text_of(segments: Iterable[Segment]) -> str:
-    """The whole transcript: segments carry their leading spaces."""
+    """The text of all segments, which carry their own leading spaces."""
     return "".join(segment.text for segment in segments).strip()
 
 

@@ -11,5 +11,5 @@ def seconds(value: float) -> float:
 
 
 def milliseconds(value: float) -> int:
-    """JSON has no NaN and no subtitle a negative time, wherever one may come from."""
+    """Whole milliseconds. 0 if not finite (JSON has no NaN) or negative (invalid in subtitles)."""
     return max(0, round(value * 1000)) if math.isfinite(value) else 0

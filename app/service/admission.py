@@ -1,4 +1,4 @@
-"""How much work is let in at a time, what of it is under way, and when to come back."""
+"""Limits the work admitted at a time, lists it, and estimates when to retry."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from app.domain.errors import Cancelled, Forbidden, Overloaded, ShuttingDown
 from app.engine.work import Work
 
 SMOOTHING = 0.2  # of the running means
-FIRST_GUESS_S = 10.0  # how long a request takes, before any has ended
+FIRST_GUESS_S = 10.0  # assumed duration of a request until one has ended
 UPLOAD_RETRY_S = 5
-MIN_PROGRESS = 0.15  # below it, the time left is anybody's guess
+MIN_PROGRESS = 0.15  # below it, the time left cannot be estimated
 
 
 @dataclass(slots=True)
 class Ticket:
-    """A request from the first byte of its upload to the end of its answer. Never its content.
+    """A request, from the first byte of its upload to the end of its answer, without its content.
 
     `audio_s` is known once the upload is decoded, `model` once the form is read. `client` is the
-    name of the key that it came with, if any.
+    name of its API key, if any.
     """
 
     work: Work
@@ -36,7 +36,7 @@ class Ticket:
 
 @dataclass(frozen=True, slots=True)
 class QueueEntry:
-    """A ticket as it is shown. `left_s` None: not known yet."""
+    """A ticket as /queue shows it. `left_s` None: not known yet."""
 
     id: str
     client: str
@@ -78,8 +78,8 @@ class Admission:
         """Take a place until the block ends.
 
         Raises:
-            Overloaded: there is none; says when one may be free.
-            ShuttingDown: nobody is let in any more.
+            Overloaded: the queue is full; carries the time after which to retry.
+            ShuttingDown: no more requests are admitted.
         """
         ticket = Ticket(work, kind, self._clock(), client)
         with self._lock:
@@ -87,7 +87,7 @@ class Admission:
                 raise ShuttingDown
             if len(self._tickets) >= self._max_requests:
                 raise Overloaded("The queue is full; try again later.", self._wait_s())
-            while work.request_id in self._tickets:  # a client may use an id twice
+            while work.request_id in self._tickets:  # a client may reuse an id
                 work.request_id += "-2"
             self._tickets[work.request_id] = ticket
         try:
@@ -102,7 +102,7 @@ class Admission:
         """Receive an upload until the block ends.
 
         Raises:
-            Overloaded: enough others do.
+            Overloaded: too many other uploads are running.
         """
         with self._lock:
             if self._num_uploads >= self._max_uploads:
@@ -115,12 +115,12 @@ class Admission:
                 self._num_uploads -= 1
 
     def weigh(self, ticket: Ticket, audio_s: float) -> float:
-        """Let a request's audio in; a request that is alone may be as long as it likes.
+        """The seconds of a request's audio that were not counted before.
 
-        Returns the seconds that were not weighed before.
+        Counts them against the limit. A request that is alone may be of any length.
 
         Raises:
-            Overloaded: too many seconds of audio are under way already.
+            Overloaded: the admitted requests already have too many seconds of audio.
         """
         with self._lock:
             others_s = sum(t.audio_s or 0.0 for t in self._tickets.values() if t is not ticket)
@@ -133,15 +133,15 @@ class Admission:
         return more_s
 
     def entries(self) -> list[QueueEntry]:
-        """What is under way, oldest first."""
+        """All admitted requests, oldest first."""
         with self._lock:
             return [self._entry(ticket) for ticket in self._tickets.values()]
 
     def cancel(self, request_id: str, client: str = "") -> bool:
-        """Give a request up; False where there is none of this id.
+        """Cancel a request. False if no request has this id.
 
         Raises:
-            Forbidden: it is another client's.
+            Forbidden: it belongs to another client.
         """
         with self._lock:
             ticket = self._tickets.get(request_id)
@@ -153,12 +153,12 @@ class Admission:
         return True
 
     def close(self) -> None:
-        """Let nobody in any more."""
+        """Admit no more requests."""
         with self._lock:
             self._closed = True
 
     def give_up(self) -> int:
-        """End all that is under way, for the service is; how many requests that were."""
+        """Cancel all requests because the service is ending. Returns how many there were."""
         with self._lock:
             tickets = list(self._tickets.values())
         for ticket in tickets:
@@ -186,8 +186,8 @@ class Admission:
         return (self._clock() - ticket.started) * (1 - progress) / progress
 
     def _wait_s(self) -> int:
-        """When a place may be free: the first of those whose end can be told, or else the mean
-        time of a request shared by all."""
+        """Seconds until a place may be free: the shortest estimate of the time left, else the mean
+        duration divided by the number of requests."""
         told = [left for t in self._tickets.values() if (left := self._left_s(t)) is not None]
         shared = self._mean_s / max(1, len(self._tickets))
         return max(1, math.ceil(min(told, default=shared)))

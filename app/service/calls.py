@@ -1,6 +1,6 @@
-"""The use case of every front door: a recording on the disk becomes a transcript.
+"""The use case behind every interface: turns a recording on disk into a transcript.
 
-Knows no HTTP. A worker that polls a queue calls it just as an endpoint does.
+Independent of HTTP: a worker that polls a queue calls it just as an endpoint does.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from app.pipeline.flow import NOBODY, Listener
 from app.pipeline.transcriber import Transcriber
 from app.service.admission import Admission, Ticket
 
-# How much of a recording is decoded to detect its language; all of it if there is no speech.
+# Decoded first to detect the language; the whole recording if this has no speech.
 DETECTION_PREFIX_S = 300.0
 
 
@@ -42,7 +42,7 @@ class Recording:
 
 @dataclass(frozen=True, slots=True)
 class CallLimits:
-    """`log_transcripts`: the record keeps the text, for the log."""
+    """Limits of each call. `log_transcripts`: the record keeps the text for the log."""
 
     timeout_s: float
     max_duration_s: float
@@ -50,7 +50,7 @@ class CallLimits:
 
 
 class Calls:
-    """Lets calls in; they share models, queue and limits."""
+    """Admits calls, which share models, queue and limits."""
 
     def __init__(
         self,
@@ -72,20 +72,21 @@ class Calls:
     ) -> Iterator[Call]:
         """A place in the queue until the block ends.
 
-        `client`: the name of its API key, who may cancel it. `account`: whose rate limits apply.
+        `client`: the name of the API key, which may cancel the call. `account`: whose rate limits
+        apply.
 
         Raises:
             Overloaded: the queue is full.
-            ShuttingDown: the service ends.
+            ShuttingDown: the service is ending.
         """
         work = Work(record.request_id, self.limits.timeout_s, record.stages)
         with self.admission.enter(kind, work, client) as ticket:
-            record.request_id = work.request_id  # another one if it was taken
+            record.request_id = work.request_id  # changed if it was taken
             yield Call(self, ticket, record, self.rate_limits.account(account or client))
 
 
 class Call:
-    """One use of the service. All methods block: call them in a thread of the request."""
+    """One use of the service. All methods block: call them in the request's thread."""
 
     def __init__(
         self, calls: Calls, ticket: Ticket, record: RequestRecord, account: Account
@@ -118,11 +119,13 @@ class Call:
         listener: Listener = NOBODY,
         by_channel: bool = False,
     ) -> Transcript:
-        """Decode, weigh, charge, transcribe, note. `by_channel`: each channel is one speaker.
+        """The transcript of a recording: decode, weigh, charge, transcribe, note.
+
+        `by_channel`: each channel is one speaker.
 
         Raises:
-            ServiceError: the recording cannot be decoded, is too long or too much; recognition
-                failed; the call was cancelled.
+            ServiceError: the recording cannot be decoded, is too long or exceeds a limit;
+                recognition failed; the call was cancelled.
         """
         self.model = options.model
         if by_channel:
@@ -137,10 +140,10 @@ class Call:
         return transcript
 
     def detect_language(self, recording: Recording, model: str) -> LanguageGuess:
-        """The language that most of the recording is in.
+        """The language of most of the recording.
 
         Raises:
-            ServiceError: as `transcribe`.
+            ServiceError: as in `transcribe`.
         """
         self.model = model
         prefix_s: float | None = DETECTION_PREFIX_S
@@ -159,7 +162,7 @@ class Call:
         max_duration_s: float | None = None,
         stop_after_s: float | None = None,
     ) -> Audio:
-        """The sound of a recording; nothing is charged for it."""
+        """The decoded audio of a recording. Charges nothing."""
         job = self._calls.decode_pool.submit(
             recording.path,
             max_duration_s or self._calls.limits.max_duration_s,

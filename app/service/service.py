@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """`ready` is set once the models that the settings ask for are loaded; `broken` once nothing
-    can work any more in this process.
+    """`ready` is set once the configured models are loaded; `broken` once this process cannot
+    recover.
     """
 
     settings: Settings
@@ -50,11 +50,11 @@ class Service:
     tracing: Tracing
 
     def stop_admitting(self) -> None:
-        """From here on /ready says no, and who asks for something is sent elsewhere."""
+        """Make /ready answer 503 and refuse new requests, so that clients go to another replica."""
         self.ready.clear()
         self.admission.close()
 
     def report(self, record: RequestRecord) -> None:
-        """Count and log what has ended."""
+        """Count and log a finished request."""
         self.metrics.request(record)
         log_request(record)

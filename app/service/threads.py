@@ -15,18 +15,20 @@ T = TypeVar("T")
 
 
 class Threads(ThreadPoolExecutor):
-    """The traceback of an exception holds the variables of every frame it passed, a mapped
-    recording of hours among them, in cycles that are not collected for a long time.
+    """Clears the frames of every exception that a job raises.
+
+    A traceback holds the variables of each frame, such as a mapped recording of hours, in cycles
+    that may not be collected for a long time.
     """
 
     def start(self, job: Callable[[], T]) -> Future[T]:
-        """Run a job of a request: its lines in the log carry the request's id."""
+        """Run a job of a request. Its log lines carry the request's id."""
 
         def guarded() -> T:
             try:
                 return job()
             except SystemExit as error:  # from a library; it must not end the event loop's thread
-                raise StageFailed("A stage ended before its time.") from error
+                raise StageFailed("A stage ended unexpectedly.") from error
 
         return self.submit(contextvars.copy_context().run, guarded)
 

@@ -1,4 +1,4 @@
-"""How the service is: what of it does not work, and whether it can still recover by itself."""
+"""The health of the service: which parts do not work, and whether it can recover by itself."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DISK_SHORT = "The disk of the temporary files is full: uploads are refused."
 
 @dataclass(frozen=True, slots=True)
 class Vitals:
-    """`degraded`: what does not work at present. `fatal`: why nothing will, or empty."""
+    """`degraded`: what does not work now. `fatal`: why nothing will work again; empty if it may."""
 
     degraded: tuple[str, ...]
     fatal: str = ""
@@ -23,7 +23,7 @@ class Vitals:
 
 def read_vitals(service: Service) -> Vitals:
     degraded = [
-        f"The {key.kind} {key.short_name} stopped; the next request loads it anew."
+        f"The {key.kind} {key.short_name} stopped; the next request reloads it."
         for key in service.store.dead()
     ]
     degraded += service.store.missing()
@@ -41,10 +41,10 @@ def _fatal(service: Service) -> str:
 
 
 def supervise(service: Service) -> None:
-    """Replace what died, and note when nothing can work any more. Call it about once a second."""
+    """Replace dead parts and detect a fatal failure. Call it about once a second."""
     service.store.check()
     service.decoding.check()
     fatal = _fatal(service)
     if fatal and not service.broken.is_set():
-        log.critical("the service ends, to be started anew: %s", fatal)
+        log.critical("the service ends and must be restarted: %s", fatal)
         service.broken.set()

@@ -1,4 +1,4 @@
-"""Request and response models of each wire format."""
+"""The JSON bodies of /asr and /detect-language."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What /docs says of /asr and /detect-language beside their parameters. Data, no code that runs."""
+"""What /docs says about /asr and /detect-language, except their parameters. Data only."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ by the parameters that it gives:
 
 A request that gives none of these speaks `DEFAULT_DIALECT` (the WhisperX dialect, unless the
 operator chose otherwise). Unknown parameters are ignored, and an empty value is the same as none.
-"""  # noqa: E501 - a row of a table is one line
+"""  # noqa: E501 - each table row must be one line
 
 DETECT = "Listens to the first speech in the file. Only the file is required."
 

@@ -1,4 +1,4 @@
-"""The parameters of /asr and /detect-language: read, and described for /docs."""
+"""The parameters of /asr and /detect-language: parsing, and descriptions for /docs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAX_TRACK_LENGTH = 40
 
 
 class Dialect(StrEnum):
-    """Two public dialects call themselves /asr."""
+    """Two public APIs use the path /asr."""
 
     WEBSERVICE = "webservice"
     WHISPERX = "whisperx"
@@ -31,16 +31,16 @@ class Dialect(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DetectRequest:
-    """What a request to /detect-language asks for. `model`: as written; empty for the default."""
+    """A parsed request to /detect-language. `model`: as the client wrote it; empty: the default."""
 
     model: str
     encode: bool
-    audio_track: str = ""  # an index or a language; empty: the best
+    audio_track: str = ""  # an index or a language; empty: the best track
 
 
 @dataclass(frozen=True, slots=True)
 class AsrRequest:
-    """What a request asks for, once its dialect is known. `language` None: detect."""
+    """A parsed request to /asr. `language` None: detect it."""
 
     dialect: Dialect
     output: OutputFormat
@@ -49,19 +49,19 @@ class AsrRequest:
     multilingual: bool
     initial_prompt: str
     hotwords: str
-    model: str  # as the client wrote it; empty for the default
+    model: str  # as the client wrote it; empty: the default
     encode: bool
     word_timestamps: bool
     diarize: bool
     speakers: SpeakerBounds
     speaker_embeddings: bool
     stream: bool
-    audio_track: str = ""  # an index or a language; empty: the best
+    audio_track: str = ""  # an index or a language; empty: the best track
     by_channel: bool = False  # each channel is a speaker
 
 
 def recognise_dialect(parameters: Mapping[str, str], default: Dialect) -> Dialect:
-    """By the parameters that only one of them has; the webservice's weigh more."""
+    """The dialect whose own parameters are present; webservice if both have some."""
     if parameters.keys() & {"output", "encode", "vad_filter"}:
         return Dialect.WEBSERVICE
     if parameters.keys() & {"output_format", "enable_diarization"}:
@@ -70,7 +70,7 @@ def recognise_dialect(parameters: Mapping[str, str], default: Dialect) -> Dialec
 
 
 def parse_asr_request(parameters: Mapping[str, str], default_dialect: Dialect) -> AsrRequest:
-    """`parameters`: query and form, merged. Unknown ones are ignored.
+    """The request that `parameters` (query and form, merged) describe. Ignores unknown ones.
 
     Raises:
         UnsupportedOption: a value that is not allowed; the message names the parameter.
@@ -78,13 +78,13 @@ def parse_asr_request(parameters: Mapping[str, str], default_dialect: Dialect) -
     dialect = recognise_dialect(parameters, default_dialect)
     webservice = dialect is Dialect.WEBSERVICE
     read = Reader(parameters)
-    # where both spellings are given, the dialect's own weighs more
+    # if both spellings are given, the dialect's own wins
     output, other_output = _ordered("output", "output_format", webservice)
     diarize, other_diarize = _ordered("diarize", "enable_diarization", webservice)
     default_output = TEXT if webservice else JSON
-    read.flag("vad_filter", True)  # checked, and that is all: speech detection is always on
+    read.flag("vad_filter", True)  # only validated: speech detection is always on
     chosen = read.choice(output, OUTPUTS, read.choice(other_output, OUTPUTS, default_output))
-    # the webservice has none such, and ignores what it does not know
+    # the webservice has no such parameter and ignores unknown ones
     stream = not webservice and read.flag("stream", False)
     if stream and chosen is not JSON:
         raise UnsupportedOption("stream: only JSON is streamed; output_format must be json.")
@@ -109,7 +109,9 @@ def parse_asr_request(parameters: Mapping[str, str], default_dialect: Dialect) -
 
 
 def parse_detect_request(parameters: Mapping[str, str]) -> DetectRequest:
-    """`parameters`: query and form, merged. Unknown ones, and those of /asr, are ignored.
+    """The request that `parameters` (query and form, merged) describe.
+
+    Ignores unknown ones and those of /asr.
 
     Raises:
         UnsupportedOption: a value that is not allowed; the message names the parameter.
@@ -127,15 +129,15 @@ def _ordered(first: str, second: str, in_this_order: bool) -> tuple[str, str]:
 
 
 def _multilingual(read: Reader) -> bool:
-    """Raises UnsupportedOption where one language is asked for as well."""
+    """Raises UnsupportedOption if `language` names a single language too."""
     wanted = read.flag("multilingual", is_multilingual(read.text("language")))
     if wanted and parse_language(read.text("language")):
-        raise UnsupportedOption("multilingual: true is not allowed where language names one.")
+        raise UnsupportedOption("multilingual: true is not allowed if language names one.")
     return wanted
 
 
 def _audio_track(read: Reader) -> str:
-    """Whether there is such a track is known once the file is opened."""
+    """The track as written; whether it exists is known once the file is opened."""
     value = read.text("audio_track")
     if len(value) > MAX_TRACK_LENGTH:
         raise not_allowed("audio_track", value, "an index from 0 or a language, such as 1 or fre")
@@ -160,16 +162,16 @@ def _speaker_bounds(read: Reader) -> SpeakerBounds:
     least, most = read.count("min_speakers"), read.count("max_speakers")
     if least is not None and most is not None and least > most:
         raise UnsupportedOption(
-            f"min_speakers: {least} is not allowed; it must not be more than max_speakers, "
+            f"min_speakers: {least} is not allowed; it must not exceed max_speakers, "
             f"which is {most}."
         )
     return SpeakerBounds(min_speakers=least, max_speakers=most)
 
 
 # -- documentation ------------------------------------------------------------------------------
-# The parameters travel as text and are parsed above: both dialects, query and form share one reader
+# Parameters arrive as text and are parsed above, so both dialects, query and form share one reader
 # and one kind of error. The types below are for people and for generated clients. Defaults and
-# examples stand in the descriptions only: Swagger UI would send those of the schema unasked and so
+# examples are in the descriptions only: Swagger UI would send those of the schema unasked and so
 # change the dialect.
 
 Text = str | None

@@ -99,7 +99,7 @@ def build_router(service: Service) -> APIRouter:
 
 
 class _Transcribing:
-    """One request to /asr. All but `progress` runs in the request's thread."""
+    """One request to /asr. Everything except `progress` runs in the request's thread."""
 
     def __init__(self, intake: Intake[AsrRequest]) -> None:
         self.intake = intake
@@ -119,7 +119,7 @@ class _Transcribing:
         return Response(body, media_type=wanted.output.media_type, headers=headers)
 
     def stream(self, tell: Tell) -> None:
-        """Each chunk's text and each segment that is final; the whole answer comes last."""
+        """Sends the text of each chunk, each final segment, and the whole answer last."""
 
         def recognised(segment: Segment) -> None:
             tell(Event("text", formats.segment_json(segment, with_words=False)))
@@ -171,7 +171,7 @@ def _error_event(error: ServiceError) -> Event:
 
 
 def content_disposition(file_name: str, extension: str) -> str:
-    """A header that nothing in a file name can break out of. Source: RFC 6266, RFC 5987."""
+    """A header that no file name can break. Source: RFC 6266, RFC 5987."""
     base = file_name.replace("\\", "/").rsplit("/", 1)[-1]
     shown = "".join(c for c in base if c.isprintable()).strip(" .")[-150:]
     name = f"{shown or 'audio'}.{extension}"

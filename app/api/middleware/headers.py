@@ -1,4 +1,4 @@
-"""Headers of every answer: what browsers are told to forbid, and which pages may call (CORS)."""
+"""Security headers of every answer, and which web pages may call the service (CORS)."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ SECURITY = {
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
 }
-# Nothing but a page needs anything, and a page nothing from elsewhere.
+# Only pages load anything, and nothing from other hosts.
 POLICY = "default-src 'none'; frame-ancestors 'none'"
 PAGE_POLICY = (
     "default-src 'self'; img-src 'self' data:; media-src 'self' blob:; object-src 'none'; "
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
-# Swagger UI starts from a script in its page, and sets styles.
+# Swagger UI starts from an inline script and sets inline styles.
 DOCS_POLICY = f"{PAGE_POLICY}; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'"
 DOCS = ("/docs", "/docs/oauth2-redirect")
 
-# Beside those that every page may read.
+# In addition to the headers that every page may read.
 EXPOSED = (
     "Asr-Engine",
     "Content-Disposition",
@@ -54,10 +54,10 @@ def install(app: FastAPI, settings: AccessSettings) -> None:
 
 
 class HeadersMiddleware:
-    """Plain ASGI. A header that the answer has already stays as it is.
+    """Adds headers to every answer; never replaces one that is already set. Plain ASGI.
 
-    `scope["state"]["answer_headers"]` lists functions that give further headers once the answer
-    begins; refusals have them too.
+    Calls the functions in `scope["state"]["answer_headers"]` for further headers when the answer
+    begins. Refusals get them too.
     """
 
     def __init__(self, app: ASGIApp) -> None:

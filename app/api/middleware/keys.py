@@ -1,4 +1,4 @@
-"""API keys: who may use the service, found out before anything of a request is read."""
+"""API keys over HTTP, checked before any of the request's body is read."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ log = logging.getLogger(__name__)
 NEEDED = "An API key is needed: send it as Authorization: Bearer KEY or as X-API-Key: KEY."
 UNKNOWN = "This API key is not known."
 
-# Probes have no key. The documentation is open so that its Authorize button can be reached.
+# Probes have no key. The documentation is open so that its Authorize button is reachable.
 OPEN = {"/", "/health", "/ready", "/docs", "/docs/oauth2-redirect", "/openapi.json"}
 OPEN_BELOW = ("/static-offline-docs/",)
-OPS = {"/queue", "/metrics"}  # open for reading where OPS_REQUIRE_KEY says so
+OPS = {"/queue", "/metrics"}  # readable without a key unless OPS_REQUIRE_KEY is true
 
 SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer"},
@@ -39,15 +39,15 @@ SCHEMES = {
 
 
 def install(app: FastAPI, settings: AccessSettings, root_path: str) -> None:
-    """Ask for keys, if there are any.
+    """Require an API key if any are configured.
 
     Raises:
-        ConfigurationError: keys that cannot be read or cannot work.
+        ConfigurationError: keys that cannot be read or are invalid.
     """
     keys = read_keys(settings)
     if keys is None:
         return
-    log.info("requests need an API key; there are those of %s", ", ".join(keys.names))
+    log.info("requests need an API key; keys exist for %s", ", ".join(keys.names))
     guard = Guard(root_path, open_ops=not settings.ops_require_key)
     app.add_middleware(KeyMiddleware, keys=keys, guard=guard)
     _declare(app, guard)
@@ -55,13 +55,13 @@ def install(app: FastAPI, settings: AccessSettings, root_path: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """Which requests need a key: all but a few."""
+    """Decides which few requests need no key."""
 
     root_path: str
     open_ops: bool
 
     def lets_pass(self, path: str, method: str) -> bool:
-        if self.root_path and path.startswith(f"{self.root_path}/"):  # as the router does
+        if self.root_path and path.startswith(f"{self.root_path}/"):  # like the router
             path = path.removeprefix(self.root_path)
         if path in OPS:
             return self.open_ops and method in ("GET", "HEAD")
@@ -69,7 +69,7 @@ class Guard:
 
 
 class KeyMiddleware:
-    """Plain ASGI: a request without a key is answered before its body is read."""
+    """Refuses a request without a valid key before its body is read. Plain ASGI."""
 
     def __init__(self, app: ASGIApp, keys: KeyRing, guard: Guard) -> None:
         self._app = app
@@ -93,7 +93,7 @@ class KeyMiddleware:
 
 
 def _presented(connection: HTTPConnection) -> Iterator[bytes]:
-    """The keys of a request, wherever they stand: a proxy may use one of the headers itself."""
+    """The keys in any of the headers, since a proxy may use one of the headers itself."""
     for header, value in connection.headers.raw:
         if header == b"x-api-key" and value:
             yield value
@@ -106,7 +106,7 @@ def _presented(connection: HTTPConnection) -> Iterator[bytes]:
 
 
 def _password(credentials: bytes) -> Iterator[bytes]:
-    """Source: RFC 7617. What clients make of http://user:KEY@host, http://KEY@host."""
+    """The key that clients send for http://user:KEY@host or http://KEY@host. Source: RFC 7617."""
     try:
         user, _, password = base64.b64decode(credentials, validate=True).partition(b":")
     except binascii.Error:
@@ -119,7 +119,7 @@ def _password(credentials: bytes) -> Iterator[bytes]:
 
 
 def _declare(app: FastAPI, guard: Guard) -> None:
-    """Have /docs offer its Authorize button."""
+    """Make /docs show its Authorize button."""
     without_keys = app.openapi
 
     def openapi() -> dict[str, Any]:

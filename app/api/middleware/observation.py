@@ -1,4 +1,4 @@
-"""The record of each request: kept while it runs, reported once its answer is out."""
+"""Keeps a record of each request and reports it once the answer is sent."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CLIENT_CLOSED = 499
 
 
 class ObservationMiddleware:
-    """Plain ASGI, so that bodies stream through untouched. Inside of RequestIdMiddleware."""
+    """Plain ASGI, so that bodies stream through untouched. Runs inside RequestIdMiddleware."""
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app = app
@@ -44,7 +44,7 @@ class ObservationMiddleware:
                 record.status, record.error = 500, type(error).__name__
                 raise
             finally:
-                record.request_id = state["request_id"]  # another one, where it was taken
+                record.request_id = state["request_id"]  # changed if it was taken
                 record.endpoint = getattr(scope.get("route"), "path", NOT_SERVED)
                 record.address = (scope.get("client") or ("",))[0]
                 record.client_name = str(state.get("client_name") or "")

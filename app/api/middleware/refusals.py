@@ -1,4 +1,4 @@
-"""The answer to a request that middleware turns away, its body unread."""
+"""The answer to a request that middleware refuses before its body is read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from app.domain.errors import ServiceError
 
 
 async def refuse(error: ServiceError, scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer with an error in the form that the application gives it."""
+    """Answer with the application's own form of an error."""
     answer = scope["app"].exception_handlers[ServiceError]
     response: Response = await answer(HTTPConnection(scope), error)
     if scope["type"] == "websocket":
@@ -19,15 +19,15 @@ async def refuse(error: ServiceError, scope: Scope, receive: Receive, send: Send
         return
     request = Request(scope, receive)
     if has_body(request.headers):
-        response.headers["Connection"] = "close"  # else all that is still to come would be read
+        response.headers["Connection"] = "close"  # else the server would read the whole body
 
     async def send_and_hold(message: Message) -> None:
         if message["type"] == "http.response.body":
             message = {**message, "more_body": True}
         await send(message)
 
-    # The answer comes first, whole: a client that looks for it stops sending. One that does not is
-    # heard out for a while, since it would find a reset connection instead.
+    # The whole answer goes out first: a client that looks for it stops sending. We read on for a
+    # while for one that does not, since it would see a reset connection instead.
     await response(scope, receive, send_and_hold)
     await UnreadBody(receive, begun="expect" not in request.headers).drain()
     await send({"type": "http.response.body", "body": b"", "more_body": False})

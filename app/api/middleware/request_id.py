@@ -1,4 +1,4 @@
-"""X-Request-ID: the client's own where it is harmless, else a new one; on every response."""
+"""X-Request-ID on every response: the client's own if it is harmless, else a new one."""
 
 from __future__ import annotations
 
@@ -32,5 +32,5 @@ class RequestIdMiddleware:
                 MutableHeaders(scope=message)[HEADER] = scope["state"]["request_id"]
             await send(message)
 
-        with bound_contextvars(request_id=request_id):  # on every line that is logged meanwhile
+        with bound_contextvars(request_id=request_id):  # on every log line of the request
             await self._app(scope, receive, send_with_id)

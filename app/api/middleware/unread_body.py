@@ -1,4 +1,4 @@
-"""What a client still sends when its request is already answered."""
+"""Reads what a client still sends when its answer is ready."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 DRAIN_BYTES = 32 << 20
 DRAIN_TIMEOUT_S = 10.0
-DRAIN_STEP_BYTES = 16 << 10  # in DRAIN_STEP_S: who sends slower than that is not waited for
+DRAIN_STEP_BYTES = 16 << 10  # per DRAIN_STEP_S; we do not wait for slower clients
 DRAIN_STEP_S = 0.5
 
 
 class UnreadBodyMiddleware:
-    """Plain ASGI. Before an answer leaves, the rest of the request's body is read for a while: a
-    client that is still sending may not look for the answer before it is done, and would see a
-    reset connection instead. Who has still not ended then is cut off after the answer.
+    """Reads the rest of a request's body for a while before the answer leaves. Plain ASGI.
+
+    A client that is still sending may not look for the answer before it is done, and would see a
+    reset connection instead. One that has not finished by then is cut off after the answer.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -39,12 +40,12 @@ class UnreadBodyMiddleware:
 
 
 def has_body(headers: Headers) -> bool:
-    """Whether a request says that it has one, or will."""
+    """Whether the headers announce a body."""
     return headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
 
 
 class UnreadBody:
-    """`begun`: something of it is on its way; one that is "expected" waits to be asked for."""
+    """`begun`: the client is sending; with `Expect: 100-continue` it waits until we read."""
 
     def __init__(self, receive: Receive, begun: bool) -> None:
         self._receive = receive

@@ -1,4 +1,4 @@
-"""What /docs says of /v1. Data, no code that runs."""
+"""What /docs says about /v1. Data only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Errors as OpenAI's API tells them."""
+"""Errors in the form of OpenAI's API."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from app.domain.errors import (
     UnsupportedOption,
 )
 
-OPENAI_RETRY_AFTER_S = 60  # beyond it OpenAI's clients do not come back at all
-PARAMETER = re.compile(r"(\w+)(\[\w*\])?: ")  # how messages about one begin
+OPENAI_RETRY_AFTER_S = 60  # above it OpenAI's clients do not retry at all
+PARAMETER = re.compile(r"(\w+)(\[\w*\])?: ")  # start of a message about a parameter
 OPENAI_CODES: dict[type[ServiceError], str] = {
     Unauthorized: "invalid_api_key",
     UnknownModel: "model_not_found",
@@ -25,14 +25,14 @@ OPENAI_CODES: dict[type[ServiceError], str] = {
 
 
 def openai_status_of(error: ServiceError) -> int:
-    """The statuses by which OpenAI's clients tell errors apart."""
+    """The status that OpenAI's clients expect for an error."""
     if isinstance(error, UnknownModel):
         return 404
     return 400 if isinstance(error, UnsupportedOption) else status_of(error)
 
 
 def openai_error(error: ServiceError) -> dict[str, Any]:
-    """Source: https://platform.openai.com/docs/guides/error-codes"""
+    """The error body. Source: https://platform.openai.com/docs/guides/error-codes"""
     param = "file" if isinstance(error, UndecodableAudio) else None
     if isinstance(error, UnsupportedOption) and (named := PARAMETER.match(error.message)):
         param = named[1]

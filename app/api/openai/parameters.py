@@ -1,4 +1,4 @@
-"""What a request of OpenAI's audio API asks for, and what /docs says of it."""
+"""The parameters of OpenAI's audio API: parsing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DIARIZING_MODEL = "gpt-4o-transcribe-diarize"
 REFERENCES = "known_speaker_references"
 NAMES = "known_speaker_names"
 MAX_REFERENCES = 8
-# 10 s of 48 kHz stereo as 32-bit samples are 3.7 MB, in base64 4.9 MB
+# 10 s of 48 kHz stereo in 32-bit samples take 3.7 MB, or 4.9 MB in base64
 OPENAI_FORM = FormLayout("file", {REFERENCES: 6 << 20}, MAX_REFERENCES)
 
 TRANSLATED = {output.name: output for output in OPENAI_TRANSLATION_FORMATS}
@@ -37,10 +37,10 @@ STREAMED = (JSON, TEXT, DIARIZED_JSON)
 GRANULARITIES = ("word", "segment")
 INCLUDES = ("logprobs",)
 MAX_NAME_LENGTH = 64
-TAKEN = re.compile(r"SPEAKER_\d+|unknown")  # how speakers are called who have no name
+TAKEN = re.compile(r"SPEAKER_\d+|unknown")  # labels of speakers without a name
 
-# Numbers of a "server_vad" and what each may be. Accepted and without effect: the same speech
-# detection is always on, and VAD_ONSET and VAD_OFFSET are the operator's.
+# The numbers of a "server_vad" and their ranges. Validated, but without effect: the same speech
+# detection is always on, and the operator sets VAD_ONSET and VAD_OFFSET.
 VAD_LIMITS = {
     "prefix_padding_ms": (0, 60_000),
     "silence_duration_ms": (0, 60_000),
@@ -50,7 +50,7 @@ VAD_LIMITS = {
 
 @dataclass(frozen=True, slots=True)
 class OpenAIRequest:
-    """`model`: as written; empty for the default."""
+    """A parsed request. `model`: as the client wrote it; empty: the default."""
 
     task: Task
     model: str
@@ -70,7 +70,7 @@ class OpenAIRequest:
 
 
 def parse_openai_request(fields: Mapping[str, Sequence[str]], task: Task) -> OpenAIRequest:
-    """Unknown fields are ignored; an empty value is none at all.
+    """The request that form fields describe. Ignores unknown fields and empty values.
 
     Raises:
         UnsupportedOption: a value that is not allowed; the message names the parameter.
@@ -91,7 +91,7 @@ def parse_openai_request(fields: Mapping[str, Sequence[str]], task: Task) -> Ope
     granularities = _several(lists, "timestamp_granularities", GRANULARITIES) or ["segment"]
     with_logprobs = bool(_several(lists, "include", INCLUDES))
     if with_logprobs and output is not JSON:
-        raise UnsupportedOption("include: logprobs need the response_format json.")
+        raise UnsupportedOption("include: logprobs require the response_format json.")
     _check_chunking(read)
     names = _names(lists)
     model = read.text("model")
@@ -113,7 +113,7 @@ def parse_openai_request(fields: Mapping[str, Sequence[str]], task: Task) -> Ope
         with_words="word" in granularities,
         with_segments="segment" in granularities,
         with_logprobs=with_logprobs,
-        # where no speaker is shown, nobody need be told apart
+        # formats that show no speakers need no diarization
         diarize=output is DIARIZED_JSON or (wants_speakers and output in (SRT, VTT)),
         names=names,
         stream=stream,
@@ -146,23 +146,23 @@ def _names(lists: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
                 f"{NAMES}[{i}]: must be printable and of at most {MAX_NAME_LENGTH} characters."
             )
         if TAKEN.fullmatch(name):
-            raise UnsupportedOption(f"{NAMES}[{i}]: {name} is what speakers without names get.")
+            raise UnsupportedOption(f"{NAMES}[{i}]: {name} is reserved for speakers without names.")
     if len(set(names)) < len(names):
-        raise UnsupportedOption(f"{NAMES}: each may be given once.")
+        raise UnsupportedOption(f"{NAMES}: each name may be given only once.")
     return tuple(names)
 
 
 def check_references(wanted: OpenAIRequest, num_references: int) -> None:
-    """Raises UnsupportedOption where names and recordings are no pairs."""
+    """Raises UnsupportedOption unless each name has one recording."""
     if len(wanted.names) != num_references:
         raise UnsupportedOption(
-            f"{REFERENCES}: one is needed for each of {NAMES}; there are {num_references} for "
+            f"{REFERENCES}: one is required for each of {NAMES}; got {num_references} for "
             f"{len(wanted.names)}."
         )
 
 
 def _check_chunking(read: Reader) -> None:
-    """Either `auto` or an object, as JSON or as fields of its own."""
+    """Validate `auto`, or an object sent as JSON or as separate fields."""
     given = read.text("chunking_strategy")
     options: dict[str, Any] = {}
     if given.startswith("{"):

@@ -1,4 +1,4 @@
-"""/v1/audio/* and /v1/models: OpenAI's contract."""
+"""/v1/audio/* and /v1/models: OpenAI's API."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from app.storage.tempdir import told_when_full
 DIALECT = "openai"
 OWNER = "whisperx-asr-service"
 REFERENCE_S = (2.0, 10.0)
-SLACK_S = 0.5  # codecs add some silence, and cutting is never exact
+SLACK_S = 0.5  # codecs add silence, and cuts are inexact
 
 
 def build_router(service: Service) -> APIRouter:
@@ -139,7 +139,7 @@ class _Transcribing:
         return Response(body, media_type=self.wanted.output.media_type, headers=headers)
 
     def stream(self, tell: Tell) -> None:
-        """The text as soon as a chunk is recognised; who spoke, once that is known."""
+        """Sends the text of each recognized chunk at once, and the speakers when they are known."""
         deltas = formats.Deltas(self.wanted.with_logprobs)
 
         def tell_data(data: dict[str, Any]) -> None:
@@ -181,13 +181,13 @@ class _Transcribing:
 
 
 def _known_speaker(call: Call, name: str, path: Path, number: int) -> KnownSpeaker:
-    """`path`: the file that holds a data URL; it then holds what the URL does."""
+    """The speaker of a reference. `path`: holds a data URL, and then the URL's content."""
     parameter = f"{REFERENCES}[{number}]"
     least, most = REFERENCE_S
     wanted = f"it must be a data URL with {least:g} to {most:g} seconds of one voice."
     try:
         content = _read_data_url(path.read_text())
-        # "r+": a file that was removed with its request is not made again
+        # "r+" does not recreate a file that was removed with its request
         with told_when_full(), path.open("r+b") as file:
             file.write(content)
             file.truncate()
@@ -195,13 +195,13 @@ def _known_speaker(call: Call, name: str, path: Path, number: int) -> KnownSpeak
     except (ValueError, UndecodableAudio, UploadTooLarge):
         raise UnsupportedOption(f"{parameter}: {wanted}") from None
     if audio.duration_s < least - SLACK_S:
-        raise UnsupportedOption(f"{parameter}: {audio.duration_s:.1f} s are too short; {wanted}")
+        raise UnsupportedOption(f"{parameter}: {audio.duration_s:.1f} s is too short; {wanted}")
     return KnownSpeaker(name, audio)
 
 
 def _read_data_url(url: str) -> bytes:
-    """Source: RFC 2397. Raises ValueError."""
-    if not url.startswith("data:"):  # and no other URL is ever opened
+    """The content of a data URL. Raises ValueError. Source: RFC 2397."""
+    if not url.startswith("data:"):  # never open any other URL
         raise ValueError
     try:
         with urlopen(url) as response:
