@@ -47,9 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="whisperx-asr",
         description="Serves aligned, diarized transcripts over HTTP.",
-        epilog=(
-            "Settings come from the environment and from .env: `whisperx-asr settings` lists them."
-        ),
+        epilog="Settings come from the environment and .env: `whisperx-asr settings` lists them.",
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
