@@ -103,22 +103,22 @@ def test_what_the_decoder_knows_stays_with_the_sentences(service: Service, task:
 def test_a_listener_hears_of_everything_in_order_and_early(service: Service) -> None:
     heard: list[tuple[str, Segment]] = []
     listener = Listener(
-        lambda segment: heard.append(("recognised", segment)),
+        lambda segment: heard.append(("recognized", segment)),
         lambda segment: heard.append(("settled", segment)),
     )
     transcript = service.transcriber.transcribe(
         audio("en_long"), TranscribeOptions("demo", language="en"), Work("core", 60), listener
     )
     assert tuple(s for kind, s in heard if kind == "settled") == transcript.segments
-    drafts = [s for kind, s in heard if kind == "recognised"]
+    drafts = [s for kind, s in heard if kind == "recognized"]
     assert "".join(s.text for s in drafts) == "".join(s.text for s in transcript.segments)
     kinds = [kind for kind, _ in heard]
     first_settled = kinds.index("settled")
-    assert "recognised" in kinds[first_settled:], "words have times while more is recognised"
+    assert "recognized" in kinds[first_settled:], "words have times while more is recognized"
 
 
 def test_speakers_that_must_be_known_end_a_request_without_them(service: Service) -> None:
-    """At once, and not after all has been recognised."""
+    """At once, and not after all has been recognized."""
     real = service.transcriber
     store: Any = WithoutDiarizer(service.store)
     transcriber = Transcriber(store, service.catalog, ThreadPoolExecutor(1), real._options)

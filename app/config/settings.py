@@ -170,7 +170,7 @@ class Settings(BaseSettings):
 
     # Recognition
     batch_size: int = Field(
-        16, ge=1, le=512, validation_alias="BATCH_SIZE", description="Chunks recognised at once."
+        16, ge=1, le=512, validation_alias="BATCH_SIZE", description="Chunks recognized at once."
     )
     beam_size: int = Field(
         5, ge=1, le=20, validation_alias="BEAM_SIZE", description="Width of the beam search."

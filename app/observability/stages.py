@@ -18,7 +18,7 @@ class Stage(StrEnum):
     DECODE = "decode"
     LOAD = "load"  # waiting for a model to be loaded
     SPEECH = "speech"
-    RECOGNISE = "recognise"  # telling the language counts too
+    RECOGNIZE = "recognize"  # telling the language counts too
     ALIGN = "align"
     DIARIZE = "diarize"
     FORMAT = "format"

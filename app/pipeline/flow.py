@@ -28,16 +28,16 @@ RECOGNIZED = 0.7  # how far a request is then, as a share of its time
 class Listener:
     """Hears of a transcript while it comes about: in the thread that transcribes, in order.
 
-    `recognised`: a part of a chunk, as soon as the chunk is. `settled`: a segment that will not
+    `recognized`: a part of a chunk, as soon as the chunk is. `settled`: a segment that will not
     change any more; with speakers, all of them at the end.
     """
 
-    recognised: Callable[[Segment], None] = lambda segment: None
+    recognized: Callable[[Segment], None] = lambda segment: None
     settled: Callable[[Segment], None] = lambda segment: None
 
     def of_text(self) -> Listener:
         """This one, as long as speakers are not known."""
-        return Listener(recognised=self.recognised)
+        return Listener(recognized=self.recognized)
 
 
 NOBODY = Listener()
@@ -153,7 +153,7 @@ class Flow:
             if self.aligning_since is None:
                 self.aligning_since = task.queued
         self._aligning.append((segment, task))
-        self._request.listener.recognised(segment)
+        self._request.listener.recognized(segment)
 
     def _collect(self, aligning: Iterable[Aligning]) -> None:
         request = self._request

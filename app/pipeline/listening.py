@@ -113,7 +113,7 @@ class Listening:
         vote = LanguageVote(decoding.languages)
         positions = spread(chunks)
         items = [self._item(chunks[i], decoding) for i in positions]
-        with self._work.stages.measure(Stage.RECOGNISE):
+        with self._work.stages.measure(Stage.RECOGNIZE):
             futures = self._work.submit(recognizer, items)
             for i, future in zip(positions, futures, strict=True):
                 hypothesis: Hypothesis = self._work.wait(future)
@@ -213,7 +213,7 @@ class Listening:
     def _guess(
         self, recognizer: Batcher[Recognizer], chunks: Sequence[Chunk]
     ) -> list[tuple[LanguageGuess, ...]]:
-        with self._work.stages.measure(Stage.RECOGNISE):
+        with self._work.stages.measure(Stage.RECOGNIZE):
             futures = self._work.submit(recognizer, [self._item(c, None) for c in chunks])
             return [self._work.wait(future) for future in futures]
 

@@ -74,7 +74,7 @@ class Transcriber:
     def transcribe(
         self, audio: Audio, options: TranscribeOptions, work: Work, listener: Listener = NOBODY
     ) -> Transcript:
-        """Recognise, align, diarize.
+        """Recognize, align, diarize.
 
         Raises:
             ServiceError: recognition failed, or `work` was cancelled.
@@ -198,7 +198,7 @@ class Transcriber:
         found: Iterator[Chunk],
         first: FirstChunks | None,
     ) -> list[Segment]:
-        """Chunk by chunk: one is aligned while the next is recognised and others are looked for."""
+        """Chunk by chunk: one is aligned while the next is recognized and others are looked for."""
         options, work = request.options, request.work
         chunks = found
         if first is None:
@@ -211,7 +211,7 @@ class Transcriber:
             with_words = options.multilingual or aligners.of(options.language or "") is None
             decoding = self._decoding(options, with_words)
             flow = Flow(request, recognizer, aligners, decoding, self._options.strict_stages)
-            with work.stages.measure(Stage.RECOGNISE):
+            with work.stages.measure(Stage.RECOGNIZE):
                 if first is not None:
                     for i, chunk in enumerate(first.chunks):
                         language = first.languages[i] if first.languages else None
@@ -253,7 +253,7 @@ class Transcriber:
             try:
                 return self._diarize(audio, options, work)
             except ServiceError as error:
-                work.cancel(error)  # what is still recognised is of no use
+                work.cancel(error)  # what is still recognized is of no use
                 raise
 
         run = copy_context().run  # what is logged there belongs to this request too

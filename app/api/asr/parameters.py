@@ -59,7 +59,7 @@ class AsrRequest:
     by_channel: bool = False  # each channel is a speaker
 
 
-def recognise_dialect(parameters: Mapping[str, str], default: Dialect) -> Dialect:
+def recognize_dialect(parameters: Mapping[str, str], default: Dialect) -> Dialect:
     """By the parameters that only one of them has; the webservice's weigh more."""
     if parameters.keys() & {"output", "encode", "vad_filter"}:
         return Dialect.WEBSERVICE
@@ -74,7 +74,7 @@ def parse_asr_request(parameters: Mapping[str, str], default_dialect: Dialect) -
     Raises:
         UnsupportedOption: a value that is not allowed; the message names the parameter.
     """
-    dialect = recognise_dialect(parameters, default_dialect)
+    dialect = recognize_dialect(parameters, default_dialect)
     webservice = dialect is Dialect.WEBSERVICE
     read = Reader(parameters)
     # where both spellings are given, the dialect's own weighs more

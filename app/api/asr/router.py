@@ -193,14 +193,14 @@ def _stream(
 ) -> None:
     """Tell of each chunk's text and of each segment that is final; last comes the whole answer."""
 
-    def recognised(segment: Segment) -> None:
+    def recognized(segment: Segment) -> None:
         tell(Event("text", formats.segment_json(segment, with_words=False)))
         tell(_progress(ticket))
 
     def settled(segment: Segment) -> None:
         tell(Event("segment", formats.segment_json(segment, wanted.word_timestamps)))
 
-    listener = Listener(recognised, settled)
+    listener = Listener(recognized, settled)
     answer = _transcribe(service, upload, wanted, ticket, record, listener)
     ticket.work.progress = 1.0
     tell(_progress(ticket))

@@ -155,17 +155,17 @@ def _stream(
     record: RequestRecord,
     tell: Tell,
 ) -> None:
-    """The text as soon as a chunk is recognised; who spoke, once that is known."""
+    """The text as soon as a chunk is recognized; who spoke, once that is known."""
     deltas = openai_formats.Deltas(wanted.with_logprobs)
 
     def tell_data(data: dict[str, Any]) -> None:
         tell(Event(data["type"], data))
 
-    def recognised(segment: Segment) -> None:
+    def recognized(segment: Segment) -> None:
         if delta := deltas.delta(segment):
             tell_data(delta)
 
-    transcript = _transcribe(service, upload, wanted, ticket, record, Listener(recognised))
+    transcript = _transcribe(service, upload, wanted, ticket, record, Listener(recognized))
     if wanted.output == "diarized_json":
         for segment in openai_formats.diarized_segments(transcript, wanted.names):
             tell_data(segment)
