@@ -78,7 +78,7 @@ class Ours:
     def decode(self, path: Path) -> Audio:
         """In a process of its own, through the pool that the service uses."""
         work = Work("benchmark", TIMEOUT_S)
-        job = self._service.decoding.submit(path, self._settings.max_duration_s)
+        job = self._service.decode_pool.submit(path, self._settings.max_duration_s)
         work.track(job.future)
         return job.audio(work.wait)
 

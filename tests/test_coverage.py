@@ -22,7 +22,7 @@ from app.domain.options import Task, TranscribeOptions, WordAligner
 from app.domain.transcript import (
     SAMPLE_RATE,
     Audio,
-    Decoding,
+    DecodingStats,
     Hypothesis,
     LanguageGuess,
     Segment,
@@ -83,7 +83,7 @@ class Forgetful:
         starts = np.arange(0, min(duration_s, self.attention_s) - WORD_S, WORD_S)
         words = tuple(SpokenWord(WORD, float(s), float(s) + WORD_S, 0.9) for s in starts)
         forgot = duration_s > self.attention_s
-        decoding = Decoding(-0.2, 0.0, 3.0 if forgot and self.loops else 1.0, 0.0)
+        decoding = DecodingStats(-0.2, 0.0, 3.0 if forgot and self.loops else 1.0, 0.0)
         text = WORD * len(words)
         ends = tuple(len(WORD) * (i + 1) for i in range(len(words)))
         return Hypothesis(

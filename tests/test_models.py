@@ -172,14 +172,14 @@ def test_decoding_figures_are_plausible(recognizer: WhisperRecognizer) -> None:
         [RecognitionItem(samples_of(audio_of("en_short")), DecodingOptions("en"))]
     )
     assert isinstance(clear, Hypothesis)
-    assert -0.3 < clear.decoding.avg_logprob < 0
-    assert clear.decoding.no_speech_prob < 0.1
-    assert 0.5 < clear.decoding.compression_ratio < 2
+    assert -0.3 < clear.stats.avg_logprob < 0
+    assert clear.stats.no_speech_prob < 0.1
+    assert 0.5 < clear.stats.compression_ratio < 2
     [sampled] = recognizer.run(
         [RecognitionItem(samples_of(audio_of("en_short")), DecodingOptions("en", temperature=0.4))]
     )
     assert isinstance(sampled, Hypothesis)
-    assert sampled.decoding.temperature == 0.4
+    assert sampled.stats.temperature == 0.4
     assert sampled.text
 
 

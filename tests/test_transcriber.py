@@ -15,7 +15,7 @@ from app.domain.options import KnownSpeaker, SpeakerBounds, Task, TranscribeOpti
 from app.domain.transcript import (
     Audio,
     Chunk,
-    Decoding,
+    DecodingStats,
     Hypothesis,
     LanguageGuess,
     Segment,
@@ -68,7 +68,7 @@ def audio(name: str) -> Audio:
 def hypothesis(
     text: str = " Fine.", logprob: float = -0.2, ratio: float = 1.0, silence: float = 0.0
 ) -> Hypothesis:
-    decoding = Decoding(logprob, silence, ratio, 0.0)
+    decoding = DecodingStats(logprob, silence, ratio, 0.0)
     guesses = (LanguageGuess("en", 0.9),)
     return Hypothesis("en", text, (1,), (len(text),), decoding, guesses=guesses)
 
@@ -89,11 +89,11 @@ def test_what_the_decoder_knows_stays_with_the_sentences(service: Service, task:
     transcript = service.transcriber.transcribe(audio("es_two"), options, Work("core", 60))
     tokens = 0
     for segment in transcript.segments:
-        assert segment.decoding is not None
-        assert -1 < segment.decoding.avg_logprob < 0
-        assert 0 <= segment.decoding.no_speech_prob < 0.5
-        assert segment.decoding.compression_ratio > 0.5
-        assert segment.decoding.temperature == 0.0
+        assert segment.stats is not None
+        assert -1 < segment.stats.avg_logprob < 0
+        assert 0 <= segment.stats.no_speech_prob < 0.5
+        assert segment.stats.compression_ratio > 0.5
+        assert segment.stats.temperature == 0.0
         assert segment.tokens, "no token of the hypothesis is lost to a sentence"
         assert segment.token_ends[-1] == len(segment.text)
         tokens += len(segment.tokens)

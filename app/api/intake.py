@@ -117,8 +117,8 @@ def decode(
     audio_track: str = "",
 ) -> Audio:
     max_duration_s = max_duration_s or service.settings.max_duration_s
-    job = service.decoding.submit(path, max_duration_s, raw_pcm, stop_after_s, audio_track)
-    with work.stages.measure_turn(Stage.DECODE, job):
+    job = service.decode_pool.submit(path, max_duration_s, raw_pcm, stop_after_s, audio_track)
+    with work.stages.measure_queued(Stage.DECODE, job):
         return job.audio(lambda future: work.wait(work.track(future)))
 
 
@@ -154,14 +154,14 @@ def decode_channels(
 ) -> list[Audio]:
     """As `decode_upload`, each channel by itself; each weighs as much as a recording."""
     work = ticket.work
-    job = service.decoding.submit(
+    job = service.decode_pool.submit(
         upload.path,
         service.settings.max_duration_s,
         raw_pcm,
         audio_track=audio_track,
         split_channels=True,
     )
-    with work.stages.measure_turn(Stage.DECODE, job):
+    with work.stages.measure_queued(Stage.DECODE, job):
         channels = job.channels(lambda future: work.wait(work.track(future)))
     _weigh(service, ticket, record, sum(audio.duration_s for audio in channels))
     return channels

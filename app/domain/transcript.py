@@ -56,7 +56,7 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
-class Decoding:
+class DecodingStats:
     """What the decoder knows of its hypothesis: the chunk's figures, shared by all parts of it."""
 
     avg_logprob: float
@@ -105,7 +105,7 @@ class Hypothesis:
     text: str
     tokens: tuple[int, ...]
     token_ends: tuple[int, ...]
-    decoding: Decoding
+    stats: DecodingStats
     token_probs: tuple[TokenProb, ...] = ()
     words: tuple[SpokenWord, ...] | None = None
     is_cut_off: bool = False
@@ -137,7 +137,7 @@ class Segment:
     words: tuple[Word, ...] | None = None
     speaker: str | None = None
     chunk: Chunk | None = None
-    decoding: Decoding | None = None
+    stats: DecodingStats | None = None
     tokens: tuple[int, ...] = ()
     token_ends: tuple[int, ...] = ()
     token_probs: tuple[TokenProb, ...] = ()

@@ -30,7 +30,7 @@ from app.domain.errors import (
 from app.engine.model import BatchModel
 from app.engine.pauses import pauses
 from app.engine.sizing import BatchSizer
-from app.engine.turns import FreeForAll, Turn, Turns
+from app.engine.slots import FreeForAll, Slot, Slots
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ class Batcher(Generic[Model]):
         name: str,
         load: Callable[[], Model],
         recovery: Recovery = NO_RECOVERY,
-        turns: Turns | None = None,
+        slots: Slots | None = None,
         observe: Callable[[int, int, float], None] = lambda num_items, room, seconds: None,
         ahead: bool = False,
     ) -> None:
@@ -104,7 +104,7 @@ class Batcher(Generic[Model]):
             Whatever `load` raises.
         """
         self._recovery = recovery
-        self._turns = turns or FreeForAll()
+        self._slots = slots or FreeForAll()
         self._observe = observe
         self._ahead = ahead
         # by batch key and length: what is longer, or decoded otherwise, takes another time
@@ -192,8 +192,8 @@ class Batcher(Generic[Model]):
         loaded.set_result(model)
         try:
             while self._wait_for_work():
-                with self._turns.turn(self._first_owner, self._ahead) as turn:
-                    self._serve(model, turn)
+                with self._slots.slot(self._first_owner, self._ahead) as slot:
+                    self._serve(model, slot)
         # Not only faults of our own: libraries raise SystemExit, too.
         except BaseException:
             log.critical("the thread of the %s died", self._thread.name, exc_info=True)
@@ -212,24 +212,24 @@ class Batcher(Generic[Model]):
             self._changed.wait_for(lambda: self._queues or self._closing)
             return not self._closing
 
-    def _serve(self, model: Model, turn: Turn) -> None:
+    def _serve(self, model: Model, slot: Slot) -> None:
         batch: list[_Task] = []
         self._batches.append(batch)
         with self._changed:
-            self._fill(batch, 0 if self._closing else model.batch_size, turn.owners)
-        turn.owners = [task.owner for task in batch]
+            self._fill(batch, 0 if self._closing else model.batch_size, slot.owners)
+        slot.owners = [task.owner for task in batch]
         if batch:
-            with pauses(lambda: self._let_pass(model, turn)):
+            with pauses(lambda: self._let_pass(model, slot)):
                 self._run_batch(model, batch)
         self._batches.pop()  # nothing of a request is kept
 
-    def _let_pass(self, model: Model, turn: Turn) -> None:
+    def _let_pass(self, model: Model, slot: Slot) -> None:
         """In the middle of a call: serve first who is much lighter, or let other models do so."""
-        owners, started, paused_s = turn.owners, time.monotonic(), self._paused_s
+        owners, started, paused_s = slot.owners, time.monotonic(), self._paused_s
         self._call_started = None
         try:
-            while self._turns.gives_way(turn, owners, self._first_owner):
-                self._serve(model, turn)
+            while self._slots.gives_way(slot, owners, self._first_owner):
+                self._serve(model, slot)
         except Exception as error:
             raise SystemExit from error  # ends the thread: it must not pass for the model's
         self._call_started = time.monotonic()
@@ -240,7 +240,7 @@ class Batcher(Generic[Model]):
         with self._changed:
             if self._closing or not self._queues:
                 return None
-            return min(self._queues, key=self._turns.tag)
+            return min(self._queues, key=self._slots.tag)
 
     def _fill(self, batch: list[_Task], max_size: int, turn_of: Sequence[Hashable]) -> None:
         """One task of each owner in turn, all with the key of the first, until it is full.
@@ -250,9 +250,9 @@ class Batcher(Generic[Model]):
         progress = max_size > 0
         while progress:
             progress = False
-            for owner in sorted(self._queues, key=self._turns.tag):
+            for owner in sorted(self._queues, key=self._slots.tag):
                 beside = [batch[0].owner] if batch else turn_of
-                if not all(self._turns.may_share(other, owner) for other in beside):
+                if not all(self._slots.may_share(other, owner) for other in beside):
                     continue
                 task = self._pop(owner, batch, max_size)
                 if task is not None:

@@ -17,7 +17,7 @@ from app.domain.errors import (
 )
 from app.engine.batching import Batcher, Recovery
 from app.engine.model import ModelKey
-from app.engine.turns import FairTurns, FreeForAll
+from app.engine.slots import FairSlots, FreeForAll
 from app.observability.logs import quiet_libraries
 from app.observability.metrics import Metrics
 
@@ -59,7 +59,7 @@ def model_loader(
     from app.models.recognizers.whisper import WhisperRecognizer
 
     sizes = settings.segmentation_batch_size, settings.embedding_batch_size
-    cpu = FairTurns()
+    cpu = FairSlots()
     device_of = {
         "recognizer": chosen.device,
         "aligner": chosen.align,
@@ -123,11 +123,11 @@ def model_loader(
             finally:
                 quiet_libraries()  # some are imported only now
 
-        turns = cpu if device_of[key.kind] == "cpu" else FreeForAll()
+        slots = cpu if device_of[key.kind] == "cpu" else FreeForAll()
         observe = functools.partial(metrics.batch, key.kind)
         name = f"{key.kind} {key.name}"
         # what takes longest in all and runs beside the rest must not be what all wait for
         ahead = key.kind == "diarizer"
-        return Batcher(name, create_quietly, recovery, turns, observe, ahead)
+        return Batcher(name, create_quietly, recovery, slots, observe, ahead)
 
     return load

@@ -44,7 +44,7 @@ NOBODY = Listener()
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class TranscriptionRequest:
     """What belongs to one call of `transcribe`. Only `warnings` grows."""
 
     audio: Audio
@@ -59,7 +59,7 @@ class Flow:
 
     def __init__(
         self,
-        request: Request,
+        request: TranscriptionRequest,
         recognizer: Batcher[Recognizer],
         aligners: Aligners,
         decoding: DecodingOptions,

@@ -38,15 +38,15 @@ def needs_fallback(hypothesis: Hypothesis) -> bool:
     """Whether a hypothesis is too repetitive or too unlikely, and is not silence."""
     if is_silence(hypothesis):
         return False
-    return repeats_itself(hypothesis) or hypothesis.decoding.avg_logprob < MIN_AVG_LOGPROB
+    return repeats_itself(hypothesis) or hypothesis.stats.avg_logprob < MIN_AVG_LOGPROB
 
 
 def repeats_itself(hypothesis: Hypothesis) -> bool:
-    return hypothesis.decoding.compression_ratio > MAX_COMPRESSION_RATIO
+    return hypothesis.stats.compression_ratio > MAX_COMPRESSION_RATIO
 
 
 def is_silence(hypothesis: Hypothesis) -> bool:
-    decoding = hypothesis.decoding
+    decoding = hypothesis.stats
     return decoding.no_speech_prob > MAX_NO_SPEECH_PROB and decoding.avg_logprob < MIN_AVG_LOGPROB
 
 
@@ -55,7 +55,7 @@ def is_credible(chunk: Chunk, hypothesis: Hypothesis, temperature: float = 0.0) 
 
     `temperature`: that was asked for.
     """
-    decoding = hypothesis.decoding
+    decoding = hypothesis.stats
     if not hypothesis.text.strip() or is_silence(hypothesis):
         return False
     if decoding.temperature > temperature and decoding.no_speech_prob > DOUBTED_NO_SPEECH_PROB:
@@ -71,7 +71,7 @@ def is_credible(chunk: Chunk, hypothesis: Hypothesis, temperature: float = 0.0) 
 
 def _is_stray(chunk: Chunk, hypothesis: Hypothesis) -> bool:
     """Whether it is a doubtful word or two for seconds of what only seemed to be speech: music."""
-    if chunk.speech_s < STRAY_SPEECH_S or hypothesis.decoding.avg_logprob > SURE_AVG_LOGPROB:
+    if chunk.speech_s < STRAY_SPEECH_S or hypothesis.stats.avg_logprob > SURE_AVG_LOGPROB:
         return False
     return num_letters(hypothesis.text) < STRAY_LETTERS_PER_S * chunk.speech_s
 
@@ -79,7 +79,7 @@ def _is_stray(chunk: Chunk, hypothesis: Hypothesis) -> bool:
 def best_hypothesis(tried: Sequence[Hypothesis]) -> Hypothesis:
     """The most likely of those that do not repeat themselves, or else of all."""
     sober = [h for h in tried if not repeats_itself(h)]
-    return max(sober or tried, key=lambda h: h.decoding.avg_logprob)
+    return max(sober or tried, key=lambda h: h.stats.avg_logprob)
 
 
 # -- what is missing -------------------------------------------------------------------------------

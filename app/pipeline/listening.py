@@ -83,7 +83,7 @@ class Listening:
             track = vad.track(audio.samples)
             futures = work.submit(batcher, vad.split(audio.samples), first)
             try:
-                with work.stages.measure_turn(Stage.SPEECH, futures[0]):
+                with work.stages.measure_queued(Stage.SPEECH, futures[0]):
                     for i, future in enumerate(futures, 1):
                         last = i == len(futures)
                         work.progress = max(work.progress, BEGUN)

@@ -29,7 +29,7 @@ from app.models.protocols import Aligner, Diarizer, Recognizer
 from app.observability.stages import Stage
 from app.pipeline.aligners import Aligners
 from app.pipeline.chunking import ChunkingOptions
-from app.pipeline.flow import NOBODY, Flow, Listener, Request
+from app.pipeline.flow import NOBODY, Flow, Listener, TranscriptionRequest
 from app.pipeline.listening import FirstChunks, Listening
 from app.pipeline.optional_stages import DIARIZATION_FAILED, NO_DIARIZATION, optional_stage
 from app.pipeline.speakers import assign_speakers, number_speakers
@@ -82,7 +82,7 @@ class Transcriber:
         diarizing = self._start_diarization(audio, options, work)
         try:
             warnings = list(audio.warnings)
-            request = Request(audio, options, work, listener, warnings)
+            request = TranscriptionRequest(audio, options, work, listener, warnings)
             return self._transcribe(request, diarizing)
         except BaseException:
             # what still runs for this request runs for nobody
@@ -117,7 +117,9 @@ class Transcriber:
     # -- recognition and alignment ---------------------------------------------------------------
 
     def _transcribe(
-        self, request: Request, diarizing: Future[tuple[Diarization | None, str]] | None
+        self,
+        request: TranscriptionRequest,
+        diarizing: Future[tuple[Diarization | None, str]] | None,
     ) -> Transcript:
         audio, options, work = request.audio, request.options, request.work
         listener = request.listener
@@ -194,7 +196,7 @@ class Transcriber:
     def _recognize_and_align(
         self,
         recognizer: Batcher[Recognizer],
-        request: Request,
+        request: TranscriptionRequest,
         found: Iterator[Chunk],
         first: FirstChunks | None,
     ) -> list[Segment]:
@@ -228,7 +230,7 @@ class Transcriber:
         work.progress = ALIGNED
         return flow.segments
 
-    def _aligners(self, leases: ExitStack, request: Request) -> Aligners:
+    def _aligners(self, leases: ExitStack, request: TranscriptionRequest) -> Aligners:
         def lease(key: ModelKey) -> Batcher[Aligner]:
             return leases.enter_context(self._lease(key, request.work))
 

@@ -121,7 +121,7 @@ def build_service(settings: Settings) -> Service:
         store=store,
         fetcher=fetcher,
         transcriber=transcriber,
-        decoding=DecodePool(
+        decode_pool=DecodePool(
             temp.path,
             settings.decode_workers,
             DecodeLimits(
@@ -190,7 +190,7 @@ def take_reading(
 def close_service(service: Service) -> None:
     """In reverse order of building. What still runs is given up."""
     service.stop_admitting()
-    service.decoding.close()
+    service.decode_pool.close()
     # a model's thread ends when its call returns; that is not waited for for ever
     closing = threading.Thread(target=service.store.close, name="close", daemon=True)
     closing.start()

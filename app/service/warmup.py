@@ -22,7 +22,7 @@ def warm_up(service: Service, stopping: threading.Event) -> None:
     name = service.settings.preload_model
     while not stopping.is_set():
         try:
-            service.decoding.warm_up()
+            service.decode_pool.warm_up()
             if name:
                 preload(service, name)
             break

@@ -63,12 +63,12 @@ class PyannoteVad:
         scores: WindowScores = self._inference.infer(windows)
         return np.split(scores.max(axis=-1, keepdims=True), ends_of_blocks(items))
 
-    def track(self, samples: Samples) -> SpeechTrack:
+    def track(self, samples: Samples) -> PyannoteSpeechTrack:
         frames = SlidingWindow(self._frames.duration, self._frames.step, start=0.0)
-        return SpeechTrack(frames, self._step_s, len(samples) / SAMPLE_RATE)
+        return PyannoteSpeechTrack(frames, self._step_s, len(samples) / SAMPLE_RATE)
 
 
-class SpeechTrack:
+class PyannoteSpeechTrack:
     """The scores of overlapping windows as one, window by window: each frame's mean, weighted by a
     Hamming window. Source: pyannote.audio's Inference.aggregate, which wants all windows at once.
     """

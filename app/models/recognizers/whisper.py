@@ -23,7 +23,7 @@ from whisperx.audio import HOP_LENGTH, N_FFT, N_SAMPLES, mel_filters
 from app.domain.options import DecodingOptions
 from app.domain.transcript import (
     SAMPLE_RATE,
-    Decoding,
+    DecodingStats,
     Hypothesis,
     LanguageGuess,
     Samples,
@@ -225,7 +225,7 @@ class WhisperRecognizer:
         tokenizer = self._tokenizer(options.language, options.task.value)
         tokens: list[int] = [t for t in result.sequences_ids[0] if t < tokenizer.eot]
         text: str = tokenizer.decode(tokens)
-        decoding = Decoding(
+        decoding = DecodingStats(
             # the score is the mean over the text; Whisper's figure counts the end token too
             avg_logprob=float(result.scores[0]) * len(tokens) / (len(tokens) + 1),
             no_speech_prob=float(result.no_speech_prob),

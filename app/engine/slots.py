@@ -13,7 +13,7 @@ from typing import Protocol
 
 EXPECT_S = 0.02  # how long a light owner's next stage is waited for
 MAX_OWNERS = 256
-SLOTS = 2  # one computes while the other is in a part that takes one core, or none
+NUM_SLOTS = 2  # one computes while the other is in a part that takes one core, or none
 # Beside a batch whose owner used so many seconds, or in it, there may be an owner who used HEAVIER
 # times as many and LEEWAY_S more: a clip has all cores for itself, while equals share them.
 HEAVIER = 2.0
@@ -25,14 +25,14 @@ First = Callable[[], Hashable | None]
 
 
 @dataclass(slots=True, eq=False)
-class Turn:
+class Slot:
     """`owners`: whom it serves, as whoever has the turn fills in. `since`: charged until then."""
 
     owners: list[Hashable]
     since: float = field(default_factory=time.monotonic)
 
 
-class Turns(Protocol):
+class Slots(Protocol):
     """What the models of one device share."""
 
     def tag(self, owner: Hashable) -> float:
@@ -41,12 +41,12 @@ class Turns(Protocol):
     def may_share(self, owner: Hashable, other: Hashable) -> bool:
         """Whether work of both may be in one batch."""
 
-    def turn(self, first: First, ahead: bool) -> AbstractContextManager[Turn]:
+    def slot(self, first: First, ahead: bool) -> AbstractContextManager[Slot]:
         """Wait until it is the turn of the model in whose queue the owner `first()` is next, or
         nobody where it has something else to do. `ahead`: before its equals.
         """
 
-    def gives_way(self, turn: Turn, owners: list[Hashable], first: First) -> bool:
+    def gives_way(self, slot: Slot, owners: list[Hashable], first: First) -> bool:
         """In the middle of a batch of these `owners`: let go first who is much lighter.
 
         True: the turn is that of `first()`, the next in the same model's queue; ask again after it.
@@ -64,10 +64,10 @@ class FreeForAll:
         return True
 
     @contextmanager
-    def turn(self, first: First, ahead: bool) -> Iterator[Turn]:
-        yield Turn([])
+    def slot(self, first: First, ahead: bool) -> Iterator[Slot]:
+        yield Slot([])
 
-    def gives_way(self, turn: Turn, owners: list[Hashable], first: First) -> bool:
+    def gives_way(self, slot: Slot, owners: list[Hashable], first: First) -> bool:
         return False
 
 
@@ -82,7 +82,7 @@ class _Use:
 NOTHING = _Use()
 
 
-class FairTurns:
+class FairSlots:
     """For a CPU: few batches at a time have all cores, and owners get the same share of the time.
 
     An owner that used little goes first, so that a clip passes a long file at each of its stages,
@@ -93,11 +93,11 @@ class FairTurns:
     waited for a moment: anticipatory scheduling, Iyer and Druschel 2001.
     """
 
-    def __init__(self, slots: int = SLOTS) -> None:
-        self._slots = slots
+    def __init__(self, num_slots: int = NUM_SLOTS) -> None:
+        self._num_slots = num_slots
         self._changed = threading.Condition()
         self._waiting: list[First] = []
-        self._running: list[Turn] = []
+        self._running: list[Slot] = []
         self._now = 0.0  # the level of tags
         self._used: OrderedDict[Hashable, _Use] = OrderedDict()  # read without the lock
         self._served: list[Hashable] = []  # by the last turn: they may come back until then
@@ -114,18 +114,18 @@ class FairTurns:
         return not self._is_heavier(owner, other) and not self._is_heavier(other, owner)
 
     @contextmanager
-    def turn(self, first: First, ahead: bool) -> Iterator[Turn]:
+    def slot(self, first: First, ahead: bool) -> Iterator[Slot]:
         with self._changed:
-            turn = Turn([])
-            self._wait(turn, first, ahead)
+            slot = Slot([])
+            self._wait(slot, first, ahead)
         try:
-            yield turn
+            yield slot
         finally:
             with self._changed:
-                self._charge(turn)
-                self._end(turn)
+                self._charge(slot)
+                self._end(slot)
 
-    def gives_way(self, turn: Turn, owners: list[Hashable], first: First) -> bool:
+    def gives_way(self, slot: Slot, owners: list[Hashable], first: First) -> bool:
         def lighter() -> Hashable | None:
             owner = first()
             return owner if owner is not None and self._goes_before(owner, owners) else None
@@ -135,26 +135,26 @@ class FairTurns:
             return min(owners, key=self.tag) if owner is None else owner
 
         with self._changed:
-            self._charge(turn)
-            served_others = turn.owners is not owners
-            if not served_others and not self._is_in_the_way(turn, lighter):
+            self._charge(slot)
+            served_others = slot.owners is not owners
+            if not served_others and not self._is_in_the_way(slot, lighter):
                 return False
-            self._end(turn) if served_others else self._running.remove(turn)
+            self._end(slot) if served_others else self._running.remove(slot)
             self._changed.notify_all()
-            self._wait(turn, next_one, ahead=True)
+            self._wait(slot, next_one, ahead=True)
             if lighter() is not None:
                 return True
-            turn.owners = owners
+            slot.owners = owners
             return False
 
-    def _is_in_the_way(self, turn: Turn, lighter: First) -> bool:
+    def _is_in_the_way(self, slot: Slot, lighter: First) -> bool:
         """Whether anybody who is much lighter waits, is expected, or works in another slot."""
         if lighter() is not None:
             return True
         waiting = [owner for first in self._waiting if (owner := first()) is not None]
-        running = [owner for other in self._running if other is not turn for owner in other.owners]
+        running = [owner for other in self._running if other is not slot for owner in other.owners]
         others = (*waiting, *running, *self._expected)
-        return any(self._goes_before(owner, turn.owners) for owner in others)
+        return any(self._goes_before(owner, slot.owners) for owner in others)
 
     def _goes_before(self, owner: Hashable, owners: list[Hashable]) -> bool:
         return all(
@@ -163,7 +163,7 @@ class FairTurns:
 
     # -- with the lock ---------------------------------------------------------------------------
 
-    def _wait(self, turn: Turn, first: First, ahead: bool) -> None:
+    def _wait(self, slot: Slot, first: First, ahead: bool) -> None:
         self._waiting.insert(0 if ahead else len(self._waiting), first)
         self._changed.notify_all()  # whoever is expected may be this one
         try:
@@ -174,18 +174,18 @@ class FairTurns:
         finally:
             self._waiting.remove(first)
         owner = first()
-        turn.owners = [] if owner is None else [owner]
-        turn.since = time.monotonic()
-        self._running.append(turn)
+        slot.owners = [] if owner is None else [owner]
+        slot.since = time.monotonic()
+        self._running.append(slot)
         self._now = max(self._now, self._tag_of(owner))
         self._changed.notify_all()  # there may be another slot
 
-    def _charge(self, turn: Turn) -> None:
+    def _charge(self, slot: Slot) -> None:
         """For the time since it was charged last."""
         now = time.monotonic()
-        seconds, turn.since = now - turn.since, now
-        for owner in turn.owners:
-            share = seconds / len(turn.owners)
+        seconds, slot.since = now - slot.since, now
+        for owner in slot.owners:
+            share = seconds / len(slot.owners)
             used_s = self._seconds(owner)
             self._used[owner] = _Use(self.tag(owner) + share, used_s + share)
             self._used.move_to_end(owner)  # the first is who was served longest ago
@@ -194,10 +194,10 @@ class FairTurns:
         while len(self._used) > MAX_OWNERS:
             self._used.popitem(last=False)
 
-    def _end(self, turn: Turn) -> None:
+    def _end(self, slot: Slot) -> None:
         """Its owners may come back at once."""
-        self._running.remove(turn)
-        self._served = turn.owners
+        self._running.remove(slot)
+        self._served = slot.owners
         self._expected_until = time.monotonic() + EXPECT_S
         self._changed.notify_all()
 
@@ -207,7 +207,7 @@ class FairTurns:
 
     @property
     def _full(self) -> bool:
-        return len(self._running) >= self._slots
+        return len(self._running) >= self._num_slots
 
     def _tag_of(self, owner: Hashable | None) -> float:
         return -math.inf if owner is None else self.tag(owner)
@@ -224,7 +224,7 @@ class FairTurns:
 
     def _may_join(self, owner: Hashable | None) -> bool:
         """Whether what runs is not to be slowed down by this one."""
-        running = [other for turn in self._running for other in turn.owners]
+        running = [other for slot in self._running for other in slot.owners]
         return owner is None or not any(self._is_heavier(owner, other) for other in running)
 
     def _is_heavier(self, owner: Hashable, other: Hashable) -> bool:
