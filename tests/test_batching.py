@@ -63,10 +63,10 @@ class Echo:
 
 
 @pytest.fixture
-def make() -> Iterator[Callable[..., tuple[Echo, Batcher[Echo]]]]:
-    batchers: list[Batcher[Echo]] = []
+def make() -> Iterator[Callable[..., tuple[Echo, Batcher[Any, Any]]]]:
+    batchers: list[Batcher[Any, Any]] = []
 
-    def create(batch_size: int = 4) -> tuple[Echo, Batcher[Echo]]:
+    def create(batch_size: int = 4) -> tuple[Echo, Batcher[Any, Any]]:
         batcher = Batcher("echo", lambda: Echo(batch_size))
         batchers.append(batcher)
         for _ in range(8):  # until its batches have grown
@@ -81,7 +81,7 @@ def make() -> Iterator[Callable[..., tuple[Echo, Batcher[Echo]]]]:
         batcher.close()
 
 
-def block(model: Echo, batcher: Batcher[Echo]) -> Future[Any]:
+def block(model: Echo, batcher: Batcher[Any, Any]) -> Future[Any]:
     """Keep the model busy until its gate opens, so that work piles up behind it."""
     model.gate.clear()
     model.entered.clear()
@@ -423,7 +423,7 @@ class Slow(Echo):
 
 
 @pytest.fixture
-def pair(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Batcher[Slow], Batcher[Slow]]]:
+def pair(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Batcher[Any, Any], Batcher[Any, Any]]]:
     """Two models that share a CPU."""
     monkeypatch.setattr(slots, "LEEWAY_S", 0.05)
     shared = FairSlots(1)
@@ -433,7 +433,9 @@ def pair(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Batcher[Slow], Batch
         batcher.close()
 
 
-def test_models_of_one_device_work_in_turn(pair: tuple[Batcher[Slow], Batcher[Slow]]) -> None:
+def test_models_of_one_device_work_in_turn(
+    pair: tuple[Batcher[Any, Any], Batcher[Any, Any]],
+) -> None:
     Slow.most_working = 0
     futures = [future for batcher in pair for future in batcher.submit("a", list("1234"))]
     assert values(futures) == list("12341234")
@@ -490,7 +492,7 @@ def test_a_clip_is_in_a_batch_with_its_equals_only(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_clip_passes_a_long_file_at_every_stage(
-    pair: tuple[Batcher[Slow], Batcher[Slow]],
+    pair: tuple[Batcher[Any, Any], Batcher[Any, Any]],
 ) -> None:
     first, second = pair
     long = first.submit("long", range(100)) + second.submit("long", range(100))
@@ -502,7 +504,7 @@ def test_a_clip_passes_a_long_file_at_every_stage(
 
 
 def test_a_stream_of_clips_does_not_starve_a_long_file(
-    pair: tuple[Batcher[Slow], Batcher[Slow]],
+    pair: tuple[Batcher[Any, Any], Batcher[Any, Any]],
 ) -> None:
     first, second = pair
     long = first.submit("long", range(20))
@@ -526,7 +528,7 @@ class Layered(Echo):
 @pytest.fixture
 def layered(
     monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[tuple[Batcher[Layered], Batcher[Layered], list[float]]]:
+) -> Iterator[tuple[Batcher[Any, Any], Batcher[Any, Any], list[float]]]:
     """Two models that share a CPU, and the seconds of the first one's batches."""
     monkeypatch.setattr(slots, "LEEWAY_S", 0.05)
     shared, took_s = FairSlots(), list[float]()
@@ -670,7 +672,7 @@ def test_a_model_can_close_while_a_batch_pauses(layered: Any) -> None:
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_model_that_dies_or_closes_gives_up_its_turn(
-    pair: tuple[Batcher[Slow], Batcher[Slow]],
+    pair: tuple[Batcher[Any, Any], Batcher[Any, Any]],
 ) -> None:
     first, second = pair
     with pytest.raises(ModelUnavailable):

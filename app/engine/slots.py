@@ -1,4 +1,7 @@
-"""Turns: whose work a device does next, where models at once would only slow each other down."""
+"""Slots: whose work a device does next, if models would only slow each other down.
+
+A model takes a slot of its device for each batch; a slot serves the owners of that batch.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,14 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-EXPECT_S = 0.02  # how long a light owner's next stage is waited for
+EXPECT_S = 0.02  # how long to wait for the next stage of an owner that was just served
 MAX_OWNERS = 256
-NUM_SLOTS = 2  # one computes while the other is in a part that takes one core, or none
-# Beside a batch whose owner used so many seconds, or in it, there may be an owner who used HEAVIER
-# times as many and LEEWAY_S more: a clip has all cores for itself, while equals share them.
+NUM_SLOTS = 2  # one computes while the other is in a part that uses one core or none
+# Two owners may run at once, or share a batch, unless one used more than HEAVIER times the seconds
+# of the other plus LEEWAY_S: a clip has all cores to itself, while equals share them.
 HEAVIER = 2.0
-LEEWAY_S = 2.0  # newcomers start so much before the others, too
-RISE = 0.5  # of the tags' level, by the seconds that newcomers use: a stream of them gets half
+LEEWAY_S = 2.0  # newcomers also start this much ahead of the others
+RISE = 0.5  # of the level of tags per second that newcomers use: a stream of them gets half
 
 
 First = Callable[[], Hashable | None]
@@ -26,36 +29,37 @@ First = Callable[[], Hashable | None]
 
 @dataclass(slots=True, eq=False)
 class Slot:
-    """`owners`: whom it serves, as whoever has the turn fills in. `since`: charged until then."""
+    """A share of the device. `owners`: whom it serves, set by its holder. `since`: time before this
+    moment is already charged to them."""
 
     owners: list[Hashable]
     since: float = field(default_factory=time.monotonic)
 
 
 class Slots(Protocol):
-    """What the models of one device share."""
+    """The slots that the models of one device share."""
 
     def tag(self, owner: Hashable) -> float:
-        """The lowest goes first."""
+        """The owner with the lowest tag goes first."""
 
     def may_share(self, owner: Hashable, other: Hashable) -> bool:
-        """Whether work of both may be in one batch."""
+        """Whether a batch may hold work of both."""
 
     def slot(self, first: First, ahead: bool) -> AbstractContextManager[Slot]:
-        """Wait until it is the turn of the model in whose queue the owner `first()` is next, or
-        nobody where it has something else to do. `ahead`: before its equals.
+        """Wait for a slot. `first()` returns the next owner in the model's queue, or None if the
+        model has something else to do. `ahead`: before owners with the same tag.
         """
 
     def gives_way(self, slot: Slot, owners: list[Hashable], first: First) -> bool:
-        """In the middle of a batch of these `owners`: let go first who is much lighter.
+        """In the middle of a batch of these `owners`: let much lighter owners go first.
 
-        True: the turn is that of `first()`, the next in the same model's queue; ask again after it.
-        False: it is that of the `owners`.
+        True: the slot now belongs to `first()`, the next in this model's queue; serve it, then ask
+        again. False: the slot belongs to the `owners` again.
         """
 
 
 class FreeForAll:
-    """For a GPU, which runs several models side by side: everyone at once, in turn by queue."""
+    """For a GPU, which runs several models side by side: nobody waits for another model."""
 
     def tag(self, owner: Hashable) -> float:
         return 0.0
@@ -73,7 +77,7 @@ class FreeForAll:
 
 @dataclass(slots=True)
 class _Use:
-    """What an owner had so far: on the scale of the tags, and in seconds of the device."""
+    """What an owner used so far: on the scale of the tags, and in seconds of the device."""
 
     tag: float = 0.0
     seconds: float = 0.0
@@ -83,14 +87,14 @@ NOTHING = _Use()
 
 
 class FairSlots:
-    """For a CPU: few batches at a time have all cores, and owners get the same share of the time.
+    """For a CPU: few batches at a time use all cores, and owners get equal shares of the time.
 
-    An owner that used little goes first, so that a clip passes a long file at each of its stages,
-    and even between two layers of a network.
-    A newcomer starts a little before whoever is served, enough for a clip, and that level rises
-    with what newcomers use, so that a stream of them starves nobody.
-    Source: start-time fair queueing, Goyal, Vin and Cheng 1996; that a light owner's next batch is
-    waited for a moment: anticipatory scheduling, Iyer and Druschel 2001.
+    An owner that used little goes first, so a clip overtakes a long file at each stage and even
+    between two layers of a network.
+    A newcomer starts a little ahead of the owners being served, enough for a clip. That level rises
+    with what newcomers use, so a stream of them starves nobody.
+    Source: start-time fair queueing, Goyal, Vin and Cheng 1996. Waiting a moment for an owner's
+    next batch: anticipatory scheduling, Iyer and Druschel 2001.
     """
 
     def __init__(self, num_slots: int = NUM_SLOTS) -> None:
@@ -100,14 +104,14 @@ class FairSlots:
         self._running: list[Slot] = []
         self._now = 0.0  # the level of tags
         self._used: OrderedDict[Hashable, _Use] = OrderedDict()  # read without the lock
-        self._served: list[Hashable] = []  # by the last turn: they may come back until then
+        self._served: list[Hashable] = []  # by the last slot; may come back until _expected_until
         self._expected_until = -math.inf
 
     def tag(self, owner: Hashable) -> float:
         used = self._used.get(owner)
         if used is None:
             return self._now - LEEWAY_S
-        # further back, so that who was passed by newcomers is not always level with the next one
+        # further back, so that an owner overtaken by newcomers is not level with each new one
         return max(self._now - 2 * LEEWAY_S, used.tag)
 
     def may_share(self, owner: Hashable, other: Hashable) -> bool:
@@ -148,7 +152,7 @@ class FairSlots:
             return False
 
     def _is_in_the_way(self, slot: Slot, lighter: First) -> bool:
-        """Whether anybody who is much lighter waits, is expected, or works in another slot."""
+        """Whether a much lighter owner waits, is expected, or works in another slot."""
         if lighter() is not None:
             return True
         waiting = [owner for first in self._waiting if (owner := first()) is not None]
@@ -165,11 +169,11 @@ class FairSlots:
 
     def _wait(self, slot: Slot, first: First, ahead: bool) -> None:
         self._waiting.insert(0 if ahead else len(self._waiting), first)
-        self._changed.notify_all()  # whoever is expected may be this one
+        self._changed.notify_all()  # the expected owner may be this one
         try:
             while not self._is_next(first):
                 left_s = self._expected_until - time.monotonic()
-                # tags change without a word, so only who is busy can be relied on to wake others
+                # tags change without a notice, so only busy slots are sure to wake others
                 self._changed.wait(None if self._full else left_s if left_s > 0 else EXPECT_S)
         finally:
             self._waiting.remove(first)
@@ -181,21 +185,21 @@ class FairSlots:
         self._changed.notify_all()  # there may be another slot
 
     def _charge(self, slot: Slot) -> None:
-        """For the time since it was charged last."""
+        """Charge its owners for the time since the last charge."""
         now = time.monotonic()
         seconds, slot.since = now - slot.since, now
         for owner in slot.owners:
             share = seconds / len(slot.owners)
             used_s = self._seconds(owner)
             self._used[owner] = _Use(self.tag(owner) + share, used_s + share)
-            self._used.move_to_end(owner)  # the first is who was served longest ago
+            self._used.move_to_end(owner)  # the first was served longest ago
             if used_s < LEEWAY_S:  # others raise the level by their own tags
                 self._now += share * RISE
         while len(self._used) > MAX_OWNERS:
             self._used.popitem(last=False)
 
     def _end(self, slot: Slot) -> None:
-        """Its owners may come back at once."""
+        """Free the slot. Its owners may come back at once."""
         self._running.remove(slot)
         self._served = slot.owners
         self._expected_until = time.monotonic() + EXPECT_S
@@ -223,7 +227,7 @@ class FairSlots:
         return all(tags[place] <= self.tag(owner) for owner in self._expected)
 
     def _may_join(self, owner: Hashable | None) -> bool:
-        """Whether what runs is not to be slowed down by this one."""
+        """Whether this owner would not slow down a lighter one that runs."""
         running = [other for slot in self._running for other in slot.owners]
         return owner is None or not any(self._is_heavier(owner, other) for other in running)
 

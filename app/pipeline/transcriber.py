@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Any
+from typing import TypeVar
 
 from app.domain.errors import ServiceError, UnsupportedOption
-from app.domain.languages import language_name
 from app.domain.options import (
     DecodingOptions,
     KnownSpeaker,
@@ -20,12 +19,21 @@ from app.domain.options import (
     WordAligner,
 )
 from app.domain.transcript import Audio, Chunk, Diarization, LanguageGuess, Segment, Transcript
-from app.engine.batching import Batcher
 from app.engine.model import ModelKey
 from app.engine.store import ModelStore
 from app.engine.work import Work
 from app.models.catalog import Catalog
-from app.models.protocols import Aligner, Diarizer, Recognizer
+from app.models.leases import (
+    LeasedAligner,
+    LeasedDetector,
+    LeasedDiarizer,
+    LeasedRecognizer,
+    Wait,
+    lease_aligner,
+    lease_detector,
+    lease_diarizer,
+    lease_recognizer,
+)
 from app.observability.stages import Stage
 from app.pipeline.aligners import Aligners
 from app.pipeline.chunking import ChunkingOptions
@@ -33,6 +41,7 @@ from app.pipeline.flow import NOBODY, Flow, Listener, TranscriptionRequest
 from app.pipeline.listening import FirstChunks, Listening
 from app.pipeline.optional_stages import DIARIZATION_FAILED, NO_DIARIZATION, optional_stage
 from app.pipeline.speakers import assign_speakers, number_speakers
+from app.pipeline.support import check_support
 from app.pipeline.voices import match_voices, rename_speakers
 
 ALIGNED = 0.8  # how far a request is then, as a share of its time; diarization runs beside it
@@ -41,6 +50,8 @@ ALIGNED = 0.8  # how far a request is then, as a share of its time; diarization 
 MULTILINGUAL_PAUSE_S = 0.5
 
 NOTEWORTHY_LOAD_S = 0.001  # below it, the model was there
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +106,13 @@ class Transcriber:
         """The language that most is spoken in. None where that is not clear, unless the recording
         `is_all` that there is to hear: then silence has a language, too.
         """
-        with self._lease(self._catalog.recognizer(model), work) as recognizer:
+        key = self._catalog.recognizer(model)
+        with self._lease(lease_recognizer, key, work) as recognizer:
             return self._listening(audio, work).detect_language(recognizer, is_all)
 
     def _listening(self, audio: Audio, work: Work) -> Listening:
-        def lease() -> AbstractContextManager[Any]:
-            return self._lease(self._catalog.vad(), work)
+        def lease() -> AbstractContextManager[LeasedDetector]:
+            return self._lease(lease_detector, self._catalog.vad(), work)
 
         return Listening(audio, work, self._options.chunking, lease)
 
@@ -108,10 +120,15 @@ class Transcriber:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     @contextmanager
-    def _lease(self, key: ModelKey, work: Work) -> Iterator[Any]:
+    def _lease(
+        self,
+        lease: Callable[[ModelStore, ModelKey, Wait], AbstractContextManager[T]],
+        key: ModelKey,
+        work: Work,
+    ) -> Iterator[T]:
         with ExitStack() as leases:
             with work.stages.measure(Stage.LOAD, at_least_s=NOTEWORTHY_LOAD_S):
-                model = leases.enter_context(self._store.lease(key, work.wait))
+                model = leases.enter_context(lease(self._store, key, work.wait))
             yield model
 
     # -- recognition and alignment ---------------------------------------------------------------
@@ -125,11 +142,12 @@ class Transcriber:
         listener = request.listener
         listening = self._listening(audio, work)
         max_pause_s = MULTILINGUAL_PAUSE_S if options.multilingual else None
+        key = self._catalog.recognizer(options.model)
         with (
-            self._lease(self._catalog.recognizer(options.model), work) as recognizer,
+            self._lease(lease_recognizer, key, work) as recognizer,
             closing(listening.chunks(max_pause_s)) as found,
         ):
-            self._check_language(recognizer, options)
+            check_support(recognizer.model, options)
             first = None
             if options.multilingual:
                 first = listening.follow_languages(recognizer, found, options.languages)
@@ -169,17 +187,6 @@ class Transcriber:
             warnings=tuple(dict.fromkeys(request.warnings)),
         )
 
-    def _check_language(self, recognizer: Batcher[Recognizer], options: TranscribeOptions) -> None:
-        for name, languages in (
-            ("language", (options.language,)),
-            ("languages", options.languages),
-        ):
-            for code in languages:
-                if code and code not in recognizer.model.languages:
-                    raise UnsupportedOption(
-                        f"{name}: the model {options.model} does not know {language_name(code)}."
-                    )
-
     def _decoding(self, options: TranscribeOptions, with_words: bool) -> DecodingOptions:
         return DecodingOptions(
             language=options.language,
@@ -195,7 +202,7 @@ class Transcriber:
 
     def _recognize_and_align(
         self,
-        recognizer: Batcher[Recognizer],
+        recognizer: LeasedRecognizer,
         request: TranscriptionRequest,
         found: Iterator[Chunk],
         first: FirstChunks | None,
@@ -211,6 +218,7 @@ class Transcriber:
         with ExitStack() as leases:
             aligners = self._aligners(leases, request)
             with_words = options.multilingual or aligners.of(options.language or "") is None
+            with_words = with_words and recognizer.model.abilities.word_times
             decoding = self._decoding(options, with_words)
             flow = Flow(request, recognizer, aligners, decoding, self._options.strict_stages)
             with work.stages.measure(Stage.RECOGNIZE):
@@ -231,8 +239,8 @@ class Transcriber:
         return flow.segments
 
     def _aligners(self, leases: ExitStack, request: TranscriptionRequest) -> Aligners:
-        def lease(key: ModelKey) -> Batcher[Aligner]:
-            return leases.enter_context(self._lease(key, request.work))
+        def lease(key: ModelKey) -> LeasedAligner:
+            return leases.enter_context(self._lease(lease_aligner, key, request.work))
 
         options, chosen = request.options, self._options
         return Aligners(
@@ -270,15 +278,15 @@ class Transcriber:
         with ExitStack() as leases:
             key = self._catalog.diarizer(options.model)
             with optional_stage(NO_DIARIZATION, DIARIZATION_FAILED, warnings, must):
-                batcher = leases.enter_context(self._lease(key, work))
+                diarizer = leases.enter_context(self._lease(lease_diarizer, key, work))
             if warnings:
                 return None, warnings[0]
             with (
                 optional_stage(DIARIZATION_FAILED, DIARIZATION_FAILED, warnings, must),
                 work.stages.measure(Stage.DIARIZE),
             ):
-                known = self._embed_known(batcher, options.known_speakers, work)
-                diarization = _diarize_one(batcher, audio, options.speakers, work)
+                known = self._embed_known(diarizer, options.known_speakers, work)
+                diarization = _diarize_one(diarizer, audio, options.speakers, work)
                 names = match_voices(
                     diarization.embeddings, known, self._options.known_speaker_similarity
                 )
@@ -286,12 +294,12 @@ class Transcriber:
         return None, warnings[0]
 
     def _embed_known(
-        self, batcher: Batcher[Diarizer], speakers: Sequence[KnownSpeaker], work: Work
+        self, diarizer: LeasedDiarizer, speakers: Sequence[KnownSpeaker], work: Work
     ) -> dict[str, tuple[float, ...]]:
         """The voice of each: that of its recording's only speaker."""
         voices = {}
         for i, speaker in enumerate(speakers):
-            found = _diarize_one(batcher, speaker.audio, SpeakerBounds(num_speakers=1), work)
+            found = _diarize_one(diarizer, speaker.audio, SpeakerBounds(num_speakers=1), work)
             if not found.embeddings:
                 raise UnsupportedOption(f"known_speaker_references[{i}]: nobody speaks in it.")
             [voices[speaker.name]] = found.embeddings.values()
@@ -299,9 +307,8 @@ class Transcriber:
 
 
 def _diarize_one(
-    batcher: Batcher[Diarizer], audio: Audio, bounds: SpeakerBounds, work: Work
+    diarizer: LeasedDiarizer, audio: Audio, bounds: SpeakerBounds, work: Work
 ) -> Diarization:
-    diarizer: Diarizer = batcher.model
-    futures = work.submit(batcher, diarizer.split(audio.samples))
+    futures = work.submit(diarizer.batcher, diarizer.model.split(audio.samples))
     windows = [work.wait(future) for future in futures]
-    return diarizer.join(audio.samples, windows, bounds)
+    return diarizer.model.join(audio.samples, windows, bounds)

@@ -30,6 +30,7 @@ from app.api.uploads import Upload
 from app.domain.errors import UndecodableAudio, UnsupportedOption, UploadTooLarge
 from app.domain.options import KnownSpeaker, Task, TranscribeOptions
 from app.domain.transcript import Segment, Transcript
+from app.engine.model import ModelKind
 from app.engine.work import Work
 from app.formats import openai as openai_formats
 from app.observability.record import RequestRecord
@@ -93,7 +94,9 @@ def build_router(service: Service) -> APIRouter:
 def _model(service: Service, name: str) -> ModelBody:
     """Raises UnknownModel."""
     canonical = service.catalog.resolve(name)
-    loaded = any(k.kind == "recognizer" and k.name == canonical for k in service.store.loaded())
+    loaded = any(
+        k.kind is ModelKind.RECOGNIZER and k.name == canonical for k in service.store.loaded()
+    )
     return ModelBody(id=name, owned_by=OWNER, loaded=loaded)
 
 
