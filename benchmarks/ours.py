@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,23 +17,28 @@ from app.domain.transcript import (
     Audio,
     Chunk,
     Diarization,
-    Hypothesis,
     Samples,
     Segment,
     Transcript,
 )
-from app.engine.batching import Batcher
-from app.engine.model import ModelKey
 from app.engine.work import Work
-from app.models.protocols import AlignmentItem, Diarizer, RecognitionItem, VoiceActivityDetector
+from app.models.leases import (
+    lease_aligner,
+    lease_detector,
+    lease_diarizer,
+    lease_recognizer,
+)
+from app.models.protocols import AlignmentItem, RecognitionItem
 from app.models.pyannote.windows import choose_batches
 from app.pipeline.chunking import Chunker, ChunkingOptions
-from app.pipeline.hypotheses import is_credible, needs_fallback
+from app.pipeline.hypotheses import Judge
 from app.service.build import build_service, close_service
 from app.text.segments import segments_of
 
 LANGUAGE = "en"
 TIMEOUT_S = 100_000.0
+
+T = TypeVar("T")
 
 
 class Ours:
@@ -68,26 +72,19 @@ class Ours:
             "requests_at_a_time": settings.max_queue_size,
         }
 
-    @contextmanager
-    def _lease(self, key: ModelKey | None) -> Iterator[tuple[Batcher[Any], Work]]:
-        assert key is not None
-        work = Work("benchmark", TIMEOUT_S)
-        with self._service.store.lease(key) as batcher:
-            yield cast("Batcher[Any]", batcher), work
-
     def decode(self, path: Path) -> Audio:
         """Decode in a separate process, through the pool that the service uses."""
         work = Work("benchmark", TIMEOUT_S)
-        job = self._service.decoding.submit(path, self._settings.max_duration_s)
+        job = self._service.decode_pool.submit(path, self._settings.max_duration_s)
         work.track(job.future)
         return job.audio(work.wait)
 
     def detect_speech(self, audio: Audio) -> list[Chunk]:
         settings = self._settings
-        with self._lease(self._service.catalog.vad()) as (batcher, work):
-            vad: VoiceActivityDetector = batcher.model
-            track = vad.track(audio.samples)
-            for block in _run(work, batcher, vad.split(audio.samples)):
+        work, key = Work("benchmark", TIMEOUT_S), self._service.catalog.vad()
+        with lease_detector(self._service.store, key, work.wait) as vad:
+            track = vad.model.track(audio.samples)
+            for block in _values(work, work.submit(vad.batcher, vad.model.split(audio.samples))):
                 track.add(block, last=False)
         options = ChunkingOptions(settings.vad_onset, settings.vad_offset, settings.chunk_s)
         chunker = Chunker(options, audio.duration_s)
@@ -97,13 +94,15 @@ class Ours:
     def recognize(self, audio: Audio, chunks: Sequence[Chunk]) -> list[Segment]:
         options = DecodingOptions(LANGUAGE, beam_size=self._settings.beam_size)
         items = [RecognitionItem(_slice(audio.samples, c), options, c.speech_s) for c in chunks]
-        with self._lease(self._service.catalog.recognizer(self._model)) as (batcher, work):
-            hypotheses: list[Hypothesis] = _run(work, batcher, items)
-        self.num_fallbacks += sum(map(needs_fallback, hypotheses))
+        work, key = Work("benchmark", TIMEOUT_S), self._service.catalog.recognizer(self._model)
+        with lease_recognizer(self._service.store, key, work.wait) as recognizer:
+            judge = Judge(recognizer.model.thresholds)
+            hypotheses = _values(work, work.submit(recognizer.recognition, items))
+        self.num_fallbacks += sum(map(judge.needs_fallback, hypotheses))
         return [
             segment
             for chunk, hypothesis in zip(chunks, hypotheses, strict=True)
-            if is_credible(chunk, hypothesis)
+            if judge.is_credible(chunk, hypothesis)
             for segment in segments_of(chunk, hypothesis, LANGUAGE, with_words=False)
         ]
 
@@ -111,15 +110,21 @@ class Ours:
         items = [
             AlignmentItem(_slice(audio.samples, Chunk(s.start_s, s.end_s)), s) for s in segments
         ]
-        key = self._service.catalog.aligner(self._model, LANGUAGE)
-        with self._lease(key) as (batcher, work):
-            return [sentence for found in _run(work, batcher, items) for sentence in found or ()]
+        work, key = (
+            Work("benchmark", TIMEOUT_S),
+            self._service.catalog.aligner(self._model, LANGUAGE),
+        )
+        assert key is not None
+        with lease_aligner(self._service.store, key, work.wait) as aligner:
+            aligned = _values(work, work.submit(aligner.batcher, items))
+        return [sentence for found in aligned for sentence in found or ()]
 
     def diarize(self, audio: Audio) -> Diarization:
-        with self._lease(self._service.catalog.diarizer(self._model)) as (batcher, work):
-            diarizer: Diarizer = batcher.model
-            windows = _run(work, batcher, diarizer.split(audio.samples))
-            return diarizer.join(audio.samples, windows, SpeakerBounds())
+        work, key = Work("benchmark", TIMEOUT_S), self._service.catalog.diarizer(self._model)
+        with lease_diarizer(self._service.store, key, work.wait) as diarizer:
+            blocks = diarizer.model.split(audio.samples)
+            windows = _values(work, work.submit(diarizer.batcher, blocks))
+            return diarizer.model.join(audio.samples, windows, SpeakerBounds())
 
     def transcribe(self, path: Path, diarize: bool) -> Transcript:
         """The transcript of a file, made as for a request."""
@@ -135,8 +140,7 @@ class Ours:
         return " ".join(segment.text.strip() for segment in transcript.segments)
 
 
-def _run(work: Work, batcher: Batcher[Any], items: Sequence[Any]) -> list[Any]:
-    futures: list[Future[Any]] = work.submit(batcher, items)
+def _values(work: Work, futures: Sequence[Future[T]]) -> list[T]:
     return [work.wait(future) for future in futures]
 
 

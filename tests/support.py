@@ -247,7 +247,7 @@ def speaker_accuracy(
 class ScriptedStore:
     """Lends a scripted model for recognition and alignment, and real speech detection."""
 
-    def __init__(self, real: Any, scripted: Batcher[Any]) -> None:
+    def __init__(self, real: Any, scripted: Batcher[Any, Any]) -> None:
         self._real = real
         self._scripted = scripted
 

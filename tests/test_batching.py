@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 
 from app.domain.errors import ClientGone, DeadlineExceeded, ModelUnavailable, StageFailed
-from app.engine import sizing, turns
+from app.engine import sizing, slots
 from app.engine.batching import Batcher, Recovery
 from app.engine.pauses import pause
 from app.engine.sizing import BatchSizer
-from app.engine.turns import FairTurns
+from app.engine.slots import FairSlots
 from app.engine.work import Work
 
 
@@ -63,10 +63,10 @@ class Echo:
 
 
 @pytest.fixture
-def make() -> Iterator[Callable[..., tuple[Echo, Batcher[Echo]]]]:
-    batchers: list[Batcher[Echo]] = []
+def make() -> Iterator[Callable[..., tuple[Echo, Batcher[Any, Any]]]]:
+    batchers: list[Batcher[Any, Any]] = []
 
-    def create(batch_size: int = 4) -> tuple[Echo, Batcher[Echo]]:
+    def create(batch_size: int = 4) -> tuple[Echo, Batcher[Any, Any]]:
         batcher = Batcher("echo", lambda: Echo(batch_size))
         batchers.append(batcher)
         for _ in range(8):  # until its batches have grown
@@ -81,7 +81,7 @@ def make() -> Iterator[Callable[..., tuple[Echo, Batcher[Echo]]]]:
         batcher.close()
 
 
-def block(model: Echo, batcher: Batcher[Echo]) -> Future[Any]:
+def block(model: Echo, batcher: Batcher[Any, Any]) -> Future[Any]:
     """Keep the model busy until its gate opens, so that work piles up behind it."""
     model.gate.clear()
     model.entered.clear()
@@ -423,17 +423,19 @@ class Slow(Echo):
 
 
 @pytest.fixture
-def pair(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Batcher[Slow], Batcher[Slow]]]:
+def pair(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Batcher[Any, Any], Batcher[Any, Any]]]:
     """Two models that share a CPU."""
-    monkeypatch.setattr(turns, "LEEWAY_S", 0.05)
-    shared = FairTurns(slots=1)
-    pair = (Batcher("one", lambda: Slow(1), turns=shared), Batcher("two", Slow, turns=shared))
+    monkeypatch.setattr(slots, "LEEWAY_S", 0.05)
+    shared = FairSlots(1)
+    pair = (Batcher("one", lambda: Slow(1), slots=shared), Batcher("two", Slow, slots=shared))
     yield pair
     for batcher in pair:
         batcher.close()
 
 
-def test_models_of_one_device_work_in_turn(pair: tuple[Batcher[Slow], Batcher[Slow]]) -> None:
+def test_models_of_one_device_work_in_turn(
+    pair: tuple[Batcher[Any, Any], Batcher[Any, Any]],
+) -> None:
     Slow.most_working = 0
     futures = [future for batcher in pair for future in batcher.submit("a", list("1234"))]
     assert values(futures) == list("12341234")
@@ -443,18 +445,18 @@ def test_models_of_one_device_work_in_turn(pair: tuple[Batcher[Slow], Batcher[Sl
 def test_equals_share_a_cpu_and_a_long_file_does_not_slow_a_clip_down(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(turns, "LEEWAY_S", 0.1)
-    shared = FairTurns(slots=2)
-    with shared.turn(lambda: "long", False):
+    monkeypatch.setattr(slots, "LEEWAY_S", 0.1)
+    shared = FairSlots(2)
+    with shared.slot(lambda: "long", False):
         time.sleep(0.3)
     begun = {name: threading.Event() for name in ("long", "other clip")}
 
     def work(name: str) -> None:
-        with shared.turn(lambda: name, False):
+        with shared.slot(lambda: name, False):
             begun[name].set()
 
     threads = [threading.Thread(target=work, args=(name,)) for name in ("other clip", "long")]
-    with shared.turn(lambda: "clip", False):
+    with shared.slot(lambda: "clip", False):
         threads[0].start()
         assert begun["other clip"].wait(5)
         threads[1].start()
@@ -465,11 +467,11 @@ def test_equals_share_a_cpu_and_a_long_file_does_not_slow_a_clip_down(
 
 
 def test_a_clip_is_in_a_batch_with_its_equals_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(turns, "LEEWAY_S", 0.1)
-    shared = FairTurns(slots=2)
-    with shared.turn(lambda: "long", False):
+    monkeypatch.setattr(slots, "LEEWAY_S", 0.1)
+    shared = FairSlots(2)
+    with shared.slot(lambda: "long", False):
         time.sleep(0.3)
-    batcher = Batcher("echo", lambda: Echo(16), turns=shared)
+    batcher = Batcher("echo", lambda: Echo(16), slots=shared)
     model = batcher.model
     try:
         for _ in range(10):  # until its batches have grown
@@ -490,7 +492,7 @@ def test_a_clip_is_in_a_batch_with_its_equals_only(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_clip_passes_a_long_file_at_every_stage(
-    pair: tuple[Batcher[Slow], Batcher[Slow]],
+    pair: tuple[Batcher[Any, Any], Batcher[Any, Any]],
 ) -> None:
     first, second = pair
     long = first.submit("long", range(100)) + second.submit("long", range(100))
@@ -502,7 +504,7 @@ def test_a_clip_passes_a_long_file_at_every_stage(
 
 
 def test_a_stream_of_clips_does_not_starve_a_long_file(
-    pair: tuple[Batcher[Slow], Batcher[Slow]],
+    pair: tuple[Batcher[Any, Any], Batcher[Any, Any]],
 ) -> None:
     first, second = pair
     long = first.submit("long", range(20))
@@ -526,13 +528,13 @@ class Layered(Echo):
 @pytest.fixture
 def layered(
     monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[tuple[Batcher[Layered], Batcher[Layered], list[float]]]:
+) -> Iterator[tuple[Batcher[Any, Any], Batcher[Any, Any], list[float]]]:
     """Two models that share a CPU, and the seconds of the first one's batches."""
-    monkeypatch.setattr(turns, "LEEWAY_S", 0.05)
-    shared, took_s = FairTurns(), list[float]()
+    monkeypatch.setattr(slots, "LEEWAY_S", 0.05)
+    shared, took_s = FairSlots(), list[float]()
     pair = (
-        Batcher("one", Layered, turns=shared, observe=lambda n, room, s: took_s.append(s)),
-        Batcher("two", Layered, turns=shared),
+        Batcher("one", Layered, slots=shared, observe=lambda n, room, s: took_s.append(s)),
+        Batcher("two", Layered, slots=shared),
     )
     yield (*pair, took_s)
     for batcher in pair:
@@ -634,7 +636,7 @@ def test_a_stream_of_clips_leaves_a_long_file_its_share(
     layered: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However short the steps of the one, and long the batches of the others."""
-    monkeypatch.setattr(turns, "LEEWAY_S", 0.2)
+    monkeypatch.setattr(slots, "LEEWAY_S", 0.2)
     first, second, _ = layered
     [long] = first.submit("a long file", ["long"])
     time.sleep(0.7)
@@ -648,12 +650,12 @@ def test_a_stream_of_clips_leaves_a_long_file_its_share(
 
 @pytest.mark.parametrize("num_long", [1, 2, 3, 5])
 def test_newcomers_have_a_head_start_however_many_long_files_there_are(num_long: int) -> None:
-    shared = FairTurns()
+    shared = FairSlots()
     owners = [f"long file {i}" for i in range(num_long)]
     for _ in range(60):
         owner = min(owners, key=shared.tag)
-        with shared.turn(lambda owner=owner: owner, False) as turn:
-            turn.since -= 1.0  # as if a second had gone by
+        with shared.slot(lambda owner=owner: owner, False) as slot:
+            slot.since -= 1.0  # as if a second had gone by
     assert all(shared.tag(owner) > shared.tag("clip") + 1 for owner in owners)
 
 
@@ -670,13 +672,13 @@ def test_a_model_can_close_while_a_batch_pauses(layered: Any) -> None:
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_model_that_dies_or_closes_gives_up_its_turn(
-    pair: tuple[Batcher[Slow], Batcher[Slow]],
+    pair: tuple[Batcher[Any, Any], Batcher[Any, Any]],
 ) -> None:
     first, second = pair
     with pytest.raises(ModelUnavailable):
         first.submit("a", ["exit"])[0].result(10)
     long = second.submit("long", range(50))
-    third = Batcher("three", lambda: Slow(1), turns=first._turns)
+    third = Batcher("three", lambda: Slow(1), slots=first._slots)
     queued = third.submit("b", range(20))
     third.close()
     assert sum(future.exception(10) is not None for future in queued) > 0

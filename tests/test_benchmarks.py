@@ -13,9 +13,9 @@ from faster_whisper import WhisperModel
 
 from app.domain.options import DecodingOptions
 from app.domain.transcript import Hypothesis
-from app.models.protocols import RecognitionItem
+from app.models.protocols import DetectionItem, RecognitionItem
 from app.models.recognizers.whisper import WhisperRecognizer
-from app.pipeline.hypotheses import needs_fallback
+from app.pipeline.hypotheses import Judge
 from benchmarks.__main__ import main
 from benchmarks.audio import LONGEST, clips, duration_s, read_samples
 from benchmarks.material.synthesis import SHIPPED_SEED
@@ -74,8 +74,9 @@ def _tokens(folder: Path) -> list[int]:
     model = WhisperRecognizer(folder, "cpu", "int8", 1, 2)
     items = [RecognitionItem(s, DecodingOptions("en")) for s in (SPEECH, SPEECH[: 5 * 16_000])]
     hypotheses = [found for found in model.run(items) if isinstance(found, Hypothesis)]
-    assert not any(needs_fallback(hypothesis) for hypothesis in hypotheses)
-    guesses = model.run([RecognitionItem(SPEECH, None)])[0]
+    judge = Judge(model.thresholds)
+    assert not any(judge.needs_fallback(hypothesis) for hypothesis in hypotheses)
+    guesses = model.run([DetectionItem(SPEECH)])[0]
     assert isinstance(guesses, tuple)
     assert guesses[0].language == "en"
     return [len(hypothesis.tokens) for hypothesis in hypotheses]

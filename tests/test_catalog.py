@@ -8,15 +8,16 @@ from typing import Any
 import pytest
 
 from app.domain.errors import ConfigurationError, UnknownModel
-from app.models.catalog import COMMUNITY_PIPELINE, Catalog
+from app.models.catalog import COMMUNITY_PIPELINE, Catalog, KnownModels
+from app.models.recognizers.whisper_engine import ALIASES
 
 KNOWN = ("tiny", "large-v3", "large", "large-v3-turbo", "turbo", "large-v2")
 DEMO_DIR = Path("demo")
 
 
 def catalog(**options: Any) -> Catalog:
-    defaults: dict[str, Any] = {"default_model": "tiny", "align_languages": frozenset({"en", "de"})}
-    return Catalog(KNOWN, DEMO_DIR, **{**defaults, **options})
+    known = KnownModels(KNOWN, ALIASES, frozenset({"en", "de"}))
+    return Catalog(known, DEMO_DIR, **{"default_model": "tiny", **options})
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ def test_the_event_loop_is_never_blocked(server: Server) -> None:
 
 
 def test_a_clip_overtakes_a_long_file(server: Server) -> None:
-    """Recognised, aligned and diarized while the long file, which came first, still runs."""
+    """Recognized, aligned and diarized while the long file, which came first, still runs."""
 
     def running() -> dict[str, float]:
         entries = server.get("/queue").json()["requests"]

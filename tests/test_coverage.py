@@ -22,7 +22,7 @@ from app.domain.options import Task, TranscribeOptions, WordAligner
 from app.domain.transcript import (
     SAMPLE_RATE,
     Audio,
-    Decoding,
+    DecodingStats,
     Hypothesis,
     LanguageGuess,
     Segment,
@@ -31,7 +31,8 @@ from app.domain.transcript import (
 )
 from app.engine.batching import Batcher
 from app.engine.work import Work
-from app.models.protocols import RecognitionItem
+from app.models.protocols import AlignmentItem, DetectionItem
+from app.models.recognizers.whisper_engine import WHISPER_ABILITIES, WHISPER_THRESHOLDS
 from app.pipeline.transcriber import Transcriber
 from app.service.build import build_service, close_service
 from app.service.service import Service
@@ -59,6 +60,8 @@ class Forgetful:
     languages = frozenset({"en"})
     batch_size = 4
     memory_bytes = 1
+    abilities = replace(WHISPER_ABILITIES, word_times=True)
+    thresholds = WHISPER_THRESHOLDS
 
     def __init__(self, attention_s: float, loops: bool = False, cuts_off: bool = False) -> None:
         self.attention_s = attention_s
@@ -72,18 +75,20 @@ class Forgetful:
     def audio_s(self, item: Any) -> float:
         return len(item.samples) / SAMPLE_RATE
 
-    def run(self, items: Sequence[RecognitionItem]) -> list[Any]:
+    def run(self, items: Sequence[Any]) -> list[Any]:
         return [self._answer(item) for item in items]
 
-    def _answer(self, item: RecognitionItem) -> Any:
-        if item.options is None:
+    def _answer(self, item: Any) -> Any:
+        if isinstance(item, DetectionItem):
             return (LanguageGuess("en", 0.9),)
+        if isinstance(item, AlignmentItem):
+            return None
         duration_s = len(item.samples) / SAMPLE_RATE
         self.heard_s.append(duration_s)
         starts = np.arange(0, min(duration_s, self.attention_s) - WORD_S, WORD_S)
         words = tuple(SpokenWord(WORD, float(s), float(s) + WORD_S, 0.9) for s in starts)
         forgot = duration_s > self.attention_s
-        decoding = Decoding(-0.2, 0.0, 3.0 if forgot and self.loops else 1.0, 0.0)
+        decoding = DecodingStats(-0.2, 0.0, 3.0 if forgot and self.loops else 1.0, 0.0)
         text = WORD * len(words)
         ends = tuple(len(WORD) * (i + 1) for i in range(len(words)))
         return Hypothesis(
@@ -165,7 +170,7 @@ def test_a_recording_leaves_memory_with_its_request(service: Service) -> None:
 
 def test_a_half_that_fails_fails_the_request_and_the_next_one_works(service: Service) -> None:
     class Breaking(Forgetful):
-        def _answer(self, item: RecognitionItem) -> Any:
+        def _answer(self, item: Any) -> Any:
             if len(self.heard_s) == 2:
                 self.heard_s.append(0.0)
                 raise ValueError("broken")
@@ -236,7 +241,7 @@ def test_a_request_that_is_given_up_while_it_waits_its_turn_ends_at_once(service
     class Slow(Forgetful):
         batch_size = 1
 
-        def _answer(self, item: RecognitionItem) -> Any:
+        def _answer(self, item: Any) -> Any:
             started.set()
             go_on.wait(30)
             return super()._answer(item)

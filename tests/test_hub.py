@@ -22,9 +22,9 @@ from app.config.settings import Settings
 from app.domain.errors import ModelUnavailable
 from app.engine.batching import NO_RECOVERY
 from app.engine.failures import MAX_INTERVAL_S, MIN_INTERVAL_S
-from app.engine.model import ModelKey
+from app.engine.model import ModelKey, ModelKind
 from app.engine.store import ModelStore
-from app.models.loader import model_loader
+from app.models.loader import ModelLoader
 from app.observability.metrics import Metrics, Reading
 from app.service.build import service_facts
 from tests.hasty_server import INTERVAL_S
@@ -45,17 +45,19 @@ prepare_environment(SETTINGS)
 
 from huggingface_hub import constants, file_download  # noqa: E402
 
+from app.models.builders import ModelBuilders  # noqa: E402
 from app.models.devices import choose_devices  # noqa: E402
 from app.models.fetcher import ModelFetcher  # noqa: E402
 from app.models.hub import Hub  # noqa: E402
+from app.models.recognizers.registry import Recognizers  # noqa: E402
 
 TIMEOUT_S = 1.0
 BUNDLE = "/torchaudio/wav2vec2_fairseq_base_ls960_asr_ls960.pth"
 
-RECOGNIZER = ModelKey("recognizer", "owner/whisper", "owner/whisper")
-ALIGNER = ModelKey("aligner", "es", "owner/align", "es")
-DIARIZER = ModelKey("diarizer", "owner/diarization", "owner/diarization")
-TORCHAUDIO = ModelKey("aligner", "en", "", "en")
+RECOGNIZER = ModelKey(ModelKind.RECOGNIZER, "owner/whisper", "owner/whisper")
+ALIGNER = ModelKey(ModelKind.ALIGNER, "es", "owner/align", "es")
+DIARIZER = ModelKey(ModelKind.DIARIZER, "owner/diarization", "owner/diarization")
+TORCHAUDIO = ModelKey(ModelKind.ALIGNER, "en", "", "en")
 HUB_KEYS = [RECOGNIZER, ALIGNER, DIARIZER]
 ALL_KEYS = [*HUB_KEYS, TORCHAUDIO]
 
@@ -105,7 +107,12 @@ class Shop:
         self.fetcher = ModelFetcher(Hub(TIMEOUT_S), cache_dir, None, f"{hub.url}/torchaudio")
         self.clock = Clock()
         self.store = ModelStore(
-            model_loader(settings, chosen, NO_RECOVERY, metrics, self.fetcher),
+            ModelLoader(
+                self.fetcher,
+                ModelBuilders(settings, chosen, Recognizers()),
+                NO_RECOVERY,
+                metrics,
+            ),
             max_models=8,
             retry_wait_s=TIMEOUT_S,
             clock=self.clock,
@@ -264,7 +271,7 @@ def test_a_model_without_a_tokenizer_takes_whispers(
         "openai/whisper-tiny": tokenizer.parent,
         "openai/whisper-tiny.en": tokenizer.parent,
     }
-    local = ModelKey("recognizer", "ours", str(whisper))
+    local = ModelKey(ModelKind.RECOGNIZER, "ours", str(whisper))
     hub.mode = "hang"
     with hub:
         error, seconds = shop.failure(local)
@@ -333,7 +340,7 @@ def test_what_is_broken_here_is_tried_again_at_once(
     """It may be mended any moment. It is logged once, until it is old or something else."""
     aligner = mirror(DEMO / "align", tmp_path / "align")
     (aligner / "config.json").rename(tmp_path / "config.json")
-    local = ModelKey("aligner", "es", str(aligner), "es")
+    local = ModelKey(ModelKind.ALIGNER, "es", str(aligner), "es")
     for _ in range(3):
         error, _ = shop.failure(local)
         assert str(tmp_path) not in error.message

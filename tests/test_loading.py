@@ -12,21 +12,23 @@ import numpy as np
 from app.config.environment import prepare_environment
 from app.config.settings import DEMO_DIR, Settings
 from app.engine.batching import NO_RECOVERY
-from app.engine.model import ModelKey
-from app.models.loader import model_loader
+from app.engine.model import ModelKey, ModelKind
+from app.models.loader import ModelLoader
 from app.observability.metrics import Metrics, Reading
 from app.service.build import service_facts
 
 SETTINGS = Settings(_env_file=None)  # type: ignore[call-arg]
 prepare_environment(SETTINGS)
 
+from app.models.builders import ModelBuilders  # noqa: E402
 from app.models.devices import choose_devices  # noqa: E402
 from app.models.fetcher import ModelFetcher  # noqa: E402
 from app.models.hub import Hub  # noqa: E402
+from app.models.recognizers.registry import Recognizers  # noqa: E402
 
 ROUNDS = 3
-DIARIZER = ModelKey("diarizer", "demo", str(DEMO_DIR / "diarization"))
-ALIGNER = ModelKey("aligner", "demo-en", str(DEMO_DIR / "align"), "en")
+DIARIZER = ModelKey(ModelKind.DIARIZER, "demo", str(DEMO_DIR / "diarization"))
+ALIGNER = ModelKey(ModelKind.ALIGNER, "demo-en", str(DEMO_DIR / "align"), "en")
 
 
 def test_models_loaded_at_once_all_have_their_weights(tmp_path: Path) -> None:
@@ -35,7 +37,9 @@ def test_models_loaded_at_once_all_have_their_weights(tmp_path: Path) -> None:
     chosen = choose_devices(settings)
     metrics = Metrics(service_facts(settings, chosen), lambda: Reading(True, 0, 0, 0.0, (), ()))
     fetcher = ModelFetcher(Hub(timeout_s=1), tmp_path, None, settings.torchaudio_url)
-    load = model_loader(settings, chosen, NO_RECOVERY, metrics, fetcher)
+    load = ModelLoader(
+        fetcher, ModelBuilders(settings, chosen, Recognizers()), NO_RECOVERY, metrics
+    )
     done = threading.Event()
 
     def keep_loading() -> int:

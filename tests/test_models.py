@@ -39,7 +39,7 @@ from app.domain.transcript import Hypothesis  # noqa: E402
 from app.engine.pauses import pauses  # noqa: E402
 from app.models.alignment.aligner import Wav2Vec2Aligner, spell, word_spans  # noqa: E402
 from app.models.alignment.wav2vec import Wav2Vec2  # noqa: E402
-from app.models.protocols import AlignmentItem, RecognitionItem  # noqa: E402
+from app.models.protocols import AlignmentItem, DetectionItem, RecognitionItem  # noqa: E402
 from app.models.pyannote.clustering import join_centroids  # noqa: E402
 from app.models.pyannote.diarizer import PyannoteDiarizer, _load_pipeline, fold_batch_norms  # noqa: E402
 from app.models.pyannote.linkage import INLINE_ROWS, linkage  # noqa: E402
@@ -141,15 +141,15 @@ def test_an_unknown_language_is_found_within_the_batch(recognizer: WhisperRecogn
 def test_what_cannot_share_a_batch_has_another_key(recognizer: WhisperRecognizer) -> None:
     silence = np.zeros(RATE, np.float32)
     variants = [
-        None,
         DecodingOptions("en"),
         DecodingOptions("en", temperature=0.2),
         DecodingOptions("en", beam_size=1),
         DecodingOptions("en", initial_prompt="Budget"),
         DecodingOptions("en", initial_prompt="Budget and contract"),
     ]
-    keys = [recognizer.batch_key(RecognitionItem(silence, options)) for options in variants]
-    assert len(set(keys)) == len(variants)
+    items = [DetectionItem(silence), *(RecognitionItem(silence, options) for options in variants)]
+    keys = [recognizer.batch_key(item) for item in items]
+    assert len(set(keys)) == len(items)
 
 
 def test_tokens_rebuild_the_text_that_they_end_in(recognizer: WhisperRecognizer) -> None:
@@ -172,14 +172,14 @@ def test_decoding_figures_are_plausible(recognizer: WhisperRecognizer) -> None:
         [RecognitionItem(samples_of(audio_of("en_short")), DecodingOptions("en"))]
     )
     assert isinstance(clear, Hypothesis)
-    assert -0.3 < clear.decoding.avg_logprob < 0
-    assert clear.decoding.no_speech_prob < 0.1
-    assert 0.5 < clear.decoding.compression_ratio < 2
+    assert -0.3 < clear.stats.avg_logprob < 0
+    assert clear.stats.no_speech_prob < 0.1
+    assert 0.5 < clear.stats.compression_ratio < 2
     [sampled] = recognizer.run(
         [RecognitionItem(samples_of(audio_of("en_short")), DecodingOptions("en", temperature=0.4))]
     )
     assert isinstance(sampled, Hypothesis)
-    assert sampled.decoding.temperature == 0.4
+    assert sampled.stats.temperature == 0.4
     assert sampled.text
 
 

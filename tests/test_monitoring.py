@@ -39,7 +39,7 @@ GRAFANA = MONITORING / "grafana"
 
 
 @dataclass
-class Turn:
+class Job:
     queued: float
     started: float | None = None
 
@@ -47,9 +47,9 @@ class Turn:
 def test_waiting_and_work_are_told_apart() -> None:
     clock = StageClock()
     now = time.monotonic()
-    with clock.measure_turn(Stage.DECODE, Turn(now - 3, now - 1)):
+    with clock.measure_queued(Stage.DECODE, Job(now - 3, now - 1)):
         pass
-    with pytest.raises(KeyError), clock.measure_turn(Stage.SPEECH, Turn(now - 5)):
+    with pytest.raises(KeyError), clock.measure_queued(Stage.SPEECH, Job(now - 5)):
         raise KeyError
     with clock.measure(Stage.ALIGN, now - 7):
         pass

@@ -32,7 +32,7 @@ MONITORING = ROOT / "deploy" / "monitoring"
 DASHBOARD = MONITORING / "grafana" / "dashboards" / "whisperx-asr.json"
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 PARENT_ID = "b7ad6b7169203331"
-STAGES = ["upload", "queue", "decode", "speech", "recognise", "align", "diarize", "format"]
+STAGES = ["upload", "queue", "decode", "speech", "recognize", "align", "diarize", "format"]
 
 
 class Collector:

@@ -8,21 +8,21 @@ from dataclasses import replace
 import pytest
 
 from app.domain.options import Task
-from app.domain.transcript import Chunk, Decoding, Segment, TokenProb, Transcript, Word
+from app.domain.transcript import Chunk, DecodingStats, Segment, TokenProb, Transcript, Word
 from app.domain.warnings import TranscriptWarning
 from app.formats.openai import Deltas, Shape, diarized_segments, done, write
 from app.formats.subtitles import SubtitleStyle
 from app.formats.table import BY_NAME, JSON
 from app.formats.text import text_of
 
-DECODING = Decoding(-0.25, 0.01, 1.2, 0.2)
+STATS = DecodingStats(-0.25, 0.01, 1.2, 0.2)
 FIRST = Segment(
     10.0,
     11.5,
     " Grüß Gott.",
     (Word("Grüß", 10.0, 10.5, 0.9), Word("Gott.")),
     chunk=Chunk(9.87, 30.0),
-    decoding=DECODING,
+    stats=STATS,
     tokens=(5, 6, 7),
     token_ends=(3, 5, 11),
     token_probs=(TokenProb(b" Gr", -0.1), TokenProb(b"\xc3", -0.2), TokenProb(b"\xbc...", -0.3)),

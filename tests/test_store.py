@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from app.domain.errors import ModelUnavailable, ShuttingDown
-from app.engine.model import ModelKey
+from app.engine.model import ModelKey, ModelKind
 from app.engine.store import ModelStore, StoreObserver
 from tests.support import kill_thread
 
 
 def key(name: str) -> ModelKey:
-    return ModelKey("recognizer", name, name)
+    return ModelKey(ModelKind.RECOGNIZER, name, name)
 
 
 class Weights:

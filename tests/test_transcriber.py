@@ -15,7 +15,7 @@ from app.domain.options import KnownSpeaker, SpeakerBounds, Task, TranscribeOpti
 from app.domain.transcript import (
     Audio,
     Chunk,
-    Decoding,
+    DecodingStats,
     Hypothesis,
     LanguageGuess,
     Segment,
@@ -26,22 +26,18 @@ from app.domain.warnings import TranscriptWarning
 from app.engine.batching import Batcher
 from app.engine.model import ModelKey
 from app.engine.work import Work
-from app.models.protocols import AlignmentItem, RecognitionItem
+from app.models.protocols import AlignmentItem, DetectionItem, RecognitionItem
+from app.models.recognizers.whisper_engine import WHISPER_ABILITIES, WHISPER_THRESHOLDS
 from app.pipeline.flow import Listener
-from app.pipeline.hypotheses import (
-    TEMPERATURES,
-    best_hypothesis,
-    is_credible,
-    is_silence,
-    missing_speech,
-    needs_fallback,
-    num_letters,
-)
+from app.pipeline.hypotheses import Judge, missing_speech
 from app.pipeline.transcriber import Transcriber
 from app.service.build import build_service, close_service
 from app.service.service import Service
+from app.text.letters import num_letters
 from tests.support import ScriptedStore, audio_of, truth_of
 from tests.test_models import samples_of
+
+JUDGE = Judge(WHISPER_THRESHOLDS)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +64,7 @@ def audio(name: str) -> Audio:
 def hypothesis(
     text: str = " Fine.", logprob: float = -0.2, ratio: float = 1.0, silence: float = 0.0
 ) -> Hypothesis:
-    decoding = Decoding(logprob, silence, ratio, 0.0)
+    decoding = DecodingStats(logprob, silence, ratio, 0.0)
     guesses = (LanguageGuess("en", 0.9),)
     return Hypothesis("en", text, (1,), (len(text),), decoding, guesses=guesses)
 
@@ -89,11 +85,11 @@ def test_what_the_decoder_knows_stays_with_the_sentences(service: Service, task:
     transcript = service.transcriber.transcribe(audio("es_two"), options, Work("core", 60))
     tokens = 0
     for segment in transcript.segments:
-        assert segment.decoding is not None
-        assert -1 < segment.decoding.avg_logprob < 0
-        assert 0 <= segment.decoding.no_speech_prob < 0.5
-        assert segment.decoding.compression_ratio > 0.5
-        assert segment.decoding.temperature == 0.0
+        assert segment.stats is not None
+        assert -1 < segment.stats.avg_logprob < 0
+        assert 0 <= segment.stats.no_speech_prob < 0.5
+        assert segment.stats.compression_ratio > 0.5
+        assert segment.stats.temperature == 0.0
         assert segment.tokens, "no token of the hypothesis is lost to a sentence"
         assert segment.token_ends[-1] == len(segment.text)
         tokens += len(segment.tokens)
@@ -103,22 +99,22 @@ def test_what_the_decoder_knows_stays_with_the_sentences(service: Service, task:
 def test_a_listener_hears_of_everything_in_order_and_early(service: Service) -> None:
     heard: list[tuple[str, Segment]] = []
     listener = Listener(
-        lambda segment: heard.append(("recognised", segment)),
+        lambda segment: heard.append(("recognized", segment)),
         lambda segment: heard.append(("settled", segment)),
     )
     transcript = service.transcriber.transcribe(
         audio("en_long"), TranscribeOptions("demo", language="en"), Work("core", 60), listener
     )
     assert tuple(s for kind, s in heard if kind == "settled") == transcript.segments
-    drafts = [s for kind, s in heard if kind == "recognised"]
+    drafts = [s for kind, s in heard if kind == "recognized"]
     assert "".join(s.text for s in drafts) == "".join(s.text for s in transcript.segments)
     kinds = [kind for kind, _ in heard]
     first_settled = kinds.index("settled")
-    assert "recognised" in kinds[first_settled:], "words have times while more is recognised"
+    assert "recognized" in kinds[first_settled:], "words have times while more is recognized"
 
 
 def test_speakers_that_must_be_known_end_a_request_without_them(service: Service) -> None:
-    """At once, and not after all has been recognised."""
+    """At once, and not after all has been recognized."""
     real = service.transcriber
     store: Any = WithoutDiarizer(service.store)
     transcriber = Transcriber(store, service.catalog, ThreadPoolExecutor(1), real._options)
@@ -156,20 +152,20 @@ def test_a_language_that_the_model_does_not_know(service: Service) -> None:
 
 
 def test_what_is_decoded_again() -> None:
-    assert not needs_fallback(hypothesis())
-    assert needs_fallback(hypothesis(ratio=2.5))
-    assert needs_fallback(hypothesis(logprob=-1.1))
+    assert not JUDGE.needs_fallback(hypothesis())
+    assert JUDGE.needs_fallback(hypothesis(ratio=2.5))
+    assert JUDGE.needs_fallback(hypothesis(logprob=-1.1))
     silence = hypothesis(logprob=-1.1, silence=0.7)
-    assert is_silence(silence)
-    assert not needs_fallback(silence)
-    assert not is_silence(hypothesis(silence=0.9)), "clear words are no silence"
+    assert JUDGE.is_silence(silence)
+    assert not JUDGE.needs_fallback(silence)
+    assert not JUDGE.is_silence(hypothesis(silence=0.9)), "clear words are no silence"
 
 
 def test_the_best_of_bad_hypotheses() -> None:
     repeating = hypothesis(logprob=-0.1, ratio=3.0)
     unlikely, less = hypothesis(logprob=-2.0), hypothesis(logprob=-1.5)
-    assert best_hypothesis([repeating, unlikely, less]) is less
-    assert best_hypothesis([repeating]) is repeating
+    assert JUDGE.best([repeating, unlikely, less]) is less
+    assert JUDGE.best([repeating]) is repeating
 
 
 SPOKEN = Chunk(0, 5, (SpeechRegion(0.5, 4.5),))
@@ -177,15 +173,17 @@ UNHEARD = Chunk(0, 5)  # the detector found nothing
 
 
 def test_what_is_no_text_of_a_chunk() -> None:
-    assert not is_credible(SPOKEN, hypothesis(logprob=-1.5, silence=0.9))
-    assert not is_credible(SPOKEN, hypothesis(" "))
+    assert not JUDGE.is_credible(SPOKEN, hypothesis(logprob=-1.5, silence=0.9))
+    assert not JUDGE.is_credible(SPOKEN, hypothesis(" "))
     doubtful = hypothesis(" Thank you.", logprob=-0.8)
-    assert is_credible(SPOKEN, doubtful)
-    assert not is_credible(UNHEARD, doubtful), "where no speech was found, no doubt is allowed"
+    assert JUDGE.is_credible(SPOKEN, doubtful)
+    assert not JUDGE.is_credible(UNHEARD, doubtful), (
+        "where no speech was found, no doubt is allowed"
+    )
     stray = Chunk(0, 12, (SpeechRegion(1, 11),))
-    assert not is_credible(stray, doubtful), "ten seconds of music are no two words"
-    assert is_credible(stray, hypothesis(" Yes.", logprob=-0.2))
-    assert is_credible(UNHEARD, hypothesis(" Half past six.", logprob=-0.2, silence=0.1))
+    assert not JUDGE.is_credible(stray, doubtful), "ten seconds of music are no two words"
+    assert JUDGE.is_credible(stray, hypothesis(" Yes.", logprob=-0.2))
+    assert JUDGE.is_credible(UNHEARD, hypothesis(" Half past six.", logprob=-0.2, silence=0.1))
 
 
 def spoken(*words: tuple[float, float], text: str = " seventeen") -> Hypothesis:
@@ -223,6 +221,7 @@ class Scripted:
     languages = frozenset({"en"})
     batch_size = 4
     memory_bytes = 1
+    abilities, thresholds = WHISPER_ABILITIES, WHISPER_THRESHOLDS
 
     def __init__(self, by_temperature: dict[float, Hypothesis], align_error: Exception | None):
         self.by_temperature = by_temperature
@@ -243,9 +242,9 @@ class Scripted:
             if self.align_error is not None:
                 raise self.align_error
             return None
-        assert isinstance(item, RecognitionItem)
-        if item.options is None:
+        if isinstance(item, DetectionItem):
             return (LanguageGuess("en", 0.9),)
+        assert isinstance(item, RecognitionItem)
         self.tried.append(item.options.temperature)
         return self.by_temperature.get(item.options.temperature, hypothesis(logprob=-3.0))
 
@@ -289,7 +288,7 @@ def test_a_second_try_passes_what_waits_behind_it(service: Service) -> None:
         batch_size = 1
 
         def _answer(self, item: Any) -> Any:
-            if isinstance(item, RecognitionItem) and item.options is not None:
+            if isinstance(item, RecognitionItem):
                 again = item.options.temperature > 0
                 order.append("again" if again else "chunk")
                 failed = len(order) == 1
@@ -331,7 +330,7 @@ def test_known_speakers_must_be_alike_enough(service: Service) -> None:
 
 def test_when_all_temperatures_fail_the_best_is_kept(service: Service) -> None:
     model, transcript = run_scripted(service, {0.6: hypothesis(" Least bad.", logprob=-1.2)})
-    assert model.tried == list(TEMPERATURES)
+    assert model.tried == list(WHISPER_THRESHOLDS.temperatures)
     assert [s.text for s in transcript.segments] == [" Least bad."]
 
 

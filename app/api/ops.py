@@ -10,6 +10,7 @@ from app.api.error_responses import UNAUTHORIZED, ErrorBody
 from app.api.head import answer_head
 from app.api.ops_bodies import HealthBody, QueueBody, QueueEntryBody, ReadyBody
 from app.api.request_state import client_name
+from app.engine.model import ModelKind
 from app.service.service import Service
 from app.service.vitals import read_vitals
 
@@ -18,7 +19,9 @@ def build_router(service: Service) -> APIRouter:
     router = APIRouter(tags=["service"])
 
     def loaded_models() -> list[str]:
-        return sorted(key.name for key in service.store.loaded() if key.kind == "recognizer")
+        return sorted(
+            key.name for key in service.store.loaded() if key.kind is ModelKind.RECOGNIZER
+        )
 
     @router.get("/", include_in_schema=False)
     async def root(request: Request) -> Response:

@@ -58,7 +58,7 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
-class Decoding:
+class DecodingStats:
     """The decoder's figures for one chunk, shared by all segments of it."""
 
     avg_logprob: float
@@ -109,7 +109,7 @@ class Hypothesis:
     text: str
     tokens: tuple[int, ...]
     token_ends: tuple[int, ...]
-    decoding: Decoding
+    stats: DecodingStats
     token_probs: tuple[TokenProb, ...] = ()
     words: tuple[SpokenWord, ...] | None = None
     is_cut_off: bool = False
@@ -141,7 +141,7 @@ class Segment:
     words: tuple[Word, ...] | None = None
     speaker: str | None = None
     chunk: Chunk | None = None
-    decoding: Decoding | None = None
+    stats: DecodingStats | None = None
     tokens: tuple[int, ...] = ()
     token_ends: tuple[int, ...] = ()
     token_probs: tuple[TokenProb, ...] = ()

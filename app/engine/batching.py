@@ -1,10 +1,10 @@
-"""Batcher: the work of many requests -> one call of a model. Owns the model's thread.
+"""Batcher: joins the work of many requests into calls of one model. Owns the model's thread.
 
-A model is loaded, called and dropped in one thread, its own. Requests take turns item by item, so
-that a two-hour file does not starve a ten-second one; a request that is alone gets whole batches.
-Whose turn it is where several models share a CPU, `turns.py` tells; there a long call pauses now
-and then, for a clip to go first.
-Nothing waits for a batch to fill: what has piled up while the device was busy is the next batch.
+Each model is loaded, called and dropped in a thread of its own. Requests take turns item by item,
+so a two-hour file does not starve a ten-second one; a request that is alone gets whole batches.
+If several models share a CPU, `slots.py` decides which one runs, and a long call pauses now and
+then to let a short clip go first.
+Nothing waits for a batch to fill: the next batch is what queued up while the device was busy.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import Future
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import cachetools
 
@@ -30,7 +30,7 @@ from app.domain.errors import (
 from app.engine.model import BatchModel
 from app.engine.pauses import pauses
 from app.engine.sizing import BatchSizer
-from app.engine.turns import FreeForAll, Turn, Turns
+from app.engine.slots import FreeForAll, Slot, Slots
 
 log = logging.getLogger(__name__)
 
@@ -38,22 +38,20 @@ MODEL_GONE = "The model was unloaded; try again."
 MODEL_FAILED = "A model failed on this recording."
 NO_MEMORY = "The device has too little free memory for this recording; try again later."
 
-MIN_LENGTH_S = 4.0  # whatever is shorter takes about as long
+MIN_LENGTH_S = 4.0  # shorter items take about as long
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
-Model = TypeVar("Model", bound=BatchModel[Any, Any])
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """What to do when a device is out of memory, or gone."""
+    """What to do when a device is out of memory or lost."""
 
     is_out_of_memory: Callable[[BaseException], bool]
-    free_memory: Callable[[], None]  # drop what nobody uses
+    free_memory: Callable[[], None]  # drops what nobody uses
     is_fatal: Callable[[BaseException], bool] = lambda error: False  # the device is lost
-    give_up: Callable[[], None] = lambda: None  # end the process, for another to take its place
+    give_up: Callable[[], None] = lambda: None  # ends the process, so that another replaces it
 
 
 NO_RECOVERY = Recovery(lambda error: isinstance(error, MemoryError), lambda: None)
@@ -66,8 +64,8 @@ class _SchedulingFailed(BaseException):
     """
 
 
-class TaskFuture(Future[Any]):
-    """Knows when its item was queued, and when a batch took it."""
+class TaskFuture(Future[Outcome]):
+    """Knows when its item was queued and when a batch took it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -81,50 +79,57 @@ class TaskFuture(Future[Any]):
         return runs
 
 
+class PauseFailed(BaseException):
+    """Our own code failed while a call paused. No Exception: nothing may mistake it for an error of
+    the model, whose code it passes through; it ends the thread."""
+
+
 @dataclass(slots=True, eq=False)  # compared by identity: items hold arrays
-class _Task:
+class _Task(Generic[Item, Outcome]):
     owner: Hashable
-    item: Any
+    item: Item
     key: Hashable
-    length: int  # seconds of audio as a power of two: what takes about as long
-    future: TaskFuture
+    length: int  # the exponent of a power of two: such items take about the same time
+    future: TaskFuture[Outcome]
     context: Context = field(default_factory=copy_context)  # the request's, for the log
 
 
-class Batcher(Generic[Model]):
+class Batcher(Generic[Item, Outcome]):
     """One model with its thread and its queue."""
 
     def __init__(
         self,
         name: str,
-        load: Callable[[], Model],
+        load: Callable[[], BatchModel[Item, Outcome]],
         recovery: Recovery = NO_RECOVERY,
-        turns: Turns | None = None,
+        slots: Slots | None = None,
         observe: Callable[[int, int, float], None] = lambda num_items, room, seconds: None,
         ahead: bool = False,
     ) -> None:
-        """Load the model in its thread and wait for it. `turns` are those of its device; `observe`
-        hears of each batch that worked: its items, how many it had room for, its seconds. `ahead`:
-        of one owner's work this model's goes first.
+        """Load the model in its thread and wait for it.
+
+        `slots`: those of its device. `observe` is called for each successful batch with the number
+        of items, the number it had room for and the seconds it took. `ahead`: among the work of one
+        owner, this model's goes first.
 
         Raises:
             Whatever `load` raises.
         """
         self._recovery = recovery
-        self._turns = turns or FreeForAll()
+        self._slots = slots or FreeForAll()
         self._observe = observe
         self._ahead = ahead
-        # by batch key and length: what is longer, or decoded otherwise, takes another time
+        # by batch key and length, which both change how long an item takes
         self._sizers: cachetools.LRUCache[Hashable, BatchSizer] = cachetools.LRUCache(128)
         self._changed = threading.Condition()
-        self._queues: OrderedDict[Hashable, deque[_Task]] = OrderedDict()
+        self._queues: OrderedDict[Hashable, deque[_Task[Item, Outcome]]] = OrderedDict()
         self._closing = False
-        # no longer queued; more than one where a batch pauses for another. Empty between calls.
-        self._batches: list[list[_Task]] = []
+        # No longer queued; several while one batch pauses for another. Empty between calls.
+        self._batches: list[list[_Task[Item, Outcome]]] = []
         self._call_started: float | None = None
         self._paused_s = 0.0
-        self._model: Model | None = None
-        loaded: Future[Model] = Future()
+        self._model: BatchModel[Item, Outcome] | None = None
+        loaded: Future[BatchModel[Item, Outcome]] = Future()
         self._thread = threading.Thread(
             target=self._run, args=(load, loaded), name=name, daemon=True
         )
@@ -136,8 +141,8 @@ class Batcher(Generic[Model]):
             raise
 
     @property
-    def model(self) -> Model:
-        """For what may be called in any thread.
+    def model(self) -> BatchModel[Item, Outcome]:
+        """The model, for its methods that any thread may call.
 
         Raises:
             ModelUnavailable: the model was unloaded.
@@ -157,20 +162,16 @@ class Batcher(Generic[Model]):
 
     @property
     def busy_s(self) -> float:
-        """How long the model's present call takes already, since its last pause; 0 while there is
-        none."""
+        """Seconds since the model's current call began or last paused; 0 if there is no call."""
         started = self._call_started
         return 0.0 if started is None else time.monotonic() - started
 
     def submit(
-        self, owner: Hashable, items: Iterable[Any], first: bool = False
-    ) -> list[TaskFuture]:
-        """Queue the items behind the owner's own, or before them; owners are served in turn."""
+        self, owner: Hashable, items: Iterable[Item], first: bool = False
+    ) -> list[TaskFuture[Outcome]]:
+        """Queue the items behind the owner's other items, or before them if `first`."""
         model = self.model
-        tasks = [
-            _Task(owner, item, model.batch_key(item), _length(model.audio_s(item)), TaskFuture())
-            for item in items
-        ]
+        tasks = [_task(owner, item, model) for item in items]
         with self._changed:
             _ = self.model  # still there?
             queue = self._queues.setdefault(owner, deque())
@@ -190,23 +191,27 @@ class Batcher(Generic[Model]):
 
     # -- the model's thread ----------------------------------------------------------------------
 
-    def _run(self, load: Callable[[], Model], loaded: Future[Model]) -> None:
+    def _run(
+        self,
+        load: Callable[[], BatchModel[Item, Outcome]],
+        loaded: Future[BatchModel[Item, Outcome]],
+    ) -> None:
         try:
             model = load()
-        except BaseException as error:  # noqa: BLE001 - it travels to whoever asked for the model
+        except BaseException as error:  # noqa: BLE001 - reaches whoever asked for the model
             loaded.set_exception(error)
             return
         loaded.set_result(model)
         try:
             while self._wait_for_work():
-                with self._turns.turn(self._first_owner, self._ahead) as turn:
-                    self._serve(model, turn)
-        # Not only faults of our own: libraries raise SystemExit, too.
+                with self._slots.slot(self._first_owner, self._ahead) as slot:
+                    self._serve(model, slot)
+        # Not only our own faults: libraries raise SystemExit, too.
         except BaseException:
             log.critical("the thread of the %s died", self._thread.name, exc_info=True)
         finally:
             self._closing = True
-            for batch in self._batches:  # whatever ended the thread, nobody may wait for ever
+            for batch in self._batches:  # whatever ended the thread, nobody may wait forever
                 _fail(batch)
             self._batches = []
             self._fail_queued()
@@ -214,52 +219,55 @@ class Batcher(Generic[Model]):
             model.close()
 
     def _wait_for_work(self) -> bool:
-        """False when it is time to end."""
+        """False when the thread must end."""
         with self._changed:
             self._changed.wait_for(lambda: self._queues or self._closing)
             return not self._closing
 
-    def _serve(self, model: Model, turn: Turn) -> None:
-        batch: list[_Task] = []
+    def _serve(self, model: BatchModel[Item, Outcome], slot: Slot) -> None:
+        batch: list[_Task[Item, Outcome]] = []
         self._batches.append(batch)
         with self._changed:
-            self._fill(batch, 0 if self._closing else model.batch_size, turn.owners)
-        turn.owners = [task.owner for task in batch]
+            self._fill(batch, 0 if self._closing else model.batch_size, slot.owners)
+        slot.owners = [task.owner for task in batch]
         if batch:
-            with pauses(lambda: self._let_pass(model, turn)):
+            with pauses(lambda: self._let_pass(model, slot)):
                 self._run_batch(model, batch)
         self._batches.pop()  # nothing of a request is kept
 
-    def _let_pass(self, model: Model, turn: Turn) -> None:
-        """In the middle of a call: serve first who is much lighter, or let other models do so."""
-        owners, started, paused_s = turn.owners, time.monotonic(), self._paused_s
+    def _let_pass(self, model: BatchModel[Item, Outcome], slot: Slot) -> None:
+        """In the middle of a call: serve much lighter owners first, or let other models do so."""
+        owners, started, paused_s = slot.owners, time.monotonic(), self._paused_s
         self._call_started = None
         try:
-            while self._turns.gives_way(turn, owners, self._first_owner):
-                self._serve(model, turn)
+            while self._slots.gives_way(slot, owners, self._first_owner):
+                self._serve(model, slot)
         except Exception as error:
             raise _SchedulingFailed from error
         self._call_started = time.monotonic()
         self._paused_s = paused_s + self._call_started - started
 
     def _first_owner(self) -> Hashable | None:
-        """Of those who wait for this model; nobody where it closes and must not wait."""
+        """The owner that this model serves next; None if nobody waits or the model closes."""
         with self._changed:
             if self._closing or not self._queues:
                 return None
-            return min(self._queues, key=self._turns.tag)
+            return min(self._queues, key=self._slots.tag)
 
-    def _fill(self, batch: list[_Task], max_size: int, turn_of: Sequence[Hashable]) -> None:
-        """One task of each owner in turn, all with the key of the first, until it is full.
+    def _fill(
+        self, batch: list[_Task[Item, Outcome]], max_size: int, admitted: Sequence[Hashable]
+    ) -> None:
+        """Take one task of each owner in turn, all with the key of the first, until it is full.
 
-        None where those whose turn it is have nothing any more, and all others are no equals.
+        `admitted`: the owners that got the slot. Takes nothing if they have no work left and nobody
+        else may share with them.
         """
         progress = max_size > 0
         while progress:
             progress = False
-            for owner in sorted(self._queues, key=self._turns.tag):
-                beside = [batch[0].owner] if batch else turn_of
-                if not all(self._turns.may_share(other, owner) for other in beside):
+            for owner in sorted(self._queues, key=self._slots.tag):
+                beside = [batch[0].owner] if batch else admitted
+                if not all(self._slots.may_share(other, owner) for other in beside):
                     continue
                 task = self._pop(owner, batch, max_size)
                 if task is not None:
@@ -268,15 +276,17 @@ class Batcher(Generic[Model]):
                 if batch and len(batch) >= self._sizer(batch, max_size).size:
                     return
 
-    def _sizer(self, batch: Sequence[_Task], max_size: int) -> BatchSizer:
-        """Of such batches: the longest item tells how long one takes."""
+    def _sizer(self, batch: Sequence[_Task[Item, Outcome]], max_size: int) -> BatchSizer:
+        """The sizer of such batches: the longest item decides how long one takes."""
         kind = batch[0].key, max(task.length for task in batch)
         if kind not in self._sizers:
             self._sizers[kind] = BatchSizer(max_size)
         return self._sizers[kind]
 
-    def _pop(self, owner: Hashable, batch: Sequence[_Task], max_size: int) -> _Task | None:
-        """The owner's next task that the batch has room for; the owner goes to the end."""
+    def _pop(
+        self, owner: Hashable, batch: Sequence[_Task[Item, Outcome]], max_size: int
+    ) -> _Task[Item, Outcome] | None:
+        """The owner's next task that fits into the batch; the owner goes to the end."""
         queue = self._queues[owner]
         while queue and queue[0].future.cancelled():
             queue.popleft()
@@ -291,19 +301,23 @@ class Batcher(Generic[Model]):
             del self._queues[owner]
         return found
 
-    def _fits(self, task: _Task, batch: Sequence[_Task], max_size: int) -> bool:
+    def _fits(
+        self, task: _Task[Item, Outcome], batch: Sequence[_Task[Item, Outcome]], max_size: int
+    ) -> bool:
         if not batch:
             return True
         return task.key == batch[0].key and len(batch) < self._sizer([*batch, task], max_size).size
 
-    def _run_batch(self, model: Model, batch: Sequence[_Task]) -> None:
-        """Resolve every future of the batch. Where the batch fails, only the guilty item does."""
+    def _run_batch(
+        self, model: BatchModel[Item, Outcome], batch: Sequence[_Task[Item, Outcome]]
+    ) -> None:
+        """Resolve every future of the batch. If the batch fails, only the guilty item does."""
         started, paused_s = time.monotonic(), self._paused_s
         try:
             outcomes = self._call(model, batch)
             if len(outcomes) != len(batch):
                 raise StageFailed("A model lost an item of its batch.")
-        # The worker's boundary: whatever breaks inside a model must reach the callers.
+        # The worker's boundary: any error of a model must reach the callers.
         except Exception as error:  # noqa: BLE001
             self._recover(model, batch, error)
             return
@@ -314,17 +328,23 @@ class Batcher(Generic[Model]):
         for task, outcome in zip(batch, outcomes, strict=True):
             task.future.set_result(outcome)
 
-    def _call(self, model: Model, batch: Sequence[_Task]) -> list[Any]:
+    def _call(
+        self, model: BatchModel[Item, Outcome], batch: Sequence[_Task[Item, Outcome]]
+    ) -> list[Outcome]:
         self._call_started = time.monotonic()
         try:
-            outcomes: list[Any] = model.run([task.item for task in batch])
-            return outcomes
+            return model.run([task.item for task in batch])
         finally:
             self._call_started = None
 
-    def _recover(self, model: Model, batch: Sequence[_Task], error: Exception) -> None:
-        """Out of memory: halve the batch; what fails alone gets a second try with memory freed.
-        Any other error: item by item, to find the guilty one."""
+    def _recover(
+        self,
+        model: BatchModel[Item, Outcome],
+        batch: Sequence[_Task[Item, Outcome]],
+        error: Exception,
+    ) -> None:
+        """Out of memory: halve the batch; an item that fails alone gets a second try with memory
+        freed. Any other error: run item by item to find the guilty one."""
         starved = self._recovery.is_out_of_memory(error)
         if starved:
             log.warning("out of memory with a batch of %d", len(batch))
@@ -360,13 +380,17 @@ class Batcher(Generic[Model]):
         _fail([task for queue in queues.values() for task in queue])
 
 
+def _task(owner: Hashable, item: Item, model: BatchModel[Item, Outcome]) -> _Task[Item, Outcome]:
+    return _Task(owner, item, model.batch_key(item), _length(model.audio_s(item)), TaskFuture())
+
+
 def _length(audio_s: float) -> int:
-    """Alike for what differs by less than a factor of two."""
+    """Equal for most items whose lengths differ by less than a factor of two."""
     return math.ceil(math.log2(max(audio_s, MIN_LENGTH_S)))
 
 
-def _fail(tasks: Iterable[_Task]) -> None:
-    """Resolve what is still open."""
+def _fail(tasks: Iterable[_Task[Item, Outcome]]) -> None:
+    """Resolve futures that are still open."""
     for task in tasks:
         if task.future.cancelled() or task.future.done():
             continue

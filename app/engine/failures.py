@@ -1,4 +1,4 @@
-"""Failures: which models could not be loaded, why, and when somebody tries again."""
+"""Failures: which models could not be loaded, why, and when to try again."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ MAX_REASON = 300  # characters of an exception that are logged
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """`missing`: a hub's fault. Nobody tries again before `until` (of the clock). What is wrong on
-    this machine may be mended any moment, so the next request tries; it is not told again before.
+    """`missing`: a download failed; nobody tries again before `until` (of the clock).
+
+    A fault of this machine may be repaired at any moment, so the next request tries again; until
+    `until` such a failure is not logged as an error again.
     """
 
     message: str
@@ -30,20 +32,20 @@ class Failure:
 
 
 class Failures:
-    """Guarded by the lock of its owner, as to threads."""
+    """Not thread-safe: its owner holds a lock."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._failures: dict[ModelKey, Failure] = {}
 
     def check(self, key: ModelKey) -> None:
-        """Raises ModelUnavailable as long as nobody may try."""
+        """Raises ModelUnavailable while nobody may try again."""
         failure = self._failures.get(key)
         if failure is not None and failure.missing and self._left_s(failure) > 0:
             raise self.error(key)
 
     def error(self, key: ModelKey) -> ModelUnavailable:
-        """What a caller is told of a failure."""
+        """The error for callers."""
         failure = self._failures[key]
         left_s = self._left_s(failure) if failure.missing else MIN_INTERVAL_S
         return ModelUnavailable(failure.message, max(1, math.ceil(left_s)))
@@ -55,8 +57,9 @@ class Failures:
     def add(
         self, key: ModelKey, error: ModelUnavailable, cause: BaseException, grow: bool = True
     ) -> None:
-        """Remember, and log in one line; the traceback is for debugging. `error` is what callers
-        are told, `cause` what happened; `grow`: the interval does.
+        """Record a failure and log it in one line; the traceback is for debugging.
+
+        `error`: for callers. `cause`: what happened. `grow`: make the interval longer.
         """
         last = self._failures.get(key)
         missing = isinstance(error, ModelMissing)
@@ -79,19 +82,19 @@ class Failures:
         self._failures.pop(key, None)
 
     def sentences(self) -> list[str]:
-        """What is missing, why, and when the next try is."""
-        told = []
+        """For each model: what is missing, why, and when the next try is."""
+        sentences = []
         for failure in self._failures.values():
             left_s = self._left_s(failure) if failure.missing else 0.0
             when = f"Next try in {left_s:.0f} s." if left_s > 0 else "The next request tries again."
-            told.append(f"{failure.message} {when}")
-        return told
+            sentences.append(f"{failure.message} {when}")
+        return sentences
 
     def _left_s(self, failure: Failure) -> float:
         return failure.until - self._clock()
 
 
 def _one_line(cause: BaseException) -> str:
-    """A service's own errors and a hub's are sentences; others are told with their class."""
+    """Our own errors and a hub's are sentences; others come with the name of their class."""
     text = " ".join(str(cause).split())[:MAX_REASON]
     return text if text.endswith((".", ")")) else f"{type(cause).__name__}: {text}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import PurePath
 from typing import Protocol, TypeVar
 
@@ -18,33 +19,45 @@ class BatchModel(Protocol[Item, Outcome]):
     memory_bytes: int
 
     def batch_key(self, item: Item) -> Hashable:
-        """Items may share a batch where their keys are equal. Any thread."""
+        """Items with equal keys may share a batch. Any thread."""
 
     def audio_s(self, item: Item) -> float:
-        """Seconds of audio, by which the time goes that an item takes. Any thread."""
+        """Seconds of audio, a measure of how long the item takes. Any thread."""
 
     def run(self, items: Sequence[Item]) -> list[Outcome]:
         """One outcome per item, in order; all items have the same key."""
 
     def close(self) -> None:
-        """Drop the weights and give their memory back."""
+        """Drop the weights and free their memory."""
+
+
+class ModelKind(StrEnum):
+    """What a model does. The values are metric labels and appear in messages."""
+
+    VAD = "vad"
+    RECOGNIZER = "recognizer"
+    ALIGNER = "aligner"
+    DIARIZER = "diarizer"
+
+
+OPTIONAL_KINDS = (ModelKind.ALIGNER, ModelKind.DIARIZER)
 
 
 @dataclass(frozen=True, slots=True)
 class ModelKey:
-    """What a loaded model is known by. `kind`: recognizer, aligner, diarizer or vad."""
+    """Identifies a loaded model."""
 
-    kind: str
+    kind: ModelKind
     name: str
     source: str
     language: str = ""
 
     @property
     def short_name(self) -> str:
-        """For whoever may see no path: a local folder by its own name."""
+        """Safe to show to clients: a local folder without its path."""
         return PurePath(self.name).name
 
     @property
     def optional(self) -> bool:
-        """Whether a transcript can do without."""
-        return self.kind in ("aligner", "diarizer")
+        """Whether a request can go on without it."""
+        return self.kind in OPTIONAL_KINDS

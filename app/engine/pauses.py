@@ -1,4 +1,4 @@
-"""Pauses: places in a model's work where something more urgent may go first."""
+"""Pauses: points in a model's work at which something more urgent may go first."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ _pause: ContextVar[Callable[[], None] | None] = ContextVar("pause", default=None
 
 
 def pause() -> None:
-    """Between two steps of a model, in its thread. Other work may run meanwhile, on the same model
-    too: what the steps share must be in local variables.
+    """Call it between two steps of a model, in its thread. Other work may run meanwhile, even on
+    the same model, so the steps may share local variables only.
     """
     call = _pause.get()
     if call is not None:
@@ -20,7 +20,7 @@ def pause() -> None:
 
 @contextmanager
 def pauses(call: Callable[[], None]) -> Iterator[None]:
-    """Have `pause` call this in the block's thread."""
+    """Inside the block and its thread, `pause` calls `call`."""
     token = _pause.set(call)
     try:
         yield

@@ -1,19 +1,19 @@
-"""How many items a batch should have, by its measured time. Pure."""
+"""How many items a batch should have, from measured times. Pure."""
 
 from __future__ import annotations
 
-TARGET_S = 1.0  # a batch that takes longer keeps others waiting
+TARGET_S = 1.0  # longer batches keep others waiting
 NEARLY_AS_WELL = 1.15  # a smaller batch may cost this much more for each item
 SMOOTHING = 0.3
-RETRY_AFTER = 50  # batches; then a size that was given up is tried again
+RETRY_AFTER = 50  # batches, until a rejected size is tried again
 
 
 class BatchSizer:
-    """Finds batches that hold the device for no more than about a second, where that costs little.
+    """Finds a size that keeps the device busy for about a second at most, if that costs little.
 
-    They grow from one item on. On a GPU a batch of sixteen takes hardly longer than one of eight,
-    so they grow to sixteen; on a CPU it takes twice as long, so that smaller batches let others in
-    sooner for the same throughput. Sizes are `max_size` halved again and again.
+    Sizes grow from one item. On a GPU a batch of sixteen takes hardly longer than one of eight, so
+    they grow to sixteen. On a CPU it takes twice as long: there, smaller batches let others in
+    sooner at the same throughput. The sizes are `max_size` halved again and again.
     """
 
     def __init__(self, max_size: int) -> None:
@@ -22,7 +22,7 @@ class BatchSizer:
         self._num_batches = 0
 
     def observe(self, num_items: int, seconds: float) -> None:
-        """What a batch took. The first tells of warming up, a partial one of no size."""
+        """Record a batch. The first one only measures warming up; partial ones fit no size."""
         self._num_batches += 1
         if self._num_batches == 1 or num_items not in self._sizes:
             return
@@ -33,13 +33,13 @@ class BatchSizer:
             self._item_s = {size: s for size, s in self._item_s.items() if size <= num_items}
 
     def shrink(self, num_items: int) -> None:
-        """So many items did not fit into memory: never again."""
+        """So many items did not fit into memory: never try them again."""
         self._sizes = _halvings(max(1, min(self._sizes[-1], num_items // 2)))
         self._item_s = {size: s for size, s in self._item_s.items() if size <= self._sizes[-1]}
 
     @property
     def size(self) -> int:
-        """The best size as far as is known; a size not yet tried where that may be better."""
+        """The best known size, or an untried one that may be better."""
         sizes = self._sizes
         at = 0
         while at + 1 < len(sizes) and self._is_worth_growing(at):
@@ -53,7 +53,7 @@ class BatchSizer:
         return self._item_s.get(size, 0.0) * size > TARGET_S
 
     def _pays(self, small: int, large: int) -> bool | None:
-        """Whether the larger size saves much for each item; None while one is not measured."""
+        """Whether the larger size saves much time per item; None until both are measured."""
         small_s = self._item_s.get(self._sizes[small])
         large_s = self._item_s.get(self._sizes[large])
         if small_s is None or large_s is None:
@@ -69,7 +69,7 @@ class BatchSizer:
 
 
 def _halvings(size: int) -> list[int]:
-    """In rising order."""
+    """`size` halved again and again, in rising order."""
     sizes = [size]
     while sizes[0] > 1:
         sizes.insert(0, sizes[0] // 2)

@@ -1,4 +1,4 @@
-"""ModelStore: load once, lease, count, evict when idle or over the budget."""
+"""ModelStore: loads each model once, leases it, evicts it when idle or over the budget."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import cachetools
 
@@ -20,7 +20,7 @@ from app.engine.model import ModelKey
 
 log = logging.getLogger(__name__)
 
-EVICTION_WAIT_S = 2.0  # the memory of dropped models is wanted for the very next try
+EVICTION_WAIT_S = 2.0  # the next try needs the memory of the dropped models
 
 
 class LoadedModel(Protocol):
@@ -32,7 +32,7 @@ class LoadedModel(Protocol):
 
     @property
     def busy_s(self) -> float:
-        """How long its present call takes already; 0 while there is none."""
+        """Seconds since its current call began; 0 if there is none."""
 
     def close(self) -> None:
         """Return once the weights are gone."""
@@ -40,7 +40,7 @@ class LoadedModel(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StoreObserver:
-    """Who hears of what happens to models."""
+    """Callbacks for what happens to models."""
 
     loaded: Callable[[ModelKey, float], None] = lambda key, seconds: None
     failed: Callable[[ModelKey], None] = lambda key: None
@@ -61,14 +61,15 @@ class _Entry:
 
 @dataclass(frozen=True, slots=True)
 class _Try:
-    """To load a model: who holds it then, and whether a failure makes the next interval longer."""
+    """One attempt to load a model: how many leases it starts with, and whether a failure makes the
+    next interval longer."""
 
     num_leases: int = 1
     grow: bool = True
 
 
 class _IdleCache(cachetools.Cache[ModelKey, _Entry]):
-    """Evicts the least recently used model that nobody uses; cachetools would take any."""
+    """Finds the least recently used idle model; cachetools would evict models in use, too."""
 
     def __init__(self) -> None:
         super().__init__(maxsize=math.inf, getsizeof=lambda entry: entry.model.memory_bytes)
@@ -81,8 +82,8 @@ class _IdleCache(cachetools.Cache[ModelKey, _Entry]):
 class ModelStore:
     """The only owner of loaded models.
 
-    While every model is in use the bounds are exceeded rather than a request refused: the surplus
-    goes as soon as it is released.
+    While every model is in use, the store exceeds its limits rather than refuse a request, and
+    unloads the surplus as soon as it is released.
     """
 
     def __init__(
@@ -95,8 +96,8 @@ class ModelStore:
         clock: Callable[[], float] = time.monotonic,
         observer: StoreObserver = StoreObserver(),
     ) -> None:
-        """`max_bytes` and `idle_timeout_s` 0: no such bound. `retry_wait_s`: how long those who can
-        do without a model wait for another try to fetch it.
+        """`max_bytes` and `idle_timeout_s`: 0 means no limit. `retry_wait_s`: how long a request
+        waits for another try to fetch a model that it can do without.
         """
         self._load = load
         self._max_models = max_models
@@ -124,26 +125,26 @@ class ModelStore:
         return [key for key, entry in entries if entry.model.alive and not entry.closing]
 
     def dead(self) -> list[ModelKey]:
-        """Models whose thread ended by itself; the next lease loads them anew."""
+        """Models whose thread died; the next lease loads them again."""
         with self._changed:
             entries = list(self._cache.items())
         return [key for key, entry in entries if not (entry.model.alive or entry.closing)]
 
     def missing(self) -> list[str]:
-        """Which models could not be loaded when it was tried last, as sentences."""
+        """Sentences about the models whose last load failed."""
         with self._changed:
             return self._failures.sentences()
 
     def longest_call(self) -> tuple[float, ModelKey] | None:
-        """The call of a model that takes longest so far, in seconds."""
+        """The longest current call of a model: (seconds so far, model)."""
         with self._changed:
             calls = [(entry.model.busy_s, key) for key, entry in self._cache.items()]
         return max(calls, key=lambda call: call[0], default=None)
 
     def check(self) -> None:
-        """See to it that the store's own thread lives. Call it now and then."""
+        """Restart the store's own thread if it died. Call it now and then."""
         if not (self._reaper.is_alive() or self._closed):
-            log.error("the thread that unloads models died; starting another one")
+            log.error("the thread that unloads models died; starting a new one")
             self._reaper = self._start_reaper()
 
     @contextmanager
@@ -152,14 +153,15 @@ class ModelStore:
         key: ModelKey,
         wait: Callable[[Future[None]], None] = Future.result,
         try_at_once: bool = False,
-    ) -> Iterator[Any]:
-        """The model, loaded if need be, and kept until the block ends. `wait` waits for a load
-        that somebody else began: with the caller's patience, not the loader's. `try_at_once`: also
-        where a hub has just failed.
+    ) -> Iterator[LoadedModel]:
+        """The model, loaded if necessary and kept until the block ends.
+
+        `wait` waits for a load that another caller began, only as long as this caller wants.
+        `try_at_once`: try even if a hub has just failed.
 
         Raises:
-            ModelUnavailable: it cannot be loaded. What a hub does not give is tried again after
-                growing intervals, all else by the next lease.
+            ModelUnavailable: it cannot be loaded. Failed downloads are tried again after growing
+                intervals, everything else by the next lease.
             ShuttingDown: the store is closed.
         """
         entry = self._acquire(key, wait, try_at_once)
@@ -182,7 +184,7 @@ class ModelStore:
                 if entry is not None and entry.model.alive:
                     entry.num_leases += 1
                     return entry
-                if entry is not None:  # its thread died: those who hold it will find out
+                if entry is not None:  # its thread died, as its other users will notice
                     del self._cache[key]
                 loading = self._loading.get(key)
                 if loading is None:
@@ -192,11 +194,11 @@ class ModelStore:
                     if try_at_once or not (key.optional and self._failures.is_missing(key)):
                         break
                     self._load_aside(key, loading)
-            wait(loading)  # for somebody else's load: a failure reaches all who wait
+            wait(loading)  # another caller's load: a failure reaches all who wait
         return self._load_entry(key, loading, _Try(grow=not try_at_once))
 
     def _load_aside(self, key: ModelKey, loading: Future[None]) -> None:
-        """Load in a thread of its own; those who wait are let go after a while."""
+        """Load in a separate thread; waiting callers stop waiting after `retry_wait_s`."""
 
         def load() -> None:
             patience = threading.Timer(self._retry_wait_s, self._let_go, (key, loading))
@@ -204,7 +206,7 @@ class ModelStore:
             try:
                 self._load_entry(key, loading, _Try(num_leases=0))
             except ServiceError as error:
-                log.debug("trying the %s %s again: %s", key.kind, key.name, error)
+                log.debug("another try to load the %s %s failed: %s", key.kind, key.name, error)
             finally:
                 patience.cancel()
 
@@ -215,7 +217,7 @@ class ModelStore:
         self._settle(loading, ModelUnavailable(text, math.ceil(self._retry_wait_s)))
 
     def _settle(self, loading: Future[None], error: BaseException | None = None) -> None:
-        """Tell those who wait for a load. Only the first outcome counts."""
+        """End the wait of those who wait for a load. Only the first outcome counts."""
         with self._changed:
             if loading.done():
                 return
@@ -243,7 +245,7 @@ class ModelStore:
         if self._closed:
             entry.model.close()
             raise ShuttingDown
-        if attempt.num_leases:  # else those who waited have not taken it yet
+        if attempt.num_leases:  # otherwise the waiting callers have not leased it yet
             self._shrink(self._max_models)
         return entry
 
@@ -256,7 +258,7 @@ class ModelStore:
             raise self._failure(key, attempt, error, error.__cause__ or error) from error
         except ServiceError:
             raise
-        # Libraries raise anything here: a broken file, no memory.
+        # Libraries raise anything here: for a broken file, for lack of memory.
         except Exception as error:
             unavailable = ModelUnavailable(
                 f"The {key.kind} {key.short_name} cannot be loaded: its files are broken, or "
@@ -279,7 +281,7 @@ class ModelStore:
     def _failure(
         self, key: ModelKey, attempt: _Try, error: ModelUnavailable, cause: BaseException
     ) -> ModelUnavailable:
-        """Remember what failed; what callers are told."""
+        """Record the failure; returns the error for callers."""
         with self._changed:
             self._failures.add(key, error, cause, attempt.grow)
             return self._failures.error(key)
@@ -292,7 +294,7 @@ class ModelStore:
         self._shrink(self._max_models)
 
     def _shrink(self, max_models: int) -> None:
-        """Evict idle models, the least recently used first, until the bounds hold."""
+        """Evict idle models, the least recently used first, until the limits hold."""
         while True:
             with self._changed:
                 over = len(self._cache) > max_models or self._cache.currsize > self._max_bytes
@@ -303,10 +305,10 @@ class ModelStore:
             self._evict(*oldest)
 
     def _evict(self, key: ModelKey, entry: _Entry) -> None:
-        """Drop an entry already marked as closing; it stays listed until its memory is free."""
+        """Drop an entry that is marked as closing; it stays listed until its memory is free."""
         try:
             entry.model.close()
-        # A library's: it must neither fail a request that only made room nor end the reaper.
+        # A library's error must neither fail a request that only makes room nor end the reaper.
         except Exception:
             log.exception("unloading the %s %s failed", key.kind, key.name)
         finally:
@@ -318,7 +320,7 @@ class ModelStore:
         log.info("unloaded the %s %s", key.kind, key.name)
 
     def _reap(self) -> None:
-        """Unload what was idle for too long. Sleeps until the next model is due."""
+        """Unload models that were idle for too long. Sleeps until the next one is due."""
         while True:
             with self._changed:
                 if self._closed:
@@ -337,10 +339,10 @@ class ModelStore:
             self._evict(*oldest)
 
     def evict_idle(self) -> None:
-        """Have everything unloaded that nobody uses, and wait a little for it.
+        """Have all idle models unloaded and wait a little for it.
 
-        Safe in a model's thread, which must not close models itself: two of them would wait for
-        each other, and its own may be idle. Then the wait ends without it.
+        Safe in a model's thread. Such a thread must not close models itself: two of them would
+        wait for each other. If its own model is idle, the wait ends without it.
         """
         with self._changed:
             self._purging = True
@@ -351,7 +353,7 @@ class ModelStore:
         return all(entry.num_leases > 0 for entry in self._cache.values())
 
     def close(self) -> None:
-        """Unload everything; leases that are still out keep their object, not its thread."""
+        """Unload everything, even models in use: their users then get ModelUnavailable."""
         with self._changed:
             self._closed = True
             entries = [(key, entry) for key, entry in self._cache.items() if not entry.closing]

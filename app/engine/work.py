@@ -1,4 +1,4 @@
-"""Work: all that one request has under way, so that it can be given up at once."""
+"""Work: everything that one request has under way, so that it can be cancelled at once."""
 
 from __future__ import annotations
 
@@ -7,27 +7,31 @@ import threading
 import time
 from collections.abc import Iterable
 from concurrent.futures import CancelledError, Future
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from app.domain.errors import Cancelled, DeadlineExceeded, ModelUnavailable, ServiceError
-from app.engine.batching import Batcher, T, TaskFuture
+from app.engine.batching import Batcher, TaskFuture
 from app.observability.stages import StageClock
+
+Item = TypeVar("Item")
+Outcome = TypeVar("Outcome")
+T = TypeVar("T")
 
 
 class Work:
-    """All that one request has under way, so that it can be given up at once."""
+    """Everything that one request has under way, so that it can be cancelled at once."""
 
     def __init__(self, request_id: str, timeout_s: float, stages: StageClock | None = None) -> None:
         self.request_id = request_id
         self.stages = stages or StageClock()
-        self.progress = 0.0  # 0 to 1, as far as can be told
+        self.progress = 0.0  # 0 to 1, estimated
         self._deadline = time.monotonic() + timeout_s
         self._lock = threading.Lock()
         self._open: set[Future[Any]] = set()
         self._reason: ServiceError | None = None
 
     def cancel(self, reason: ServiceError | None = None) -> None:
-        """Drop what is queued; whoever waits gets the reason. A running batch is not broken off."""
+        """Drop what is queued; whoever waits gets the reason. A running batch runs to its end."""
         with self._lock:
             self._reason = self._reason or _fresh(reason or Cancelled("The request was cancelled."))
             running = list(self._open)
@@ -35,14 +39,14 @@ class Work:
             future.cancel()
 
     def check(self) -> None:
-        """Raise what the request was given up for, if it was."""
+        """Raise the reason of `cancel` if the request was cancelled."""
         if self._reason is not None:
             raise _fresh(self._reason)
 
     def submit(
-        self, batcher: Batcher[Any], items: Iterable[Any], first: bool = False
-    ) -> list[TaskFuture]:
-        """`first`: before all else that this request has queued there."""
+        self, batcher: Batcher[Item, Outcome], items: Iterable[Item], first: bool = False
+    ) -> list[TaskFuture[Outcome]]:
+        """Queue the items; `first`: before everything else that this request has queued there."""
         self.check()
         futures = batcher.submit(self, items, first)
         for future in futures:
@@ -50,7 +54,7 @@ class Work:
         return futures
 
     def track(self, future: Future[T]) -> Future[T]:
-        """Have `cancel` cancel this one too."""
+        """Let `cancel` cancel this future too."""
         with self._lock:
             self._open.add(future)
         future.add_done_callback(self._forget)
@@ -72,7 +76,7 @@ class Work:
 
         Raises:
             Cancelled, ClientGone, ...: the reason of `cancel`.
-            DeadlineExceeded: the request's time is over.
+            DeadlineExceeded: the request has run out of time.
         """
         try:
             error = future.exception(timeout=self.left_s)
@@ -89,14 +93,14 @@ class Work:
         return value
 
     def expire(self) -> NoReturn:
-        """End it because its time is over; raises DeadlineExceeded, or what ended it before."""
+        """End the request: its time is over. Raises DeadlineExceeded, or the earlier reason."""
         self.cancel(DeadlineExceeded())
         self.check()
         raise AssertionError("a cancelled request has a reason")
 
 
 def _fresh(error: ServiceError) -> ServiceError:
-    """The same without a traceback. What is raised keeps all that its frames hold, the recording
-    among it; so nothing is raised itself that others may keep for longer than the request lives.
+    """A copy without a traceback. A raised exception keeps everything that its frames hold alive,
+    including the recording, so an exception that others may keep is never raised itself.
     """
     return copy.copy(error)

@@ -80,8 +80,8 @@ def _verbose_json(transcript: Transcript, shape: Shape) -> dict[str, Any]:
 
 
 def _segment(number: int, segment: Segment) -> dict[str, Any]:
-    decoding, chunk = segment.decoding, segment.chunk
-    assert decoding is not None
+    stats, chunk = segment.stats, segment.chunk
+    assert stats is not None
     assert chunk is not None
     return {
         "id": number,
@@ -90,10 +90,10 @@ def _segment(number: int, segment: Segment) -> dict[str, Any]:
         "end": seconds(segment.end_s),
         "text": segment.text,
         "tokens": list(segment.tokens),
-        "temperature": decoding.temperature,
-        "avg_logprob": decoding.avg_logprob,
-        "compression_ratio": decoding.compression_ratio,
-        "no_speech_prob": decoding.no_speech_prob,
+        "temperature": stats.temperature,
+        "avg_logprob": stats.avg_logprob,
+        "compression_ratio": stats.compression_ratio,
+        "no_speech_prob": stats.no_speech_prob,
     }
 
 

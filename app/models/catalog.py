@@ -1,28 +1,19 @@
-"""Which models there are: names and aliases -> what to load. Loads nothing."""
+"""The models that the service offers: names and aliases -> what to load. Loads nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from app.domain.errors import ConfigurationError, UnknownModel
-from app.engine.model import ModelKey
+from app.engine.model import ModelKey, ModelKind
 
 DEMO = "demo"
 DEMO_LANGUAGES = ("en", "es")
 COMMUNITY_PIPELINE = "pyannote/speaker-diarization-community-1"
 
-ALIASES = {
-    "whisper-1": "large-v3",
-    "whisper-large-v3": "large-v3",
-    "whisper-large-v3-turbo": "large-v3-turbo",
-    "whisper-large-v2": "large-v2",
-    "large": "large-v3",
-    "turbo": "large-v3-turbo",
-}
-
-
-# What OpenAI calls its own models; here they are the default model unless the operator says else.
+# OpenAI's names for its models. Here they mean the default model, unless the operator sets another.
 OPENAI_NAMES = (
     "whisper-1",
     "gpt-transcribe",
@@ -32,39 +23,48 @@ OPENAI_NAMES = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class KnownModels:
+    """What the libraries know. `aliases`: other names of `recognizers`."""
+
+    recognizers: tuple[str, ...]
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    align_languages: frozenset[str] = frozenset()
+
+
 class Catalog:
     """The models that this service offers; nothing else is ever loaded."""
 
     def __init__(
         self,
-        known: tuple[str, ...],
+        known: KnownModels,
         demo_dir: Path,
         default_model: str,
         allowed: tuple[str, ...] = (),
         align_models: Mapping[str, str] | None = None,
-        align_languages: frozenset[str] = frozenset(),
         diarization_model: str = "",
     ) -> None:
-        """`known`: names of faster-whisper; `align_languages`: those whisperx has aligners for.
+        """`align_models`: by language.
 
         Raises:
-            ConfigurationError: a name that is none, or a default model that is not allowed.
+            ConfigurationError: a name that is not a model, or a default model that is not allowed.
         """
         self._demo_dir = demo_dir
         self._align_models = dict(align_models or {})
-        self._align_languages = align_languages
+        self._align_languages = known.align_languages
         self._diarization_model = diarization_model
         self._sources: dict[str, str] = {}
-        self._short_names = dict(ALIASES)
-        for name in allowed or (*known, DEMO, default_model):
-            source = ALIASES.get(name, name)
-            if source not in (*known, DEMO) and "/" not in source:
+        self._short_names = dict(known.aliases)
+        for name in allowed or (*known.recognizers, DEMO, default_model):
+            source = known.aliases.get(name, name)
+            if source not in (*known.recognizers, DEMO) and "/" not in source:
                 raise ConfigurationError(
-                    f"{_shown(name)} is no model: ASR_MODEL and ALLOWED_MODELS take {DEMO}, "
-                    f"{', '.join(known)}, a local path or a hub repository (owner/name)."
+                    f"{_shown(name)} is not a model: ASR_MODEL and ALLOWED_MODELS take {DEMO}, "
+                    f"{', '.join(known.recognizers)}, "
+                    "a local path or a hub repository (owner/name)."
                 )
             if name.startswith(("/", "./", "../")):
-                # a local folder is known by its own name, so that clients see no path
+                # clients see the name of a local folder, not its path
                 self._short_names[name] = Path(name).name
             canonical = self._short_names.get(name, name)
             self._sources[canonical] = str(demo_dir / "whisper") if name == DEMO else source
@@ -75,10 +75,10 @@ class Catalog:
         self.add_openai_names({})
 
     def add_openai_names(self, models: Mapping[str, str]) -> None:
-        """`models`: which ones OpenAI's names stand for, where not for the default.
+        """`models`: what OpenAI's names stand for, if not for the default model.
 
         Raises:
-            ConfigurationError: one that is not offered.
+            ConfigurationError: a model that is not offered.
         """
         try:
             meant = {name: self.resolve(model) for name, model in models.items()}
@@ -90,12 +90,12 @@ class Catalog:
 
     @property
     def names(self) -> list[str]:
-        """Every model by its canonical name."""
+        """The canonical names of all models."""
         return sorted(self._sources)
 
     @property
     def aliases(self) -> dict[str, str]:
-        """The other names that models here answer to."""
+        """Other names of the models -> canonical names."""
         return {
             alias: name
             for alias, name in self._short_names.items()
@@ -106,7 +106,7 @@ class Catalog:
         """The canonical name.
 
         Raises:
-            UnknownModel: not offered here.
+            UnknownModel: it is not offered here.
         """
         canonical = self._short_names.get(name.strip(), name.strip())
         if canonical not in self._sources:
@@ -117,21 +117,23 @@ class Catalog:
         return canonical
 
     def recognizer(self, model: str) -> ModelKey:
-        return ModelKey("recognizer", model, self._sources[model])
+        return ModelKey(ModelKind.RECOGNIZER, model, self._sources[model])
 
     def vad(self) -> ModelKey:
-        return ModelKey("vad", "pyannote", "bundled")
+        return ModelKey(ModelKind.VAD, "pyannote", "bundled")
 
     def aligner(self, model: str, language: str) -> ModelKey | None:
-        """None where there is no aligner for the language."""
+        """None if there is no aligner for the language."""
         if language in self._align_models:
-            return ModelKey("aligner", language, self._align_models[language], language)
+            return ModelKey(ModelKind.ALIGNER, language, self._align_models[language], language)
         if model == DEMO:
             if language not in DEMO_LANGUAGES:
                 return None
-            return ModelKey("aligner", f"demo-{language}", str(self._demo_dir / "align"), language)
+            return ModelKey(
+                ModelKind.ALIGNER, f"demo-{language}", str(self._demo_dir / "align"), language
+            )
         if language in self._align_languages:
-            return ModelKey("aligner", language, "", language)
+            return ModelKey(ModelKind.ALIGNER, language, "", language)
         return None
 
     def diarizer(self, model: str) -> ModelKey:
@@ -140,9 +142,9 @@ class Catalog:
             source = str(self._demo_dir / "diarization") if model == DEMO else COMMUNITY_PIPELINE
         elif source == DEMO:
             source = str(self._demo_dir / "diarization")
-        return ModelKey("diarizer", source, source)
+        return ModelKey(ModelKind.DIARIZER, source, source)
 
 
 def _shown(name: str) -> str:
-    """A client's word, safe to repeat."""
+    """A client's text, safe to repeat."""
     return repr(name[:60])

@@ -21,7 +21,7 @@ CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 @dataclass(frozen=True, slots=True)
 class Devices:
-    """`device`, `align` and `diarize` as torch names them: "cpu" or "cuda:0"."""
+    """The device of each kind of model, as torch names it: "cpu" or "cuda:0"."""
 
     device: str
     compute_type: str
@@ -31,10 +31,10 @@ class Devices:
 
 
 def choose_devices(settings: DeviceSettings) -> Devices:
-    """What the settings ask for, checked against what is there.
+    """The devices that the settings ask for.
 
     Raises:
-        ConfigurationError: a device or precision that is not to be had.
+        ConfigurationError: a device or precision is not available.
     """
     device = settings.device
     if device == "auto":
@@ -98,7 +98,7 @@ def _supported(device: str) -> set[str]:
 
 
 def gpu_memory(devices: Devices) -> tuple[GpuMemory, ...]:
-    """Of the GPUs in use. Never of others: asking alone takes memory there."""
+    """Of the GPUs in use only: even the question takes memory on a GPU."""
     used = {devices.device, devices.align, devices.diarize} - {"cpu"}
     found = []
     for name in sorted(used):
@@ -108,14 +108,14 @@ def gpu_memory(devices: Devices) -> tuple[GpuMemory, ...]:
 
 
 def free_memory() -> None:
-    """Give back what a dropped model held."""
+    """Free the memory of dropped models."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Of the GPU (PyTorch's own error, CTranslate2's by its words) or of the host, by both."""
+    """Of the GPU or the host: PyTorch has an error class for it, CTranslate2 only a message."""
     if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
         return True
     words = str(error).lower()
@@ -124,14 +124,14 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def is_lost(error: BaseException) -> bool:
-    """Whether the GPU can do nothing more for this process (a broken CUDA context)."""
+    """Whether this process cannot use the GPU any more (a broken CUDA context)."""
     words = str(error).lower()
     known = ("illegal memory access", "device-side assert", "unspecified launch failure")
     return isinstance(error, RuntimeError) and any(word in words for word in known)
 
 
 def pause_between_layers(model: nn.Module) -> None:
-    """Have whoever is in more of a hurry go first not only between batches, but between layers."""
+    """Let more urgent work go first between the layers of a network, not only between batches."""
 
     def before(layer: nn.Module, inputs: object) -> None:
         pause()

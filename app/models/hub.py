@@ -1,8 +1,8 @@
-"""Hub: the only way to the network for models. One attempt, watched, that ends when nothing comes.
+"""Hub: the only way to the network for models. One watched attempt, which ends if nothing arrives.
 
-The libraries that load models would ask a hub at every load, repeat what fails for a minute and a
-half, and wait for ever for some answers. Here a fetch is a step of its own, before a model is
-built; outside of one, huggingface_hub finds itself offline and takes what is in the cache.
+The libraries that load models would ask a hub at every load, repeat failed requests for a minute
+and a half, and wait forever for some answers. Here a fetch is a separate step before a model is
+built; outside of one, huggingface_hub is offline and uses the cache.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from app.config.environment import hub_is_offline
 
 T = TypeVar("T")
 
-MIN_BYTES_PER_S = 1000  # as a mean over the time-out; what is slower counts as silent
+MIN_BYTES_PER_S = 1000  # on average over the timeout; slower hubs count as silent
 PIECE_BYTES = 1 << 16
 
 UNREACHABLE = "the model hub cannot be reached."
@@ -44,7 +44,7 @@ REFUSALS = {
 class HubError(requests.RequestException):
     """Why a fetch failed: `reason` is a sentence for clients, `host` is for the log.
 
-    It is none of the exceptions of requests that huggingface_hub repeats a request for.
+    huggingface_hub does not repeat a request for this exception, as it does for some of requests.
     """
 
     def __init__(self, reason: str, host: str = "") -> None:
@@ -53,11 +53,11 @@ class HubError(requests.RequestException):
 
 
 class OfflineError(HubError):
-    """Nothing was asked, and nothing may be."""
+    """The hub was not asked, because the operator forbids it."""
 
 
 class _Watch:
-    """Whether a fetch makes progress. Written by its thread, read by the one that waits."""
+    """Whether a fetch makes progress. Written by its thread, read by the thread that waits."""
 
     def __init__(self, timeout_s: float) -> None:
         self.timeout_s = timeout_s
@@ -83,7 +83,7 @@ class _Watch:
             self.alive()
 
     def stop(self) -> HubError:
-        """Have the fetch end at its next step; the reason why."""
+        """End the fetch at its next step; returns the reason."""
         self._stopped = True
         return HubError(STALLED if self.answered else SILENT, self.host)
 
@@ -93,10 +93,10 @@ class _Watch:
 
 
 class Hub:
-    """Fetches with short time-outs. There is one in a process: huggingface_hub has one backend."""
+    """Fetches with short timeouts. One per process, because huggingface_hub has one backend."""
 
     def __init__(self, timeout_s: float) -> None:
-        """`timeout_s`: how long a hub may take to connect, to answer and to send on."""
+        """`timeout_s`: how long a hub may take to connect, to answer and to send more."""
         self._timeout_s = timeout_s
         self._thread = threading.local()
         configure_http_backend(self.session)
@@ -110,20 +110,20 @@ class Hub:
 
     @property
     def watch(self) -> _Watch | None:
-        """Of the fetch that this thread works on."""
+        """The watch of the fetch that this thread works on."""
         watch: _Watch | None = getattr(self._thread, "watch", None)
         return watch
 
     def fetch(self, download: Callable[[], T], bytes_on_disk: Callable[[], int] = lambda: 0) -> T:
-        """What `download` returns; it works in a thread of its own, which is given up when it makes
-        no progress: not even a name server or a file system holds the caller longer.
+        """What `download` returns. It runs in a thread of its own, which is abandoned without
+        progress: not even a slow name server or file system holds the caller longer.
 
-        `bytes_on_disk`: of the files that are being written. While another process downloads the
-        same file, they grow, and `download` waits for it.
+        `bytes_on_disk`: the size of the files that are being written. They also grow while another
+        process downloads the same file and `download` waits for it.
 
         Raises:
             HubError: with the reason.
-            OSError: the disk's.
+            OSError: from the disk.
         """
         if hub_is_offline():
             raise OfflineError(OFFLINE)
@@ -134,7 +134,7 @@ class Hub:
             self._thread.watch = watch
             try:
                 done.set_result(download())
-            # The boundary of the thread: libraries raise anything, and the caller waits for it.
+            # The boundary of the thread: libraries raise anything, and the caller must get it.
             except BaseException as error:  # noqa: BLE001
                 done.set_exception(error)
 
@@ -157,7 +157,7 @@ class Hub:
 
 
 class _WatchedAdapter(HTTPAdapter):
-    """Sends a request of a fetch, once; what fails is a `HubError`."""
+    """Sends each request of a fetch once; a failure becomes a `HubError`."""
 
     def __init__(self, hub: Hub) -> None:
         super().__init__(max_retries=0)
@@ -191,7 +191,7 @@ class _WatchedAdapter(HTTPAdapter):
 
 
 def _watched_stream(raw: Any, watch: _Watch) -> Callable[..., Iterator[bytes]]:
-    """In place of `raw.stream`: piece by piece as they come in, so that each is noticed."""
+    """A replacement for `raw.stream` that reads piece by piece and reports each to the watch."""
 
     def stream(amt: int = PIECE_BYTES, decode_content: bool | None = None) -> Iterator[bytes]:
         while True:

@@ -1,134 +1,92 @@
-"""How models come into memory: checked at the start, loaded on demand or ahead, downloaded."""
+"""How models come into memory: local ones are checked at the start, all are loaded on demand."""
 
 from __future__ import annotations
 
 import contextvars
 import functools
-import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.config.models import ModelSettings
-from app.config.settings import Settings
 from app.domain.errors import (
     ConfigurationError,
     ModelMissing,
     ModelUnavailable,
 )
 from app.engine.batching import Batcher, Recovery
-from app.engine.model import ModelKey
-from app.engine.turns import FairTurns, FreeForAll
+from app.engine.model import BatchModel, ModelKey, ModelKind
+from app.engine.slots import FairSlots, FreeForAll
+from app.models.recognizers.registry import Recognizers
 from app.observability.logs import quiet_libraries
 from app.observability.metrics import Metrics
 
 if TYPE_CHECKING:
-    from app.models.devices import Devices
+    from app.models.builders import ModelBuilders
     from app.models.fetcher import ModelFetcher
 
 
-def check_local_models(settings: ModelSettings) -> None:
-    """Raises ConfigurationError where a model is named by a folder that is not there."""
-    recognizers = [("ASR_MODEL or PRELOAD_MODEL", settings.asr_model)]
-    recognizers += [("PRELOAD_MODEL", settings.preload_model)]
-    recognizers += [("ALLOWED_MODELS", name) for name in settings.allowed_models]
+def check_local_models(settings: ModelSettings, recognizers: Recognizers) -> None:
+    """Raises ConfigurationError if a setting names a folder that is missing or not a model."""
+    models = [("ASR_MODEL or PRELOAD_MODEL", settings.asr_model)]
+    models += [("PRELOAD_MODEL", settings.preload_model)]
+    models += [("ALLOWED_MODELS", name) for name in settings.allowed_models]
     others = [("ALIGN_MODELS", name) for name in settings.align_models.values()]
     others += [("DIARIZATION_MODEL", settings.diarization_model)]
-    for setting, name in recognizers + others:
-        if name.startswith(("/", "./", "../")) and not Path(name).exists():
+    for setting, name in models + others:
+        if _is_local(name) and not Path(name).exists():
             raise ConfigurationError(f"{setting}: {name} is not there.")
-    for setting, name in recognizers:
-        if name.startswith(("/", "./", "../")) and not (Path(name) / "model.bin").is_file():
-            raise ConfigurationError(
-                f"{setting}: {name} has no model.bin; it must be a folder in CTranslate2 format."
-            )
+    for setting, name in models:
+        if _is_local(name) and (reason := recognizers.why_not_a_model(Path(name))):
+            raise ConfigurationError(f"{setting}: {name} is not a model: {reason}.")
 
 
-def model_loader(
-    settings: Settings,
-    chosen: Devices,
-    recovery: Recovery,
-    metrics: Metrics,
-    fetcher: ModelFetcher,
-) -> Callable[[ModelKey], Batcher[Any]]:
-    """How each kind of model is loaded: fetched, then built from what is on the disk."""
-    from app.models.alignment.aligner import Wav2Vec2Aligner
-    from app.models.hub import HubError, OfflineError
-    from app.models.pyannote.diarizer import PyannoteDiarizer
-    from app.models.pyannote.vad import PyannoteVad
-    from app.models.pyannote.windows import choose_batches
-    from app.models.recognizers.whisper import WhisperRecognizer
+def _is_local(name: str) -> bool:
+    return name.startswith(("/", "./", "../"))
 
-    sizes = settings.segmentation_batch_size, settings.embedding_batch_size
-    cpu = FairTurns()
-    device_of = {
-        "recognizer": chosen.device,
-        "aligner": chosen.align,
-        "diarizer": chosen.diarize,
-        "vad": chosen.align,
-    }
-    token = settings.hf_token.get_secret_value() or None
-    # While transformers builds a model, every PyTorch model of the process loses its weights.
-    # Source: init_empty_weights in transformers/integrations/accelerate.py
-    building = threading.Lock()
 
-    def load(key: ModelKey) -> Batcher[Any]:
-        try:
-            source = fetcher.fetch(key)
-        except HubError as error:
-            failure = ModelUnavailable if isinstance(error, OfflineError) else ModelMissing
-            raise failure(f"The {key.kind} {key.short_name} is missing: {error.reason}") from error
-        context = contextvars.copy_context()  # of the request that the model is loaded for
+class ModelLoader:
+    """Loads a model for the store: fetches its files, then builds it in a thread of its own."""
 
-        def create() -> Any:
-            if key.kind == "recognizer":
-                return WhisperRecognizer(
-                    source,
-                    chosen.device,
-                    chosen.compute_type,
-                    chosen.cpu_threads,
-                    settings.batch_size,
-                )
-            with building:
-                return create_torch_model()
+    def __init__(
+        self,
+        fetcher: ModelFetcher,
+        builders: ModelBuilders,
+        recovery: Recovery,
+        metrics: Metrics,
+    ) -> None:
+        self._fetcher = fetcher
+        self._builders = builders
+        self._recovery = recovery
+        self._metrics = metrics
+        self._cpu = FairSlots()
 
-        def create_torch_model() -> Any:
-            if key.kind == "aligner":
-                return Wav2Vec2Aligner(
-                    key.language,
-                    source,
-                    chosen.align,
-                    settings.align_batch_size,
-                    settings.cache_dir,
-                )
-            if key.kind == "diarizer":
-                return PyannoteDiarizer(
-                    source,
-                    chosen.diarize,
-                    choose_batches(chosen.diarize, *sizes),
-                    settings.cache_dir,
-                    token,
-                    settings.diarizer_params(),
-                    settings.diarization_part_s,
-                )
-            return PyannoteVad(
-                chosen.align,
-                settings.vad_onset,
-                settings.vad_offset,
-                choose_batches(chosen.align, *sizes).segmentation,
-            )
+    def __call__(self, key: ModelKey) -> Batcher[Any, Any]:
+        """Raises ModelUnavailable, or what the libraries raise."""
+        source = self._fetch(key)
+        # so that what is logged belongs to the request that the model is loaded for
+        context = contextvars.copy_context()
 
-        def create_quietly() -> Any:
+        def build() -> BatchModel[Any, Any]:
             try:
-                return context.run(create)
+                return context.run(self._builders.build, key, source)
             finally:
                 quiet_libraries()  # some are imported only now
 
-        turns = cpu if device_of[key.kind] == "cpu" else FreeForAll()
-        observe = functools.partial(metrics.batch, key.kind)
-        name = f"{key.kind} {key.name}"
-        # what takes longest in all and runs beside the rest must not be what all wait for
-        ahead = key.kind == "diarizer"
-        return Batcher(name, create_quietly, recovery, turns, observe, ahead)
+        return Batcher(
+            f"{key.kind} {key.name}",
+            build,
+            self._recovery,
+            self._cpu if self._builders.device(key.kind) == "cpu" else FreeForAll(),
+            functools.partial(self._metrics.batch, key.kind),
+            # diarization takes longest and runs beside the rest, so nobody should wait for it
+            ahead=key.kind is ModelKind.DIARIZER,
+        )
 
-    return load
+    def _fetch(self, key: ModelKey) -> str:
+        from app.models.hub import HubError, OfflineError
+
+        try:
+            return self._fetcher.fetch(key)
+        except HubError as error:
+            failure = ModelUnavailable if isinstance(error, OfflineError) else ModelMissing
+            raise failure(f"The {key.kind} {key.short_name} is missing: {error.reason}") from error

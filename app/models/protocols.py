@@ -1,7 +1,7 @@
-"""What models must do, so that all else can be written and tested without them.
+"""What models must do, so that everything else can be written and tested without them.
 
 A model object is created and called in one thread only, its own; see `batching.py`. It holds
-weights and nothing of any request.
+weights and nothing of a request.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from app.engine.model import BatchModel
 class WindowBlock:
     """Consecutive windows of a recording, `window_samples` long and `step_samples` apart.
 
-    The first starts at sample `first_window * step_samples`; windows that reach beyond the end of
+    The first starts at sample `first_window * step_samples`; windows that reach past the end of
     the recording are padded with silence.
     """
 
@@ -35,10 +35,10 @@ WindowScores = npt.NDArray[np.float32]
 
 
 class SpeechTrack(Protocol):
-    """The scores of a recording, from those of its blocks."""
+    """Joins the scores of a recording's blocks."""
 
     def add(self, block: WindowScores, last: bool) -> SpeechScores:
-        """All that is settled once this block is known too, in their order; `last`: all of it."""
+        """Add the next block; returns all scores that are final now. `last`: no more blocks."""
 
 
 class VoiceActivityDetector(BatchModel[WindowBlock, WindowScores], Protocol):
@@ -48,29 +48,74 @@ class VoiceActivityDetector(BatchModel[WindowBlock, WindowScores], Protocol):
         """The recording as blocks for `run`. Any thread."""
 
     def track(self, samples: Samples) -> SpeechTrack:
-        """What makes one of the outcomes of `run`. Any thread."""
+        """A track that joins the outcomes of `run`. Any thread."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecognitionItem:
-    """One chunk: `samples` float32 (num_samples,), at most 30 s.
+    """One chunk: `samples` float32 (num_samples,), at most 30 s. Its outcome is a `Hypothesis`.
 
-    `options` None asks for the language only. `speech_s`: seconds of speech in it, as far as known.
+    `speech_s`: seconds of speech in it, if known.
     """
 
     samples: Samples
-    options: DecodingOptions | None
+    options: DecodingOptions
     speech_s: float = 0.0
 
 
-Recognized: TypeAlias = Hypothesis | tuple[LanguageGuess, ...]
+@dataclass(frozen=True, slots=True)
+class DetectionItem:
+    """One chunk whose language is wanted, not its text. Its outcome is `LanguageGuesses`."""
+
+    samples: Samples
+
+
+LanguageGuesses: TypeAlias = tuple[LanguageGuess, ...]  # most likely first
 Aligned: TypeAlias = tuple[Segment, ...] | None
 
 
-class Recognizer(BatchModel[RecognitionItem, Recognized], Protocol):
-    """Whisper. The language guesses come most likely first."""
+@dataclass(frozen=True, slots=True)
+class Abilities:
+    """Options that a recognizer supports. A request for any other is refused."""
+
+    translation: bool = False
+    prompt: bool = False
+    hotwords: bool = False
+    temperatures: bool = False  # above 0
+    token_probs: bool = False
+    word_times: bool = False  # of its own, without an aligner
+
+
+@dataclass(frozen=True, slots=True)
+class HypothesisThresholds:
+    """When to decode a hypothesis of this recognizer again, and when not to believe it.
+
+    `temperatures`: tried in this order; the first is that of a request that names none.
+    Repetitive: above `max_compression_ratio`. Unlikely: below `min_avg_logprob`. Silence: unlikely,
+    and above `max_no_speech_prob`.
+    `doubted_no_speech_prob`: a hypothesis from a higher temperature must not exceed it.
+    `sure_...`: where the detector found no speech, a hypothesis must be better than both.
+    """
+
+    temperatures: tuple[float, ...]
+    max_compression_ratio: float
+    min_avg_logprob: float
+    max_no_speech_prob: float
+    doubted_no_speech_prob: float
+    sure_avg_logprob: float
+    sure_no_speech_prob: float
+
+
+class Recognizer(
+    BatchModel[RecognitionItem | DetectionItem, Hypothesis | LanguageGuesses], Protocol
+):
+    """Speech to text. All items of a batch are of one class. The pipeline uses it as two typed
+    batchers, one for each class of items: see `LeasedRecognizer`.
+    """
 
     languages: frozenset[str]
+    abilities: Abilities
+    thresholds: HypothesisThresholds
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +127,14 @@ class AlignmentItem:
 
 
 class Aligner(BatchModel[AlignmentItem, Aligned], Protocol):
-    """Segment -> sentences with timed words; None where this segment cannot be aligned."""
+    """Segment -> sentences with timed words; None if this segment cannot be aligned."""
 
 
 @dataclass(frozen=True, slots=True)
 class WindowSpeakers:
     """`run`'s outcome for one block of windows.
 
-    `activity`: float32 (num_windows, num_frames, num_local_speakers), how active each is.
+    `activity`: float32 (num_windows, num_frames, num_local_speakers), 0 to 1.
     `embeddings`: float32 (num_windows, num_local_speakers, dimension), NaN for the silent.
     """
 
@@ -98,7 +143,7 @@ class WindowSpeakers:
 
 
 class Diarizer(BatchModel[WindowBlock, WindowSpeakers], Protocol):
-    """Finds out who speaks when: windows first, then clustering over all of them."""
+    """Finds who speaks when: window by window, then by clustering all windows."""
 
     def split(self, samples: Samples) -> list[WindowBlock]:
         """The recording as blocks for `run`. Any thread."""
@@ -111,9 +156,9 @@ class Diarizer(BatchModel[WindowBlock, WindowSpeakers], Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SpeechScores:
-    """How sure the detector is of speech, frame by frame: float32 (num_frames,), 0 to 1.
+    """The detector's confidence that somebody speaks: float32 (num_frames,), 0 to 1.
 
-    The middle of frame `i` lies at `first_s + i * step_s`.
+    The middle of frame `i` is at `first_s + i * step_s`.
     """
 
     scores: npt.NDArray[np.float32]

@@ -23,7 +23,6 @@ NONE = "none"  # label value if there is no model, dialect or key
 OTHER = "other"  # label value for anything unexpected
 
 REFUSALS = ("400", "408", "414", "431", "503")  # statuses of connections refused without a request
-MODEL_KINDS = ("vad", "recognizer", "aligner", "diarizer")
 MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")  # the container's limit (cgroup v2)
 
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
@@ -64,6 +63,7 @@ class Facts:
     max_audio_s: float
     memory_limit_bytes: int
     warning_kinds: tuple[str, ...]
+    model_kinds: tuple[str, ...] = ()
 
 
 class Metrics:
@@ -86,7 +86,7 @@ class Metrics:
             self._stage_seconds.labels(stage)
         for status in REFUSALS:
             self._refused.labels(status)
-        for kind in MODEL_KINDS:
+        for kind in facts.model_kinds:
             self._loads.labels(kind)
             self._load_failures.labels(kind)
             self._evictions.labels(kind)

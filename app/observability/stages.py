@@ -18,7 +18,7 @@ class Stage(StrEnum):
     DECODE = "decode"
     LOAD = "load"  # waiting for a model to be loaded
     SPEECH = "speech"
-    RECOGNISE = "recognise"  # telling the language counts too
+    RECOGNIZE = "recognize"  # telling the language counts too
     ALIGN = "align"
     DIARIZE = "diarize"
     FORMAT = "format"
@@ -34,7 +34,7 @@ class StageTime:
     error: str = ""
 
 
-class Turn(Protocol):
+class Queued(Protocol):
     """Work that waits in a queue. `started` is None as long as it does."""
 
     @property
@@ -77,13 +77,13 @@ class StageClock:
 
         return _ending(note)
 
-    def measure_turn(self, stage: Stage, turn: Turn) -> AbstractContextManager[None]:
+    def measure_queued(self, stage: Stage, work: Queued) -> AbstractContextManager[None]:
         """The block's time, in two: QUEUE until the work had its turn, the stage from then on."""
 
         def note(now: float, error: str) -> None:
-            started = now if turn.started is None else turn.started
-            self.times.append(StageTime(Stage.QUEUE, turn.queued, started - turn.queued))
-            if turn.started is not None:
+            started = now if work.started is None else work.started
+            self.times.append(StageTime(Stage.QUEUE, work.queued, started - work.queued))
+            if work.started is not None:
                 self.times.append(StageTime(stage, started, now - started, error))
 
         return _ending(note)

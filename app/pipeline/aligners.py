@@ -1,4 +1,4 @@
-"""Which aligner gives words their times, and what to say where it is the second best."""
+"""Which aligner gives words their times, and the warning if it is only the second best."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ from dataclasses import replace
 from app.domain.options import Task, WordAligner
 from app.domain.transcript import Segment, Word
 from app.domain.warnings import TranscriptWarning
-from app.engine.batching import Batcher
 from app.engine.model import ModelKey
-from app.models.protocols import Aligner
+from app.models.leases import LeasedAligner
 from app.pipeline.optional_stages import optional_stage
 
-MAX_LANGUAGES = 3  # of one recording, whose models are held at a time
+MAX_LANGUAGES = 3  # of one recording: it holds so many aligners at most
 
 
 class Aligners:
-    """Of one request: leases each language's aligner when it is first asked for.
+    """The aligners of one request, each leased when its language first occurs.
 
-    Where there is none, words have the times of Whisper's cross-attention, and a warning says so.
+    Without an aligner, words have the times of Whisper's cross-attention, and a warning says so.
     """
 
     def __init__(
@@ -27,33 +26,33 @@ class Aligners:
         chosen: WordAligner,
         task: Task,
         key_of: Callable[[str], ModelKey | None],
-        lease: Callable[[ModelKey], Batcher[Aligner]],
+        lease: Callable[[ModelKey], LeasedAligner],
         strict: bool,
     ) -> None:
         """`strict`: an aligner that cannot be loaded fails the request."""
-        self.warnings: list[TranscriptWarning] = []  # what is to be said of words, if there are any
+        self.warnings: list[TranscriptWarning] = []  # for a transcript that has words
         self._chosen = chosen
         self._task = task
         self._key_of = key_of
         self._lease = lease
         self._strict = strict
-        self._leased: dict[str, Batcher[Aligner] | None] = {}
+        self._leased: dict[str, LeasedAligner | None] = {}
 
     def words(self, segment: Segment) -> Segment:
-        """A segment with the recognizer's words, as far as the operator wants them."""
+        """The segment with the recognizer's words, if the operator wants them."""
         if self._chosen is not WordAligner.WAV2VEC2 or segment.words is None:
             return segment
         if self._task is Task.TRANSLATE:
             return replace(segment, words=None)
         return replace(segment, words=tuple(Word(word.text) for word in segment.words))
 
-    def of(self, language: str) -> Batcher[Aligner] | None:
-        """The wav2vec2 aligner, or None: then the recognizer's own words are taken."""
+    def of(self, language: str) -> LeasedAligner | None:
+        """The wav2vec2 aligner; None if the recognizer's own words are to be used."""
         if language not in self._leased:
             self._leased[language] = self._find(language)
         return self._leased[language]
 
-    def _find(self, language: str) -> Batcher[Aligner] | None:
+    def _find(self, language: str) -> LeasedAligner | None:
         approximate = self._chosen is WordAligner.AUTO
         if self._task is Task.TRANSLATE:
             if self._chosen is not WordAligner.WAV2VEC2:

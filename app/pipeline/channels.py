@@ -64,7 +64,7 @@ def label_segment(segment: Segment, channel: int) -> Segment:
 
 
 def _labelling(listener: Listener, channel: int) -> Listener:
-    return Listener(lambda segment: listener.recognised(label_segment(segment, channel)))
+    return Listener(lambda segment: listener.recognized(label_segment(segment, channel)))
 
 
 def _spoken_s(transcript: Transcript) -> float:

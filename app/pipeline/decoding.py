@@ -1,8 +1,7 @@
-"""One chunk on its way to text: decoded, decoded again where that fails, divided where speech is
-missing.
+"""One chunk on its way to text: decoded, decoded again if that fails, divided if speech is missing.
 
-Whisper ends a chunk early now and then, says once what was said six times, or has no tokens left.
-Two halves of such a chunk, cut in a pause, are decoded again; whichever heard more is taken.
+Whisper sometimes ends a chunk early, says once what was said six times, or runs out of tokens. Then
+two halves of the chunk, cut in a pause, are decoded; the version that heard more is taken.
 """
 
 from __future__ import annotations
@@ -13,48 +12,43 @@ from typing import TypeAlias
 
 from app.domain.options import DecodingOptions
 from app.domain.transcript import SAMPLE_RATE, Chunk, Hypothesis, Samples, SpeechRegion
-from app.engine.batching import Batcher, TaskFuture
+from app.engine.batching import TaskFuture
 from app.engine.work import Work
-from app.models.protocols import RecognitionItem, Recognizer
+from app.models.leases import LeasedRecognizer
+from app.models.protocols import RecognitionItem
 from app.pipeline.chunking import divide
-from app.pipeline.hypotheses import (
-    TEMPERATURES,
-    best_hypothesis,
-    is_credible,
-    is_silence,
-    missing_speech,
-    needs_fallback,
-    num_letters,
-    repeats_itself,
-)
+from app.pipeline.hypotheses import Judge, missing_speech
+from app.text.letters import num_letters
 
 Heard: TypeAlias = tuple[Chunk, Hypothesis]
 
 MAX_DIVISIONS = 3
-MAX_DECODES = 16  # of a chunk and all its parts, so that noise costs no more than it is worth
-TEMPERATURES_OF_HALVES = TEMPERATURES[:2]
+MAX_DECODES = 16  # of a chunk and all its parts, to limit what noise costs
+MAX_TEMPERATURES_OF_HALVES = 2
 
 
 @dataclass(slots=True)
 class ChunkSource:
-    """What decodes a chunk and its parts. `num_decodes`: so far."""
+    """Decodes a chunk and its parts. `num_decodes`: so far."""
 
-    recognizer: Batcher[Recognizer]
+    recognizer: LeasedRecognizer
     work: Work
     options: DecodingOptions
     num_decodes: int = 0
 
-    def decode(self, samples: Samples, speech_s: float, temperature: float) -> TaskFuture:
-        # all that follows waits for a second try
+    def decode(
+        self, samples: Samples, speech_s: float, temperature: float
+    ) -> TaskFuture[Hypothesis]:
+        # everything after this chunk waits for a second try
         first = self.num_decodes > 0
         self.num_decodes += 1
         item = RecognitionItem(samples, replace(self.options, temperature=temperature), speech_s)
-        [future] = self.work.submit(self.recognizer, [item], first=first)
+        [future] = self.work.submit(self.recognizer.recognition, [item], first=first)
         return future
 
 
 class ChunkDecoding:
-    """Advances by what is done; never waits."""
+    """Advances when a hypothesis is ready; never waits."""
 
     def __init__(
         self,
@@ -62,35 +56,37 @@ class ChunkDecoding:
         samples: Samples,
         source: ChunkSource,
         wake: Callable[[], None],
-        future: TaskFuture | None = None,
+        future: TaskFuture[Hypothesis] | None = None,
         depth: int = 0,
     ) -> None:
-        """`wake` is called, in any thread, when it can advance; it must not refer to it, or both
-        would stay in memory with the recording. `future`: of its first hypothesis, where that is
-        under way. `depth`: of divisions.
+        """`wake` is called, in any thread, when this object can advance. `wake` must not refer to
+        it, or both would stay in memory with the recording. `future`: of its first hypothesis, if
+        that is under way. `depth`: number of divisions above it.
         """
         self.chunk = chunk
         self.heard: tuple[Heard, ...] | None = None  # known once all is decoded
         self._samples = samples
         self._source = source
+        self._judge = Judge(source.recognizer.model.thresholds)
         self._wake = wake
         self._depth = depth
         self._tried: list[Hypothesis] = []
-        self._whole: Hypothesis | None = None  # what was heard before it was divided
+        self._whole: Hypothesis | None = None  # from before it was divided
         self._halves: tuple[ChunkDecoding, ...] = ()
         self._temperatures = iter(self._all_temperatures())
         temperature = next(self._temperatures)
-        self._future: TaskFuture | None = None
+        self._future: TaskFuture[Hypothesis] | None = None
         self._await(future or source.decode(samples, chunk.speech_s, temperature))
 
     def _all_temperatures(self) -> Sequence[float]:
         asked = self._source.options.temperature
         if asked or not self.chunk.speech:
-            # where no speech was found, nothing is believed that needs a second try
+            # where no speech was found, a hypothesis that needs a second try is not believed
             return (asked,)
-        return TEMPERATURES_OF_HALVES if self._depth else TEMPERATURES
+        temperatures = self._judge.thresholds.temperatures
+        return temperatures[:MAX_TEMPERATURES_OF_HALVES] if self._depth else temperatures
 
-    def _await(self, future: TaskFuture) -> None:
+    def _await(self, future: TaskFuture[Hypothesis]) -> None:
         self._future = future
         wake = self._wake
         future.add_done_callback(lambda _: wake())
@@ -111,16 +107,16 @@ class ChunkDecoding:
 
     def _consider(self, hypothesis: Hypothesis) -> None:
         self._tried.append(hypothesis)
-        # what runs in circles ends more often on half of the sound than at a higher temperature
-        if repeats_itself(hypothesis) and self._divide(hypothesis, []):
+        # dividing the sound ends repetitions more often than a higher temperature does
+        if self._judge.repeats_itself(hypothesis) and self._divide(hypothesis, []):
             return
-        if needs_fallback(hypothesis):
+        if self._judge.needs_fallback(hypothesis):
             if self._try_again():
                 return
-            hypothesis = best_hypothesis(self._tried)
+            hypothesis = self._judge.best(self._tried)
         missing = missing_speech(self.chunk, hypothesis)
         is_whole = not missing and not hypothesis.is_cut_off
-        if is_whole or is_silence(hypothesis) or not self._divide(hypothesis, missing):
+        if is_whole or self._judge.is_silence(hypothesis) or not self._divide(hypothesis, missing):
             self.heard = self._credible(hypothesis)
 
     def _try_again(self) -> bool:
@@ -132,10 +128,11 @@ class ChunkDecoding:
 
     def _credible(self, hypothesis: Hypothesis) -> tuple[Heard, ...]:
         asked = self._source.options.temperature
-        return ((self.chunk, hypothesis),) if is_credible(self.chunk, hypothesis, asked) else ()
+        credible = self._judge.is_credible(self.chunk, hypothesis, asked)
+        return ((self.chunk, hypothesis),) if credible else ()
 
     def _divide(self, hypothesis: Hypothesis, missing: Sequence[SpeechRegion]) -> bool:
-        """Decode halves, if it can be divided; the hypothesis stands if they are no better."""
+        """Decode halves if possible; the hypothesis stands if they are no better."""
         spent = self._source.num_decodes > MAX_DECODES - 2
         if spent or self._whole or self._depth == MAX_DIVISIONS or not self.chunk.speech:
             return False
@@ -158,16 +155,14 @@ class ChunkDecoding:
             return
         together = tuple(heard for half in halves for heard in half or ())
         whole = self._credible(self._whole)
-        if _num_letters(together) > _num_letters(whole):
+        if self._num_letters(together) > self._num_letters(whole):
             self.heard = together
-        elif repeats_itself(self._whole) and self._try_again():
+        elif self._judge.repeats_itself(self._whole) and self._try_again():
             self._halves = ()  # neither is any good
         else:
             self.heard = whole
 
-
-def _num_letters(heard: Iterable[Heard]) -> float:
-    """Of what does not repeat itself."""
-    return sum(
-        num_letters(hypothesis.text) for _, hypothesis in heard if not repeats_itself(hypothesis)
-    )
+    def _num_letters(self, heard: Iterable[Heard]) -> float:
+        """Without hypotheses that repeat themselves."""
+        hypotheses = [hypothesis for _, hypothesis in heard]
+        return sum(num_letters(h.text) for h in hypotheses if not self._judge.repeats_itself(h))

@@ -1,4 +1,4 @@
-"""The chunks of one request on their way: recognized, aligned and told, in order."""
+"""The chunks of one request, recognized, aligned and passed to its listener in order."""
 
 from __future__ import annotations
 
@@ -10,43 +10,44 @@ from queue import Empty, SimpleQueue
 from typing import TypeAlias
 
 from app.domain.options import DecodingOptions, Task, TranscribeOptions
-from app.domain.transcript import SAMPLE_RATE, Audio, Chunk, Samples, Segment
+from app.domain.transcript import SAMPLE_RATE, Audio, Chunk, Hypothesis, Samples, Segment
 from app.domain.warnings import TranscriptWarning
-from app.engine.batching import Batcher, TaskFuture
+from app.engine.batching import TaskFuture
 from app.engine.work import Work
-from app.models.protocols import Aligner, AlignmentItem, Recognizer
+from app.models.leases import LeasedAligner, LeasedRecognizer
+from app.models.protocols import Aligned, AlignmentItem
 from app.pipeline.aligners import Aligners
 from app.pipeline.decoding import ChunkDecoding, ChunkSource, Heard
 from app.pipeline.optional_stages import optional_stage
 from app.text.segments import segments_of, without_times
 
-Aligning: TypeAlias = tuple[Segment, TaskFuture | None]  # None: there is no aligner
+Aligning: TypeAlias = tuple[Segment, TaskFuture[Aligned] | None]  # None: there is no aligner
 
-RECOGNIZED = 0.7  # how far a request is then, as a share of its time
+RECOGNIZED = 0.7  # the progress of a request after recognition, as a share of its time
 
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """Hears of a transcript while it comes about: in the thread that transcribes, in order.
+    """Hears of a transcript as it grows: in the thread that transcribes, in order.
 
-    `recognised`: a part of a chunk, as soon as the chunk is. `settled`: a segment that will not
-    change any more; with speakers, all of them at the end.
+    `recognized`: a part of a chunk, as soon as the chunk is recognized. `settled`: a segment that
+    will not change any more; with speakers, all of them come at the end.
     """
 
-    recognised: Callable[[Segment], None] = lambda segment: None
+    recognized: Callable[[Segment], None] = lambda segment: None
     settled: Callable[[Segment], None] = lambda segment: None
 
     def of_text(self) -> Listener:
-        """This one, as long as speakers are not known."""
-        return Listener(recognised=self.recognised)
+        """This listener without `settled`, for the time before speakers are known."""
+        return Listener(recognized=self.recognized)
 
 
 NOBODY = Listener()
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """What belongs to one call of `transcribe`. Only `warnings` grows."""
+class TranscriptionRequest:
+    """One call of `transcribe`. Only `warnings` grows."""
 
     audio: Audio
     options: TranscribeOptions
@@ -56,17 +57,17 @@ class Request:
 
 
 class Flow:
-    """The chunks of one request on their way through recognition and alignment, in order."""
+    """Takes the chunks of one request through recognition and alignment, in order."""
 
     def __init__(
         self,
-        request: Request,
-        recognizer: Batcher[Recognizer],
+        request: TranscriptionRequest,
+        recognizer: LeasedRecognizer,
         aligners: Aligners,
         decoding: DecodingOptions,
         strict: bool,
     ) -> None:
-        """`strict`: alignment that fails, fails the request."""
+        """`strict`: a failed alignment fails the request."""
         self.segments: list[Segment] = []
         self.aligning_since: float | None = None
         self._request = request
@@ -76,14 +77,17 @@ class Flow:
         self._strict = strict
         self._num_chunks = 0
         self._recognizing: dict[int, ChunkDecoding] = {}  # by number, in order
-        self._woken: SimpleQueue[int] = SimpleQueue()  # chunks of which something is done
+        self._woken: SimpleQueue[int] = SimpleQueue()  # numbers of chunks that can advance
         self._aligning: deque[Aligning] = deque()
 
     def recognize(
-        self, chunk: Chunk, future: TaskFuture | None = None, language: str | None = None
+        self,
+        chunk: Chunk,
+        future: TaskFuture[Hypothesis] | None = None,
+        language: str | None = None,
     ) -> None:
-        """`future`: of its hypothesis, where that is under way. `language`: of this chunk, where
-        it may be another.
+        """`future`: of its hypothesis, if that is under way. `language`: of this chunk, if chunks
+        may differ.
         """
         samples = slice_audio(self._request.audio, chunk.start_s, chunk.end_s)
         options = replace(self._decoding, language=language or self._decoding.language)
@@ -94,7 +98,7 @@ class Flow:
         self._recognizing[self._num_chunks] = decoding
 
     def settle(self, wait: bool) -> None:
-        """Go on with the chunks that are recognized, or `wait` until all are."""
+        """Take what is recognized further; `wait`: until everything is recognized."""
         while self._recognizing:
             while not self._woken.empty():
                 self._advance(self._woken.get_nowait())
@@ -106,7 +110,7 @@ class Flow:
                 self._wait()
 
     def _wait(self) -> None:
-        """Until something is done: a hypothesis, or the request, which cancels them all."""
+        """Wait for a hypothesis, or for the end of the request, which cancels them all."""
         work = self._request.work
         try:
             number = self._woken.get(timeout=work.left_s)
@@ -119,7 +123,7 @@ class Flow:
             decoding.advance()
 
     def _take_heard(self) -> None:
-        """In order, up to the first that is not all heard."""
+        """In order, up to the first chunk that is not complete."""
         while self._recognizing:
             number, decoding = next(iter(self._recognizing.items()))
             if decoding.heard is None:
@@ -145,16 +149,16 @@ class Flow:
                 told = hypothesis.language if self._request.options.multilingual else None
                 self._align(replace(self._aligners.words(segment), language=told), aligner)
 
-    def _align(self, segment: Segment, aligner: Batcher[Aligner] | None) -> None:
+    def _align(self, segment: Segment, aligner: LeasedAligner | None) -> None:
         task = None
         if aligner is not None:
             samples = slice_audio(self._request.audio, segment.start_s, segment.end_s)
             item = AlignmentItem(samples, segment)
-            [task] = self._request.work.submit(aligner, [item])
+            [task] = self._request.work.submit(aligner.batcher, [item])
             if self.aligning_since is None:
                 self.aligning_since = task.queued
         self._aligning.append((segment, task))
-        self._request.listener.recognised(segment)
+        self._request.listener.recognized(segment)
 
     def _collect(self, aligning: Iterable[Aligning]) -> None:
         request = self._request
@@ -182,7 +186,7 @@ class Flow:
 
 
 def _done(aligning: deque[Aligning]) -> Iterator[Aligning]:
-    """Take out what needs no waiting, in order."""
+    """Take out what is ready, in order."""
     while aligning and (aligning[0][1] is None or aligning[0][1].done()):
         yield aligning.popleft()
 

@@ -1,110 +1,84 @@
-"""What to think of a Hypothesis: decode it again, divide its chunk, drop it? Pure."""
+"""What to do with a Hypothesis: believe it, decode it again, divide its chunk, drop it? Pure."""
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from app.domain.transcript import Chunk, Hypothesis, SpeechRegion
+from app.models.protocols import HypothesisThresholds
+from app.text.letters import LEAST_MISSING_S, num_letters
 
-# When a hypothesis is decoded again, and when it is taken for no speech.
-# Source: Radford et al. 2022, https://arxiv.org/abs/2212.04356, section 4.5
-TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-MAX_COMPRESSION_RATIO = 2.4
-MIN_AVG_LOGPROB = -1.0
-MAX_NO_SPEECH_PROB = 0.6
-
-# What is heard at a higher temperature only, where Whisper rather hears no speech, was not said.
-DOUBTED_NO_SPEECH_PROB = 0.5
-
-# Where the detector found no speech, only a hypothesis without doubt is believed.
-SURE_AVG_LOGPROB = -0.6
-SURE_NO_SPEECH_PROB = 0.5
-
-# Letters of a second of speech. Measured on read English: 12 to 17; where words were lost, less.
-SPARSE_LETTERS_PER_S = 12.0
+# Letters per second of speech; below: all of the chunk may be missing, or the text was not said.
 FEW_LETTERS_PER_S = 5.0
 STRAY_LETTERS_PER_S = 2.0
 STRAY_SPEECH_S = 3.0
-LETTERS_OF_WIDE = 3.0  # a Chinese, Japanese or Korean character is a syllable
-LETTERS_OF_DIGIT = 4.0
 
-# Words that were found by cross-attention begin and end a little off.
+# Word times from cross-attention are a little off.
 WORD_MARGIN_S = 0.35
-LEAST_MISSING_S = 0.8
 
 
-def needs_fallback(hypothesis: Hypothesis) -> bool:
-    """Whether a hypothesis is too repetitive or too unlikely, and is not silence."""
-    if is_silence(hypothesis):
-        return False
-    return repeats_itself(hypothesis) or hypothesis.decoding.avg_logprob < MIN_AVG_LOGPROB
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Applies a recognizer's thresholds to its hypotheses."""
 
+    thresholds: HypothesisThresholds
 
-def repeats_itself(hypothesis: Hypothesis) -> bool:
-    return hypothesis.decoding.compression_ratio > MAX_COMPRESSION_RATIO
+    def needs_fallback(self, hypothesis: Hypothesis) -> bool:
+        """Whether it is too repetitive or too unlikely, and is not silence."""
+        if self.is_silence(hypothesis):
+            return False
+        return self.repeats_itself(hypothesis) or self._is_unlikely(hypothesis)
 
+    def repeats_itself(self, hypothesis: Hypothesis) -> bool:
+        return hypothesis.stats.compression_ratio > self.thresholds.max_compression_ratio
 
-def is_silence(hypothesis: Hypothesis) -> bool:
-    decoding = hypothesis.decoding
-    return decoding.no_speech_prob > MAX_NO_SPEECH_PROB and decoding.avg_logprob < MIN_AVG_LOGPROB
+    def is_silence(self, hypothesis: Hypothesis) -> bool:
+        silent = hypothesis.stats.no_speech_prob > self.thresholds.max_no_speech_prob
+        return silent and self._is_unlikely(hypothesis)
 
+    def _is_unlikely(self, hypothesis: Hypothesis) -> bool:
+        return hypothesis.stats.avg_logprob < self.thresholds.min_avg_logprob
 
-def is_credible(chunk: Chunk, hypothesis: Hypothesis, temperature: float = 0.0) -> bool:
-    """Whether the text was said. Whisper invents sentences where nobody speaks.
+    def is_credible(self, chunk: Chunk, hypothesis: Hypothesis, temperature: float = 0.0) -> bool:
+        """Whether the text was said: recognizers invent sentences where nobody speaks.
 
-    `temperature`: that was asked for.
-    """
-    decoding = hypothesis.decoding
-    if not hypothesis.text.strip() or is_silence(hypothesis):
-        return False
-    if decoding.temperature > temperature and decoding.no_speech_prob > DOUBTED_NO_SPEECH_PROB:
-        return False
-    if chunk.speech:
-        return not _is_stray(chunk, hypothesis)
-    return (
-        decoding.avg_logprob > SURE_AVG_LOGPROB
-        and decoding.no_speech_prob < SURE_NO_SPEECH_PROB
-        and not repeats_itself(hypothesis)
-    )
+        `temperature`: the one that the request asked for.
+        """
+        stats, thresholds = hypothesis.stats, self.thresholds
+        if not hypothesis.text.strip() or self.is_silence(hypothesis):
+            return False
+        doubted = stats.no_speech_prob > thresholds.doubted_no_speech_prob
+        if stats.temperature > temperature and doubted:
+            return False
+        if chunk.speech:
+            return not self._is_stray(chunk, hypothesis)
+        return (
+            self._is_sure(hypothesis)
+            and stats.no_speech_prob < thresholds.sure_no_speech_prob
+            and not self.repeats_itself(hypothesis)
+        )
 
+    def _is_sure(self, hypothesis: Hypothesis) -> bool:
+        return hypothesis.stats.avg_logprob > self.thresholds.sure_avg_logprob
 
-def _is_stray(chunk: Chunk, hypothesis: Hypothesis) -> bool:
-    """Whether it is a doubtful word or two for seconds of what only seemed to be speech: music."""
-    if chunk.speech_s < STRAY_SPEECH_S or hypothesis.decoding.avg_logprob > SURE_AVG_LOGPROB:
-        return False
-    return num_letters(hypothesis.text) < STRAY_LETTERS_PER_S * chunk.speech_s
+    def _is_stray(self, chunk: Chunk, hypothesis: Hypothesis) -> bool:
+        """Whether it is a doubtful word or two for seconds of music that only seemed speech."""
+        if chunk.speech_s < STRAY_SPEECH_S or self._is_sure(hypothesis):
+            return False
+        return num_letters(hypothesis.text) < STRAY_LETTERS_PER_S * chunk.speech_s
 
-
-def best_hypothesis(tried: Sequence[Hypothesis]) -> Hypothesis:
-    """The most likely of those that do not repeat themselves, or else of all."""
-    sober = [h for h in tried if not repeats_itself(h)]
-    return max(sober or tried, key=lambda h: h.decoding.avg_logprob)
+    def best(self, tried: Sequence[Hypothesis]) -> Hypothesis:
+        """The most likely of those that do not repeat themselves, or else of all."""
+        sober = [h for h in tried if not self.repeats_itself(h)]
+        return max(sober or tried, key=lambda h: h.stats.avg_logprob)
 
 
 # -- what is missing -------------------------------------------------------------------------------
 
 
-def num_letters(text: str) -> float:
-    """How much text there is to say, about the same in every script."""
-    return sum(map(_letters, filter(str.isalnum, text)))
-
-
-def _letters(char: str) -> float:
-    if char.isdigit():
-        return LETTERS_OF_DIGIT
-    return LETTERS_OF_WIDE if unicodedata.east_asian_width(char) == "W" else 1.0
-
-
-def is_sparse(hypothesis: Hypothesis, speech_s: float) -> bool:
-    """Whether it is worth a look if something is missing."""
-    if speech_s < LEAST_MISSING_S:
-        return False
-    return num_letters(hypothesis.text) < SPARSE_LETTERS_PER_S * speech_s
-
-
 def missing_speech(chunk: Chunk, hypothesis: Hypothesis) -> list[SpeechRegion]:
-    """The speech of a chunk that has no words in its hypothesis, as far as can be told.
+    """The speech of a chunk for which its hypothesis has no words.
 
     Empty unless `hypothesis.words` are known.
     """

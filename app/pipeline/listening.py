@@ -1,4 +1,4 @@
-"""Where somebody speaks in a recording, and in which language: what comes before recognition."""
+"""Where somebody speaks in a recording, and in which language: the steps before recognition."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 from app.domain.options import DecodingOptions
-from app.domain.transcript import Audio, Chunk, Hypothesis, LanguageGuess, SpeechRegion
-from app.engine.batching import Batcher, TaskFuture
+from app.domain.transcript import Audio, Chunk, Hypothesis, LanguageGuess, Samples, SpeechRegion
+from app.engine.batching import TaskFuture
 from app.engine.work import Work
-from app.models.protocols import RecognitionItem, Recognizer, VoiceActivityDetector
+from app.models.leases import LeasedDetector, LeasedRecognizer
+from app.models.protocols import DetectionItem, LanguageGuesses, RecognitionItem
 from app.observability.stages import Stage
 from app.pipeline.chunking import Chunker, ChunkingOptions, join_chunks
 from app.pipeline.flow import slice_audio
@@ -25,34 +26,35 @@ from app.pipeline.spoken_language import (
     spread,
 )
 
-BEGUN = 0.01  # how far a request is once the first speech was looked for, as a share of its time
-WHOLE_S = 30.0  # a recording so short is listened to as a whole where no speech is found in it
-# The speech of a recording up to here is looked for before its language is settled; longer ones
-# are listened into here and there.
+BEGUN = 0.01  # the progress of a request after its first windows, as a share of its time
+WHOLE_S = 30.0  # recordings up to here are recognized as a whole if no speech is found in them
+# Up to here, all speech is found before the language is settled; longer recordings are sampled.
 SURVEYED_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
 class FirstChunks:
-    """Chunks that were found while the language was, with the hypotheses that came along, by the
-    position of their chunk. `languages`: of each chunk, where they may differ.
+    """Chunks that were found along with the language.
+
+    `hypotheses`: those that were made on the way, by the position of their chunk. `languages`: of
+    each chunk, if they may differ.
     """
 
     language: str
     chunks: Sequence[Chunk]
-    hypotheses: Mapping[int, TaskFuture] = field(default_factory=dict)
+    hypotheses: Mapping[int, TaskFuture[Hypothesis]] = field(default_factory=dict)
     languages: Sequence[str] = ()
 
 
 class Listening:
-    """One request's ear: detector and recognizer are leased by the caller."""
+    """Finds the speech and the language of one recording. The caller leases the models."""
 
     def __init__(
         self,
         audio: Audio,
         work: Work,
         options: ChunkingOptions,
-        lease_detector: Callable[[], AbstractContextManager[Batcher[VoiceActivityDetector]]],
+        lease_detector: Callable[[], AbstractContextManager[LeasedDetector]],
     ) -> None:
         self._audio = audio
         self._work = work
@@ -60,8 +62,8 @@ class Listening:
         self._lease_detector = lease_detector
 
     def chunks(self, max_pause_s: float | None = None) -> Generator[Chunk]:
-        """Chunk by chunk, as soon as each is certain: those after it are still looked for. A short
-        recording in which nothing is found comes as a whole.
+        """Each chunk as soon as it is certain, while later ones are still being found. A short
+        recording without speech comes as a whole.
         """
         found = False
         for chunk in self._find(self._audio, max_pause_s):
@@ -73,17 +75,16 @@ class Listening:
     def _find(
         self, audio: Audio, max_pause_s: float | None = None, first: bool = False
     ) -> Generator[Chunk]:
-        """`max_pause_s`: shorter than usual. `first`: before what is still looked for."""
+        """`max_pause_s`: shorter than usual. `first`: before windows that are already queued."""
         work, options = self._work, self._options
         if max_pause_s is not None:
             options = replace(options, max_pause_s=max_pause_s)
         chunker = Chunker(options, audio.duration_s)
-        with self._lease_detector() as batcher:
-            vad = batcher.model
-            track = vad.track(audio.samples)
-            futures = work.submit(batcher, vad.split(audio.samples), first)
+        with self._lease_detector() as vad:
+            track = vad.model.track(audio.samples)
+            futures = work.submit(vad.batcher, vad.model.split(audio.samples), first)
             try:
-                with work.stages.measure_turn(Stage.SPEECH, futures[0]):
+                with work.stages.measure_queued(Stage.SPEECH, futures[0]):
                     for i, future in enumerate(futures, 1):
                         last = i == len(futures)
                         work.progress = max(work.progress, BEGUN)
@@ -95,11 +96,11 @@ class Listening:
     # -- language --------------------------------------------------------------------------------
 
     def settle_language(
-        self, recognizer: Batcher[Recognizer], found: Iterator[Chunk], decoding: DecodingOptions
+        self, recognizer: LeasedRecognizer, found: Iterator[Chunk], decoding: DecodingOptions
     ) -> FirstChunks | None:
-        """The language of the chunks that are `found`; None where there are none.
+        """The language of the chunks that are `found`; None if there are none.
 
-        `decoding` has no language. What is decoded to find out is of use later.
+        `decoding` has no language. The hypotheses that settle it are kept for later.
         """
         if self._audio.duration_s > SURVEYED_S:
             first = next(found, None)
@@ -113,10 +114,10 @@ class Listening:
         vote = LanguageVote(decoding.languages)
         positions = spread(chunks)
         items = [self._item(chunks[i], decoding) for i in positions]
-        with self._work.stages.measure(Stage.RECOGNISE):
-            futures = self._work.submit(recognizer, items)
+        with self._work.stages.measure(Stage.RECOGNIZE):
+            futures = self._work.submit(recognizer.recognition, items)
             for i, future in zip(positions, futures, strict=True):
-                hypothesis: Hypothesis = self._work.wait(future)
+                hypothesis = self._work.wait(future)
                 vote.add(hypothesis.guesses, chunks[i].speech_s)
         language = vote.best.language
         hypotheses = {
@@ -127,11 +128,11 @@ class Listening:
         return FirstChunks(language, chunks, hypotheses)
 
     def follow_languages(
-        self, recognizer: Batcher[Recognizer], found: Iterator[Chunk], candidates: Sequence[str]
+        self, recognizer: LeasedRecognizer, found: Iterator[Chunk], candidates: Sequence[str]
     ) -> FirstChunks | None:
-        """All chunks that are `found`, each in one language; None where there are none.
+        """All chunks that are `found`, each in one language; None if there are none.
 
-        `candidates`: the languages that there may be, empty for all.
+        `candidates`: the possible languages; empty for all.
         """
         parts = list(found)
         if not parts:
@@ -154,11 +155,9 @@ class Listening:
             languages=[language for language, _ in joined],
         )
 
-    def detect_language(
-        self, recognizer: Batcher[Recognizer], is_all: bool
-    ) -> LanguageGuess | None:
-        """The language that most is spoken in. None where that is not clear, unless the recording
-        `is_all` that there is to hear: then silence has a language, too.
+    def detect_language(self, recognizer: LeasedRecognizer, is_all: bool) -> LanguageGuess | None:
+        """The language that is spoken most; None if that is unclear and more of the recording may
+        follow. `is_all`: this is the whole recording, so even silence gets a language.
         """
         if self._audio.duration_s > SURVEYED_S:
             with closing(self._find(self._audio)) as found:
@@ -170,14 +169,14 @@ class Listening:
             return vote.best if vote.is_clear or is_all else None
         return self.language_of_silence(recognizer) if is_all else None
 
-    def language_of_silence(self, recognizer: Batcher[Recognizer]) -> LanguageGuess:
+    def language_of_silence(self, recognizer: LeasedRecognizer) -> LanguageGuess:
         whole = Chunk(0.0, min(WHOLE_S, self._audio.duration_s))
         return self._vote(recognizer, [whole]).best
 
     def _vote_by_probes(
-        self, recognizer: Batcher[Recognizer], first: Sequence[Chunk], candidates: Sequence[str]
+        self, recognizer: LeasedRecognizer, first: Sequence[Chunk], candidates: Sequence[str]
     ) -> LanguageGuess:
-        """Listens into a long recording at a few places, and at more where they differ."""
+        """Sample a long recording at a few places, and at more if the vote is not clear."""
         vote = self._vote(recognizer, first, candidates)
         starts = probe_starts(self._audio.duration_s)
         for places in (starts[:NUM_PROBES], starts[NUM_PROBES:]):
@@ -189,7 +188,7 @@ class Listening:
         return vote.best
 
     def _probe(self, start_s: float) -> Iterable[Chunk]:
-        """The longest speech within half a minute from there."""
+        """The longest speech within half a minute from `start_s`."""
         piece = slice_audio(self._audio, start_s, start_s + PROBE_S)
         found = list(self._find(Audio(piece), first=True))
         if not found:
@@ -200,7 +199,7 @@ class Listening:
 
     def _vote(
         self,
-        recognizer: Batcher[Recognizer],
+        recognizer: LeasedRecognizer,
         chunks: Sequence[Chunk],
         candidates: Sequence[str] = (),
         vote: LanguageVote | None = None,
@@ -211,12 +210,15 @@ class Listening:
         return vote
 
     def _guess(
-        self, recognizer: Batcher[Recognizer], chunks: Sequence[Chunk]
-    ) -> list[tuple[LanguageGuess, ...]]:
-        with self._work.stages.measure(Stage.RECOGNISE):
-            futures = self._work.submit(recognizer, [self._item(c, None) for c in chunks])
+        self, recognizer: LeasedRecognizer, chunks: Sequence[Chunk]
+    ) -> list[LanguageGuesses]:
+        with self._work.stages.measure(Stage.RECOGNIZE):
+            items = [DetectionItem(self._samples(chunk)) for chunk in chunks]
+            futures = self._work.submit(recognizer.detection, items)
             return [self._work.wait(future) for future in futures]
 
-    def _item(self, chunk: Chunk, decoding: DecodingOptions | None) -> RecognitionItem:
-        samples = slice_audio(self._audio, chunk.start_s, chunk.end_s)
-        return RecognitionItem(samples, decoding, chunk.speech_s)
+    def _item(self, chunk: Chunk, decoding: DecodingOptions) -> RecognitionItem:
+        return RecognitionItem(self._samples(chunk), decoding, chunk.speech_s)
+
+    def _samples(self, chunk: Chunk) -> Samples:
+        return slice_audio(self._audio, chunk.start_s, chunk.end_s)

@@ -1,4 +1,4 @@
-"""The language of a recording: its chunks vote, weighed by their seconds of speech. Pure."""
+"""The language of a recording: its chunks vote, weighted by their seconds of speech. Pure."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ MAX_PROBES = 7
 PROBE_S = 30.0
 CLEAR_SHARE = 0.75  # of the votes
 CLEAR_SPEECH_S = 10.0
-LEAST_SPEECH_S = 0.1  # what nobody speaks in counts as so much
+LEAST_SPEECH_S = 0.1  # the weight of a chunk without speech
 
-# What speaks for a language is the logarithm of its probability, for each second of speech; a
-# change of language must be worth so much, so that a word or two do not change it.
+# The score of a language is the logarithm of its probability times the seconds of speech. A change
+# of language must gain this much, so that a word or two do not change it.
 CHANGE_COST = 10.0
 LEAST_PROBABILITY = 1e-3
-MOST_SPEECH_S = 10.0  # of one chunk: whoever speaks longer says no more about the language
+MOST_SPEECH_S = 10.0  # of one chunk: longer speech tells no more about the language
 
 
 class LanguageVote:
-    """A "hm" of half a second does not outvote a minute of speech."""
+    """Weighted by speech, so a "hm" of half a second does not outvote a minute."""
 
     def __init__(self, candidates: Sequence[str] = ()) -> None:
-        """`candidates`: the languages that it may be, empty for all."""
+        """`candidates`: the possible languages; empty for all."""
         self._candidates = frozenset(candidates)
         self._votes: defaultdict[str, float] = defaultdict(float)
         self._speech_s = 0.0
@@ -41,7 +41,7 @@ class LanguageVote:
 
     @property
     def best(self) -> LanguageGuess:
-        """The winner, and its mean probability over all speech."""
+        """The winner, with its mean probability over all speech."""
         language = max(self._votes, key=lambda code: self._votes[code])
         return LanguageGuess(language, min(1.0, self._votes[language] / self._speech_s))
 
@@ -53,7 +53,7 @@ class LanguageVote:
 
 
 def spread(chunks: Sequence[Chunk], num: int = MAX_SPREAD_CHUNKS) -> list[int]:
-    """The positions of at most `num` of the chunks, from the first to the last and the longest."""
+    """The positions of at most `num` chunks: evenly spread, and the longest."""
     if len(chunks) <= num:
         return list(range(len(chunks)))
     longest = max(range(len(chunks)), key=lambda i: chunks[i].speech_s)
@@ -62,7 +62,7 @@ def spread(chunks: Sequence[Chunk], num: int = MAX_SPREAD_CHUNKS) -> list[int]:
 
 
 def probe_starts(duration_s: float) -> list[float]:
-    """Where to listen into a long recording: in its middle, then ever closer."""
+    """Where to sample a long recording: its middle first, then ever closer together."""
     shares = [1 / 2, 1 / 6, 5 / 6, 1 / 3, 2 / 3, 1 / 12, 11 / 12][:MAX_PROBES]
     return [share * (duration_s - PROBE_S) for share in shares]
 
@@ -70,10 +70,9 @@ def probe_starts(duration_s: float) -> list[float]:
 def follow_languages(
     chunks: Sequence[Chunk], guesses: Sequence[Sequence[LanguageGuess]]
 ) -> list[str]:
-    """The language of each chunk, where people may change it: the most likely sequence of all
-    (Viterbi), so that a short chunk is in the language of those around it.
+    """The language of each chunk of a recording with several: the most likely sequence (Viterbi).
 
-    `guesses`: of each chunk, most likely first.
+    A short chunk gets the language of its neighbors. `guesses`: for each chunk, most likely first.
     """
     languages = sorted({found[0].language for found in guesses})
     best = dict.fromkeys(languages, 0.0)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Any
+from typing import TypeVar
 
 from app.domain.errors import ServiceError, UnsupportedOption
-from app.domain.languages import language_name
 from app.domain.options import (
     DecodingOptions,
     KnownSpeaker,
@@ -21,19 +20,29 @@ from app.domain.options import (
 )
 from app.domain.transcript import Audio, Chunk, Diarization, LanguageGuess, Segment, Transcript
 from app.domain.warnings import TranscriptWarning
-from app.engine.batching import Batcher
 from app.engine.model import ModelKey
 from app.engine.store import ModelStore
 from app.engine.work import Work
 from app.models.catalog import Catalog
-from app.models.protocols import Aligner, Diarizer, Recognizer
+from app.models.leases import (
+    LeasedAligner,
+    LeasedDetector,
+    LeasedDiarizer,
+    LeasedRecognizer,
+    Wait,
+    lease_aligner,
+    lease_detector,
+    lease_diarizer,
+    lease_recognizer,
+)
 from app.observability.stages import Stage
 from app.pipeline.aligners import Aligners
 from app.pipeline.chunking import ChunkingOptions
-from app.pipeline.flow import NOBODY, Flow, Listener, Request
+from app.pipeline.flow import NOBODY, Flow, Listener, TranscriptionRequest
 from app.pipeline.listening import FirstChunks, Listening
 from app.pipeline.optional_stages import optional_stage
 from app.pipeline.speakers import assign_speakers, number_speakers
+from app.pipeline.support import check_support
 from app.pipeline.voices import match_voices, rename_speakers
 
 ALIGNED = 0.8  # progress after alignment, as a share of the time; diarization runs in parallel
@@ -42,6 +51,8 @@ ALIGNED = 0.8  # progress after alignment, as a share of the time; diarization r
 MULTILINGUAL_PAUSE_S = 0.5
 
 NOTEWORTHY_LOAD_S = 0.001  # a shorter load means that the model was already loaded
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +94,7 @@ class Transcriber:
         diarizing = self._start_diarization(audio, options, work)
         try:
             warnings = list(audio.warnings)
-            request = Request(audio, options, work, listener, warnings)
+            request = TranscriptionRequest(audio, options, work, listener, warnings)
             return self._transcribe(request, diarizing)
         except BaseException:
             # nobody needs what still runs for this request
@@ -96,12 +107,13 @@ class Transcriber:
         """The language of most of the speech, or None if it is unclear. With `is_all`, `audio` is
         the whole recording, and even silence has a language.
         """
-        with self._lease(self._catalog.recognizer(model), work) as recognizer:
+        key = self._catalog.recognizer(model)
+        with self._lease(lease_recognizer, key, work) as recognizer:
             return self._listening(audio, work).detect_language(recognizer, is_all)
 
     def _listening(self, audio: Audio, work: Work) -> Listening:
-        def lease() -> AbstractContextManager[Any]:
-            return self._lease(self._catalog.vad(), work)
+        def lease() -> AbstractContextManager[LeasedDetector]:
+            return self._lease(lease_detector, self._catalog.vad(), work)
 
         return Listening(audio, work, self._options.chunking, lease)
 
@@ -109,28 +121,34 @@ class Transcriber:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     @contextmanager
-    def _lease(self, key: ModelKey, work: Work) -> Iterator[Any]:
+    def _lease(
+        self,
+        lease: Callable[[ModelStore, ModelKey, Wait], AbstractContextManager[T]],
+        key: ModelKey,
+        work: Work,
+    ) -> Iterator[T]:
         with ExitStack() as leases:
             with work.stages.measure(Stage.LOAD, at_least_s=NOTEWORTHY_LOAD_S):
-                model = leases.enter_context(self._store.lease(key, work.wait))
+                model = leases.enter_context(lease(self._store, key, work.wait))
             yield model
 
     # -- recognition and alignment ---------------------------------------------------------------
 
     def _transcribe(
         self,
-        request: Request,
+        request: TranscriptionRequest,
         diarizing: Future[tuple[Diarization | None, TranscriptWarning | None]] | None,
     ) -> Transcript:
         audio, options, work = request.audio, request.options, request.work
         listener = request.listener
         listening = self._listening(audio, work)
         max_pause_s = MULTILINGUAL_PAUSE_S if options.multilingual else None
+        key = self._catalog.recognizer(options.model)
         with (
-            self._lease(self._catalog.recognizer(options.model), work) as recognizer,
+            self._lease(lease_recognizer, key, work) as recognizer,
             closing(listening.chunks(max_pause_s)) as found,
         ):
-            self._check_language(recognizer, options)
+            check_support(recognizer.model, options)
             first = None
             if options.multilingual:
                 first = listening.follow_languages(recognizer, found, options.languages)
@@ -170,17 +188,6 @@ class Transcriber:
             warnings=tuple(dict.fromkeys(request.warnings)),
         )
 
-    def _check_language(self, recognizer: Batcher[Recognizer], options: TranscribeOptions) -> None:
-        for name, languages in (
-            ("language", (options.language,)),
-            ("languages", options.languages),
-        ):
-            for code in languages:
-                if code and code not in recognizer.model.languages:
-                    raise UnsupportedOption(
-                        f"{name}: the model {options.model} does not know {language_name(code)}."
-                    )
-
     def _decoding(self, options: TranscribeOptions, with_words: bool) -> DecodingOptions:
         return DecodingOptions(
             language=options.language,
@@ -196,8 +203,8 @@ class Transcriber:
 
     def _recognize_and_align(
         self,
-        recognizer: Batcher[Recognizer],
-        request: Request,
+        recognizer: LeasedRecognizer,
+        request: TranscriptionRequest,
         found: Iterator[Chunk],
         first: FirstChunks | None,
     ) -> list[Segment]:
@@ -212,9 +219,10 @@ class Transcriber:
         with ExitStack() as leases:
             aligners = self._aligners(leases, request)
             with_words = options.multilingual or aligners.of(options.language or "") is None
+            with_words = with_words and recognizer.model.abilities.word_times
             decoding = self._decoding(options, with_words)
             flow = Flow(request, recognizer, aligners, decoding, self._options.strict_stages)
-            with work.stages.measure(Stage.RECOGNISE):
+            with work.stages.measure(Stage.RECOGNIZE):
                 if first is not None:
                     for i, chunk in enumerate(first.chunks):
                         language = first.languages[i] if first.languages else None
@@ -231,9 +239,9 @@ class Transcriber:
         work.progress = ALIGNED
         return flow.segments
 
-    def _aligners(self, leases: ExitStack, request: Request) -> Aligners:
-        def lease(key: ModelKey) -> Batcher[Aligner]:
-            return leases.enter_context(self._lease(key, request.work))
+    def _aligners(self, leases: ExitStack, request: TranscriptionRequest) -> Aligners:
+        def lease(key: ModelKey) -> LeasedAligner:
+            return leases.enter_context(self._lease(lease_aligner, key, request.work))
 
         options, chosen = request.options, self._options
         return Aligners(
@@ -276,7 +284,7 @@ class Transcriber:
                 warnings,
                 must,
             ):
-                batcher = leases.enter_context(self._lease(key, work))
+                diarizer = leases.enter_context(self._lease(lease_diarizer, key, work))
             if warnings:
                 return None, warnings[0]
             with (
@@ -288,8 +296,8 @@ class Transcriber:
                 ),
                 work.stages.measure(Stage.DIARIZE),
             ):
-                known = self._embed_known(batcher, options.known_speakers, work)
-                diarization = _diarize_one(batcher, audio, options.speakers, work)
+                known = self._embed_known(diarizer, options.known_speakers, work)
+                diarization = _diarize_one(diarizer, audio, options.speakers, work)
                 names = match_voices(
                     diarization.embeddings, known, self._options.known_speaker_similarity
                 )
@@ -297,12 +305,12 @@ class Transcriber:
         return None, warnings[0]
 
     def _embed_known(
-        self, batcher: Batcher[Diarizer], speakers: Sequence[KnownSpeaker], work: Work
+        self, diarizer: LeasedDiarizer, speakers: Sequence[KnownSpeaker], work: Work
     ) -> dict[str, tuple[float, ...]]:
         """The voice of each known speaker, the only one in that speaker's recording."""
         voices = {}
         for i, speaker in enumerate(speakers):
-            found = _diarize_one(batcher, speaker.audio, SpeakerBounds(num_speakers=1), work)
+            found = _diarize_one(diarizer, speaker.audio, SpeakerBounds(num_speakers=1), work)
             if not found.embeddings:
                 raise UnsupportedOption(f"known_speaker_references[{i}]: nobody speaks in it.")
             [voices[speaker.name]] = found.embeddings.values()
@@ -310,9 +318,8 @@ class Transcriber:
 
 
 def _diarize_one(
-    batcher: Batcher[Diarizer], audio: Audio, bounds: SpeakerBounds, work: Work
+    diarizer: LeasedDiarizer, audio: Audio, bounds: SpeakerBounds, work: Work
 ) -> Diarization:
-    diarizer: Diarizer = batcher.model
-    futures = work.submit(batcher, diarizer.split(audio.samples))
+    futures = work.submit(diarizer.batcher, diarizer.model.split(audio.samples))
     windows = [work.wait(future) for future in futures]
-    return diarizer.join(audio.samples, windows, bounds)
+    return diarizer.model.join(audio.samples, windows, bounds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from app import __version__
@@ -11,15 +12,17 @@ from app.access.rate_limits import RateLimits
 from app.audio.decode_pool import DecodeLimits, DecodePool
 from app.config.environment import prepare_environment
 from app.config.limits import LimitSettings
-from app.config.models import ModelSettings
 from app.config.settings import DEMO_DIR, Settings
 from app.domain.errors import ConfigurationError, UnknownModel
 from app.domain.warnings import TranscriptWarning
 from app.engine.batching import Recovery
+from app.engine.model import ModelKind
 from app.engine.store import ModelStore, StoreObserver
 from app.formats.subtitles import SubtitleStyle
-from app.models.catalog import Catalog
-from app.models.loader import check_local_models, model_loader
+from app.models.catalog import Catalog, KnownModels
+from app.models.loader import ModelLoader, check_local_models
+from app.models.recognizers.engine import RecognizerEngine
+from app.models.recognizers.registry import ENGINES, Recognizers
 from app.observability import logs
 from app.observability.logs import quiet_libraries
 from app.observability.metrics import Facts, GpuMemory, Metrics, Reading, memory_limit_bytes
@@ -39,46 +42,24 @@ if TYPE_CHECKING:
 CLOSE_TIMEOUT_S = 2.0
 
 
-def build_service(settings: Settings) -> Service:
+def build_service(settings: Settings, engines: Sequence[RecognizerEngine] = ENGINES) -> Service:
     """The object graph. Imports the model libraries; loads no model yet.
 
     Raises:
         ConfigurationError: settings that cannot work on this machine.
     """
+    recognizers = Recognizers(engines)
     check_writable(settings.cache_dir, "CACHE_DIR")
-    check_local_models(settings)
-    min_free_mb = settings.temp_min_free_mb
-    temp = PrivateDirectory(settings.temp_dir, None if min_free_mb is None else min_free_mb << 20)
+    check_local_models(settings, recognizers)
+    temp = build_temp(settings)
     prepare_environment(settings)
     # Here and not above: the libraries read the environment when they are imported.
     from app.models import devices
-    from app.models.alignment import aligner
-    from app.models.recognizers import whisper as recognizer
 
+    catalog = build_catalog(settings, recognizers)
     quiet_libraries()  # once imported: some set their own level and handlers then
     chosen = devices.choose_devices(settings)
     ready, broken = threading.Event(), threading.Event()
-    catalog = Catalog(
-        known=recognizer.known_models(),
-        demo_dir=DEMO_DIR,
-        default_model=settings.asr_model,
-        allowed=settings.allowed_models,
-        align_models=settings.align_models,
-        align_languages=aligner.align_languages(),
-        diarization_model=settings.diarization_model,
-    )
-    catalog.add_openai_names(settings.openai_models)
-    if settings.preload_model:
-        try:
-            catalog.resolve(settings.preload_model)
-        except UnknownModel as error:
-            raise ConfigurationError(f"PRELOAD_MODEL: {error}") from None
-
-    def make_room() -> None:
-        store.evict_idle()
-        devices.free_memory()
-
-    recovery = Recovery(devices.is_out_of_memory, make_room, devices.is_lost, broken.set)
     admission = Admission(
         settings.max_queue_size, settings.max_queue_audio_s, settings.max_concurrent_uploads
     )
@@ -86,46 +67,10 @@ def build_service(settings: Settings) -> Service:
         service_facts(settings, chosen),
         lambda: take_reading(ready, admission, store, devices.gpu_memory(chosen)),
     )
-    fetcher = build_fetcher(settings)
-    store = ModelStore(
-        model_loader(settings, chosen, recovery, metrics, fetcher),
-        settings.max_loaded_models,
-        settings.model_memory_mb << 20,
-        settings.model_idle_timeout_s,
-        settings.hub_timeout_s,
-        observer=StoreObserver(
-            loaded=lambda key, seconds: metrics.model_loaded(key.kind, seconds),
-            failed=lambda key: metrics.model_failed(key.kind),
-            unloaded=lambda key: metrics.model_unloaded(key.kind),
-        ),
-    )
-    # Threads wait for models most of their time: one for each admitted request, one beside it.
-    threads = Threads(settings.max_queue_size, thread_name_prefix="request")
-    beside = Threads(settings.max_queue_size, thread_name_prefix="diarize")
-    transcriber = Transcriber(
-        store,
-        catalog,
-        beside,
-        TranscriberOptions(
-            chunking=ChunkingOptions(settings.vad_onset, settings.vad_offset, settings.chunk_s),
-            word_aligner=settings.word_aligner,
-            beam_size=settings.beam_size,
-            assign_nearest_speaker=settings.assign_nearest_speaker,
-            known_speaker_similarity=settings.known_speaker_similarity,
-            strict_stages=settings.strict_stages,
-        ),
-    )
-    decoding = DecodePool(
-        temp.path,
-        settings.decode_workers,
-        DecodeLimits(
-            settings.decode_timeout_s,
-            settings.decode_memory_mb,
-            settings.max_streams,
-            temp.min_free_bytes,
-        ),
-        functools.partial(logs.configure, settings.log_format, settings.log_level),
-    )
+    fetcher = build_fetcher(settings, recognizers)
+    store = build_store(settings, chosen, recognizers, fetcher, metrics, broken)
+    transcriber = build_transcriber(settings, store, catalog)
+    decode_pool = build_decode_pool(settings, temp)
     rate_limits = RateLimits(
         settings.rate_limit_requests_per_minute,
         round(settings.rate_limit_audio_minutes_per_hour * 60),
@@ -142,11 +87,12 @@ def build_service(settings: Settings) -> Service:
         store=store,
         fetcher=fetcher,
         transcriber=transcriber,
-        decoding=decoding,
-        calls=Calls(transcriber, decoding, admission, rate_limits, call_limits),
+        decode_pool=decode_pool,
+        calls=Calls(transcriber, decode_pool, admission, rate_limits, call_limits),
         admission=admission,
         temp=temp,
-        threads=threads,
+        # these threads mostly wait for models: one for each admitted request
+        threads=Threads(settings.max_queue_size, thread_name_prefix="request"),
         subtitle_style=SubtitleStyle(
             settings.subtitle_max_line_width,
             settings.subtitle_max_line_count,
@@ -159,7 +105,33 @@ def build_service(settings: Settings) -> Service:
     )
 
 
-def build_fetcher(settings: ModelSettings) -> ModelFetcher:
+def build_temp(settings: Settings) -> PrivateDirectory:
+    min_free_mb = settings.temp_min_free_mb
+    return PrivateDirectory(settings.temp_dir, None if min_free_mb is None else min_free_mb << 20)
+
+
+def build_catalog(settings: Settings, recognizers: Recognizers) -> Catalog:
+    """Raises ConfigurationError if a setting names a model that does not exist."""
+    from app.models.alignment.aligner import align_languages
+
+    catalog = Catalog(
+        KnownModels(recognizers.model_names(), recognizers.aliases, align_languages()),
+        DEMO_DIR,
+        settings.asr_model,
+        settings.allowed_models,
+        settings.align_models,
+        settings.diarization_model,
+    )
+    catalog.add_openai_names(settings.openai_models)
+    if settings.preload_model:
+        try:
+            catalog.resolve(settings.preload_model)
+        except UnknownModel as error:
+            raise ConfigurationError(f"PRELOAD_MODEL: {error}") from None
+    return catalog
+
+
+def build_fetcher(settings: Settings, recognizers: Recognizers) -> ModelFetcher:
     from app.models.fetcher import ModelFetcher  # pyannote.audio comes along: once it is quiet
     from app.models.hub import Hub
 
@@ -168,6 +140,69 @@ def build_fetcher(settings: ModelSettings) -> ModelFetcher:
         settings.cache_dir,
         settings.hf_token.get_secret_value() or None,
         settings.torchaudio_url,
+        recognizers,
+    )
+
+
+def build_store(
+    settings: Settings,
+    chosen: Devices,
+    recognizers: Recognizers,
+    fetcher: ModelFetcher,
+    metrics: Metrics,
+    broken: threading.Event,
+) -> ModelStore:
+    """`broken` is set once the device is lost."""
+    from app.models import devices
+    from app.models.builders import ModelBuilders
+
+    def make_room() -> None:
+        store.evict_idle()
+        devices.free_memory()
+
+    recovery = Recovery(devices.is_out_of_memory, make_room, devices.is_lost, broken.set)
+    store = ModelStore(
+        ModelLoader(fetcher, ModelBuilders(settings, chosen, recognizers), recovery, metrics),
+        settings.max_loaded_models,
+        settings.model_memory_mb << 20,
+        settings.model_idle_timeout_s,
+        settings.hub_timeout_s,
+        observer=StoreObserver(
+            loaded=lambda key, seconds: metrics.model_loaded(key.kind, seconds),
+            failed=lambda key: metrics.model_failed(key.kind),
+            unloaded=lambda key: metrics.model_unloaded(key.kind),
+        ),
+    )
+    return store
+
+
+def build_transcriber(settings: Settings, store: ModelStore, catalog: Catalog) -> Transcriber:
+    return Transcriber(
+        store,
+        catalog,
+        Threads(settings.max_queue_size, thread_name_prefix="diarize"),
+        TranscriberOptions(
+            chunking=ChunkingOptions(settings.vad_onset, settings.vad_offset, settings.chunk_s),
+            word_aligner=settings.word_aligner,
+            beam_size=settings.beam_size,
+            assign_nearest_speaker=settings.assign_nearest_speaker,
+            known_speaker_similarity=settings.known_speaker_similarity,
+            strict_stages=settings.strict_stages,
+        ),
+    )
+
+
+def build_decode_pool(settings: Settings, temp: PrivateDirectory) -> DecodePool:
+    return DecodePool(
+        temp.path,
+        settings.decode_workers,
+        DecodeLimits(
+            settings.decode_timeout_s,
+            settings.decode_memory_mb,
+            settings.max_streams,
+            temp.min_free_bytes,
+        ),
+        functools.partial(logs.configure, settings.log_format, settings.log_level),
     )
 
 
@@ -180,13 +215,14 @@ def service_facts(settings: LimitSettings, chosen: Devices) -> Facts:
         max_audio_s=settings.max_queue_audio_s,
         memory_limit_bytes=memory_limit_bytes(),
         warning_kinds=tuple(dict.fromkeys(warning.kind for warning in TranscriptWarning)),
+        model_kinds=tuple(ModelKind),
     )
 
 
 def take_reading(
     ready: threading.Event, admission: Admission, store: ModelStore, gpus: tuple[GpuMemory, ...]
 ) -> Reading:
-    """What a scrape of /metrics shows of this moment."""
+    """What a scrape of /metrics shows at this moment."""
     entries = admission.entries()
     num_waiting = sum(entry.state == "waiting" for entry in entries)
     return Reading(
@@ -200,10 +236,10 @@ def take_reading(
 
 
 def close_service(service: Service) -> None:
-    """In reverse order of building. What still runs is given up."""
+    """In reverse order of building. Does not wait for requests that still run."""
     service.stop_admitting()
-    service.decoding.close()
-    # a model's thread ends when its call returns; that is not waited for for ever
+    service.decode_pool.close()
+    # a model's thread ends when its call returns, which may take too long to wait for
     closing = threading.Thread(target=service.store.close, name="close", daemon=True)
     closing.start()
     closing.join(CLOSE_TIMEOUT_S)

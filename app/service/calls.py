@@ -170,7 +170,7 @@ class Call:
             stop_after_s,
             recording.audio_track,
         )
-        with self.work.stages.measure_turn(Stage.DECODE, job):
+        with self.work.stages.measure_queued(Stage.DECODE, job):
             return job.audio(lambda future: self.work.wait(self.work.track(future)))
 
     def _decode_channels(self, recording: Recording) -> Sequence[Audio]:
@@ -181,7 +181,7 @@ class Call:
             audio_track=recording.audio_track,
             split_channels=True,
         )
-        with self.work.stages.measure_turn(Stage.DECODE, job):
+        with self.work.stages.measure_queued(Stage.DECODE, job):
             return job.channels(lambda future: self.work.wait(self.work.track(future)))
 
     def _weigh(self, audio_s: float) -> None:

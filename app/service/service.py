@@ -38,7 +38,7 @@ class Service:
     store: ModelStore
     fetcher: ModelFetcher
     transcriber: Transcriber
-    decoding: DecodePool
+    decode_pool: DecodePool
     admission: Admission
     temp: PrivateDirectory
     threads: Threads

@@ -43,7 +43,7 @@ def _fatal(service: Service) -> str:
 def supervise(service: Service) -> None:
     """Replace dead parts and detect a fatal failure. Call it about once a second."""
     service.store.check()
-    service.decoding.check()
+    service.decode_pool.check()
     fatal = _fatal(service)
     if fatal and not service.broken.is_set():
         log.critical("the service ends and must be restarted: %s", fatal)

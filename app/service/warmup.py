@@ -1,4 +1,4 @@
-"""Models before the first request: preloaded, or downloaded."""
+"""Models before the first request: preloaded or downloaded."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ PRELOAD_RETRY_S = 30.0
 
 
 def warm_up(service: Service, stopping: threading.Event) -> None:
-    """Load what PRELOAD_MODEL names; /ready says no until it is there."""
+    """Load PRELOAD_MODEL; the service is not /ready before."""
     name = service.settings.preload_model
     while not stopping.is_set():
         try:
-            service.decoding.warm_up()
+            service.decode_pool.warm_up()
             if name:
                 preload(service, name)
             break
-        # Whatever it is (no process to be had, no memory), it must not leave /ready at no for good.
+        # No error (no free process, no memory) may keep the service unready for good.
         except Exception as error:
             if stopping.is_set() or isinstance(error, UnknownModel):
                 return
-            told = isinstance(error, ModelUnavailable)  # by the store
-            known = isinstance(error, ServiceError)  # and in the log, from where it came up
+            told = isinstance(error, ModelUnavailable)  # the store has logged it
+            known = isinstance(error, ServiceError)  # needs no traceback
             log.log(
                 logging.INFO if told else logging.ERROR,
                 "preloading %s failed, next try in %.0f s: %s",
@@ -46,7 +46,7 @@ def warm_up(service: Service, stopping: threading.Event) -> None:
 
 
 def preload(service: Service, name: str) -> None:
-    """Load a model with speech detection; the diarizer too, where it is to be had."""
+    """Load a model and the speech detector, and the diarizer if available."""
     model = service.catalog.resolve(name)
     for key in (service.catalog.vad(), service.catalog.recognizer(model)):
         with service.store.lease(key, try_at_once=True):
@@ -58,11 +58,11 @@ def preload(service: Service, name: str) -> None:
 def download_models(
     service: Service, models: Sequence[str], languages: Sequence[str], diarization: bool
 ) -> Iterator[str]:
-    """Fetch models into the cache, or what is new of them; a line for each. All but recognizers
-    are loaded, too, to see whether they can be.
+    """Download models, or their newer versions, into the cache; yields a line for each. All except
+    recognizers are also loaded, to see whether that works.
 
     Raises:
-        ServiceError: one of them is not to be had.
+        ServiceError: one of them is not available.
     """
     settings, catalog, fetcher = service.settings, service.catalog, service.fetcher
     keys = []
@@ -91,6 +91,6 @@ def download_errors(key: ModelKey) -> Iterator[None]:
         yield
     except ServiceError:
         raise
-    # Libraries raise anything here; the store says the same of models that it loads.
+    # Libraries raise anything here. The store treats models that it loads in the same way.
     except Exception as error:
         raise ModelUnavailable(f"{key.name} cannot be downloaded: {error}") from error

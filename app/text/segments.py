@@ -43,7 +43,7 @@ def segments_of(
         end_s,
         hypothesis.text,
         chunk=chunk,
-        decoding=hypothesis.decoding,
+        stats=hypothesis.stats,
         tokens=hypothesis.tokens,
         token_ends=hypothesis.token_ends,
         token_probs=hypothesis.token_probs,

@@ -60,7 +60,7 @@ class AsrRequest:
     by_channel: bool = False  # each channel is a speaker
 
 
-def recognise_dialect(parameters: Mapping[str, str], default: Dialect) -> Dialect:
+def recognize_dialect(parameters: Mapping[str, str], default: Dialect) -> Dialect:
     """The dialect whose own parameters are present; webservice if both have some."""
     if parameters.keys() & {"output", "encode", "vad_filter"}:
         return Dialect.WEBSERVICE
@@ -75,7 +75,7 @@ def parse_asr_request(parameters: Mapping[str, str], default_dialect: Dialect) -
     Raises:
         UnsupportedOption: a value that is not allowed; the message names the parameter.
     """
-    dialect = recognise_dialect(parameters, default_dialect)
+    dialect = recognize_dialect(parameters, default_dialect)
     webservice = dialect is Dialect.WEBSERVICE
     read = Reader(parameters)
     # if both spellings are given, the dialect's own wins

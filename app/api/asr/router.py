@@ -121,14 +121,14 @@ class _Transcribing:
     def stream(self, tell: Tell) -> None:
         """Sends the text of each chunk, each final segment, and the whole answer last."""
 
-        def recognised(segment: Segment) -> None:
+        def recognized(segment: Segment) -> None:
             tell(Event("text", formats.segment_json(segment, with_words=False)))
             tell(self.progress())
 
         def settled(segment: Segment) -> None:
             tell(Event("segment", formats.segment_json(segment, self.wanted.word_timestamps)))
 
-        body = self._written(self._transcribe(Listener(recognised, settled)))
+        body = self._written(self._transcribe(Listener(recognized, settled)))
         self._call.work.progress = 1.0
         tell(self.progress())
         tell(Event("result", body))

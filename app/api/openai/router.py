@@ -145,11 +145,11 @@ class _Transcribing:
         def tell_data(data: dict[str, Any]) -> None:
             tell(Event(data["type"], data))
 
-        def recognised(segment: Segment) -> None:
+        def recognized(segment: Segment) -> None:
             if delta := deltas.delta(segment):
                 tell_data(delta)
 
-        transcript = self._transcribe(Listener(recognised))
+        transcript = self._transcribe(Listener(recognized))
         if self.wanted.output is DIARIZED_JSON:
             for segment in formats.diarized_segments(transcript, self.wanted.names):
                 tell_data(segment)

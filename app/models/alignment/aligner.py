@@ -1,7 +1,7 @@
 """Forced alignment with wav2vec2: Segments -> sentences with timed words.
 
-The models, their alphabets and the trellis are whisperx's; the trellis and its path are computed
-for a whole batch of segments at once. Source: whisperx/alignment.py, version 3.8, after
+Models, alphabets and trellis are those of whisperx; here the trellis and its path are computed for
+a whole batch of segments at once. Source: whisperx/alignment.py, version 3.8, after
 https://pytorch.org/audio/stable/tutorials/forced_alignment_tutorial.html
 """
 
@@ -38,7 +38,7 @@ def align_languages() -> frozenset[str]:
 
 @dataclass(frozen=True, slots=True)
 class Spelling:
-    """A text as labels of the model: `labels[i]` stands for the character `text[positions[i]]`."""
+    """A text as labels of the model: `labels[i]` is the character `text[positions[i]]`."""
 
     labels: tuple[int, ...]
     positions: tuple[int, ...]
@@ -59,8 +59,8 @@ class Wav2Vec2Aligner:
     def __init__(
         self, language: str, source: str, device: str, batch_size: int, cache_dir: Path
     ) -> None:
-        """`source`: a folder, or one of torchaudio's models in the cache; empty takes whisperx's
-        model of the language. Nothing is fetched: see `ModelFetcher`.
+        """`source`: a folder, or one of torchaudio's models in the cache; empty for whisperx's
+        model of the language. Fetches nothing: see `ModelFetcher`.
         """
         model, metadata = load_align_model(
             language,
@@ -116,8 +116,8 @@ class Wav2Vec2Aligner:
 
 
 def spell(text: str, dictionary: dict[str, int], with_spaces: bool) -> Spelling:
-    """Label every character. A wildcard stands for those that the model's alphabet lacks: digits,
-    symbols, punctuation, other scripts. White space inside is "|" where the alphabet has it.
+    """Label every character. A wildcard replaces those that the model's alphabet lacks: digits,
+    symbols, punctuation, other scripts. Inner white space becomes "|" if the alphabet has it.
     """
     labels, positions = [], []
     first, last = len(text) - len(text.lstrip()), len(text.rstrip())
@@ -138,10 +138,10 @@ def spell(text: str, dictionary: dict[str, int], with_spaces: bool) -> Spelling:
 def align_labels(
     emissions: Sequence[Emission], labels: Sequence[Sequence[int]], blank: int
 ) -> list[list[CharTime] | None]:
-    """The best path of each item's labels through its emission; None where there is none.
+    """The best path of each item's labels through its emission; None if there is none.
 
-    In every frame a path stays on its label (a blank is emitted) or goes on to the next (which is
-    emitted). It may end before the last frame.
+    In every frame a path stays on its label (emitting a blank) or goes on to the next label
+    (emitting it). It may end before the last frame.
     """
     fits = [i for i, e in enumerate(emissions) if 0 < len(labels[i]) <= len(e)]
     outcomes: list[list[CharTime] | None] = [None] * len(emissions)
@@ -149,7 +149,7 @@ def align_labels(
         return outcomes
     num_frames = max(len(emissions[i]) for i in fits)
     num_labels = max(len(labels[i]) for i in fits)
-    # padding never wins: beyond an item's frames and labels everything is impossible
+    # padding never wins: past the item's frames and labels, every step is impossible
     go = np.full((num_frames, len(fits), num_labels), -np.inf, np.float32)
     stay = np.full((num_frames, len(fits), 1), -np.inf, np.float32)
     for row, i in enumerate(fits):
@@ -167,7 +167,7 @@ def align_labels(
 
 
 def _label_scores(emission: Emission, labels: Sequence[int], blank: int) -> Emission:
-    """(num_frames, len(labels)); a wildcard scores like the best label that is no blank."""
+    """(num_frames, len(labels)); a wildcard scores like the best label except the blank."""
     others = emission.copy()
     others[:, blank] = -np.inf
     extended = np.concatenate([emission, others.max(axis=1, keepdims=True)], axis=1)
@@ -178,8 +178,8 @@ def _label_scores(emission: Emission, labels: Sequence[int], blank: int) -> Emis
 def _trellis(
     go: Emission, stay: Emission, num_labels: Sequence[int]
 ) -> tuple[npt.NDArray[np.bool_], Emission]:
-    """(whether the best path goes on to the label, (num_frames, batch, labels);
-    score of all labels done before frame t, (num_frames + 1, batch))."""
+    """Two arrays: whether the best path goes on to the label, (num_frames, batch, labels); the
+    score of all labels being done before frame t, (num_frames + 1, batch)."""
     num_frames, batch, width = go.shape
     went = np.empty((num_frames, batch, width), np.bool_)
     final = np.full((num_frames + 1, batch), -np.inf, np.float32)
@@ -221,8 +221,8 @@ def _char_times(
 
 
 def word_spans(text: str, begin: int, end: int, with_spaces: bool) -> Iterable[tuple[int, int]]:
-    """The words between two characters: by white space, or letter by letter where none is written
-    (a letter keeps the marks above and below it)."""
+    """The words between two characters: separated by white space, or single letters if the
+    script has none (a letter keeps its combining marks)."""
     start = None
     for i in range(begin, end + 1):
         inside = i < end and not text[i].isspace()

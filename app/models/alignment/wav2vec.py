@@ -1,7 +1,7 @@
-"""wav2vec2 on waveforms of different lengths at once, with what each gives alone.
+"""wav2vec2 on waveforms of different lengths at once, with the same outputs as one by one.
 
-Padding is masked out of the transformer by the libraries. Models with group norm in their feature
-extractor hear it all the same, because the norm is taken over time: that norm is masked here.
+The libraries mask padding in the transformer. In models whose feature extractor has a group norm it
+still changes the outputs, because that norm is taken over time; so the norm is masked here.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MIN_SAMPLES = 400  # the receptive field of wav2vec2's convolutions: less gives 
 
 
 class MaskedGroupNorm(nn.Module):
-    """A group norm of one channel each, whose statistics are taken over the real frames only."""
+    """A group norm with one channel per group, whose statistics cover the real frames only."""
 
     def __init__(self, norm: nn.GroupNorm) -> None:
         super().__init__()
@@ -39,14 +39,14 @@ class MaskedGroupNorm(nn.Module):
         real = (steps < self.num_frames[:, None])[:, None, :]
         count = self.num_frames[:, None, None].to(frames.dtype)
         mean = torch.where(real, frames, 0.0).sum(-1, keepdim=True) / count
-        centred = frames - mean
-        variance = torch.where(real, centred.square(), 0.0).sum(-1, keepdim=True) / count
-        normed = centred * torch.rsqrt(variance + self.norm.eps)
+        centered = frames - mean
+        variance = torch.where(real, centered.square(), 0.0).sum(-1, keepdim=True) / count
+        normed = centered * torch.rsqrt(variance + self.norm.eps)
         return normed * self.norm.weight[:, None] + self.norm.bias[:, None]
 
 
 class Wav2Vec2:
-    """A model of transformers or torchaudio, as whisperx loads it."""
+    """A model of transformers or torchaudio, as loaded by whisperx."""
 
     def __init__(self, model: Any, huggingface: bool, device: str) -> None:
         self._model = model.eval()
@@ -112,7 +112,7 @@ class Wav2Vec2:
 
 
 def _find_layers(model: nn.Module) -> Any:
-    """The convolutions of the feature extractor, whichever library and wrapper they are in."""
+    """The convolutions of the feature extractor, in any library's model and any wrapper."""
     for module in model.modules():
         layers = getattr(module, "conv_layers", None)
         if layers is not None and hasattr(layers[0], "conv"):

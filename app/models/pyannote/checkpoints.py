@@ -1,7 +1,7 @@
-"""What a checkpoint may bring along: weights and plain values, no code, whoever made it.
+"""What a checkpoint may contain: weights and plain values but no code, whoever made it.
 
-`settings.prepare_environment` has PyTorch unpickle weights only, even where pyannote.audio and
-torchaudio ask for more; this module names the harmless classes that their checkpoints need.
+`prepare_environment` makes PyTorch unpickle weights only, even if pyannote.audio and torchaudio ask
+for more. This module lists the harmless classes that their checkpoints need.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch.torch_version import TorchVersion
 
 from app.domain.errors import ModelUnavailable
 
-# What a model was trained for, and with which options: none of them does anything when it is made.
+# They describe how a model was trained. Creating one runs no code of the checkpoint.
 METADATA = (
     AnyNode, ContainerMetadata, Introspection, ListConfig, Metadata, Problem, Resolution,
     Specifications, TorchVersion, collections.defaultdict, dict, int, list, typing.Any,
@@ -38,16 +38,16 @@ PIPELINES = frozenset(
 
 
 def allow_metadata() -> None:
-    """Let checkpoints hold what describes a model of pyannote.audio, beside its weights."""
+    """Allow checkpoints to describe a pyannote.audio model, besides holding its weights."""
     torch.serialization.add_safe_globals(list(METADATA))
 
 
 def check_pipeline(source: str, token: str | None, cache_dir: Path) -> None:
-    """Look at a diarization pipeline's config.yaml before it is loaded: pyannote.audio makes an
-    object of any class that is named in it, with arguments from there.
+    """Check a diarization pipeline's config.yaml before loading it: pyannote.audio creates any
+    object that the file names, with arguments from the file.
 
     Raises:
-        ModelUnavailable: it names another class than the one that is wanted.
+        ModelUnavailable: it names any other class than a diarization pipeline.
     """
     content: Any = yaml.safe_load(_config_path(source, token, cache_dir).read_text())
     if not isinstance(content, dict) or not isinstance(content.get("pipeline"), dict):

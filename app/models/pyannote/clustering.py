@@ -1,8 +1,8 @@
 """Local speakers of all windows -> speakers of the recording, with pyannote's own clustering.
 
-pyannote compares every embedding with every other, whose memory and time grow with the square of
-the length. A recording beyond a limit is clustered in parts; the parts' speakers are then joined
-by their centroids, which hours of speech have averaged the noise out of.
+pyannote compares every embedding with every other, so memory and time grow with the square of the
+length. A recording beyond a limit is clustered in parts; the speakers of the parts are then joined
+by their centroids, in which hours of speech average out the noise.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from scipy.spatial.distance import pdist, squareform
 from app.domain.options import SpeakerBounds
 from app.models.pyannote.linkage import linkage
 
-# Centroids of one voice in two parts are nearer than this in cosine distance, those of two voices
-# farther: between the two for the demo's and for WeSpeaker's embeddings.
+# In cosine distance, centroids of one voice in two parts are closer than this, those of two voices
+# farther apart: measured with the demo's embeddings and with WeSpeaker's.
 JOIN_DISTANCE = 0.4
-NEVER = 1e3  # distance of speakers of one part: they were told apart already
+NEVER = 1e3  # the distance of two speakers of one part: they are different for sure
 
 Matrix = npt.NDArray[np.float64]
 
@@ -45,11 +45,11 @@ class Clusters:
 
 
 class SpeakerClustering:
-    """A pipeline's clustering with what it needs around it to never fail. Any thread."""
+    """A pipeline's clustering, guarded so that it never fails. Any thread."""
 
     def __init__(self, pipeline: Any, step_s: float, part_s: float) -> None:
         """`part_s`: recordings longer than this are clustered in parts."""
-        pyannote_clustering.linkage = linkage  # the same function, out of the interpreter's way
+        pyannote_clustering.linkage = linkage  # see linkage.py
         self._clustering = pipeline.clustering
         self._part_windows = max(1.0, part_s / step_s)
 
@@ -61,7 +61,7 @@ class SpeakerClustering:
         num_parts = math.ceil(len(embeddings) / self._part_windows)
         if num_parts <= 1:
             return self._cluster_part(embeddings, binary, wish)
-        # how many of the speakers take part in each part is not known
+        # it is not known how many of the speakers occur in each part
         most = wish.num_speakers or wish.max_speakers
         edges = np.linspace(0, len(embeddings), num_parts + 1).astype(int)
         parts = [
@@ -77,15 +77,15 @@ class SpeakerClustering:
     def _cluster_part(
         self, embeddings: npt.NDArray[np.float32], binary: SlidingWindowFeature, wish: SpeakerBounds
     ) -> Clusters:
-        """More speakers than there are embeddings to tell apart cannot be found; to ask for them
-        is no error, which pyannote's VBx (through KMeans) makes it.
+        """There cannot be more speakers than distinct embeddings. Asking for more is not an error
+        here, but is one in pyannote's VBx (through KMeans).
         """
         trained, _, _ = self._clustering.filter_embeddings(embeddings, segmentations=binary)
         available = max(1, len(np.unique(trained, axis=0)))
         num = None if wish.num_speakers is None else min(wish.num_speakers, available)
         least = num or min(wish.min_speakers or 1, available)
         most = num or wish.max_speakers or math.inf
-        if len(trained) == 0:  # only scraps of speech: nobody can be told apart
+        if len(trained) == 0:  # only scraps of speech, too short to tell anybody apart
             alone = np.zeros(embeddings.shape[:2], np.int16)
             return Clusters(alone, _mean_embedding(embeddings), most)
         labels, _, centroids = self._clustering(
@@ -108,7 +108,7 @@ def _mean_embedding(embeddings: npt.NDArray[np.float32]) -> Matrix:
 
 
 def _join_parts(parts: Sequence[Clusters], wish: SpeakerBounds) -> Clusters:
-    """One numbering of speakers for all parts."""
+    """Number the speakers of all parts together."""
     owner = np.concatenate([np.full(len(p.centroids), i) for i, p in enumerate(parts)])
     centroids = np.concatenate([p.centroids for p in parts])
     weights = np.concatenate(
@@ -134,10 +134,10 @@ def _join_parts(parts: Sequence[Clusters], wish: SpeakerBounds) -> Clusters:
 def join_centroids(
     centroids: Matrix, part: npt.NDArray[np.int64], wish: SpeakerBounds
 ) -> npt.NDArray[np.int64]:
-    """The speaker of each centroid, int64 (num_centroids,); `part` is where it comes from.
+    """The speaker of each centroid, int64 (num_centroids,). `part`: the part of each centroid.
 
     Average linkage in cosine distance, where speakers of one part stay apart; then as few or as
-    many as `wish` wants, as far as that is possible.
+    many speakers as `wish` asks for, if possible.
     """
     if len(centroids) == 1:
         return np.zeros(1, np.int64)

@@ -1,9 +1,10 @@
 """pyannote.audio: who speaks when.
 
-The pipeline's own `apply` is taken apart into windows (segmentation and embedding, on the device)
-and clustering (on the host), for three reasons: recordings of several requests can take turns
-window by window; the embedding network's trunk runs once per window instead of once per local
-speaker; and exclusive turns are built without `min_duration_off`, which makes them overlap.
+Instead of the pipeline's own `apply`, windows (segmentation and embedding, on the device) and
+clustering (on the host) are separate steps, for three reasons: recordings of several requests can
+alternate window by window; the trunk of the embedding network runs once per window instead of once
+per local speaker; and exclusive turns are built without `min_duration_off`, which makes them
+overlap.
 Source: pyannote/audio/pipelines/speaker_diarization.py, version 4.0.
 """
 
@@ -54,13 +55,13 @@ def _load_pipeline(source: str, token: str | None, cache_dir: Path) -> Any:
     if config.is_file() and not (Path(source) / "segmentation").exists():
         checkpoint = _with_bundled_segmentation(config)
     pipeline = Pipeline.from_pretrained(checkpoint, token=token, cache_dir=cache_dir)
-    if pipeline is None:  # what pyannote answers where a licence is not accepted
+    if pipeline is None:  # pyannote's answer if a licence is not accepted
         raise ModelUnavailable("The diarization model is gated: accept its licence, set HF_TOKEN.")
     return pipeline
 
 
 def _with_bundled_segmentation(config: Path) -> dict[str, Any]:
-    """A local pipeline without a segmentation model of its own takes the one whisperx carries."""
+    """For a local pipeline without a segmentation model of its own: the one inside whisperx."""
     content: dict[str, Any] = yaml.safe_load(config.read_text())
     params = content["pipeline"]["params"]
     for key, value in params.items():
@@ -83,11 +84,11 @@ class PyannoteDiarizer:
         params: Mapping[str, Mapping[str, Any]] | None = None,
         part_s: float = math.inf,
     ) -> None:
-        """`params` overrides the pipeline's own, e.g. {"clustering": {"threshold": 0.7}};
-        recordings longer than `part_s` are clustered in parts, see `clustering.py`.
+        """`params` overrides the pipeline's own, e.g. {"clustering": {"threshold": 0.7}}.
+        Recordings longer than `part_s` are clustered in parts, see `clustering.py`.
 
         Raises:
-            ModelUnavailable: gated, or not a diarization pipeline.
+            ModelUnavailable: it is gated, or is not a diarization pipeline.
         """
         pipeline = _load_pipeline(source, token, cache_dir)
         if not isinstance(pipeline, SpeakerDiarization):
@@ -148,7 +149,7 @@ class PyannoteDiarizer:
         """float32 (num_windows, num_local_speakers, dimension).
 
         `masks`: (num_windows, num_frames, num_local_speakers). The network's trunk runs once for
-        each window in which anybody speaks; its pooling for each local speaker.
+        each window with speech, its pooling once for each local speaker.
         """
         embedding = self._pipeline._embedding
         weights = torch.from_numpy(masks.transpose(0, 2, 1).copy())
@@ -178,7 +179,7 @@ class PyannoteDiarizer:
         return SlidingWindow(start=0.0, duration=self._window_s, step=self._step_s)
 
     def _embedding_masks(self, binary: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Where to listen to each local speaker: alone where that is long enough."""
+        """The frames that represent each local speaker: without overlap if those are enough."""
         if not self._pipeline.embedding_exclude_overlap:
             return binary
         num_frames = binary.shape[1]
@@ -214,7 +215,7 @@ class PyannoteDiarizer:
         count: npt.NDArray[np.int8],
         min_duration_off_s: float,
     ) -> Annotation:
-        """In each frame the `count` most active speakers speak."""
+        """Turns in which, in each frame, the `count` most active speakers speak."""
         num_frames = min(len(activations.data), len(count))
         scores = activations.data[:num_frames]
         ranked = np.argsort(-scores, axis=-1)
@@ -236,8 +237,8 @@ def _aggregate(
 ) -> SlidingWindowFeature:
     """How active each speaker is in each frame, over all windows: (num_frames, num_speakers).
 
-    As pyannote's `reconstruct`, whose loop over all frames this spares; `min_speakers` columns at
-    least, for frames in which more speak than there are clusters.
+    Like pyannote's `reconstruct` but without its loop over all frames. At least `min_speakers`
+    columns, for frames with more speakers than there are clusters.
     """
     num_windows, num_frames, _ = activity.data.shape
     num_speakers = int(labels.max()) + 1
@@ -259,8 +260,8 @@ def _aggregate(
 
 
 def _silent_embedding(embedding: Any) -> npt.NDArray[np.float32] | None:
-    """What the network makes of a mask without speech: the same for every window. None where it is
-    not a WeSpeaker, of whose pooling that is known.
+    """The embedding of a mask without speech, which is the same for every window. None if the
+    network is not a WeSpeaker: of others this is not known.
     """
     if not isinstance(embedding.model_, BaseWeSpeakerResNet):
         return None
@@ -272,8 +273,8 @@ def _silent_embedding(embedding: Any) -> npt.NDArray[np.float32] | None:
 
 
 def fold_batch_norms(model: nn.Module) -> None:
-    """Have a WeSpeaker ResNet compute the same in two thirds of the time on a CPU: batch norms
-    become part of the convolutions before them, and channels lie innermost.
+    """Make a WeSpeaker ResNet take two thirds of the time on a CPU, with the same outputs: batch
+    norms are folded into the convolutions before them, and channels become the last dimension.
     """
     if not isinstance(model, BaseWeSpeakerResNet):
         return
@@ -312,7 +313,7 @@ def _to_diarization(
     centroids: npt.NDArray[np.float64],
     duration_s: float,
 ) -> Diarization:
-    """Speakers are numbered in the order in which they first speak."""
+    """Speakers are numbered in the order of their first turns."""
     first_heard: dict[int, float] = {}
     for turn, _, label in overlapping.itertracks(yield_label=True):
         first_heard[label] = min(first_heard.get(label, math.inf), turn.start)

@@ -1,8 +1,10 @@
-"""scipy's hierarchical clustering without its grip on the interpreter.
+"""A replacement for scipy's `linkage`, which `SpeakerClustering` puts into pyannote's module.
 
-scipy holds the GIL all through `linkage`: half a second for an hour of audio, many for a long
-meeting, in which not even /health is answered. Large inputs are clustered in a process of their
-own, which also gives the memory of all pairwise distances back at once.
+scipy holds the GIL during all of `linkage`: half a second for an hour of audio, many seconds for a
+long meeting, and meanwhile the service does not even answer /health. pyannote calls scipy through a
+name in its own module and has no option for another function, so that name is replaced, for the
+whole process. The results are the same. Large inputs go to a separate process, which also frees the
+memory of all pairwise distances at once when it ends.
 """
 
 from __future__ import annotations
@@ -15,13 +17,13 @@ import numpy.typing as npt
 from pebble import ProcessPool
 from scipy.cluster import hierarchy
 
-INLINE_ROWS = 1000  # below, the GIL is held for less than a hundredth of a second
+INLINE_ROWS = 1000  # below this, scipy holds the GIL for less than 10 ms
 
 Matrix = npt.NDArray[np.float64]
 
 
 def linkage(embeddings: Matrix, method: str = "single", metric: str = "euclidean") -> Matrix:
-    """As `scipy.cluster.hierarchy.linkage` for observations: float64 (num_embeddings - 1, 4)."""
+    """What `scipy.cluster.hierarchy.linkage` returns: float64 (num_embeddings - 1, 4)."""
     if len(embeddings) < INLINE_ROWS:
         return _linkage(embeddings, method, metric)
     with ProcessPool(1, context=multiprocessing.get_context("spawn")) as pool:

@@ -1,4 +1,4 @@
-"""Speech detection with the segmentation model that the whisperx package carries."""
+"""Speech detection with the segmentation model inside the whisperx package."""
 
 from __future__ import annotations
 
@@ -21,16 +21,14 @@ from app.models.pyannote.windows import (
     stack_windows,
 )
 
-STEP_RATIO = (
-    0.5  # of a window: finds the speech that a tenth (whisperx) finds, for a fifth of the work
-)
+STEP_RATIO = 0.5  # of a window: finds the same speech as whisperx's 0.1 with a fifth of the work
 
 
 class PyannoteVad:
     """Implements `VoiceActivityDetector`."""
 
     def __init__(self, device: str, onset: float, offset: float, batch_size: int) -> None:
-        """`batch_size`: windows at once."""
+        """`batch_size`: windows per call."""
         allow_metadata()
         pipeline = load_vad_model(torch.device(device), vad_onset=onset, vad_offset=offset)
         self._inference: Inference = pipeline._segmentation
@@ -63,21 +61,21 @@ class PyannoteVad:
         scores: WindowScores = self._inference.infer(windows)
         return np.split(scores.max(axis=-1, keepdims=True), ends_of_blocks(items))
 
-    def track(self, samples: Samples) -> SpeechTrack:
+    def track(self, samples: Samples) -> PyannoteSpeechTrack:
         frames = SlidingWindow(self._frames.duration, self._frames.step, start=0.0)
-        return SpeechTrack(frames, self._step_s, len(samples) / SAMPLE_RATE)
+        return PyannoteSpeechTrack(frames, self._step_s, len(samples) / SAMPLE_RATE)
 
 
-class SpeechTrack:
-    """The scores of overlapping windows as one, window by window: each frame's mean, weighted by a
-    Hamming window. Source: pyannote.audio's Inference.aggregate, which wants all windows at once.
+class PyannoteSpeechTrack:
+    """Implements `SpeechTrack` for overlapping windows: the mean score of each frame, weighted by a
+    Hamming window. Source: pyannote.audio's Inference.aggregate, which needs all windows at once.
     """
 
     def __init__(self, frames: SlidingWindow, step_s: float, duration_s: float) -> None:
         self._frames = frames
         self._step_s = step_s
         self._first_s = frames[0].middle
-        # the last windows reach beyond the end of the recording
+        # the last windows reach past the end of the recording
         self._num_frames = max(0, int((duration_s - self._first_s) / frames.step) + 1)
         self._sums = np.zeros(self._num_frames, np.float32)
         self._weights = np.zeros(self._num_frames, np.float32)
@@ -85,9 +83,9 @@ class SpeechTrack:
         self._num_windows = 0
 
     def add(self, block: WindowScores, last: bool) -> SpeechScores:
-        """What does not change any more, now that the next windows are known.
+        """All scores that are final, now that these windows are known.
 
-        `block`: float32 (num_windows, num_frames, 1); `last`: there are no more.
+        `block`: float32 (num_windows, num_frames, 1). `last`: no more blocks.
         """
         settled = self._start(self._num_windows)
         for window in block[:, :, 0]:

@@ -1,4 +1,4 @@
-"""Cutting a recording into the overlapping windows that pyannote's models look through."""
+"""Cuts a recording into the overlapping windows that pyannote's models take."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ import torch
 from app.domain.transcript import Samples
 from app.models.protocols import WindowBlock
 
-ITEM_WINDOWS = 4  # an item of the queue: what others wait for, and what memory must hold at least
+ITEM_WINDOWS = 4  # per item of the queue: the shortest wait for others, the smallest batch
 
 
 @dataclass(frozen=True, slots=True)
 class WindowBatches:
-    """Windows that the segmentation and the embedding network work on at once."""
+    """How many windows the segmentation and the embedding network take per call."""
 
     segmentation: int
     embedding: int
 
 
-# A GPU is full with 32; on a CPU more windows at once take as much longer as there are more.
+# 32 windows fill a GPU. On a CPU, time grows in proportion to the number of windows.
 DEFAULT_BATCHES = {"cuda": WindowBatches(32, 32), "cpu": WindowBatches(8, 8)}
 
 
 def choose_batches(device: str, segmentation: int, embedding: int) -> WindowBatches:
-    """The sizes as set, or the device's own where they are 0."""
+    """The given sizes; 0 means the default of the device."""
     default = DEFAULT_BATCHES[device.partition(":")[0]]
     return WindowBatches(segmentation or default.segmentation, embedding or default.embedding)
 
 
 def count_windows(num_samples: int, window_samples: int, step_samples: int) -> int:
-    """As pyannote.audio's Inference.slide: whole windows, and a padded one for what is left."""
+    """As in pyannote.audio's Inference.slide: whole windows, and a padded one for the rest."""
     if num_samples <= window_samples:
         return 1
     whole, left = divmod(num_samples - window_samples, step_samples)
@@ -41,7 +41,7 @@ def count_windows(num_samples: int, window_samples: int, step_samples: int) -> i
 
 
 def split_windows(samples: Samples, window_samples: int, step_samples: int) -> list[WindowBlock]:
-    """Blocks of a few windows: several make a batch, of one recording or of many."""
+    """Blocks of a few windows each. A batch holds several, of one recording or of many."""
     total = count_windows(len(samples), window_samples, step_samples)
     return [
         WindowBlock(samples, first, min(ITEM_WINDOWS, total - first))
@@ -69,5 +69,5 @@ def stack_windows(
 
 
 def ends_of_blocks(blocks: Sequence[WindowBlock]) -> list[int]:
-    """Where to split the windows of `stack_windows` again, for np.split."""
+    """Where np.split must cut the windows of `stack_windows`."""
     return [int(end) for end in np.cumsum([block.num_windows for block in blocks])[:-1]]

@@ -12,7 +12,7 @@ from typing import Any
 
 import ctranslate2
 import numpy as np
-import torch  # before ctranslate2 opens a model: its wheels bring the CUDA libraries along
+import torch  # before ctranslate2 opens a model: its wheels bring the CUDA libraries
 from faster_whisper import WhisperModel
 from faster_whisper.tokenizer import Tokenizer
 from faster_whisper.transcribe import get_suppressed_tokens
@@ -23,7 +23,7 @@ from whisperx.audio import HOP_LENGTH, N_FFT, N_SAMPLES, mel_filters
 from app.domain.options import DecodingOptions
 from app.domain.transcript import (
     SAMPLE_RATE,
-    Decoding,
+    DecodingStats,
     Hypothesis,
     LanguageGuess,
     Samples,
@@ -31,16 +31,17 @@ from app.domain.transcript import (
 )
 from app.engine.pauses import pause
 from app.models.devices import free_memory
-from app.models.protocols import RecognitionItem
+from app.models.protocols import DetectionItem, LanguageGuesses, RecognitionItem
+from app.models.recognizers.whisper_engine import WHISPER_ABILITIES, WHISPER_THRESHOLDS
 from app.models.recognizers.word_times import spoken_words
-from app.pipeline.hypotheses import is_sparse
+from app.text.letters import is_sparse
 
 MAX_TOKENS = 448  # of Whisper's decoder, prompt included
 MAX_PROMPT_TOKENS = MAX_TOKENS // 2 - 1  # <|startofprev|> not counted; leaves half for the answer
 NUM_CANDIDATES = 5  # sampled at a temperature over 0, the best one taken
 
 DETECT = "detect language"
-MIN_PROB = 1e-10  # the logarithm of 0 is no number
+MIN_PROB = 1e-10  # the logarithm of 0 is not finite
 
 # A token's name has a letter for each of its bytes.
 BYTE_OF_LETTER = {letter: byte for byte, letter in bytes_to_unicode().items()}
@@ -54,9 +55,9 @@ def known_models() -> tuple[str, ...]:
 def log_mel(samples: Sequence[Samples], num_mels: int, device: str) -> torch.Tensor:
     """Whisper's features: float32 (len(samples), num_mels, 3000), each item padded to 30 s.
 
-    The features are padded, not the sound: after a noise floor, digital silence is an event that
-    costs short recordings their words. Source: whisper/audio.py, log_mel_spectrogram; there for one
-    recording at a time. Padding: faster_whisper/audio.py, pad_or_trim.
+    The features are padded, not the sound: digital silence after a noise floor is an event that
+    makes short recordings lose words. Source: whisper/audio.py, log_mel_spectrogram, which takes
+    one recording at a time. Padding: faster_whisper/audio.py, pad_or_trim.
     """
     padded = np.zeros((len(samples), N_SAMPLES), np.float32)
     for row, piece in zip(padded, samples, strict=True):
@@ -75,9 +76,9 @@ def log_mel(samples: Sequence[Samples], num_mels: int, device: str) -> torch.Ten
 
 
 def fit_prompt(prompt: list[int], hotwords: list[int], limit: int) -> tuple[list[int], list[int]]:
-    """Cut both so that together they have at most `limit` tokens.
+    """Cut both to `limit` tokens in total.
 
-    Each may take half, and what the other leaves. The end of a prompt matters most, and the
+    Each may take half, and what the other leaves free. The end of a prompt matters most, and the
     beginning of a list of hotwords.
     """
     half = limit // 2
@@ -97,7 +98,7 @@ class WhisperRecognizer:
         cpu_threads: int,
         batch_size: int,
     ) -> None:
-        """`folder`: of a model in CTranslate2 format; see `ModelFetcher`."""
+        """`folder`: of a model in CTranslate2 format; see `WhisperEngine`."""
         self._device = device
         kind, _, index = device.partition(":")
         model = WhisperModel(
@@ -118,7 +119,8 @@ class WhisperRecognizer:
             for code in model.supported_languages
             if not self._multilingual or model.hf_tokenizer.token_to_id(f"<|{code}|>") is not None
         )
-        self._aligns = _has_alignment_heads(Path(folder))
+        self.abilities = replace(WHISPER_ABILITIES, word_times=_has_alignment_heads(Path(folder)))
+        self.thresholds = WHISPER_THRESHOLDS
         self.batch_size = batch_size
         self.memory_bytes = _weights_bytes(Path(folder), self._model)
 
@@ -130,12 +132,12 @@ class WhisperRecognizer:
     def _tokenizer(self, language: str, task: str) -> Any:
         return Tokenizer(self._hf_tokenizer, self._multilingual, task=task, language=language)
 
-    def batch_key(self, item: RecognitionItem) -> Hashable:
-        """CTranslate2 takes a prompt per item but one set of settings per call, and wants
-        <|startoftranscript|> at the same place in all prompts. Language and task may differ,
-        and a language that is still unknown takes as many tokens as another.
+    def batch_key(self, item: RecognitionItem | DetectionItem) -> Hashable:
+        """CTranslate2 takes a prompt per item but one set of settings per call, and needs
+        <|startoftranscript|> at the same position in all prompts. Language and task may differ;
+        a language that is still unknown takes as many tokens as any other.
         """
-        if item.options is None:
+        if isinstance(item, DetectionItem):
             return DETECT
         options = item.options
         return (
@@ -144,24 +146,29 @@ class WhisperRecognizer:
             len(self._prompt(options)),
         )
 
-    def audio_s(self, item: RecognitionItem) -> float:
+    def audio_s(self, item: RecognitionItem | DetectionItem) -> float:
         return len(item.samples) / SAMPLE_RATE
 
-    def run(self, items: Sequence[RecognitionItem]) -> list[Hypothesis | tuple[LanguageGuess, ...]]:
-        options = [item.options for item in items]
+    def run(
+        self, items: Sequence[RecognitionItem | DetectionItem]
+    ) -> list[Hypothesis | LanguageGuesses]:
         encoded = self._encode([item.samples for item in items])
-        if options[0] is None:
-            return [self._guesses(found) for found in self._detect(encoded, len(items))]
-        known = [o for o in options if o is not None]
-        guesses: list[tuple[LanguageGuess, ...]] = [()] * len(items)
-        if any(o.language is None for o in known):
-            guesses = [self._guesses(found) for found in self._detect(encoded, len(items))]
-            known = [
+        chunks = [item for item in items if isinstance(item, RecognitionItem)]
+        if not chunks:
+            return [*self._detect(encoded, len(items))]
+        return [*self._recognize(chunks, encoded)]
+
+    def _recognize(self, items: Sequence[RecognitionItem], encoded: Any) -> list[Hypothesis]:
+        options = [item.options for item in items]
+        guesses: list[LanguageGuesses] = [()] * len(items)
+        if any(o.language is None for o in options):
+            guesses = self._detect(encoded, len(items))
+            options = [
                 replace(o, language=o.language or likeliest(own, o))
-                for o, own in zip(known, guesses, strict=True)
+                for o, own in zip(options, guesses, strict=True)
             ]
         pause()
-        hypotheses = self._with_words(items, self._generate(encoded, known), known, encoded)
+        hypotheses = self._with_words(items, self._generate(encoded, options), options, encoded)
         return [replace(h, guesses=own) for h, own in zip(hypotheses, guesses, strict=True)]
 
     def _encode(self, samples: Sequence[Samples]) -> Any:
@@ -173,14 +180,11 @@ class WhisperRecognizer:
             view = ctranslate2.StorageView.from_array(np.ascontiguousarray(features.numpy()))
         return self._model.encode(view, to_cpu=False)
 
-    def _detect(self, encoded: Any, num_items: int) -> list[list[tuple[str, float]]]:
+    def _detect(self, encoded: Any, num_items: int) -> list[LanguageGuesses]:
         if not self._multilingual:
-            return [[("<|en|>", 1.0)]] * num_items
+            return [(LanguageGuess("en", 1.0),)] * num_items
         found: list[list[tuple[str, float]]] = self._model.detect_language(encoded)
-        return found
-
-    def _guesses(self, found: list[tuple[str, float]]) -> tuple[LanguageGuess, ...]:
-        return tuple(LanguageGuess(token[2:-2], float(p)) for token, p in found)
+        return [tuple(LanguageGuess(token[2:-2], float(p)) for token, p in own) for own in found]
 
     def _prompt(self, options: DecodingOptions) -> list[int]:
         tokenizer = self._tokenizer(options.language or "en", options.task.value)
@@ -209,7 +213,7 @@ class WhisperRecognizer:
         results = self._model.generate(
             encoded,
             prompts,
-            # CTranslate2 gives the answer half of it, and what the prompt leaves of it
+            # CTranslate2 gives the answer half of it, and the room that the prompt leaves
             max_length=max(2 * room, room + num_prompt - 1),
             return_scores=True,
             return_no_speech_prob=True,
@@ -220,13 +224,13 @@ class WhisperRecognizer:
         return [self._hypothesis(r, o, room) for r, o in zip(results, options, strict=True)]
 
     def _hypothesis(self, result: Any, options: DecodingOptions, room: int) -> Hypothesis:
-        """`room`: tokens that there were to have."""
+        """`room`: the number of tokens that it could have."""
         assert options.language is not None
         tokenizer = self._tokenizer(options.language, options.task.value)
         tokens: list[int] = [t for t in result.sequences_ids[0] if t < tokenizer.eot]
         text: str = tokenizer.decode(tokens)
-        decoding = Decoding(
-            # the score is the mean over the text; Whisper's figure counts the end token too
+        stats = DecodingStats(
+            # this score is the mean over the text; Whisper's own counts the end token, too
             avg_logprob=float(result.scores[0]) * len(tokens) / (len(tokens) + 1),
             no_speech_prob=float(result.no_speech_prob),
             compression_ratio=compression_ratio(text),
@@ -237,7 +241,7 @@ class WhisperRecognizer:
             text,
             tuple(tokens),
             self._token_ends(tokens, text),
-            decoding,
+            stats,
             is_cut_off=len(result.sequences_ids[0]) >= room,
         )
 
@@ -248,11 +252,11 @@ class WhisperRecognizer:
         options: Sequence[DecodingOptions],
         encoded: Any,
     ) -> list[Hypothesis]:
-        """With the times of words, and how likely each token is after those before it (the prompt
-        left out): where asked for, and where so little was heard that something may be missing.
+        """Add the times of words, and the probability of each token given those before it (without
+        the prompt): if asked for, or if so little was heard that something may be missing.
         """
         complete = list(hypotheses)
-        if not self._aligns:
+        if not self.abilities.word_times:
             return complete
         wanted = [
             i
@@ -260,9 +264,9 @@ class WhisperRecognizer:
             if o.with_words
             or o.with_token_probs
             or hypothesis.is_cut_off
-            or is_sparse(hypothesis, item.speech_s)
+            or is_sparse(hypothesis.text, item.speech_s)
         ]
-        # `align` takes one language and one task for all that was encoded
+        # `align` takes one language and one task per call
         for language, task in {(options[i].language, options[i].task) for i in wanted}:
             tokenizer = self._tokenizer(language or "en", task.value)
             rows = [i for i in wanted if (options[i].language, options[i].task) == (language, task)]
@@ -295,7 +299,7 @@ class WhisperRecognizer:
         return [bytes(BYTE_OF_LETTER[letter] for letter in name) for name in names]
 
     def _token_ends(self, tokens: Sequence[int], text: str) -> tuple[int, ...]:
-        """Where each token ends in the text. A token is bytes, one letter of its name for each."""
+        """Where each token ends in the text. A token is bytes; its name has a letter for each."""
         char_at_byte = np.cumsum([0] + [(b & 0xC0) != 0x80 for b in text.encode()])
         ends = np.cumsum([len(self._hf_tokenizer.id_to_token(t) or "") for t in tokens], dtype=int)
         last = len(char_at_byte) - 1
@@ -303,34 +307,34 @@ class WhisperRecognizer:
 
 
 def likeliest(guesses: Sequence[LanguageGuess], options: DecodingOptions) -> str:
-    """The language of a chunk whose options have none."""
+    """The language of a chunk whose options name none."""
     allowed = [g for g in guesses if not options.languages or g.language in options.languages]
     return (allowed or guesses)[0].language
 
 
 def _encode_prompt(tokenizer: Any, text: str) -> list[int]:
-    """Tokens of plain text: a client's "<|startoftranscript|>" is none of Whisper's own."""
+    """Tokens of plain text: a client's "<|startoftranscript|>" is not a special token."""
     text = text.strip()
     tokens: list[int] = tokenizer.encode(" " + text) if text else []
     return [token for token in tokens if token < tokenizer.eot]
 
 
 def compression_ratio(text: str) -> float:
-    """Bytes of the text by bytes of the text compressed: high for repetitions."""
+    """Bytes of the text divided by bytes of the compressed text: high for repetitions."""
     raw = text.strip().encode()
     return len(raw) / len(zlib.compress(raw))
 
 
 def _has_alignment_heads(folder: Path) -> bool:
-    """Whether CTranslate2 can tell the times of words; models that were converted before 2023
-    lack what it needs for that.
+    """Whether CTranslate2 can give the times of words. Models converted before 2023 lack the
+    necessary configuration.
     """
     config = folder / "config.json"
     return config.is_file() and bool(json.loads(config.read_bytes()).get("alignment_heads"))
 
 
 def _weights_bytes(folder: Path, model: Any) -> int:
-    """Memory of the weights, from the size of the file and the precision that it is loaded in."""
+    """Memory of the weights, from the size of the file and the precision in memory."""
     stored = (folder / "model.bin").stat().st_size  # the published models store float16
     factor = {"float32": 2.0, "int16": 1.0, "float16": 1.0, "bfloat16": 1.0}
     return int(stored * factor.get(str(model.compute_type), 0.55))

@@ -1,7 +1,7 @@
-"""Word times from Whisper's cross-attention: tokens and the path of their alignment -> words.
+"""Word times from Whisper's cross-attention: tokens and their alignment path -> words.
 
 Source: openai/whisper, timing.py: dynamic time warping over the attention of the alignment heads,
-which CTranslate2's `align` computes. Punctuation belongs to the word that it stands at.
+which CTranslate2's `align` computes. Punctuation belongs to the adjacent word.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from app.domain.transcript import SpokenWord
 
 FRAME_S = 0.02  # of Whisper's encoder
 
-# Source: openai/whisper, timing.py, add_word_timestamps; with the marks of other scripts.
+# Source: openai/whisper, timing.py, add_word_timestamps; plus marks of other scripts.
 OPENING_MARKS = "\"'“‘¿¡([{-«„‚「『《〈（【"
 CLOSING_MARKS = "\"'.。,，!！?？:：”’)]}、;；…»‹›」』》〉）】।॥؟،؛۔։՝።፣·‧"
 
-# A word that lasts longer was held by a pause: the path must be on some token at all times.
+# Longer words include a pause: the path must be on some token at all times.
 LONGEST_MEDIAN_S = 0.7
 LONGEST_BY_MEDIAN = 2.0
 
 
 def spoken_words(tokenizer: Any, tokens: Sequence[int], alignment: Any) -> tuple[SpokenWord, ...]:
-    """The words of a text with their times. `alignment`: CTranslate2's, of these tokens."""
+    """The words of a text with their times. `alignment`: of these tokens, from CTranslate2."""
     if not tokens or not alignment.alignments:
         return ()
     words, word_tokens = tokenizer.split_to_word_tokens([*tokens, tokenizer.eot])
@@ -52,14 +52,14 @@ def spoken_words(tokenizer: Any, tokens: Sequence[int], alignment: Any) -> tuple
 
 
 def _token_starts(path: Sequence[tuple[int, int]], num_tokens: int) -> Any:
-    """When the path reaches each token, and the end after them: float64 (num_tokens + 1,)."""
+    """When the path reaches each token, and the end: float64 (num_tokens + 1,)."""
     rows, frames = np.asarray(path).T
     first = np.searchsorted(rows, np.arange(num_tokens + 1))
     return frames[np.minimum(first, len(frames) - 1)] * FRAME_S
 
 
 def _shorten(words: Sequence[SpokenWord]) -> list[SpokenWord]:
-    """Long words lose the pause that they were held for: before the first, after all others."""
+    """Cut the pause from long words: before the first word, after all others."""
     lengths = [w.end_s - w.start_s for w in words if w.end_s > w.start_s]
     median_s = min(LONGEST_MEDIAN_S, float(np.median(lengths))) if lengths else LONGEST_MEDIAN_S
     longest_s = LONGEST_BY_MEDIAN * median_s
