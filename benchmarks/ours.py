@@ -93,7 +93,7 @@ class Ours:
 
     def recognize(self, audio: Audio, chunks: Sequence[Chunk]) -> list[Segment]:
         options = DecodingOptions(LANGUAGE, beam_size=self._settings.beam_size)
-        items = [RecognitionItem(_slice(audio.samples, c), options, c.speech_s) for c in chunks]
+        items = [RecognitionItem(_slice(audio.samples, c), options) for c in chunks]
         work, key = Work("benchmark", TIMEOUT_S), self._service.catalog.recognizer(self._model)
         with lease_recognizer(self._service.store, key, work.wait) as recognizer:
             judge = Judge(recognizer.model.thresholds)

@@ -32,7 +32,7 @@ from app.domain.transcript import (
 from app.engine.batching import Batcher
 from app.engine.work import Work
 from app.models.protocols import AlignmentItem, DetectionItem
-from app.models.recognizers.whisper_engine import WHISPER_ABILITIES, WHISPER_THRESHOLDS
+from app.models.recognizers.whisper_abilities import WHISPER_ABILITIES, WHISPER_THRESHOLDS
 from app.pipeline.transcriber import Transcriber
 from app.service.build import build_service, close_service
 from app.service.service import Service

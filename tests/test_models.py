@@ -185,7 +185,7 @@ def test_decoding_figures_are_plausible(recognizer: WhisperRecognizer) -> None:
 
 def test_words_have_times_by_cross_attention(recognizer: WhisperRecognizer) -> None:
     truth = truth_of("es_mono")
-    options = DecodingOptions("es", with_words=True)
+    options = DecodingOptions("es")
     [hypothesis] = recognizer.run([RecognitionItem(samples_of(audio_of("es_mono")), options)])
     assert isinstance(hypothesis, Hypothesis)
     assert hypothesis.words is not None
@@ -201,7 +201,7 @@ def test_words_have_times_by_cross_attention(recognizer: WhisperRecognizer) -> N
 
 def test_each_item_of_a_batch_has_words_in_its_own_language(recognizer: WhisperRecognizer) -> None:
     items = [
-        RecognitionItem(samples_of(audio_of(name)), DecodingOptions(language, with_words=True))
+        RecognitionItem(samples_of(audio_of(name)), DecodingOptions(language))
         for name, language in (("es_short", "es"), ("en_short", "en"), ("es_short", None))
     ]
     together = recognizer.run(items)
@@ -213,21 +213,6 @@ def test_each_item_of_a_batch_has_words_in_its_own_language(recognizer: WhisperR
         assert [w.text for w in hypothesis.words] == [w.text for w in alone.words or ()]
         for word, expected in zip(hypothesis.words, alone.words or (), strict=True):
             assert word.start_s == pytest.approx(expected.start_s, abs=0.1)
-
-
-def test_a_text_that_is_short_for_its_speech_gets_words_unasked(
-    recognizer: WhisperRecognizer,
-) -> None:
-    samples = samples_of(audio_of("en_short"))
-    dense, sparse = (
-        recognizer.run([RecognitionItem(samples, DecodingOptions("en"), speech_s)])[0]
-        for speech_s in (1.0, 30.0)
-    )
-    assert isinstance(dense, Hypothesis)
-    assert isinstance(sparse, Hypothesis)
-    assert dense.words is None
-    assert sparse.words
-    assert sparse.text == dense.text
 
 
 def test_a_clients_special_tokens_are_none(recognizer: WhisperRecognizer) -> None:

@@ -27,7 +27,7 @@ from app.engine.batching import Batcher
 from app.engine.model import ModelKey
 from app.engine.work import Work
 from app.models.protocols import AlignmentItem, DetectionItem, RecognitionItem
-from app.models.recognizers.whisper_engine import WHISPER_ABILITIES, WHISPER_THRESHOLDS
+from app.models.recognizers.whisper_abilities import WHISPER_ABILITIES, WHISPER_THRESHOLDS
 from app.pipeline.flow import Listener
 from app.pipeline.hypotheses import Judge, missing_speech
 from app.pipeline.transcriber import Transcriber

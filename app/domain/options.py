@@ -26,7 +26,6 @@ class DecodingOptions:
     hotwords: str = ""
     beam_size: int = 5
     temperature: float = 0.0
-    with_words: bool = False
     with_token_probs: bool = False
     languages: tuple[str, ...] = ()
 

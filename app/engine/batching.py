@@ -79,11 +79,6 @@ class TaskFuture(Future[Outcome]):
         return runs
 
 
-class PauseFailed(BaseException):
-    """Our own code failed while a call paused. No Exception: nothing may mistake it for an error of
-    the model, whose code it passes through; it ends the thread."""
-
-
 @dataclass(slots=True, eq=False)  # compared by identity: items hold arrays
 class _Task(Generic[Item, Outcome]):
     owner: Hashable

@@ -53,14 +53,10 @@ class VoiceActivityDetector(BatchModel[WindowBlock, WindowScores], Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RecognitionItem:
-    """One chunk: `samples` float32 (num_samples,), at most 30 s. Its outcome is a `Hypothesis`.
-
-    `speech_s`: seconds of speech in it, if known.
-    """
+    """One chunk: `samples` float32 (num_samples,), at most 30 s. Its outcome is a `Hypothesis`."""
 
     samples: Samples
     options: DecodingOptions
-    speech_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

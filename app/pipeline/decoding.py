@@ -36,13 +36,11 @@ class ChunkSource:
     options: DecodingOptions
     num_decodes: int = 0
 
-    def decode(
-        self, samples: Samples, speech_s: float, temperature: float
-    ) -> TaskFuture[Hypothesis]:
+    def decode(self, samples: Samples, temperature: float) -> TaskFuture[Hypothesis]:
         # everything after this chunk waits for a second try
         first = self.num_decodes > 0
         self.num_decodes += 1
-        item = RecognitionItem(samples, replace(self.options, temperature=temperature), speech_s)
+        item = RecognitionItem(samples, replace(self.options, temperature=temperature))
         [future] = self.work.submit(self.recognizer.recognition, [item], first=first)
         return future
 
@@ -76,7 +74,7 @@ class ChunkDecoding:
         self._temperatures = iter(self._all_temperatures())
         temperature = next(self._temperatures)
         self._future: TaskFuture[Hypothesis] | None = None
-        self._await(future or source.decode(samples, chunk.speech_s, temperature))
+        self._await(future or source.decode(samples, temperature))
 
     def _all_temperatures(self) -> Sequence[float]:
         asked = self._source.options.temperature
@@ -123,7 +121,7 @@ class ChunkDecoding:
         temperature = next(self._temperatures, None)
         if temperature is None:
             return False
-        self._await(self._source.decode(self._samples, self.chunk.speech_s, temperature))
+        self._await(self._source.decode(self._samples, temperature))
         return True
 
     def _credible(self, hypothesis: Hypothesis) -> tuple[Heard, ...]:

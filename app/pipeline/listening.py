@@ -218,7 +218,7 @@ class Listening:
             return [self._work.wait(future) for future in futures]
 
     def _item(self, chunk: Chunk, decoding: DecodingOptions) -> RecognitionItem:
-        return RecognitionItem(self._samples(chunk), decoding, chunk.speech_s)
+        return RecognitionItem(self._samples(chunk), decoding)
 
     def _samples(self, chunk: Chunk) -> Samples:
         return slice_audio(self._audio, chunk.start_s, chunk.end_s)

@@ -153,7 +153,7 @@ class Transcriber:
             if options.multilingual:
                 first = listening.follow_languages(recognizer, found, options.languages)
             elif options.language is None:
-                decoding = self._decoding(options, with_words=True)
+                decoding = self._decoding(options)
                 first = listening.settle_language(recognizer, found, decoding)
             if options.language is None:
                 language = first and first.language
@@ -188,7 +188,7 @@ class Transcriber:
             warnings=tuple(dict.fromkeys(request.warnings)),
         )
 
-    def _decoding(self, options: TranscribeOptions, with_words: bool) -> DecodingOptions:
+    def _decoding(self, options: TranscribeOptions) -> DecodingOptions:
         return DecodingOptions(
             language=options.language,
             task=options.task,
@@ -196,7 +196,6 @@ class Transcriber:
             hotwords=options.hotwords,
             beam_size=self._options.beam_size,
             temperature=options.temperature,
-            with_words=with_words,
             with_token_probs=options.with_token_probs,
             languages=options.languages,
         )
@@ -218,9 +217,9 @@ class Transcriber:
             chunks = chain([earliest], found)
         with ExitStack() as leases:
             aligners = self._aligners(leases, request)
-            with_words = options.multilingual or aligners.of(options.language or "") is None
-            with_words = with_words and recognizer.model.abilities.word_times
-            decoding = self._decoding(options, with_words)
+            if not options.multilingual:
+                aligners.of(options.language or "")  # loaded, or refused, before recognition
+            decoding = self._decoding(options)
             flow = Flow(request, recognizer, aligners, decoding, self._options.strict_stages)
             with work.stages.measure(Stage.RECOGNIZE):
                 if first is not None:

@@ -32,9 +32,8 @@ from app.domain.transcript import (
 from app.engine.pauses import pause
 from app.models.devices import free_memory
 from app.models.protocols import DetectionItem, LanguageGuesses, RecognitionItem
-from app.models.recognizers.whisper_engine import WHISPER_ABILITIES, WHISPER_THRESHOLDS
+from app.models.recognizers.whisper_abilities import WHISPER_ABILITIES, WHISPER_THRESHOLDS
 from app.models.recognizers.word_times import spoken_words
-from app.text.letters import is_sparse
 
 MAX_TOKENS = 448  # of Whisper's decoder, prompt included
 MAX_PROMPT_TOKENS = MAX_TOKENS // 2 - 1  # <|startofprev|> not counted; leaves half for the answer
@@ -252,24 +251,16 @@ class WhisperRecognizer:
         options: Sequence[DecodingOptions],
         encoded: Any,
     ) -> list[Hypothesis]:
-        """Add the times of words, and the probability of each token given those before it (without
-        the prompt): if asked for, or if so little was heard that something may be missing.
+        """Add the times of words, which show what speech has no words; and, if asked for, the
+        probability of each token given those before it (without the prompt).
         """
         complete = list(hypotheses)
         if not self.abilities.word_times:
             return complete
-        wanted = [
-            i
-            for i, (item, hypothesis, o) in enumerate(zip(items, hypotheses, options, strict=True))
-            if o.with_words
-            or o.with_token_probs
-            or hypothesis.is_cut_off
-            or is_sparse(hypothesis.text, item.speech_s)
-        ]
         # `align` takes one language and one task per call
-        for language, task in {(options[i].language, options[i].task) for i in wanted}:
+        for language, task in {(o.language, o.task) for o in options}:
             tokenizer = self._tokenizer(language or "en", task.value)
-            rows = [i for i in wanted if (options[i].language, options[i].task) == (language, task)]
+            rows = [i for i, o in enumerate(options) if (o.language, o.task) == (language, task)]
             found = self._model.align(
                 encoded,
                 list(tokenizer.sot_sequence),
