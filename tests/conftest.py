@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.real_models import SOURCES, whisper_folder
-from tests.support import DEMO, Server, running_server
+from tests.support.paths import DEMO
+from tests.support.real_models import SOURCES, whisper_folder
+from tests.support.server import Server, running_server
 
 SERVERS = {"server", "limited_server", "real_server", "aligning_server", "either_server"}
 

@@ -16,7 +16,7 @@ import yaml
 from app.config.settings import Settings
 from app.service.build import CLOSE_TIMEOUT_S
 from app.serving.server import ANSWER_S
-from tests.support import ROOT
+from tests.support.paths import ROOT
 
 BASE = ROOT / "docker-compose.yml"
 PROD = ROOT / "docker-compose.prod.yml"

@@ -19,7 +19,7 @@ import pytest
 
 from app.api.middleware.keys import NEEDED, UNKNOWN
 from app.cli import free_port
-from tests.support import eventually
+from tests.support.waiting import eventually
 from tests.test_deploy import nginx_command, nginx_main, nginx_template, without_resolver
 
 KEY = "let me in"

@@ -12,7 +12,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.support import ROOT, Server, audio_of, eventually
+from tests.support.paths import ROOT
+from tests.support.server import Server
+from tests.support.truth import audio_of
+from tests.support.waiting import eventually
 
 SCALE = int(os.environ.get("FUZZ_SCALE", "1"))
 SEED = os.environ.get("FUZZ_SEED", "1")
@@ -34,7 +37,7 @@ def test_every_answer_is_a_documented_one(limited_server: Server, tmp_path: Path
     ]  # fmt: skip
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     environment = {
-        "SCHEMATHESIS_HOOKS": "tests.fuzz_hooks",
+        "SCHEMATHESIS_HOOKS": "tests.support.fuzz_hooks",
         "FUZZ_REPORT": str(report),
         "PYTHONPATH": path,
     }

@@ -22,7 +22,7 @@ import numpy as np
 import psutil
 import pytest
 
-from tests.forms import (
+from tests.support.forms import (
     BOUNDARY,
     connect,
     eventually,
@@ -35,8 +35,9 @@ from tests.forms import (
     transcribed,
     works,
 )
-from tests.media import Media, encode, speech
-from tests.support import Server, audio_of, running_server
+from tests.support.media import Media, encode, speech
+from tests.support.server import Server, running_server
+from tests.support.truth import audio_of
 
 MAX_FILE_SIZE_MB = 20
 MAX_CONNECTIONS = 200

@@ -14,8 +14,9 @@ import psutil
 import pytest
 
 from app.audio.decode import EMPTY, NO_SOUND, NO_TRACK, NOT_MEDIA
-from tests.media import FORMATS, Media, Samples, encode, speech
-from tests.support import Server, audio_of, normalize, truth_of
+from tests.support.media import FORMATS, Media, Samples, encode, speech
+from tests.support.server import Server
+from tests.support.truth import audio_of, normalize, truth_of
 
 WAV = Media("wav", "pcm_s16le")
 

@@ -13,8 +13,9 @@ from app.domain.transcript import Audio, Segment, Transcript, Word
 from app.pipeline.channels import merge_channels, transcribe_channels
 from app.pipeline.flow import Listener
 from app.pipeline.speakers import number_speakers
-from tests.media import FORMATS, encode, speech
-from tests.support import Server, audio_of, truth_of, word_error_rate
+from tests.support.media import FORMATS, encode, speech
+from tests.support.server import Server
+from tests.support.truth import audio_of, truth_of, word_error_rate
 from tests.test_sound import Track, tracks_file, wav
 
 SPEECH, OTHER = speech("en_short"), speech("es_short")

@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 
 from app import __version__
-from tests.support import DEMO, ROOT, Server, audio_of, server_environment, truth_of
+from tests.support.paths import DEMO, ROOT
+from tests.support.server import Server, server_environment
+from tests.support.truth import audio_of, truth_of
 
 COMMANDS = ["serve", "demo", "download", "settings", "health"]
 

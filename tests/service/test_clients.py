@@ -14,8 +14,9 @@ import httpx
 import pytest
 import srt
 
-from tests.media import speech
-from tests.support import Server, audio_of, matched_words, truth_of, word_error_rate
+from tests.support.media import speech
+from tests.support.server import Server
+from tests.support.truth import audio_of, matched_words, truth_of, word_error_rate
 
 CONVERSATION = "en_two_b"
 PAUSE_S = 0.6  # between sentences: a word beside it may be drawn out over it

@@ -11,7 +11,8 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.support import Server, audio_of, truth_of, words_of
+from tests.support.server import Server
+from tests.support.truth import audio_of, truth_of, words_of
 
 FRAME_S = 0.0205  # one alignment frame, and the rounding of both times
 

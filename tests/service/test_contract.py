@@ -32,15 +32,9 @@ from app.domain.options import SpeakerBounds, Task
 from app.engine.work import Work
 from app.models.catalog import ALIASES, OPENAI_NAMES
 from app.service.admission import Admission, Ticket
-from tests.support import (
-    ROOT,
-    Server,
-    audio_of,
-    running_server,
-    truth_of,
-    word_error_rate,
-    words_of,
-)
+from tests.support.paths import ROOT
+from tests.support.server import Server, running_server
+from tests.support.truth import audio_of, truth_of, word_error_rate, words_of
 
 ENGLISH, SPANISH, CONVERSATION = audio_of("en_short"), audio_of("es_short"), audio_of("en_two_b")
 SECOND_OF_SILENCE = bytes(2 * 16_000)  # raw PCM

@@ -12,15 +12,9 @@ import numpy as np
 import pytest
 import yaml
 
-from tests.support import (
-    DEMO,
-    Server,
-    audio_of,
-    running_server,
-    speaker_accuracy,
-    truth_of,
-    words_of,
-)
+from tests.support.paths import DEMO
+from tests.support.server import Server, running_server
+from tests.support.truth import audio_of, speaker_accuracy, truth_of, words_of
 
 VBX = {"threshold": 0.6, "Fa": 0.07, "Fb": 0.8}  # as the published community-1 pipeline
 

@@ -19,10 +19,13 @@ import numpy as np
 import psutil
 import pytest
 
-from tests.faulty_server import MARKS, UNFORESEEN
-from tests.malice import as_archive, mirror, swap
-from tests.media import speech
-from tests.support import DEMO, ROOT, Server, audio_of, eventually, running_server, words_of
+from tests.support.faulty_server import MARKS, UNFORESEEN
+from tests.support.malice import as_archive, mirror, swap
+from tests.support.media import speech
+from tests.support.paths import DEMO, ROOT
+from tests.support.server import Server, running_server
+from tests.support.truth import audio_of, words_of
+from tests.support.waiting import eventually
 
 SPARE_BYTES = 64 << 20  # a batch of diarization takes more
 PROGRAM = (str(Path(__file__).parent / "faulty_server.py"),)

@@ -25,7 +25,9 @@ from app.api.middleware import headers, keys
 from app.api.middleware.request_id import RequestIdMiddleware
 from app.config.settings import Settings, load_settings
 from app.domain.errors import ConfigurationError
-from tests.support import Server, audio_of, eventually, running_server
+from tests.support.server import Server, running_server
+from tests.support.truth import audio_of
+from tests.support.waiting import eventually
 
 ALICE = "8f14e45fceea167a5a36dedd4bea2543"
 ALICE_NEW = "c9f0f895fb98ab9159f51fd0297e236d"

@@ -21,8 +21,9 @@ from app.config.settings import load_settings
 from app.domain.errors import ConfigurationError
 from app.service.build import build_service
 from app.serving.sockets import open_sockets
-from tests.forms import answer, connect, eventually, file_part, request_head, works
-from tests.support import Server, audio_of, ended_start, running_server, server_environment
+from tests.support.forms import answer, connect, eventually, file_part, request_head, works
+from tests.support.server import Server, ended_start, running_server, server_environment
+from tests.support.truth import audio_of
 
 LONG = audio_of("en_long")
 STOP_S = 20.0  # far above what it takes, far below the grace that is set here

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.media import FORMATS, PRIMING_S, Media, encode, speech
-from tests.support import (
-    Server,
+from tests.support.media import FORMATS, PRIMING_S, Media, encode, speech
+from tests.support.server import Server
+from tests.support.truth import (
     matched_words,
     median_start_error_s,
     truth_of,

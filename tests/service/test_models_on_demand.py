@@ -10,15 +10,9 @@ from pathlib import Path
 import pytest
 
 from app.models.catalog import OPENAI_NAMES
-from tests.support import (
-    DEMO,
-    Server,
-    audio_of,
-    running_server,
-    truth_of,
-    word_error_rate,
-    words_of,
-)
+from tests.support.paths import DEMO
+from tests.support.server import Server, running_server
+from tests.support.truth import audio_of, truth_of, word_error_rate, words_of
 
 IDLE_TIMEOUT_S = 3.0
 

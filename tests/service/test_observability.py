@@ -26,7 +26,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from app.api.middleware.observation import ObservationMiddleware
 from app.observability.record import RequestRecord
 from app.observability.tracing import Tracing
-from tests.support import ROOT, Server, audio_of, eventually, normalize, running_server, truth_of
+from tests.support.paths import ROOT
+from tests.support.server import Server, running_server
+from tests.support.truth import audio_of, normalize, truth_of
+from tests.support.waiting import eventually
 
 MONITORING = ROOT / "deploy" / "monitoring"
 DASHBOARD = MONITORING / "grafana" / "dashboards" / "whisperx-asr.json"

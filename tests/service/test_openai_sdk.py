@@ -24,7 +24,7 @@ from openai.types.audio import (
 )
 from tokenizers import Tokenizer
 
-from tests.openai_client import (
+from tests.support.openai_client import (
     DIARIZING,
     MODEL,
     async_client_of,
@@ -37,11 +37,10 @@ from tests.openai_client import (
     transcribed_text,
     words_by_speaker,
 )
-from tests.support import (
-    DEMO,
-    Server,
+from tests.support.paths import DEMO
+from tests.support.server import Server
+from tests.support.truth import (
     audio_of,
-    eventually,
     matched_words,
     median_start_error_s,
     normalize,
@@ -49,6 +48,7 @@ from tests.support import (
     truth_of,
     word_error_rate,
 )
+from tests.support.waiting import eventually
 
 OPENAI_MODELS = (
     MODEL, "gpt-transcribe", "gpt-4o-transcribe", "gpt-4o-mini-transcribe", DIARIZING,

@@ -11,8 +11,8 @@ import pytest
 from openai import BadRequestError, OpenAI
 from openai.types.audio import Transcription, TranscriptionDiarized
 
-from tests.media import FORMATS, Media, Samples, encode, speech
-from tests.openai_client import (
+from tests.support.media import FORMATS, Media, Samples, encode, speech
+from tests.support.openai_client import (
     DIARIZING,
     client_of,
     labels,
@@ -21,7 +21,8 @@ from tests.openai_client import (
     transcribe,
     words_by_speaker,
 )
-from tests.support import Server, audio_of, matched_words, truth_of, word_error_rate
+from tests.support.server import Server
+from tests.support.truth import audio_of, matched_words, truth_of, word_error_rate
 
 SAMPLE_RATE = 16_000
 PLAIN = FORMATS["wav"]

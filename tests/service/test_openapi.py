@@ -16,7 +16,8 @@ import pytest
 
 from app.api.asr.parameters import OUTPUTS, AsrParameters, DetectParameters
 from app.api.parameters import FALSE, TRUE
-from tests.support import Server, audio_of, running_server
+from tests.support.server import Server, running_server
+from tests.support.truth import audio_of
 
 COPY = Path(__file__).parent / "openapi.json"
 REGENERATE = "If the change is meant: `.venv/bin/python -m tests.test_openapi` and commit it."

@@ -12,7 +12,9 @@ import pytest
 from app.domain.errors import Cancelled, Overloaded
 from app.engine.work import Work
 from app.service.admission import Admission
-from tests.support import Server, audio_of, eventually
+from tests.support.server import Server
+from tests.support.truth import audio_of
+from tests.support.waiting import eventually
 
 
 def wait_for(server: Server, condition: Any, timeout_s: float = 20) -> list[dict[str, Any]]:

@@ -23,9 +23,10 @@ from app.access.rate_limits import RateLimits
 from app.api import request_limits as rate_limits
 from app.config.settings import load_settings
 from app.domain.errors import ConfigurationError, RateLimited, UploadTooLarge
-from tests.forms import connect, request_head
-from tests.redis_server import RedisServer, running_redis
-from tests.support import Server, eventually, running_server
+from tests.support.forms import connect, request_head
+from tests.support.redis_server import RedisServer, running_redis
+from tests.support.server import Server, running_server
+from tests.support.waiting import eventually
 
 REQUESTS = 5  # in a minute
 AUDIO_S = 6  # in an hour

@@ -17,8 +17,9 @@ from benchmarks.material.nothing import quiet_recordings
 from benchmarks.material.recording import Recording, read_pack
 from benchmarks.material.synthesis import SHIPPED, SHIPPED_SEED
 from benchmarks.scoring import Errors, add_up, count_errors, least_errors, normalizer
-from tests.real_models import SOURCES, whisper_folder
-from tests.support import DATA, Server, matched_words, words_of
+from tests.support.real_models import SOURCES, whisper_folder
+from tests.support.server import Server
+from tests.support.truth import DATA, matched_words, words_of
 
 REAL, CASES = DATA / "real", DATA / "cases"
 READ = [f"austen-{number}" for number in ("0870", "0880", "0890", "0920", "0930")]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.soak import run_soak, summary
-from tests.support import audio_of, running_server
+from tests.support.server import running_server
+from tests.support.soak import run_soak, summary
+from tests.support.truth import audio_of
 
 SECONDS, ROUNDS = 32.0, 8
 MAX_GROWTH_MB = 150  # of a service that is hardly warm after a third of half a minute

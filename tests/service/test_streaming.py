@@ -11,16 +11,11 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.events import stream, streaming
-from tests.media import FORMATS, encode, speech
-from tests.support import (
-    Server,
-    audio_of,
-    eventually,
-    running_server,
-    truth_of,
-    word_error_rate,
-)
+from tests.support.events import stream, streaming
+from tests.support.media import FORMATS, encode, speech
+from tests.support.server import Server, running_server
+from tests.support.truth import audio_of, truth_of, word_error_rate
+from tests.support.waiting import eventually
 
 LONG = audio_of("en_long")
 

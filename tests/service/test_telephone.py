@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.support import Server
+from tests.support.server import Server
 
 STEP_S = 0.01
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.support import (
-    Server,
+from tests.support.server import Server
+from tests.support.truth import (
     audio_of,
     median_start_error_s,
     speaker_accuracy,

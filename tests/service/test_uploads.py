@@ -19,7 +19,7 @@ import pytest
 
 from app.domain.errors import ConfigurationError
 from app.storage.tempdir import PrivateDirectory
-from tests.forms import (
+from tests.support.forms import (
     BOUNDARY,
     PATIENCE_S,
     answer,
@@ -34,8 +34,9 @@ from tests.forms import (
     transcribed,
     works,
 )
-from tests.media import FORMATS, encode, speech
-from tests.support import Server, audio_of, ended_start, running_server
+from tests.support.media import FORMATS, encode, speech
+from tests.support.server import Server, ended_start, running_server
+from tests.support.truth import audio_of
 
 MAX_FILE_SIZE_MB = 310
 

@@ -13,7 +13,7 @@ from functools import cache
 
 import numpy as np
 
-from tests.media import FASTSTART, FORMATS, Media, encode, speech
+from tests.support.media import FASTSTART, FORMATS, Media, encode, speech
 
 CLIP_S = 0.5
 SAMPLE_RATE = 16_000

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from tests.support import Server
+from tests.support.server import Server
 
 
 @dataclass(frozen=True)

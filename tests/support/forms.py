@@ -10,7 +10,8 @@ from typing import Any
 
 import httpx
 
-from tests.support import Server, audio_of
+from tests.support.server import Server
+from tests.support.truth import audio_of
 
 BOUNDARY = "frontier"
 WORDS = ["Can", "you", "check", "the", "report?", "The", "building", "is", "late."]

@@ -12,7 +12,7 @@ from typing import Any
 
 import schemathesis
 
-from tests.corpus import mutants, originals
+from tests.support.corpus import mutants, originals
 
 FILE_FIELDS = ("audio_file", "file")
 # What a form with speech must not get wrong, since nothing is heard of it then.

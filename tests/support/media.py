@@ -15,7 +15,7 @@ import numpy.typing as npt
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 
-from tests.support import audio_of
+from tests.support.truth import audio_of
 
 Samples = npt.NDArray[np.float32]
 VIDEO_RATE = 10  # frames per second

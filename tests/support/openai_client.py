@@ -15,7 +15,8 @@ from openai.types.audio import TranscriptionDiarizedSegment
 from openai.types.audio.transcription_stream_event import TranscriptionStreamEvent
 from pydantic import BaseModel, TypeAdapter
 
-from tests.support import Server, audio_of, truth_of
+from tests.support.server import Server
+from tests.support.truth import audio_of, truth_of
 
 T = TypeVar("T", bound=BaseModel)
 

@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-import ctypes
-import json
 import os
-import re
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import permutations
 from pathlib import Path
 from typing import Any
 
 import httpx
-import jiwer
-import numpy as np
 
 from app.cli import free_port
-from app.engine.batching import Batcher
-from app.engine.model import ModelKey
 
-DATA = Path(__file__).parent / "data"
-ROOT = Path(__file__).parent.parent
-DEMO = ROOT / "app" / "demo"
 START_TIMEOUT_S = 120
 
 # A client's environment must not change what the tests see.
@@ -160,96 +148,4 @@ def wait_until_ready(server: Server) -> None:
     raise AssertionError(f"the service did not start:\n{server.log()[-3000:]}")
 
 
-def kill_thread(thread: threading.Thread) -> None:
-    """Have a thread end with SystemExit at its next step, as some libraries do."""
-    assert thread.ident is not None
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(
-        ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit)
-    )
-
-
-def eventually(condition: Callable[[], bool], patience_s: float = 20) -> None:
-    deadline = time.monotonic() + patience_s
-    while not condition():
-        assert time.monotonic() < deadline, "never so"
-        time.sleep(0.02)
-
-
 # -- truth ---------------------------------------------------------------------------------------
-
-
-def audio_of(name: str) -> Path:
-    return DATA / f"{name}.flac"
-
-
-def truth_of(name: str) -> dict[str, Any]:
-    """language, duration, speakers, sentences, turns and words of a conversation."""
-    truth: dict[str, Any] = json.loads((DATA / f"{name}.json").read_text())
-    return truth
-
-
-def normalize(text: str) -> list[str]:
-    """The words of a text, without case and punctuation."""
-    return re.findall(r"[\w'’]+", text.lower())
-
-
-def words_of(body: dict[str, Any]) -> list[dict[str, Any]]:
-    return [word for segment in body["segments"] for word in segment.get("words", [])]
-
-
-def word_error_rate(reference: Iterable[str] | str, hypothesis: Iterable[str] | str) -> float:
-    def text(words: Iterable[str] | str) -> str:
-        return " ".join(normalize(words if isinstance(words, str) else " ".join(words)))
-
-    return float(jiwer.wer(text(reference), text(hypothesis)))
-
-
-def matched_words(
-    reference: Sequence[dict[str, Any]], hypothesis: Sequence[dict[str, Any]]
-) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """Pairs of the same word in truth and transcript."""
-    expected = " ".join(normalize(w["word"])[0] for w in reference)
-    spoken = [w for w in hypothesis if normalize(w["word"])]
-    found = " ".join("".join(normalize(w["word"])) for w in spoken)
-    pairs = []
-    for step in jiwer.process_words(expected, found).alignments[0]:
-        if step.type == "equal":
-            pairs += zip(
-                reference[step.ref_start_idx : step.ref_end_idx],
-                spoken[step.hyp_start_idx : step.hyp_end_idx],
-                strict=True,
-            )
-    return pairs
-
-
-def median_start_error_s(
-    reference: Sequence[dict[str, Any]], hypothesis: Sequence[dict[str, Any]]
-) -> float:
-    errors = [abs(t["start"] - h["start"]) for t, h in matched_words(reference, hypothesis)]
-    return float(np.median(errors))
-
-
-def speaker_accuracy(
-    reference: Sequence[dict[str, Any]], hypothesis: Sequence[dict[str, Any]]
-) -> float:
-    """The share of words with the right speaker, labels matched as well as possible."""
-    pairs = [(t["speaker"], h.get("speaker")) for t, h in matched_words(reference, hypothesis)]
-    names = sorted({t for t, _ in pairs})
-    labels = sorted({h for _, h in pairs if h is not None})
-    labels += [f"nobody {i}" for i in range(len(names) - len(labels))]
-    best = max(
-        sum(dict(zip(chosen, names, strict=True)).get(h) == t for t, h in pairs)
-        for chosen in permutations(labels, len(names))
-    )
-    return best / len(pairs)
-
-
-class ScriptedStore:
-    """Lends a scripted model for recognition and alignment, and real speech detection."""
-
-    def __init__(self, real: Any, scripted: Batcher[Any]) -> None:
-        self._real = real
-        self._scripted = scripted
-
-    def lease(self, key: ModelKey, wait: Any = None) -> Any:
-        return self._real.lease(key) if key.kind == "vad" else nullcontext(self._scripted)

@@ -1,6 +1,6 @@
 """A service under mixed load for as long as you like: what it answers, and what it keeps.
 
-`python -m tests.soak --minutes 30` (`make soak`). Callers send clips, conversations, damaged files
+`python -m tests.support.soak --minutes 30` (`make soak`). Callers send clips, conversations, damaged files
 and nonsense, hang up and cancel, in rounds; between two rounds the service is at rest and is looked
 at. At rest there may be no queue entry, no temporary file and no mapped audio, and as many
 processes, threads and open files as a few callers need, however long it ran. Resident memory is
@@ -28,8 +28,9 @@ from pathlib import Path
 import httpx
 import psutil
 
-from tests.corpus import mutants
-from tests.support import Server, audio_of, running_server
+from tests.support.corpus import mutants
+from tests.support.server import Server, running_server
+from tests.support.truth import audio_of
 
 CALLERS = 6
 WARM_UP = 1 / 3  # of the rounds

@@ -18,8 +18,10 @@ import psutil
 
 from app.audio.decode_pool import DecodeLimits, DecodePool
 from app.domain.errors import ServiceError, UndecodableAudio, UploadTooLarge
-from tests.corpus import Mutant, mutants, originals
-from tests.support import Server, audio_of, eventually
+from tests.support.corpus import Mutant, mutants, originals
+from tests.support.server import Server
+from tests.support.truth import audio_of
+from tests.support.waiting import eventually
 
 SCALE = int(os.environ.get("FUZZ_SCALE", "1"))
 SEED = int(os.environ.get("FUZZ_SEED", "1"))

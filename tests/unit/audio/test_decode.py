@@ -25,7 +25,7 @@ from app.audio.decode import (
     decode,
 )
 from app.domain.errors import UndecodableAudio, UploadTooLarge
-from tests.media import FORMATS, PRIMING_S, Media, Samples, encode, speech
+from tests.support.media import FORMATS, PRIMING_S, Media, Samples, encode, speech
 
 SPEECH = speech("en_short")
 SPEECH_S = len(SPEECH) / 16_000

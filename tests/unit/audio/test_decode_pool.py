@@ -22,8 +22,9 @@ from app.audio import decode_pool
 from app.audio.decode import NOT_MEDIA, DecodedFile
 from app.audio.decode_pool import DecodeLimits, DecodePool
 from app.domain.errors import DeadlineExceeded, ModelUnavailable, ShuttingDown, UndecodableAudio
-from tests.media import FORMATS, encode, speech
-from tests.support import eventually, kill_thread
+from tests.support.media import FORMATS, encode, speech
+from tests.support.scripted import kill_thread
+from tests.support.waiting import eventually
 
 SPEECH = speech("en_short")
 SPEECH_S = len(SPEECH) / 16_000

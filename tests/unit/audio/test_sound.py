@@ -27,7 +27,7 @@ from app.audio.decode import (
 )
 from app.audio.ogg import ogg_checksum
 from app.domain.errors import UndecodableAudio, UnsupportedOption
-from tests.media import FORMATS, Media, Samples, encode, speech
+from tests.support.media import FORMATS, Media, Samples, encode, speech
 from tests.test_decode import found_at_s
 
 SPEECH = speech("en_short")

@@ -23,7 +23,7 @@ from benchmarks.random_whisper import GEOMETRIES, Geometry, write_whisper
 from benchmarks.results import Figure
 from benchmarks.scoring import Errors, add_up, count_errors, least_errors
 from benchmarks.words import material
-from tests.support import DEMO
+from tests.support.paths import DEMO
 
 SPEECH = read_samples(LONGEST)[: 28 * 16_000]
 

@@ -16,7 +16,8 @@ from app.config.settings import A_DAY_S, A_YEAR_S, Settings, load_settings, vari
 from app.domain.errors import ConfigurationError
 from app.engine.work import Work
 from app.models.devices import choose_devices
-from tests.support import ROOT, ended_start
+from tests.support.paths import ROOT
+from tests.support.server import ended_start
 
 
 @pytest.fixture(autouse=True)

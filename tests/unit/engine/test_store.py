@@ -13,7 +13,7 @@ import pytest
 from app.domain.errors import ModelUnavailable, ShuttingDown
 from app.engine.model import ModelKey
 from app.engine.store import ModelStore, StoreObserver
-from tests.support import kill_thread
+from tests.support.scripted import kill_thread
 
 
 def key(name: str) -> ModelKey:

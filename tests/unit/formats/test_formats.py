@@ -24,7 +24,8 @@ from app.formats import asr as formats
 from app.formats.asr import JsonShape
 from app.formats.lines import display_width
 from app.formats.subtitles import SubtitleStyle
-from tests.support import Server, audio_of, truth_of, word_error_rate
+from tests.support.server import Server
+from tests.support.truth import audio_of, truth_of, word_error_rate
 
 PLAIN = SubtitleStyle()
 LIST = JsonShape(text_is_string=False, with_words=True, with_embeddings=True)

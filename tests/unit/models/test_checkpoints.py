@@ -17,8 +17,8 @@ import yaml
 from app.config.environment import prepare_environment
 from app.config.settings import DEMO_DIR, Settings
 from app.domain.errors import ModelUnavailable
-from tests.malice import as_archive, as_arrays, as_pickle, mirror, swap
-from tests.support import ROOT
+from tests.support.malice import as_archive, as_arrays, as_pickle, mirror, swap
+from tests.support.paths import ROOT
 
 # Before the adapters are imported: the libraries read their variables then.
 prepare_environment(Settings(_env_file=None))  # type: ignore[call-arg]

@@ -27,18 +27,13 @@ from app.engine.store import ModelStore
 from app.models.loader import model_loader
 from app.observability.metrics import Metrics, Reading
 from app.service.build import service_facts
-from tests.hasty_server import INTERVAL_S
-from tests.hub import Hub as FakeHub
-from tests.malice import mirror
-from tests.support import (
-    DEMO,
-    ROOT,
-    Server,
-    audio_of,
-    eventually,
-    running_server,
-    words_of,
-)
+from tests.support.hasty_server import INTERVAL_S
+from tests.support.hub import Hub as FakeHub
+from tests.support.malice import mirror
+from tests.support.paths import DEMO, ROOT
+from tests.support.server import Server, running_server
+from tests.support.truth import audio_of, words_of
+from tests.support.waiting import eventually
 
 SETTINGS = Settings(_env_file=None)  # type: ignore[call-arg]
 prepare_environment(SETTINGS)

@@ -17,7 +17,7 @@ from app.config.settings import DEMO_DIR, Settings
 from app.domain.options import SpeakerBounds
 from app.domain.transcript import Segment, Word
 from app.pipeline.speakers import assign_speakers
-from tests.support import audio_of, speaker_accuracy, truth_of
+from tests.support.truth import audio_of, speaker_accuracy, truth_of
 from tests.test_diarization import make_vbx_pipeline
 from tests.test_telephone import sample_folder
 

@@ -28,7 +28,7 @@ from app.observability.record import RequestRecord
 from app.observability.stages import Stage, StageClock
 from app.observability.tracing import Tracing
 from app.service.build import build_tracing
-from tests.support import ROOT
+from tests.support.paths import ROOT
 from tests.test_deploy import BASE, MULTI_GPU, PROD, compose
 
 MONITORING = ROOT / "deploy" / "monitoring"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from app.domain.languages import LANGUAGES
 from app.text.sentences import LONG_SENTENCE, LONG_WITHOUT_SPACES, SentenceSplitter
-from tests.sentence_cases import HARD, KNOWN_FAILURES, MARK, PLAIN
+from tests.support.sentence_cases import HARD, KNOWN_FAILURES, MARK, PLAIN
 
 
 def sentences(language: str, text: str) -> list[str]:
