@@ -38,10 +38,11 @@ check: $(VENV)/.dev
 
 fuzz: $(VENV)/.dev
 	FUZZ_SCALE=$(or $(FUZZ_SCALE),10) FUZZ_SEED=$(or $(FUZZ_SEED),1) \
-		$(BIN)/python -m pytest -s tests/test_corpus.py tests/test_api_fuzz.py tests/test_properties.py
+		$(BIN)/python -m pytest -s tests/unit/audio/test_corpus.py tests/unit/test_properties.py \
+		tests/service/test_damaged_files.py tests/service/test_api_fuzz.py
 
 soak: $(VENV)/.dev
-	$(BIN)/python -m tests.soak --minutes $(or $(SOAK_MINUTES),30)
+	$(BIN)/python -m tests.support.soak --minutes $(or $(SOAK_MINUTES),30)
 
 # strict: a package that the database does not know, or a database that does not answer, is a failure
 audit: $(VENV)/.dev

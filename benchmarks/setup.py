@@ -13,7 +13,7 @@ from typing import Any
 
 from app.config.environment import prepare_environment
 from app.config.settings import Settings, load_settings
-from app.main import quiet_libraries
+from app.observability.logs import quiet_libraries
 
 OUT = Path(__file__).parent / "out"
 PACKAGES = (

@@ -19,8 +19,8 @@ import pytest
 
 from app.api.middleware.keys import NEEDED, UNKNOWN
 from app.cli import free_port
+from tests.support.deployment import nginx_command, nginx_main, nginx_template, without_resolver
 from tests.support.waiting import eventually
-from tests.test_deploy import nginx_command, nginx_main, nginx_template, without_resolver
 
 KEY = "let me in"
 MAX_CONNECTIONS = 3

@@ -25,7 +25,6 @@ import pytest
 from tests.support.forms import (
     BOUNDARY,
     connect,
-    eventually,
     file_part,
     form,
     part,
@@ -38,6 +37,7 @@ from tests.support.forms import (
 from tests.support.media import Media, encode, speech
 from tests.support.server import Server, running_server
 from tests.support.truth import audio_of
+from tests.support.waiting import eventually
 
 MAX_FILE_SIZE_MB = 20
 MAX_CONNECTIONS = 200

@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 
-from tests.support.paths import DEMO
+from tests.support.pipelines import make_vbx_pipeline
 from tests.support.server import Server, running_server
 from tests.support.truth import audio_of, speaker_accuracy, truth_of, words_of
-
-VBX = {"threshold": 0.6, "Fa": 0.07, "Fb": 0.8}  # as the published community-1 pipeline
-
-
-def make_vbx_pipeline(folder: Path) -> Path:
-    """The demo's pipeline, clustered as pyannote's community-1 does it."""
-    shutil.copytree(DEMO / "diarization", folder)
-    config: dict[str, Any] = yaml.safe_load((folder / "config.yaml").read_text())
-    config["pipeline"]["params"]["clustering"] = "VBxClustering"
-    config["params"]["clustering"] = dict(VBX)
-    (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ from tests.support.truth import audio_of, words_of
 from tests.support.waiting import eventually
 
 SPARE_BYTES = 64 << 20  # a batch of diarization takes more
-PROGRAM = (str(Path(__file__).parent / "faulty_server.py"),)
+PROGRAM = (str(ROOT / "tests" / "support" / "faulty_server.py"),)
 WHISPERX = Path(psutil.__file__).parent.parent / "whisperx"  # found without importing it
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import http.client
 import json
@@ -10,31 +9,20 @@ import re
 import socket
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import psutil
 import pytest
-from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.api import errors
 from app.api.middleware import headers, keys
-from app.api.middleware.request_id import RequestIdMiddleware
-from app.config.settings import Settings, load_settings
-from app.domain.errors import ConfigurationError
+from tests.support.keys import ALICE, ALICE_NEW, BOB, NAMELESS, PAGE, SECRETS, assert_secure, bearer
 from tests.support.server import Server, running_server
 from tests.support.truth import audio_of
 from tests.support.waiting import eventually
 
-ALICE = "8f14e45fceea167a5a36dedd4bea2543"
-ALICE_NEW = "c9f0f895fb98ab9159f51fd0297e236d"
-NAMELESS = "45c48cce2e2d7fbdea1afc51c7c6ad26"
-BOB = "d3d9446802a44259755d38e6d163e820"
-SECRETS = (ALICE, ALICE_NEW, NAMELESS, BOB)
-PAGE = "https://notes.example.com"
 REQUESTS_PER_MINUTE = 1000
 
 
@@ -54,10 +42,6 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with running_server(folder / "service", **settings) as running:
         yield running
         assert running.temp_files() == []
-
-
-def bearer(key: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {key}"}
 
 
 def basic(text: str) -> dict[str, str]:
@@ -406,14 +390,6 @@ def test_other_pages_may_not(locked: Server, server: Server) -> None:
 # -- headers of every answer ---------------------------------------------------------------------
 
 
-def assert_secure(response: httpx.Response) -> None:
-    assert response.headers["x-content-type-options"] == "nosniff"
-    assert response.headers["x-frame-options"] == "DENY"
-    assert response.headers["referrer-policy"] == "no-referrer"
-    assert "frame-ancestors 'none'" in response.headers["content-security-policy"]
-    assert "strict-transport-security" not in response.headers
-
-
 def test_every_answer_is_secured(locked: Server) -> None:
     for path in ("/", "/health", "/docs", "/openapi.json", "/static-offline-docs/favicon.png"):
         assert_secure(get(locked, path))
@@ -438,140 +414,3 @@ def test_the_policy_lets_the_documentation_work(locked: Server) -> None:
     assert policy["default-src"] == "'self'"
     assert "'unsafe-inline'" in policy["script-src"]  # the script that starts it
     assert "data:" in policy["img-src"]
-
-
-class Broken(Exception):
-    """Raised by an endpoint of the tests' own."""
-
-
-def test_an_answer_to_our_own_fault_carries_the_headers_too() -> None:
-    app = small_app(CORS_ORIGINS="*")
-
-    @app.get("/broken")
-    async def broken() -> None:
-        raise Broken("a secret of ours")
-
-    response = call(app, "/broken", {"Origin": PAGE})
-    assert response.status_code == 500
-    assert "secret" not in response.text
-    assert response.headers["x-request-id"] in response.json()["detail"]
-    assert response.headers["access-control-allow-origin"] == "*"
-    assert_secure(response)
-
-
-# -- settings ------------------------------------------------------------------------------------
-
-
-def settings_of(**values: Any) -> Settings:
-    return load_settings(values)
-
-
-def small_app(**values: Any) -> FastAPI:
-    """The middleware without the service."""
-    app = FastAPI()
-    settings = settings_of(**values)
-    errors.install(app)
-    keys.install(app, settings)
-    headers.install(app, settings)
-    app.add_middleware(RequestIdMiddleware)
-    return app
-
-
-def call(
-    app: FastAPI, path: str, headers: dict[str, str] | None = None, method: str = "GET"
-) -> httpx.Response:
-    async def ask() -> httpx.Response:
-        async with httpx.AsyncClient(
-            transport=httpx.ASGITransport(app), base_url="http://a"
-        ) as client:
-            return await client.request(method, path, headers=headers)
-
-    return asyncio.run(ask())
-
-
-@pytest.mark.parametrize(("require", "status"), [(True, 401), (False, 404)])
-def test_reading_the_queue_and_the_metrics_may_be_open(require: bool, status: int) -> None:
-    app = small_app(API_KEYS=ALICE, OPS_REQUIRE_KEY=require, ROOT_PATH="/asr-api")
-    for path in ("/queue", "/metrics", "/asr-api/queue"):
-        assert call(app, path).status_code == status
-        assert call(app, path, method="HEAD").status_code == status
-        assert call(app, path, bearer(ALICE)).status_code == 404
-        assert call(app, path, method="POST").status_code == 401
-    for path in ("/queue/1", "/asr-api/queue/1", "/asr-api/asr", "/asr-api/asr-api/health"):
-        assert call(app, path, method="DELETE").status_code == 401
-    assert call(app, "/asr-api/health").status_code == 404  # there is none here, but it is open
-
-
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [
-        (",", "API_KEYS: there is no key in it"),
-        ("  ", "API_KEYS: there is no key in it"),
-        (f"{ALICE}, a b:{BOB}", "name of key 2"),
-        (f"a\x1b[31m:{BOB}", "name of key 1"),
-        (f":{BOB}", "name of key 1"),
-        (f"{'n' * 65}:{BOB}", "name of key 1"),
-        ("alice:", r"key 1 \(alice\) is empty"),
-        (f"alice:{BOB} {ALICE}", "characters other than visible ASCII"),
-        ("alice:geheimschlüssel", "characters other than visible ASCII"),
-        (f"alice:{BOB},bob:{BOB}", "alice and bob have the same key"),
-    ],
-)
-def test_keys_that_cannot_work(given: str, expected: str) -> None:
-    with pytest.raises(ConfigurationError, match=expected) as failure:
-        keys.read_keys(settings_of(API_KEYS=given))
-    message = str(failure.value)
-    assert "\n" not in message
-    assert not any(part in message for part in (ALICE, BOB, "geheim", "\x1b"))
-
-
-@pytest.mark.parametrize(
-    ("content", "expected"),
-    [
-        (None, "cannot be read: No such file"),
-        (b"", "there is no key in"),
-        (b"# only\n  # comments\n\n,\n", "there is no key in"),
-        (b"\xff\xfe\x00k", "is not a text file"),
-        (b"alice:k\xc3\xa4se", "characters other than visible ASCII"),
-    ],
-)
-def test_files_of_keys_that_cannot_work(
-    tmp_path: Path, content: bytes | None, expected: str
-) -> None:
-    path = tmp_path / "keys"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(ConfigurationError, match=f"API_KEYS_FILE.* {expected}"):
-        keys.read_keys(settings_of(API_KEYS=ALICE, API_KEYS_FILE=str(path)))
-    with pytest.raises(ConfigurationError, match="Is a directory"):
-        keys.read_keys(settings_of(API_KEYS_FILE=str(tmp_path)))
-
-
-def test_names_of_keys(tmp_path: Path) -> None:
-    path = tmp_path / "keys"
-    path.write_bytes(f"\ufeffteam.a:a#b  # rotated\r\n{BOB},team.a:a:b\r\n".encode())
-    ring = keys.read_keys(settings_of(API_KEYS=f"{ALICE},x:{NAMELESS}", API_KEYS_FILE=str(path)))
-    assert ring is not None
-    for secret, name in (
-        (ALICE, "key-1"), (NAMELESS, "x"), ("a#b", "team.a"), (BOB, "key-4"), ("a:b", "team.a"),
-    ):  # fmt: skip
-        assert ring.name_of([b"guess", secret.encode(), b""]) == name
-    for secret in ("", "a", "x", "key-1", f"x:{NAMELESS}", ALICE + "\n"):
-        assert ring.name_of([secret.encode()]) is None
-    assert keys.read_keys(settings_of()) is None
-
-
-def test_secrets_are_not_printed() -> None:
-    settings = settings_of(API_KEYS=ALICE, RATE_LIMIT_STORAGE_URL="redis://:hunter2@localhost")
-    shown = repr(settings) + str(settings) + str(settings.model_dump())
-    assert ALICE not in shown
-    assert "hunter2" not in shown
-    assert ALICE not in repr(keys.ApiKey("alice", ALICE.encode()))
-
-
-@pytest.mark.parametrize(
-    "given", ["notes.example.com", "https://a.example/page", "https://*.a", "x"]
-)
-def test_origins_that_cannot_be(given: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"CORS_ORIGINS: .* is no origin such as"):
-        settings_of(CORS_ORIGINS=f"https://fine.example.com,{given}")

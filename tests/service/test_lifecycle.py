@@ -17,13 +17,10 @@ import httpx
 import psutil
 import pytest
 
-from app.config.settings import load_settings
-from app.domain.errors import ConfigurationError
-from app.service.build import build_service
-from app.serving.sockets import open_sockets
-from tests.support.forms import answer, connect, eventually, file_part, request_head, works
+from tests.support.forms import answer, connect, file_part, request_head, works
 from tests.support.server import Server, ended_start, running_server, server_environment
 from tests.support.truth import audio_of
+from tests.support.waiting import eventually
 
 LONG = audio_of("en_long")
 STOP_S = 20.0  # far above what it takes, far below the grace that is set here
@@ -163,12 +160,6 @@ def test_a_port_in_use_is_one_clear_line(tmp_path: Path) -> None:
     ]
 
 
-def test_addresses_that_cannot_be_had() -> None:
-    for host in ("192.0.2.1", "no-such-host.invalid"):
-        with pytest.raises(ConfigurationError, match=f"cannot listen on {host}:9000"):
-            open_sockets(load_settings({"host": host, "port": 9000}))
-
-
 def test_a_signal_before_there_is_a_server(tmp_path: Path) -> None:
     """As process 1 of a container it would be ignored by default."""
     process = subprocess.Popen(
@@ -186,38 +177,3 @@ def test_a_signal_before_there_is_a_server(tmp_path: Path) -> None:
     finally:
         process.kill()
         process.wait()
-
-
-@pytest.mark.parametrize(
-    ("settings", "expected"),
-    [
-        ({"asr_model": "/no/model"}, "ASR_MODEL or PRELOAD_MODEL: /no/model is not there"),
-        ({"asr_model": str(LONG.parent)}, "model.bin"),
-        ({"allowed_models": "demo,./none"}, r"ALLOWED_MODELS: \./none is not there"),
-        ({"align_models": {"cy": "/no/aligner"}}, "ALIGN_MODELS: /no/aligner is not there"),
-        ({"diarization_model": "/no/pipeline"}, "DIARIZATION_MODEL: /no/pipeline is not there"),
-        ({"temp_min_free_mb": 1 << 40}, "TEMP_MIN_FREE_MB=1099511627776, but the disk of"),
-    ],
-)
-def test_models_and_disks_that_are_not_there(
-    tmp_path: Path, settings: dict[str, Any], expected: str
-) -> None:
-    folders = {"cache_dir": tmp_path / "cache", "temp_dir": tmp_path / "tmp"}
-    with pytest.raises(ConfigurationError, match=expected):
-        build_service(load_settings({"asr_model": "demo", **folders, **settings}))
-    assert [p for p in tmp_path.glob("tmp/*") if p.is_dir()] == []
-
-
-def test_clients_that_vanish_are_noticed() -> None:
-    """Accepted connections inherit what the listening socket asks of the kernel."""
-    settings = load_settings({"host": "127.0.0.1", "port": 1, "connection_timeout_s": 7})
-    try:
-        [sock] = open_sockets(settings)
-    except ConfigurationError:
-        pytest.skip("port 1 is not to be had here")
-    with closing(sock):
-        sock.listen()
-        with closing(socket.create_connection(sock.getsockname())), closing(sock.accept()[0]) as c:
-            assert c.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
-            assert c.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 7000
-            assert c.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 300

@@ -1,6 +1,6 @@
 """The OpenAPI schema: equal to the committed copy, and nothing in it that Swagger UI would send.
 
-`python -m tests.test_openapi` writes the copy anew.
+`python -m tests.service.test_openapi` writes the copy anew.
 """
 
 from __future__ import annotations
@@ -16,11 +16,14 @@ import pytest
 
 from app.api.asr.parameters import OUTPUTS, AsrParameters, DetectParameters
 from app.api.parameters import FALSE, TRUE
+from tests.support.paths import ROOT
 from tests.support.server import Server, running_server
 from tests.support.truth import audio_of
 
-COPY = Path(__file__).parent / "openapi.json"
-REGENERATE = "If the change is meant: `.venv/bin/python -m tests.test_openapi` and commit it."
+COPY = ROOT / "tests" / "openapi.json"
+REGENERATE = (
+    "If the change is meant: `.venv/bin/python -m tests.service.test_openapi` and commit it."
+)
 ENDPOINTS = {"/asr": AsrParameters, "/detect-language": DetectParameters}
 PREFILLED = {"default", "example", "examples", "const"}
 

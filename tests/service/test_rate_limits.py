@@ -4,25 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
-import limits.aio.storage.memory
 import pytest
-from limits import RateLimitItemPerMinute
 
+from app.access import rate_limits
 from app.access.rate_limits import RateLimits
-from app.api import request_limits as rate_limits
-from app.config.settings import load_settings
-from app.domain.errors import ConfigurationError, RateLimited, UploadTooLarge
 from tests.support.forms import connect, request_head
 from tests.support.redis_server import RedisServer, running_redis
 from tests.support.server import Server, running_server
@@ -294,90 +287,3 @@ def test_redis_may_freeze_die_and_come_back(
     assert post(limited, "192.0.2.52", audio_s=1).status_code == 200
     assert limited.log().count("does not answer") == 1
     assert "Traceback" not in limited.log()
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "localhost:6379",
-        "http://localhost",
-        "redis://",
-        "redis://:s3cret@host:port",
-        "memory://",
-        "redis://[::1",
-    ],
-)
-def test_storages_that_cannot_be(url: str) -> None:
-    with pytest.raises(ConfigurationError, match="RATE_LIMIT_STORAGE_URL") as failure:
-        RateLimits(1, 0, url)
-    assert "s3cret" not in str(failure.value)
-
-
-@pytest.mark.parametrize("given", ["proxy.example.com", "10.0.0.0/33", "*, 10.0.0.1", "10.0.0"])
-def test_proxies_that_cannot_be(given: str) -> None:
-    with pytest.raises(ConfigurationError, match="TRUSTED_PROXIES"):
-        load_settings({"TRUSTED_PROXIES": given})
-
-
-def test_proxies_are_read_as_they_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert load_settings().trusted_proxies == ("127.0.0.1", "::1")
-    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "*")  # the server library's own name
-    assert load_settings().trusted_proxies == ("*",)
-    monkeypatch.setenv("TRUSTED_PROXIES", "10.1.2.3/8, 2001:DB8::1,192.0.2.1")
-    assert load_settings().trusted_proxies == ("10.0.0.0/8", "2001:db8::1", "192.0.2.1")
-
-
-# -- arithmetic ----------------------------------------------------------------------------------
-
-
-def test_the_time_to_come_back_is_the_first_at_which_it_fits(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    clock = SimpleNamespace(now_s=1_000_000.0)
-    fake = SimpleNamespace(time=lambda: clock.now_s)
-    monkeypatch.setattr(limits.aio.storage.memory, "time", fake)
-    chance = random.Random(7)
-
-    async def play(limit: int) -> int:
-        item = RateLimitItemPerMinute(limit)
-        storage = rate_limits._Storage("")
-        refusals = 0
-        for _ in range(300):
-            cost = chance.randint(1, limit)
-            if not await storage.hit(item, "a", cost):
-                refusals += 1
-                usage = await storage.usage(item, "a")
-                wait_s = usage.wait_s(cost)
-                assert cost > usage.remaining
-                assert 1 <= wait_s <= 120
-                clock.now_s += wait_s - 1.02  # it is rounded up
-                before = await storage.usage(item, "a")
-                assert cost > before.remaining
-                clock.now_s += 1.02
-                assert await storage.hit(item, "a", cost)
-            assert (await storage.usage(item, "b")).wait_s(limit) == 0
-            clock.now_s += chance.choice([0, 0, 0.3, 5, 40])
-        return refusals
-
-    for limit in (1, 3, 60, 1000):
-        assert asyncio.run(play(limit)) > 50
-
-
-def test_what_never_fits_is_not_asked_back() -> None:
-    async def charge(audio_s: float) -> dict[str, Any]:
-        headers: dict[str, str] = {}
-        await RateLimits(0, 60, "").charge("a", audio_s, headers)
-        return headers
-
-    with pytest.raises(UploadTooLarge, match="1 minutes"):
-        asyncio.run(charge(60.1))
-    assert asyncio.run(charge(59.1))["RateLimit-Remaining"] == "0"
-    assert asyncio.run(charge(0)) == {}
-    with pytest.raises(RateLimited, match=r"Of 1 minutes of audio in an hour, 0\.5 are left"):
-        asyncio.run(charge_twice())
-
-
-async def charge_twice() -> None:
-    replica = RateLimits(0, 60, "")
-    for _ in range(2):
-        await replica.charge("a", 30.5 if _ else 30, {})

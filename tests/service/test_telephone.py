@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-from pathlib import Path
-
 import numpy as np
 
 from tests.support.server import Server
+from tests.support.telephone import sample_folder
 
 STEP_S = 0.01
-
-
-def sample_folder() -> Path:
-    package = find_spec("pyannote.audio")
-    assert package is not None
-    assert package.origin is not None
-    return Path(package.origin).parent / "sample"
 
 
 def marks(spans: list[tuple[float, float]], duration_s: float) -> np.ndarray:

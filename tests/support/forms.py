@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import socket
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import httpx
 
 from tests.support.server import Server
 from tests.support.truth import audio_of
+from tests.support.waiting import eventually
 
 BOUNDARY = "frontier"
 WORDS = ["Can", "you", "check", "the", "report?", "The", "building", "is", "late."]
-PATIENCE_S = 30.0
 
 
 def part(name: str, content: bytes, file_name: bytes | None = None, more: bytes = b"") -> bytes:
@@ -69,13 +68,6 @@ def refused(response: httpx.Response, status: int, *words: str) -> None:
     assert response.status_code == status, response.text
     detail = response.json()["detail"]
     assert all(word in detail for word in words), detail
-
-
-def eventually(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def connect(server: Server) -> socket.socket:

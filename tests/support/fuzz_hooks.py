@@ -1,4 +1,4 @@
-"""What Schemathesis is told about this API; loaded by it, see tests/test_api_fuzz.py."""
+"""What Schemathesis is told about this API; loaded by it, see tests/service/test_api_fuzz.py."""
 
 from __future__ import annotations
 

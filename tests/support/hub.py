@@ -8,9 +8,13 @@ import threading
 import time
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+from tests.support.malice import mirror
+from tests.support.paths import DEMO
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -133,3 +137,24 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Silent."""
+
+
+BUNDLE = "/torchaudio/wav2vec2_fairseq_base_ls960_asr_ls960.pth"
+
+
+def fill(hub: Hub, folder: Path) -> Hub:
+    """The demo's models as repositories; the diarizer with the segmentation that whisperx has."""
+    diarization = mirror(DEMO / "diarization", folder / "diarization")
+    package = find_spec("whisperx")
+    assert package is not None
+    assert package.origin is not None
+    bundled = Path(package.origin).parent / "assets" / "pytorch_model.bin"
+    (diarization / "segmentation").mkdir()
+    (diarization / "segmentation" / "pytorch_model.bin").symlink_to(bundled)
+    hub.repositories = {
+        "owner/align": DEMO / "align",
+        "owner/whisper": DEMO / "whisper",
+        "owner/diarization": diarization,
+    }
+    hub.files = {BUNDLE: bytes(200_000)}
+    return hub

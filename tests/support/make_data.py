@@ -6,9 +6,9 @@ the bare libraries with the demo models get the recording right: every word, eve
 number of speakers, and who says what. Another seed gives another conversation, which they may well
 get wrong, so look at their answer before trusting a new one.
 
-    python tests/make_data.py                   # all of them
-    python tests/make_data.py en_two es_mono    # these two
-    python tests/make_data.py --out FOLDER      # somewhere else
+    python tests/support/make_data.py                   # all of them
+    python tests/support/make_data.py en_two es_mono    # these two
+    python tests/support/make_data.py --out FOLDER      # somewhere else
 
 Needs NumPy, SciPy, PyAV and Debian's espeak-ng and flite libraries. The voices come from those
 libraries, so other versions of them may speak slightly differently.
@@ -30,7 +30,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-TESTS = Path(__file__).resolve().parent
+TESTS = Path(__file__).resolve().parent.parent
 DEMO = TESTS.parent / "app" / "demo"
 sys.path.insert(0, str(DEMO / "scripts"))
 

@@ -139,3 +139,16 @@ def _sounds(stream: Any, media: Media, pieces: Iterable[tuple[float, Samples]]) 
             position += block.samples
             packets += stream.encode(block)
     return packets + list(stream.encode(None))
+
+
+def found_at_s(part: Samples, whole: Samples) -> float:
+    """Where in the whole the part fits best, by cross-correlation."""
+    size = 1 << (len(whole) + len(part)).bit_length()
+    spectrum = np.fft.rfft(whole, size) * np.conj(np.fft.rfft(part, size))
+    return int(np.argmax(np.fft.irfft(spectrum, size)[: len(whole)])) / 16_000
+
+
+def samples_of(path: Path) -> np.ndarray:
+    with av.open(str(path)) as container:
+        frames = [f.to_ndarray().reshape(-1) for f in container.decode(audio=0)]
+    return np.concatenate(frames).astype(np.float32) / 32768

@@ -1,4 +1,4 @@
-"""Known truth, and a server with the demo models to hold against it."""
+"""The service as users start it, with the demo models."""
 
 from __future__ import annotations
 
@@ -146,6 +146,3 @@ def wait_until_ready(server: Server) -> None:
             pass
         time.sleep(0.1)
     raise AssertionError(f"the service did not start:\n{server.log()[-3000:]}")
-
-
-# -- truth ---------------------------------------------------------------------------------------

@@ -12,7 +12,9 @@ from typing import Any
 import jiwer
 import numpy as np
 
-DATA = Path(__file__).parent / "data"
+from tests.support.paths import ROOT
+
+DATA = ROOT / "tests" / "data"
 
 
 def audio_of(name: str) -> Path:

@@ -25,7 +25,7 @@ from app.audio.decode import (
     decode,
 )
 from app.domain.errors import UndecodableAudio, UploadTooLarge
-from tests.support.media import FORMATS, PRIMING_S, Media, Samples, encode, speech
+from tests.support.media import FORMATS, PRIMING_S, Media, Samples, encode, found_at_s, speech
 
 SPEECH = speech("en_short")
 SPEECH_S = len(SPEECH) / 16_000
@@ -54,13 +54,6 @@ def decoded(tmp_path: Path) -> Callable[..., tuple[Samples, tuple[str, ...]]]:
         return samples, done.warnings
 
     return run
-
-
-def found_at_s(part: Samples, whole: Samples) -> float:
-    """Where in the whole the part fits best, by cross-correlation."""
-    size = 1 << (len(whole) + len(part)).bit_length()
-    spectrum = np.fft.rfft(whole, size) * np.conj(np.fft.rfft(part, size))
-    return int(np.argmax(np.fft.irfft(spectrum, size)[: len(whole)])) / 16_000
 
 
 # -- formats -------------------------------------------------------------------------------------

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from fractions import Fraction
-from io import BytesIO
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import pytest
-from av.audio.frame import AudioFrame
 from av.stream import Disposition
 
 from app.audio.decode import (
@@ -27,8 +22,8 @@ from app.audio.decode import (
 )
 from app.audio.ogg import ogg_checksum
 from app.domain.errors import UndecodableAudio, UnsupportedOption
-from tests.support.media import FORMATS, Media, Samples, encode, speech
-from tests.test_decode import found_at_s
+from tests.support.media import FORMATS, Media, Samples, encode, found_at_s, speech
+from tests.support.tracks import Track, tracks_file, wav
 
 SPEECH = speech("en_short")
 OTHER = speech("es_short")
@@ -68,54 +63,6 @@ def level_db(samples: Samples) -> float:
 
 
 # -- which track ---------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Track:
-    samples: Samples
-    disposition: int = 0
-    language: str = ""
-
-
-def tracks_file(
-    container: str, codec: str, tracks: Sequence[Track], fonts: int = 0, rate: int = 48_000
-) -> bytes:
-    file = BytesIO()
-    with av.open(file, "w", format=container) as output:
-        streams: list[Any] = []
-        for track in tracks:
-            stream: Any = output.add_stream(codec, rate=rate, layout="mono")
-            stream.disposition = Disposition(track.disposition)
-            if track.language:
-                stream.metadata["language"] = track.language
-            streams.append(stream)
-        for i in range(fonts):
-            output.add_attachment(f"{i}.ttf", "application/x-truetype-font", bytes(100))
-        packets: list[Any] = []
-        for stream, track in zip(streams, tracks, strict=True):
-            packets += packets_of(stream, track.samples, rate)
-        packets.sort(key=lambda packet: float((packet.dts or 0) * packet.time_base))
-        for packet in packets:
-            output.mux(packet)
-    return file.getvalue()
-
-
-def packets_of(stream: Any, samples: Samples, rate: int) -> list[Any]:
-    packets = []
-    context = stream.codec_context
-    resampler = av.AudioResampler(context.format.name, "mono", rate)
-    frame = AudioFrame.from_ndarray(samples.reshape(1, -1), format="flt", layout="mono")
-    frame.sample_rate = 16_000
-    fifo = av.AudioFifo()
-    for part in [*resampler.resample(frame), *resampler.resample(None)]:
-        part.pts = None
-        fifo.write(part)
-    position, size = 0, context.frame_size or 1024
-    while (block := fifo.read(size)) or (block := fifo.read(0, partial=True)):
-        block.pts, block.time_base = position, Fraction(1, rate)
-        position += block.samples
-        packets += stream.encode(block)
-    return packets + list(stream.encode(None))
 
 
 KINDS = [("matroska", "libopus"), ("matroska", "flac"), ("mp4", "aac")]
@@ -209,17 +156,6 @@ def test_a_hundred_silent_tracks_cost_little_more_than_one() -> None:
 
 
 # -- many channels -------------------------------------------------------------------------------
-
-
-def wav(channels: Sequence[Samples], mask: int = 0, rate: int = 16_000) -> bytes:
-    """Of any number of channels. `mask`: what WAVE_FORMAT_EXTENSIBLE calls them."""
-    data = np.stack(channels, axis=1).astype("<f4").tobytes()
-    num, width = len(channels), 4
-    guid = struct.pack("<IHH", 3, 0, 0x10) + bytes.fromhex("800000aa00389b71")
-    fmt = struct.pack("<HHIIHH", 0xFFFE, num, rate, rate * num * width, num * width, 32)
-    fmt += struct.pack("<HHI", 22, 32, mask) + guid
-    body = b"WAVEfmt " + struct.pack("<I", len(fmt)) + fmt + b"data" + struct.pack("<I", len(data))
-    return b"RIFF" + struct.pack("<I", len(body) + len(data)) + body + data
 
 
 @pytest.mark.parametrize("num_channels", [1, 2, 3, 5, 6, 8, 9, 10, 12, 16, 17, 24, 32, 48, 64])

@@ -17,9 +17,10 @@ from app.config.settings import DEMO_DIR, Settings
 from app.domain.options import SpeakerBounds
 from app.domain.transcript import Segment, Word
 from app.pipeline.speakers import assign_speakers
+from tests.support.media import samples_of
+from tests.support.pipelines import make_vbx_pipeline
+from tests.support.telephone import sample_folder
 from tests.support.truth import audio_of, speaker_accuracy, truth_of
-from tests.test_diarization import make_vbx_pipeline
-from tests.test_telephone import sample_folder
 
 prepare_environment(Settings(_env_file=None))  # type: ignore[call-arg]
 
@@ -53,12 +54,6 @@ from app.models.recognizers.whisper import (  # noqa: E402
 )
 
 RATE = 16_000
-
-
-def samples_of(path: Path) -> np.ndarray:
-    with av.open(str(path)) as container:
-        frames = [f.to_ndarray().reshape(-1) for f in container.decode(audio=0)]
-    return np.concatenate(frames).astype(np.float32) / 32768
 
 
 @pytest.fixture(scope="module")

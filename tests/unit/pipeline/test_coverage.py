@@ -35,10 +35,10 @@ from app.models.protocols import RecognitionItem
 from app.pipeline.transcriber import Transcriber
 from app.service.build import build_service, close_service
 from app.service.service import Service
+from tests.support.media import samples_of
 from tests.support.scripted import ScriptedStore
 from tests.support.truth import audio_of, truth_of
 from tests.support.waiting import eventually
-from tests.test_models import samples_of
 
 WORD_S = 0.4
 WORD = " seventh"

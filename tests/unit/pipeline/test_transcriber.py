@@ -40,9 +40,9 @@ from app.pipeline.optional_stages import NO_DIARIZATION
 from app.pipeline.transcriber import Transcriber
 from app.service.build import build_service, close_service
 from app.service.service import Service
+from tests.support.media import samples_of
 from tests.support.scripted import ScriptedStore
 from tests.support.truth import audio_of, truth_of
-from tests.test_models import samples_of
 
 
 @pytest.fixture(scope="module")
