@@ -15,7 +15,7 @@ from app.cli import free_port
 from tests.support.hasty_server import INTERVAL_S
 from tests.support.hub import Hub as FakeHub
 from tests.support.hub import fill
-from tests.support.paths import DEMO
+from tests.support.paths import DEMO, ROOT
 from tests.support.server import Server, running_server
 from tests.support.truth import audio_of, words_of
 from tests.support.waiting import eventually

@@ -207,7 +207,8 @@ def test_without_the_extra(endpoint: str) -> None:
     script = (
         "import sys; sys.modules['opentelemetry.sdk'] = None\n"
         "from app.observability import logs; logs.configure('json', 'info')\n"
-        "from app.observability.tracing import Tracing; from app.service.build import build_tracing\n"
+        "from app.observability.tracing import Tracing\n"
+        "from app.service.build import build_tracing\n"
         "assert type(build_tracing()) is Tracing\n"
         "assert endpoint or 'opentelemetry.trace' not in sys.modules".replace(
             "endpoint", repr(endpoint)
