@@ -2,9 +2,9 @@
 
 `python -m tests.support.soak --minutes 30` (`make soak`). Callers send clips, conversations,
 damaged files and nonsense, hang up and cancel, in rounds; between two rounds the service is at rest
-and is looked at. At rest there may be no queue entry, no temporary file and no mapped audio, and as many
-processes, threads and open files as a few callers need, however long it ran. Resident memory is
-that of the server and its children, read at rest, after the warm-up; its growth is the slope
+and is looked at. At rest there may be no queue entry, no temporary file and no mapped audio, and as
+many processes, threads and open files as a few callers need, however long it ran. Resident memory
+is that of the server and its children, read at rest, after the warm-up; its growth is the slope
 through these points (Theil-Sen: the median of the slopes of all pairs) times the time.
 """
 

@@ -23,7 +23,8 @@ EXCEPTIONS = {("models.recognizers.whisper", "app.pipeline.hypotheses")}
 MODEL_LIBRARIES = {"torch", "torchaudio", "ctranslate2", "faster_whisper", "whisperx", "pyannote"}
 ADAPTERS = {
     "models.devices", "models.fetcher", "models.recognizers.whisper",
-    "models.recognizers.word_times", "models.alignment.aligner", "models.alignment.wav2vec", "models.pyannote.vad",
+    "models.recognizers.word_times", "models.alignment.aligner", "models.alignment.wav2vec",
+    "models.pyannote.vad",
     "models.pyannote.windows", "models.pyannote.diarizer", "models.pyannote.clustering",
     "models.pyannote.linkage", "models.pyannote.checkpoints",
 }  # fmt: skip
