@@ -18,8 +18,8 @@ import httpx
 import pytest
 
 from app.api.middleware.keys import NEEDED, UNKNOWN
-from app.cli import free_port
 from tests.support.deployment import nginx_command, nginx_main, nginx_template, without_resolver
+from tests.support.ports import free_port
 from tests.support.waiting import eventually
 
 KEY = "let me in"

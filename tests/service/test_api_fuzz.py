@@ -61,5 +61,5 @@ def test_every_answer_is_a_documented_one(limited_server: Server, tmp_path: Path
         assert answers[f"{endpoint} 200"] >= 5, answers
         assert {f"{endpoint} {status}" for status in refusals} <= answers.keys()
     eventually(lambda: limited_server.get("/health").json()["requests"] == 0)
-    assert limited_server.temp_files() == []
+    eventually(lambda: limited_server.temp_files() == [])
     assert limited_server.post(audio_of("en_short")).status_code == 200

@@ -224,4 +224,4 @@ def test_curl_waits_to_send_until_it_may(server: Server, tmp_path: Path) -> None
     started = curl(tmp_path, *expect, *fields, "-w", "%{time_total}", f"{server.url}/asr").stdout
     text, seconds = re.fullmatch(r"(.*\n)([\d.]+)", started.decode(), re.S).groups()  # type: ignore[union-attr]
     assert word_error_rate(spoken("en_short"), re.sub(r"\[\w+\]:", "", text)) == 0
-    assert float(seconds) < 20
+    assert float(seconds) < 28, "curl waits 30 s for its leave"

@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.server import Server
 from tests.support.truth import audio_of, truth_of, words_of
+from tests.support.waiting import eventually
 
 FRAME_S = 0.0205  # one alignment frame, and the rounding of both times
 
@@ -77,9 +78,12 @@ def test_no_language_or_hotword_leaks_into_another_request(server: Server) -> No
         assert heard == spoken
 
 
+@pytest.mark.serial
 def test_the_event_loop_is_never_blocked(server: Server) -> None:
     """/health answers while a long file is transcribed. The median is held to the bar; single
-    answers may be late on a machine whose cores are all busy with models."""
+    answers may be late on a machine whose cores are all busy with models, and all are later where
+    something else runs there. A chunk that was decoded on the loop would take seconds.
+    """
     done = threading.Event()
     delays: list[float] = []
 
@@ -100,7 +104,7 @@ def test_the_event_loop_is_never_blocked(server: Server) -> None:
         done.set()
         watcher.join()
     assert len(delays) > 20
-    assert np.median(delays) < 0.05
+    assert np.median(delays) < 0.2
 
 
 def test_a_clip_overtakes_a_long_file(server: Server) -> None:
@@ -135,9 +139,6 @@ def test_a_client_that_hangs_up_frees_its_place(server: Server) -> None:
             files={"audio_file": ("long.flac", audio_of("en_long").read_bytes())},
             timeout=httpx.Timeout(30, read=0.7),
         )
-    deadline = time.monotonic() + 20
-    while server.get("/health").json()["requests"] and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert server.get("/health").json()["requests"] == 0
-    assert server.temp_files() == []
+    eventually(lambda: server.get("/health").json()["requests"] == 0)
+    eventually(lambda: server.temp_files() == [])
     assert server.post(audio_of("en_short")).status_code == 200

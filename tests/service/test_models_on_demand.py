@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +12,7 @@ from app.models.catalog import OPENAI_NAMES
 from tests.support.paths import DEMO
 from tests.support.server import Server, running_server
 from tests.support.truth import audio_of, truth_of, word_error_rate, words_of
+from tests.support.waiting import PATIENCE_S, eventually
 
 IDLE_TIMEOUT_S = 3.0
 
@@ -97,10 +97,7 @@ def test_an_aligner_of_the_operators_serves_its_language_only(tuned: Server) -> 
 def test_idle_models_are_unloaded_and_come_back(tuned: Server) -> None:
     assert tuned.post(audio_of("en_short")).status_code == 200
     assert loaded(tuned) == ["our-whisper"]
-    deadline = time.monotonic() + IDLE_TIMEOUT_S + 10
-    while loaded(tuned) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert loaded(tuned) == []
+    eventually(lambda: loaded(tuned) == [], IDLE_TIMEOUT_S + PATIENCE_S)
     assert tuned.post(audio_of("en_short")).status_code == 200
     assert loaded(tuned) == ["our-whisper"]
 

@@ -29,7 +29,7 @@ from app.observability.tracing import Tracing
 from tests.support.paths import ROOT
 from tests.support.server import Server, running_server
 from tests.support.truth import audio_of, normalize, truth_of
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE_S, eventually
 
 MONITORING = ROOT / "deploy" / "monitoring"
 DASHBOARD = MONITORING / "grafana" / "dashboards" / "whisperx-asr.json"
@@ -94,7 +94,7 @@ def observed(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> 
         yield server
 
 
-def soon(look: Callable[[], Any], wait_s: float = 20) -> Any:
+def soon(look: Callable[[], Any], wait_s: float = PATIENCE_S) -> Any:
     """What `look` finds, once it finds something."""
     deadline = time.monotonic() + wait_s
     while not (found := look()):
@@ -177,6 +177,7 @@ def test_nothing_of_the_content_is_logged(observed: Server, conversation: httpx.
 
 
 def test_other_lines_of_a_request_carry_its_id(observed: Server, conversation: Any) -> None:
+    request_line(observed, "talk")
     loaded = [line for line in lines_of(observed, "talk") if line["event"].startswith("loaded")]
     assert loaded, "the aligner is loaded for the first request that needs it"
     assert loaded[0]["trace_id"] == TRACE_ID
@@ -324,7 +325,7 @@ def test_a_request_is_counted(observed: Server) -> None:
 def test_gauges_are_read_at_the_scrape(observed: Server) -> None:
     metrics = scrape(observed)
     assert value(metrics, "whisperx_asr_ready") == 1
-    assert value(metrics, "whisperx_asr_queue_requests") == 0
+    soon(lambda: value(scrape(observed), "whisperx_asr_queue_requests") == 0)
     assert value(metrics, "whisperx_asr_queue_limit_requests") == 100
     names = {
         (s.labels["kind"], s.labels["name"]) for s in metrics["whisperx_asr_model_loaded"].samples
@@ -356,10 +357,17 @@ def test_clients_cannot_make_series(observed: Server) -> None:
         send(observed, f"knock-{i}", b"x", path=f"/asr/{i}", task=f"task-{i}")
         httpx.request(f"BREW{i}", f"{observed.url}/asr", verify=False)
 
+    def noted(i: int) -> bool:
+        lines = [x for x in lines_of(observed) if x["event"] == "request"]
+        ends = [x for x in lines if x.get("request_id") == f"knock-{i}"]
+        return len(ends) == 2 and any(x["method"] == f"BREW{i}" for x in lines)
+
     knock(0)
+    soon(lambda: noted(0))
     before = series(scrape(observed))
     for i in range(1, 6):
         knock(i)
+    soon(lambda: noted(5))
     assert series(scrape(observed)) == before
 
 
@@ -521,6 +529,7 @@ def test_the_console_shows_what_it_is_asked_to(tmp_path: Path) -> None:
         assert sent.status_code == 200
         assert "X-ASR-Warning" in sent.headers
         httpx.get(server.url + "/x%0Aforged status=200%1B[0m", verify=False)
+        soon(lambda: [x for x in server.log().splitlines() if "app.request" in x and "=shown" in x])
         metrics = scrape(server)
         soon(lambda: "Transient error StatusCode.UNAVAILABLE" in server.log())
         log = soon(lambda: "path=/metrics" in server.log() and server.log())

@@ -26,8 +26,8 @@ from openai import (
 )
 from openai.types import Model
 
-from app.cli import free_port
 from tests.support.openai_client import MODEL, client_of, spoken, strictly
+from tests.support.ports import free_port
 from tests.support.server import Server, running_server
 from tests.support.truth import audio_of
 from tests.support.waiting import eventually
@@ -56,7 +56,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     }
     with running_server(tmp_path_factory.mktemp("guarded"), **settings) as running:
         yield running
-        assert running.temp_files() == []
+        eventually(lambda: running.temp_files() == [])
 
 
 def ask(client: OpenAI, **options: Any) -> Any:

@@ -11,10 +11,10 @@ import pytest
 
 from tests.support.server import Server
 from tests.support.truth import audio_of
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE_S, eventually
 
 
-def wait_for(server: Server, condition: Any, timeout_s: float = 20) -> list[dict[str, Any]]:
+def wait_for(server: Server, condition: Any, timeout_s: float = PATIENCE_S) -> list[dict[str, Any]]:
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         entries: list[dict[str, Any]] = server.get("/queue").json()["requests"]
@@ -48,7 +48,7 @@ def post_with_id(server: Server, request_id: str, name: str = "en_long") -> http
 
 
 def test_a_running_request_is_listed_and_can_be_cancelled(server: Server) -> None:
-    assert server.get("/queue").json() == {"requests": []}
+    eventually(lambda: server.get("/queue").json() == {"requests": []})
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(post_with_id, server, "long-meeting")
         [entry] = wait_for(server, lambda es: es and es[0]["audio_seconds"])
@@ -61,7 +61,7 @@ def test_a_running_request_is_listed_and_can_be_cancelled(server: Server) -> Non
         assert entry["state"] == "running"
         assert 0 < entry["seconds_left"] < 300
         assert httpx.delete(f"{server.url}/queue/long-meeting").status_code == 204
-        response = answer.result(30)
+        response = answer.result(120)
     assert response.status_code == 410
     assert "cancelled" in response.json()["detail"]
     wait_for(server, lambda es: es == [])
@@ -72,7 +72,7 @@ def test_a_running_request_is_listed_and_can_be_cancelled(server: Server) -> Non
 def test_two_requests_of_one_id_are_both_served(server: Server) -> None:
     with ThreadPoolExecutor(2) as pool:
         answers = [pool.submit(post_with_id, server, "twin", "en_short") for _ in range(2)]
-        assert [a.result(60).status_code for a in answers] == [200, 200]
+        assert [a.result(120).status_code for a in answers] == [200, 200]
 
 
 @pytest.mark.parametrize("path", ["/health", "/docs", "/nowhere", "/queue"])

@@ -40,11 +40,11 @@ def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     settings = {
         "MAX_FILE_SIZE_MB": MAX_FILE_SIZE_MB,
         "MAX_DURATION_SECONDS": 60,
-        "UPLOAD_IDLE_TIMEOUT_SECONDS": 0.7,
+        "UPLOAD_IDLE_TIMEOUT_SECONDS": 2.5,
     }
     with running_server(tmp_path_factory.mktemp("strict"), **settings) as running:
         yield running
-        assert running.temp_files() == []
+        eventually(lambda: running.temp_files() == [])
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +186,7 @@ def test_ten_gigabytes_are_refused_unread(strict: Server) -> None:
             413,
             f"The upload is larger than the limit of {MAX_FILE_SIZE_MB} MB.",
         )
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < PATIENCE_S
     works(strict)
 
 
@@ -235,7 +235,7 @@ def test_hours_in_a_few_kilobytes(strict: Server, kind: str) -> None:
     assert len(bomb) < 3_000_000
     started = time.monotonic()
     refused(send(strict, form(file_part(bomb))), 413, "60 seconds")
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < PATIENCE_S
     works(strict)
 
 
@@ -245,8 +245,8 @@ def test_an_upload_that_stalls(strict: Server) -> None:
         connection.sendall(request_head(1_000_000) + file_part()[:1000])
         status, body = answer(connection)
     assert status == 408
-    assert "0.7 seconds" in body["detail"]
-    assert time.monotonic() - started < 4
+    assert "2.5 seconds" in body["detail"]
+    assert time.monotonic() - started < PATIENCE_S
     works(strict)
 
 
@@ -261,7 +261,7 @@ def test_hanging_up_during_the_upload(server: Server) -> None:
             sent = body[:2_000_000]
             connection.sendall(sent if length else f"{len(sent):x}\r\n".encode() + sent)
             eventually(lambda: len(server.temp_files()) == 1)
-            assert server.get("/health").json()["requests"] == 1
+            eventually(lambda: server.get("/health").json()["requests"] == 1)
         works(server)
 
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 import redis
 
-from app.cli import free_port
+from tests.support.ports import free_port
 
-START_TIMEOUT_S = 30
+START_TIMEOUT_S = 60
 
 
 @dataclass

@@ -14,6 +14,7 @@ from app.domain.errors import ModelUnavailable, ShuttingDown
 from app.engine.model import ModelKey
 from app.engine.store import ModelStore, StoreObserver
 from tests.support.scripted import kill_thread
+from tests.support.waiting import eventually
 
 
 def key(name: str) -> ModelKey:
@@ -162,10 +163,7 @@ def test_a_model_over_the_whole_budget_is_refused(open_store: Any, shelf: Shelf)
 def test_idle_models_are_unloaded_and_come_back(open_store: Any, shelf: Shelf) -> None:
     store = open_store(8, idle_timeout_s=0.1)
     model = use(store, "a")
-    deadline = time.monotonic() + 5
-    while model.alive and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not model.alive
+    eventually(lambda: not model.alive)
     assert use(store, "a").alive
     assert shelf.loads == ["a", "a"]
 
@@ -185,10 +183,7 @@ def test_idleness_counts_from_the_release(open_store: Any) -> None:
     assert a.alive
     clock.now = 111
     use(store, "b")
-    deadline = time.monotonic() + 5
-    while a.alive and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not a.alive
+    eventually(lambda: not a.alive)
 
 
 def test_a_model_whose_thread_died_is_replaced(open_store: Any, shelf: Shelf) -> None:

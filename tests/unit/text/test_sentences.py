@@ -154,9 +154,9 @@ def test_a_long_sentence_is_divided_where_a_clause_ends() -> None:
 @pytest.mark.parametrize("language", ["en", "de", "zh", "th"])
 def test_hostile_text_takes_no_time(unit: str, language: str) -> None:
     text = "a" + (unit * 100_000)[:100_000]
-    started_s = time.perf_counter()
+    started_s = time.process_time()
     assert "".join(sentences(language, text)) == text
-    assert time.perf_counter() - started_s < 5
+    assert time.process_time() - started_s < 5
 
 
 def test_eight_hours_of_speech_take_seconds() -> None:
@@ -164,6 +164,6 @@ def test_eight_hours_of_speech_take_seconds() -> None:
     known = [text.replace(MARK, "") for texts in HARD.values() for text in texts]
     text = " ".join(draw.choices(known, k=12_000))  # 9,000 words an hour
     assert len(text) > 450_000
-    started_s = time.perf_counter()
+    started_s = time.process_time()
     assert len(sentences("en", text)) > 12_000
-    assert time.perf_counter() - started_s < 20
+    assert time.process_time() - started_s < 20
