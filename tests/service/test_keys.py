@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from app.api.middleware import headers, keys
 from tests.support.keys import ALICE, ALICE_NEW, BOB, NAMELESS, PAGE, SECRETS, assert_secure, bearer
-from tests.support.server import Server, running_server
+from tests.support.server import COMMAND, Server, running_server
 from tests.support.truth import audio_of
 from tests.support.waiting import eventually
 
@@ -39,7 +39,7 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         "RATE_LIMIT_REQUESTS_PER_MINUTE": REQUESTS_PER_MINUTE,
         "LOG_LEVEL": "debug",
     }
-    with running_server(folder / "service", **settings) as running:
+    with running_server(folder / "service", COMMAND, **settings) as running:
         yield running
         eventually(lambda: running.temp_files() == [])
 

@@ -27,7 +27,7 @@ from app.api.middleware.observation import ObservationMiddleware
 from app.observability.record import RequestRecord
 from app.observability.tracing import Tracing
 from tests.support.paths import ROOT
-from tests.support.server import Server, running_server
+from tests.support.server import COMMAND, Server, running_server
 from tests.support.truth import audio_of, normalize, truth_of
 from tests.support.waiting import PATIENCE_S, eventually
 
@@ -85,6 +85,7 @@ def collector() -> Iterator[Collector]:
 def observed(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Iterator[Server]:
     with running_server(
         tmp_path_factory.mktemp("observed"),
+        COMMAND,
         LOG_FORMAT="json",
         OTEL_EXPORTER_OTLP_ENDPOINT=collector.url,
         OTEL_EXPORTER_OTLP_PROTOCOL="http/protobuf",
@@ -519,6 +520,7 @@ def test_a_request_that_breaks_is_reported(error: BaseException, status: int, ou
 def test_the_console_shows_what_it_is_asked_to(tmp_path: Path) -> None:
     with running_server(
         tmp_path,
+        COMMAND,
         LOG_LEVEL="debug",
         LOG_TRANSCRIPTS="true",
         DIARIZATION_MODEL="nobody/nothing",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.support.server import running_server
+from tests.support.server import COMMAND, running_server
 from tests.support.soak import run_soak, summary
 from tests.support.truth import audio_of
 
@@ -13,7 +13,7 @@ MAX_GROWTH_MB = 150  # of a service that is hardly warm after a third of half a 
 
 
 def test_mixed_load_leaves_nothing_behind(tmp_path: Path) -> None:
-    with running_server(tmp_path, MAX_DURATION_SECONDS=120) as server:
+    with running_server(tmp_path, COMMAND, MAX_DURATION_SECONDS=120) as server:
         report = run_soak(server, SECONDS, ROUNDS)
         print(*summary(report), sep="\n")
         assert report.faults(MAX_GROWTH_MB) == []

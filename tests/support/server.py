@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from tests.support.forge import Forge, Forked
 from tests.support.ports import free_port
 
 START_TIMEOUT_S = 300  # a few seconds on a machine that does nothing else
@@ -28,12 +33,16 @@ CLEAN = (
 )  # fmt: skip
 
 
+COMMAND = ("-m", "app.cli")
+Process = subprocess.Popen[bytes] | Forked
+
+
 @dataclass(frozen=True)
 class Server:
     """A running service. `post` sends a file to /asr."""
 
     url: str
-    process: subprocess.Popen[bytes]
+    process: Process
     folder: Path
 
     def post(
@@ -86,26 +95,36 @@ def server_environment(folder: Path, **settings: Any) -> dict[str, str]:
     }
 
 
+@cache
+def forge() -> Forge:
+    """One for all servers of this process, begun with the first."""
+    folder = Path(tempfile.mkdtemp(prefix="forge-"))
+    forge = Forge(server_environment(folder))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    atexit.register(forge.close)
+    return forge
+
+
 @contextmanager
 def running_server(
-    folder: Path,
-    program: Sequence[str] = ("-m", "app.cli"),
-    *,
-    port: int | None = None,
-    **settings: Any,
+    folder: Path, program: Sequence[str] = (), *, port: int | None = None, **settings: Any
 ) -> Iterator[Server]:
-    """The service as users start it, with the demo models and these settings."""
+    """The service with the demo models and these settings; `program`: started by itself, such as
+    users start it (COMMAND), else forked.
+    """
     port = port or free_port()
     folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, *program, "serve", "--host", "127.0.0.1"]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [*command, "--port", str(port)],
-            cwd=folder,
-            env=server_environment(folder, **settings),
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
+    arguments = ["serve", "--host", "127.0.0.1", "--port", str(port)]
+    environment = server_environment(folder, **settings)
+    process: Process
+    if program:
+        command = [sys.executable, *program, *arguments]
+        with (folder / "log").open("wb") as log:
+            process = subprocess.Popen(
+                command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT
+            )
+    else:
+        process = forge().start(arguments, folder, environment)
     server = Server(f"http://127.0.0.1:{port}", process, folder)
     try:
         wait_until_ready(server)

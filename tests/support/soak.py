@@ -29,7 +29,7 @@ import httpx
 import psutil
 
 from tests.support.corpus import mutants
-from tests.support.server import Server, running_server
+from tests.support.server import COMMAND, Server, running_server
 from tests.support.truth import audio_of
 
 CALLERS = 6
@@ -378,7 +378,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     seconds = 60 * options.minutes
     with tempfile.TemporaryDirectory(prefix="soak-") as folder, running_server(
-        Path(folder), MAX_DURATION_SECONDS=120
+        Path(folder), COMMAND, MAX_DURATION_SECONDS=120
     ) as server:  # fmt: skip
         report = run_soak(server, seconds, rounds=max(6, round(seconds / 20)), seed=options.seed)
     print(*summary(report), sep="\n")
