@@ -4,6 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 TORCH_BACKEND ?=
+FILES ?=
+CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+WORKERS ?= $(shell echo $$(($(CORES) < 8 ? $(CORES) + 1 : 8)))
+NO_TESTS := 5
 # else every start of the service compiles its libraries anew
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -12,7 +16,7 @@ unexport PYTHONDONTWRITEBYTECODE
 help:
 	@echo "make demo    set up, start the service on the embedded demo models, transcribe a conversation"
 	@echo "make serve   set up and start the service (PORT, default 9000; settings from the environment and .env)"
-	@echo "make test    set up, check and test"
+	@echo "make test    set up, check and test (FILES=tests/unit/engine: a part; WORKERS: processes side by side)"
 	@echo "make check   lint, format check, types"
 	@echo "make fuzz    thousands of hostile requests and tens of thousands of damaged files (FUZZ_SCALE, FUZZ_SEED)"
 	@echo "make soak    mixed load for SOAK_MINUTES (default 30), and what the service keeps of it"
@@ -28,20 +32,26 @@ demo: $(VENV)/.run
 serve: $(VENV)/.run
 	$(BIN)/whisperx-asr serve
 
+# Several processes, since many tests wait for the most part; each model of theirs has one thread, or
+# those of several servers get into each other's way. No test may be in FILES for one of the two.
 test: check
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 CPU_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -m "not serial" $(FILES) \
+		|| [ $$? -eq $(NO_TESTS) ]
+	$(BIN)/python -m pytest -m serial $(FILES) || [ $$? -eq $(NO_TESTS) ]
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 fuzz: $(VENV)/.dev
 	FUZZ_SCALE=$(or $(FUZZ_SCALE),10) FUZZ_SEED=$(or $(FUZZ_SEED),1) \
-		$(BIN)/python -m pytest -s tests/test_corpus.py tests/test_api_fuzz.py tests/test_properties.py
+		$(BIN)/python -m pytest -s tests/unit/audio/test_corpus.py tests/unit/test_properties.py \
+		tests/service/test_damaged_files.py tests/service/test_api_fuzz.py
 
 soak: $(VENV)/.dev
-	$(BIN)/python -m tests.soak --minutes $(or $(SOAK_MINUTES),30)
+	$(BIN)/python -m tests.support.soak --minutes $(or $(SOAK_MINUTES),30)
 
 # strict: a package that the database does not know, or a database that does not answer, is a failure
 audit: $(VENV)/.dev

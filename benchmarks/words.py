@@ -114,7 +114,7 @@ def write_material(recordings: Sequence[Recording], folder: Path) -> dict[str, P
 def _weights(model: str) -> Path:
     if Path(model).is_dir():
         return Path(model).resolve()
-    from tests.real_models import whisper_folder
+    from tests.support.real_models import whisper_folder
 
     return whisper_folder(model, OUT / "models")
 

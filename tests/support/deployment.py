@@ -1,0 +1,85 @@
+"""The deployment files as the tests read them, and nginx with its configuration."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.support.paths import ROOT
+
+BASE = ROOT / "docker-compose.yml"
+PROD = ROOT / "docker-compose.prod.yml"
+MULTI_GPU = ROOT / "deploy" / "docker-compose.multi-gpu.yml"
+NGINX = ROOT / "deploy" / "nginx.conf.template"
+
+
+class Reset(list[Any]):
+    """What `!reset` leaves behind."""
+
+
+class ComposeLoader(yaml.SafeLoader):
+    """YAML with the two tags by which an overlay replaces instead of appending."""
+
+
+def _plain(loader: yaml.SafeLoader, node: yaml.Node) -> Any:
+    if isinstance(node, yaml.SequenceNode):
+        return loader.construct_sequence(node, deep=True)
+    assert isinstance(node, yaml.MappingNode)
+    return loader.construct_mapping(node, deep=True)
+
+
+ComposeLoader.add_constructor("!reset", lambda loader, node: Reset())
+ComposeLoader.add_constructor("!override", _plain)
+
+
+def compose(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = yaml.load(path.read_text(), ComposeLoader)  # a SafeLoader
+    return content
+
+
+def nginx_command(folder: Path, config: Path) -> list[str]:
+    nginx = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+    if nginx is None:
+        pytest.skip("no nginx here")
+    return [nginx, "-c", str(config), "-p", str(folder)]
+
+
+def nginx_template(folder: Path, **values: int) -> str:
+    """As the image's entrypoint fills it in, but with its files in the folder."""
+    given = {"MAX_BODY_MB": 1001, "MAX_FILE_SIZE_MB": 1000, "MAX_CONNECTIONS_PER_ADDRESS": 100}
+    text = NGINX.read_text().replace("/var/cache/nginx", str(folder))
+    for name, value in (given | values).items():
+        text = text.replace(f"${{{name}}}", str(value))
+    return text
+
+
+def without_resolver(text: str, ports: list[int]) -> str:
+    """With replicas on this machine."""
+    text = re.sub(r"\n    resolver(_timeout)? .*", "", text)
+    found = re.search(r"    server whisperx-asr-replica:9000 resolve (.*);\n", text)
+    assert found is not None
+    servers = [f"    server 127.0.0.1:{port} {found[1]};\n" for port in ports]
+    return text.replace(found[0], "".join(servers))
+
+
+def nginx_main(folder: Path, text: str) -> str:
+    """A whole configuration, for a process of this user's own."""
+    kinds = ("proxy", "fastcgi", "uwsgi", "scgi")
+    temporary = "".join(f"{kind}_temp_path {folder}/{kind};\n" for kind in kinds)
+    return (
+        f"pid {folder}/pid; error_log stderr; daemon off; master_process off; events {{}}\n"
+        f"http {{\n{temporary}{text}}}\n"
+    )
+
+
+def nginx_version(nginx: str) -> tuple[int, ...]:
+    shown = subprocess.run([nginx, "-v"], capture_output=True, text=True, check=True).stderr
+    found = re.search(r"nginx/(\d+)\.(\d+)\.(\d+)", shown)
+    assert found is not None
+    return tuple(int(part) for part in found.groups())

@@ -1,0 +1,167 @@
+"""The service as users start it, with the demo models."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.support.forge import Forge, Forked
+from tests.support.ports import free_port
+
+START_TIMEOUT_S = 300  # a few seconds on a machine that does nothing else
+
+# A client's environment must not change what the tests see.
+CLEAN = (
+    "ASR_", "HF_", "DIARIZ", "MODEL", "DEVICE", "MAX_", "SUBTITLE_", "PRELOAD", "DEFAULT_",
+    "API_KEYS", "OPS_", "RATE_LIMIT_", "CORS_", "TRUSTED_", "FORWARDED_",
+    "LOG_", "OTEL_",
+    "TORCH_FORCE_", "WORD_ALIGNER", "ALIGN_",
+)  # fmt: skip
+
+
+COMMAND = ("-m", "app.cli")
+Process = subprocess.Popen[bytes] | Forked
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running service. `post` sends a file to /asr."""
+
+    url: str
+    process: Process
+    folder: Path
+
+    def post(
+        self,
+        file: Path | bytes,
+        endpoint: str = "/asr",
+        name: str = "audio.flac",
+        fields: dict[str, str] | None = None,
+        timeout_s: float = 600,
+        **query: Any,
+    ) -> httpx.Response:
+        """`query` as query parameters, `fields` as form fields."""
+        content = file.read_bytes() if isinstance(file, Path) else file
+        return httpx.post(
+            self.url + endpoint,
+            params={key: str(value) for key, value in query.items()},
+            data=fields,
+            files={"audio_file": (name, content)},
+            timeout=timeout_s,
+            verify=False,  # spares the loading of certificates for each call
+        )
+
+    def get(self, path: str) -> httpx.Response:
+        return httpx.get(self.url + path, timeout=30, verify=False)
+
+    def temp_files(self) -> list[Path]:
+        """Uploads and decoded audio that lie about."""
+        return [p for p in (self.folder / "tmp").rglob("*") if p.is_file() and p.name != "lock"]
+
+    def mapped_audio(self) -> list[str]:
+        """Decoded audio that the process has mapped; its files are unlinked at once."""
+        maps = Path(f"/proc/{self.process.pid}/maps").read_text()
+        return [line for line in maps.splitlines() if ".f32" in line]
+
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
+
+
+def server_environment(folder: Path, **settings: Any) -> dict[str, str]:
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(CLEAN)}
+    return {
+        **clean,
+        "ASR_MODEL": "demo",
+        "PRELOAD_MODEL": "demo",
+        "HF_HUB_OFFLINE": "1",
+        "CACHE_DIR": str(folder / "cache"),
+        "TEMP_DIR": str(folder / "tmp"),
+        "SHUTDOWN_DRAIN_SECONDS": "0",
+        **{key: str(value) for key, value in settings.items()},
+    }
+
+
+@cache
+def forge() -> Forge:
+    """One for all servers of this process, begun with the first."""
+    folder = Path(tempfile.mkdtemp(prefix="forge-"))
+    forge = Forge(server_environment(folder))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    atexit.register(forge.close)
+    return forge
+
+
+@contextmanager
+def running_server(
+    folder: Path, program: Sequence[str] = (), *, port: int | None = None, **settings: Any
+) -> Iterator[Server]:
+    """The service with the demo models and these settings; `program`: started by itself, such as
+    users start it (COMMAND), else forked.
+    """
+    port = port or free_port()
+    folder.mkdir(parents=True, exist_ok=True)
+    arguments = ["serve", "--host", "127.0.0.1", "--port", str(port)]
+    environment = server_environment(folder, **settings)
+    process: Process
+    if program:
+        command = [sys.executable, *program, *arguments]
+        with (folder / "log").open("wb") as log:
+            process = subprocess.Popen(
+                command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT
+            )
+    else:
+        process = forge().start(arguments, folder, environment)
+    server = Server(f"http://127.0.0.1:{port}", process, folder)
+    try:
+        wait_until_ready(server)
+        yield server
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def ended_start(
+    folder: Path, timeout_s: float = 60, **settings: Any
+) -> subprocess.CompletedProcess[str]:
+    """What a start says that ends by itself."""
+    return subprocess.run(
+        [sys.executable, "-m", "app.cli", "serve"],
+        env=server_environment(folder, **settings),
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
+
+
+def wait_until_ready(server: Server) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        if server.process.poll() is not None:
+            break
+        try:
+            if httpx.get(server.url + "/ready", timeout=5, verify=False).status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.1)
+    raise AssertionError(f"the service did not start:\n{server.log()[-3000:]}")
