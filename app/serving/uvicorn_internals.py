@@ -3,8 +3,8 @@
 uvicorn has no public way to limit a connection before there is a request, to keep answering after
 SIGTERM, or to watch the service while it runs. So `Connection` and `Server` override the methods
 below and read the attributes below. Any of them may change with a minor version: pyproject.toml
-pins it. To upgrade, compare these with uvicorn's source, then run tests/test_attacks.py and
-tests/test_lifecycle.py. A test checks that these lists are complete.
+pins it. To upgrade, compare these with uvicorn's source, then run tests/service/test_attacks.py and
+tests/service/test_lifecycle.py. A test checks that these lists are complete.
 """
 
 from __future__ import annotations
