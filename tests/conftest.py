@@ -8,10 +8,19 @@ import pytest
 
 from tests.support.paths import DEMO
 from tests.support.real_models import SOURCES, whisper_folder
-from tests.support.server import COMMAND, Server, running_server
+from tests.support.server import Server, running_server
 from tests.support.waiting import eventually
 
-SERVERS = {"server", "limited_server", "real_server", "aligning_server", "either_server"}
+SERVERS = {"server", "limited_server", "real_server", "aligning_server"}
+# Begun first, so that no process is left alone with them in the end.
+LONG = {
+    "test_api_fuzz.py", "test_benchmarks.py", "test_concurrency.py", "test_corpus.py",
+    "test_models.py", "test_real_whisper.py", "test_soak.py",
+}  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONG)
 
 
 @pytest.fixture(scope="session")
@@ -21,23 +30,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield running
 
 
-@pytest.fixture(scope="session")
-def limited_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One with limits so narrow that nothing an attacker sends takes long. Its memory is its own: a
-    forked one shares pages until it writes to them.
-    """
-    limits = {"MAX_DURATION_SECONDS": 30, "MAX_FILE_SIZE_MB": 4, "REQUEST_TIMEOUT_SECONDS": 60}
-    with running_server(tmp_path_factory.mktemp("limited"), COMMAND, **limits) as running:
-        yield running
-
-
 @pytest.fixture(autouse=True)
 def _no_debris(request: pytest.FixtureRequest) -> Iterator[None]:
     """Whatever a test does, no temporary file is left when it is over."""
     yield
-    for name in {"server", "limited_server", "real_server", "aligning_server"} & set(
-        request.fixturenames
-    ):
+    for name in SERVERS & set(request.fixturenames):
         running: Server = request.getfixturevalue(name)
         eventually(lambda running=running: running.temp_files() == [])  # some go after the answer
 

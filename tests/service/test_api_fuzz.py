@@ -10,10 +10,13 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from tests.support.paths import ROOT
-from tests.support.server import Server
+from tests.support.server import LIMITS, Server, running_server
 from tests.support.truth import audio_of
 from tests.support.waiting import eventually
 
@@ -24,6 +27,12 @@ MAX_EXAMPLES = 15 if SCALE == 1 else 100 * SCALE  # of each operation, beside th
 # A schema cannot say which bytes are sound and which names are models: what it allows may be
 # refused. What it forbids may be accepted, on purpose: yes and no, empty and unknown parameters.
 EXCLUDED = "positive_data_acceptance,negative_data_rejection"
+
+
+@pytest.fixture(scope="module")
+def limited_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running_server(tmp_path_factory.mktemp("limited"), **LIMITS) as running:
+        yield running
 
 
 def test_every_answer_is_a_documented_one(limited_server: Server, tmp_path: Path) -> None:

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
 import psutil
+import pytest
 
 from tests.support.corpus import Mutant, mutants
-from tests.support.server import Server
+from tests.support.server import COMMAND, LIMITS, Server, running_server
 from tests.support.truth import audio_of
 from tests.support.waiting import eventually
 
@@ -31,6 +33,13 @@ VARIANTS: tuple[tuple[str, dict[str, str]], ...] = (
     ("/asr", {"output_format": "json", "enable_diarization": "true"}),
     ("/asr", {"output": "tsv", "encode": "false", "language": "en"}),  # raw: any byte is sound
 )
+
+
+@pytest.fixture(scope="module")
+def limited_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Its memory is its own: a forked one shares pages until it writes to them."""
+    with running_server(tmp_path_factory.mktemp("limited"), COMMAND, **LIMITS) as running:
+        yield running
 
 
 def test_damaged_files_over_http(limited_server: Server) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +15,7 @@ from tests.support.server import Server, running_server
 from tests.support.truth import audio_of, truth_of, word_error_rate, words_of
 from tests.support.waiting import PATIENCE_S, eventually
 
-IDLE_TIMEOUT_S = 3.0
+IDLE_TIMEOUT_S = 8.0
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +54,11 @@ def test_a_stampede_of_first_requests_loads_once(tuned: Server) -> None:
         answers = list(pool.map(lambda _: tuned.post(audio_of("en_short")), range(6)))
     assert {answer.status_code for answer in answers} == {200}
     assert len({answer.text for answer in answers}) == 1
-    assert tuned.log().count("loaded the recognizer our-whisper") == 1
-    assert tuned.log().count("loaded the diarizer") == 1
+    log = tuned.log()
+    for model in ("recognizer our-whisper", "diarizer"):
+        loads = len(re.findall(rf"\bloaded the {model}", log))
+        unloads = len(re.findall(rf"\bunloaded the {model}", log))
+        assert 1 <= loads <= unloads + 1, "on a slow machine it may be idle in between"
     assert answers[0].json()["model"] == "our-whisper"
 
 

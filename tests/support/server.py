@@ -34,6 +34,8 @@ CLEAN = (
 
 
 COMMAND = ("-m", "app.cli")
+# So narrow that nothing an attacker sends takes long.
+LIMITS = {"MAX_DURATION_SECONDS": 30, "MAX_FILE_SIZE_MB": 4, "REQUEST_TIMEOUT_SECONDS": 60}
 Process = subprocess.Popen[bytes] | Forked
 
 
