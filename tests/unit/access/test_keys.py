@@ -82,5 +82,5 @@ def test_secrets_are_not_printed() -> None:
     "given", ["notes.example.com", "https://a.example/page", "https://*.a", "x"]
 )
 def test_origins_that_cannot_be(given: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"CORS_ORIGINS: .* is no origin such as"):
+    with pytest.raises(ConfigurationError, match=r"CORS_ORIGINS: .* is not an origin such as"):
         settings_of(CORS_ORIGINS=f"https://fine.example.com,{given}")
