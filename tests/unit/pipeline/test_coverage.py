@@ -216,7 +216,7 @@ def test_words_have_times_from_the_aligner_that_is_chosen(
     words = words_of(transcript.segments)
     assert len(words) == len(truth)
     errors = [abs(word.start_s - w["start"]) for word, w in zip(words, truth, strict=True)]
-    approximate = any("approximate" in warning for warning in transcript.warnings)
+    approximate = any("approximate" in warning.sentence for warning in transcript.warnings)
     assert approximate is (chosen is WordAligner.WHISPER)
     assert np.median(errors) < (0.25 if approximate else 0.05)
 
@@ -229,7 +229,7 @@ def test_words_of_a_translation(service: Service, chosen: WordAligner) -> None:
         assert not words
         assert len(transcript.segments) > 3, "sentences all the same"
         return
-    assert any("approximate" in warning for warning in transcript.warnings)
+    assert any("approximate" in warning.sentence for warning in transcript.warnings)
     spoken = " ".join(word.text for word in words)
     assert spoken == " ".join("".join(s.text for s in transcript.segments).split())
     starts = [word.start_s for word in words]
