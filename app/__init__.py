@@ -1,3 +1,3 @@
 """A drop-in whisper-asr-webservice that runs WhisperX."""
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
