@@ -149,7 +149,7 @@ def test_what_does_not_go_together(server: Server, query: dict[str, Any], says: 
     assert response.json()["detail"].startswith(says)
     too_many = server.post(wav([SPEECH] * 9), speakers="channels")
     assert too_many.status_code == 422
-    assert "up to 8; the recording has 9" in too_many.json()["detail"]
+    assert "at most 8 channels can be split; the recording has 9" in too_many.json()["detail"]
     assert server.post(audio_of("en_short")).status_code == 200
 
 
