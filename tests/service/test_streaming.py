@@ -129,7 +129,7 @@ def test_a_stream_that_nobody_reads_any_more_frees_its_place(server: Server) -> 
 @pytest.mark.parametrize(
     ("settings", "stopped", "status"),
     [
-        ({"REQUEST_TIMEOUT_SECONDS": 15}, False, 504),
+        ({"REQUEST_TIMEOUT_SECONDS": 10}, False, 504),
         ({"SHUTDOWN_GRACE_SECONDS": 1}, True, 503),
     ],
 )
