@@ -30,7 +30,8 @@ from app.api.parameters import merge_parameters
 from app.domain.errors import STOPPING, Overloaded, ShuttingDown
 from app.domain.options import SpeakerBounds, Task
 from app.engine.work import Work
-from app.models.catalog import ALIASES, OPENAI_NAMES
+from app.models.catalog import OPENAI_NAMES
+from app.models.recognizers.whisper_engine import ALIASES
 from app.service.admission import Admission, Ticket
 from tests.support.paths import ROOT
 from tests.support.server import Server, running_server
