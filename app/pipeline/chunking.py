@@ -24,7 +24,7 @@ class ChunkingOptions:
     onset: float
     offset: float
     max_chunk_s: float
-    max_pause_s: float = 4.0
+    max_pause_s: float = 8.0
     margin_s: float = 1.0
 
 

@@ -66,7 +66,9 @@ class Judge:
         """Whether it is a doubtful word or two for seconds of music that only seemed speech."""
         if chunk.speech_s < STRAY_SPEECH_S or self._is_sure(hypothesis):
             return False
-        return num_letters(hypothesis.text) < STRAY_LETTERS_PER_S * chunk.speech_s
+        unlikely = hypothesis.stats.avg_logprob < self.thresholds.min_avg_logprob
+        least_per_s = FEW_LETTERS_PER_S if unlikely else STRAY_LETTERS_PER_S
+        return num_letters(hypothesis.text) < least_per_s * chunk.speech_s
 
     def best(self, tried: Sequence[Hypothesis]) -> Hypothesis:
         """The most likely of those that do not repeat themselves, or else of all."""

@@ -184,6 +184,8 @@ def test_what_is_no_text_of_a_chunk() -> None:
     stray = Chunk(0, 12, (SpeechRegion(1, 11),))
     assert not JUDGE.is_credible(stray, doubtful), "ten seconds of music are no two words"
     assert JUDGE.is_credible(stray, hypothesis(" Yes.", logprob=-0.2))
+    guessed = hypothesis(" Thank you for watching the show.", logprob=-1.3)
+    assert not JUDGE.is_credible(stray, guessed), "nor a sentence that is a mere guess"
     assert JUDGE.is_credible(UNHEARD, hypothesis(" Half past six.", logprob=-0.2, silence=0.1))
 
 
