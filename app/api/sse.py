@@ -10,14 +10,14 @@ import json
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Future
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from app.api.intake import ANSWER_S, Intake, hung_up
+from app.api.intake import ANSWER_S, Intake, Wanted, hung_up
 from app.api.request_state import report_error
 from app.domain.errors import ClientGone, DeadlineExceeded, ServiceError, ShuttingDown, StageFailed
 
@@ -59,6 +59,34 @@ class Wire:
 
 
 Tell = Callable[[Event], None]  # any thread
+
+
+class Answering(Protocol):
+    """One request's answer in its contract: whole, or as a stream. Both run in its thread."""
+
+    @property
+    def intake(self) -> Intake[Any]: ...
+
+    @property
+    def wire(self) -> Wire | None:
+        """None: the client wants the whole answer."""
+
+    def answer(self) -> Response: ...
+
+    def stream(self, tell: Tell) -> None: ...
+
+
+async def respond(
+    admitting: AbstractAsyncContextManager[Intake[Wanted]],
+    begin: Callable[[Intake[Wanted]], Answering],
+) -> Response:
+    """Admit a request and answer it, whole or as a stream."""
+    async with AsyncExitStack() as stack:
+        answering = begin(await stack.enter_async_context(admitting))
+        wire = answering.wire
+        if wire is None:
+            return await answering.intake.run(answering.answer)
+        return await open_stream(answering.intake, stack, answering.stream, wire)
 
 
 async def open_stream(

@@ -12,7 +12,7 @@ from app.models.devices import Devices
 from app.models.protocols import Aligner, Diarizer, Recognizer, VoiceActivityDetector
 from app.models.pyannote.diarizer import PyannoteDiarizer
 from app.models.pyannote.vad import PyannoteVad
-from app.models.pyannote.windows import choose_batches
+from app.models.pyannote.windows import WindowBatches, choose_batches
 from app.models.recognizers.engine import BuildOptions
 from app.models.recognizers.registry import Recognizers
 
@@ -70,7 +70,7 @@ class ModelBuilders:
         return PyannoteDiarizer(
             source,
             device,
-            choose_batches(device, settings.segmentation_batch_size, settings.embedding_batch_size),
+            self._window_batches(device),
             settings.cache_dir,
             settings.hf_token.get_secret_value() or None,
             settings.diarizer_params(),
@@ -79,7 +79,11 @@ class ModelBuilders:
 
     def _build_detector(self) -> VoiceActivityDetector:
         settings, device = self._settings, self._devices.align
-        batches = choose_batches(
+        batch_size = self._window_batches(device).segmentation
+        return PyannoteVad(device, settings.vad_onset, settings.vad_offset, batch_size)
+
+    def _window_batches(self, device: str) -> WindowBatches:
+        settings = self._settings
+        return choose_batches(
             device, settings.segmentation_batch_size, settings.embedding_batch_size
         )
-        return PyannoteVad(device, settings.vad_onset, settings.vad_offset, batches.segmentation)

@@ -107,6 +107,10 @@ def gpu_memory(devices: Devices) -> tuple[GpuMemory, ...]:
     return tuple(found)
 
 
+def weights_bytes(*models: nn.Module) -> int:
+    return sum(p.numel() * p.element_size() for model in models for p in model.parameters())
+
+
 def free_memory() -> None:
     """Free the memory of dropped models."""
     gc.collect()

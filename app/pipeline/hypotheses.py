@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from app.domain.transcript import Chunk, Hypothesis, SpeechRegion
 from app.models.protocols import HypothesisThresholds
-from app.text.letters import LEAST_MISSING_S, num_letters
+from app.text.letters import num_letters
 
 # Letters per second of speech; below: all of the chunk may be missing, or the text was not said.
 FEW_LETTERS_PER_S = 5.0
@@ -16,6 +16,7 @@ STRAY_SPEECH_S = 3.0
 
 # Word times from cross-attention are a little off.
 WORD_MARGIN_S = 0.35
+LEAST_MISSING_S = 0.8  # shorter speech may well be without words
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class Judge:
         """Whether it is a doubtful word or two for seconds of music that only seemed speech."""
         if chunk.speech_s < STRAY_SPEECH_S or self._is_sure(hypothesis):
             return False
-        unlikely = hypothesis.stats.avg_logprob < self.thresholds.min_avg_logprob
+        unlikely = self._is_unlikely(hypothesis)
         least_per_s = FEW_LETTERS_PER_S if unlikely else STRAY_LETTERS_PER_S
         return num_letters(hypothesis.text) < least_per_s * chunk.speech_s
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from itertools import accumulate
 
 from app.domain.transcript import Diarization, Segment, Turn, Word
-from app.text.segments import cut_segment
+from app.text.segments import cut_words
 
 NUMBERED = re.compile(r"SPEAKER_(\d+)")  # other speakers have names
 
@@ -123,24 +123,11 @@ def _split(segment: Segment, words: Sequence[Word]) -> Iterator[Segment]:
     speaker: str | None = None
     for i, word in enumerate(words):
         if speaker is not None and word.speaker not in (None, speaker):
-            yield _run(segment, words[begin:i], begin_char, char, speaker)
+            run = cut_words(segment, begin_char, char, words[begin:i])
+            yield replace(run, speaker=speaker)
             begin, begin_char, speaker = i, char, None
         speaker = speaker or word.speaker
         found = segment.text.find(word.text, char)
         char = (found if found >= 0 else char) + len(word.text)
-    yield _run(segment, words[begin:], begin_char, len(segment.text), speaker)
-
-
-def _run(
-    segment: Segment, words: Sequence[Word], begin: int, end: int, speaker: str | None
-) -> Segment:
-    part = cut_segment(segment, begin, end)
-    starts = [word.start_s for word in words if word.start_s is not None]
-    ends = [word.end_s for word in words if word.end_s is not None]
-    return replace(
-        part,
-        words=tuple(words),
-        speaker=speaker,
-        start_s=min(starts, default=segment.start_s),
-        end_s=max(ends, default=segment.end_s),
-    )
+    last = cut_words(segment, begin_char, len(segment.text), words[begin:])
+    yield replace(last, speaker=speaker)

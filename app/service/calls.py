@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from app.access.rate_limits import Account, RateLimits
-from app.audio.decode_pool import DecodePool
+from app.audio.decode_pool import DecodeJob, DecodePool
 from app.domain.options import TranscribeOptions
 from app.domain.transcript import Audio, LanguageGuess, Transcript
 from app.engine.work import Work
@@ -23,6 +25,8 @@ from app.pipeline.channels import transcribe_channels
 from app.pipeline.flow import NOBODY, Listener
 from app.pipeline.transcriber import Transcriber
 from app.service.admission import Admission, Ticket
+
+T = TypeVar("T")
 
 # Decoded first to detect the language; the whole recording if this has no speech.
 DETECTION_PREFIX_S = 300.0
@@ -163,26 +167,33 @@ class Call:
         stop_after_s: float | None = None,
     ) -> Audio:
         """The decoded audio of a recording. Charges nothing."""
-        job = self._calls.decode_pool.submit(
+        job = self._submit(recording, max_duration_s, stop_after_s)
+        with self.work.stages.measure_queued(Stage.DECODE, job):
+            return job.audio(self._wait)
+
+    def _decode_channels(self, recording: Recording) -> Sequence[Audio]:
+        job = self._submit(recording, split_channels=True)
+        with self.work.stages.measure_queued(Stage.DECODE, job):
+            return job.channels(self._wait)
+
+    def _submit(
+        self,
+        recording: Recording,
+        max_duration_s: float | None = None,
+        stop_after_s: float | None = None,
+        split_channels: bool = False,
+    ) -> DecodeJob:
+        return self._calls.decode_pool.submit(
             recording.path,
             max_duration_s or self._calls.limits.max_duration_s,
             recording.raw_pcm,
             stop_after_s,
             recording.audio_track,
+            split_channels,
         )
-        with self.work.stages.measure_queued(Stage.DECODE, job):
-            return job.audio(lambda future: self.work.wait(self.work.track(future)))
 
-    def _decode_channels(self, recording: Recording) -> Sequence[Audio]:
-        job = self._calls.decode_pool.submit(
-            recording.path,
-            self._calls.limits.max_duration_s,
-            recording.raw_pcm,
-            audio_track=recording.audio_track,
-            split_channels=True,
-        )
-        with self.work.stages.measure_queued(Stage.DECODE, job):
-            return job.channels(lambda future: self.work.wait(self.work.track(future)))
+    def _wait(self, future: Future[T]) -> T:
+        return self.work.wait(self.work.track(future))
 
     def _weigh(self, audio_s: float) -> None:
         more_s = self._calls.admission.weigh(self._ticket, audio_s)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import unicodedata
 
-LEAST_MISSING_S = 0.8  # shorter speech may well be without words
-
 LETTERS_OF_WIDE = 3.0  # a Chinese, Japanese or Korean character is a syllable
 LETTERS_OF_DIGIT = 4.0
 

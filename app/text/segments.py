@@ -31,6 +31,18 @@ def cut_segment(segment: Segment, begin: int, end: int) -> Segment:
     )
 
 
+def cut_words(segment: Segment, begin: int, end: int, words: Sequence[Word]) -> Segment:
+    """As `cut_segment`, with these words and their times; the segment's if they have none."""
+    starts = [word.start_s for word in words if word.start_s is not None]
+    ends = [word.end_s for word in words if word.end_s is not None]
+    return replace(
+        cut_segment(segment, begin, end),
+        words=tuple(words),
+        start_s=min(starts, default=segment.start_s),
+        end_s=max(ends, default=segment.end_s),
+    )
+
+
 def segments_of(
     chunk: Chunk, hypothesis: Hypothesis, text_language: str, with_words: bool
 ) -> list[Segment]:
@@ -122,17 +134,7 @@ def cut_sentences(
     """
     sentences = []
     for begin, end in spans:
-        words = tuple(word for char, word in placed if begin <= char < end)
-        if not words:
-            continue
-        starts = [w.start_s for w in words if w.start_s is not None]
-        ends = [w.end_s for w in words if w.end_s is not None]
-        sentences.append(
-            replace(
-                cut_segment(segment, begin, end),
-                words=words,
-                start_s=min(starts, default=segment.start_s),
-                end_s=max(ends, default=segment.end_s),
-            )
-        )
+        words = [word for char, word in placed if begin <= char < end]
+        if words:
+            sentences.append(cut_words(segment, begin, end, words))
     return sentences

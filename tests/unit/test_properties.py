@@ -35,7 +35,7 @@ from app.domain.errors import ConfigurationError, ServiceError, UnsupportedOptio
 from app.domain.transcript import Segment, Transcript, Word
 from app.formats import asr as formats
 from app.formats.subtitles import SubtitleStyle
-from app.formats.table import ASR_FORMATS, BY_NAME
+from app.formats.table import ASR_FORMATS
 
 SCALE = int(os.environ.get("FUZZ_SCALE", "1"))
 try_many = settings(
@@ -173,7 +173,7 @@ def test_every_transcript_can_be_written_in_every_format(
     transcript: Transcript, output: str, width: int | None, lines: int | None, highlight: bool
 ) -> None:
     style = SubtitleStyle(width, lines, highlight)
-    text = formats.write(transcript, BY_NAME[output], formats.JsonShape(True, True, True), style)
+    text = formats.write(transcript, OUTPUTS[output], formats.JsonShape(True, True, True), style)
     text.encode()
     if output == "srt":
         cues = list(srt.parse(text))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Annotated
 from urllib.parse import quote
@@ -24,7 +23,7 @@ from app.api.asr.parameters import (
 from app.api.intake import Intake, admitted, resolve_model, warning_headers
 from app.api.parameters import merge_parameters
 from app.api.request_state import record_of
-from app.api.sse import Event, Tell, Wire, open_stream
+from app.api.sse import Event, Tell, Wire, respond
 from app.api.statuses import status_of
 from app.api.uploads import ASR_FORM
 from app.domain.errors import ServiceError
@@ -59,13 +58,8 @@ def build_router(service: Service) -> APIRouter:
             record.model = resolve_model(service, wanted.model)
             return replace(wanted, model=record.model)
 
-        async with AsyncExitStack() as stack:
-            admitting = admitted(service, request, "transcription", ASR_FORM, parse)
-            transcribing = _Transcribing(await stack.enter_async_context(admitting))
-            if transcribing.wanted.stream:
-                wire = Wire(transcribing.progress, _error_event, ENGINE)
-                return await open_stream(transcribing.intake, stack, transcribing.stream, wire)
-            return await transcribing.intake.run(transcribing.answer)
+        admitting = admitted(service, request, "transcription", ASR_FORM, parse)
+        return await respond(admitting, _Transcribing)
 
     @router.post(
         "/detect-language",
@@ -103,11 +97,15 @@ class _Transcribing:
 
     def __init__(self, intake: Intake[AsrRequest]) -> None:
         self.intake = intake
-        self.wanted = intake.wanted
+        self._wanted = intake.wanted
         self._call = intake.call
 
+    @property
+    def wire(self) -> Wire | None:
+        return Wire(self.progress, _error_event, ENGINE) if self._wanted.stream else None
+
     def answer(self) -> Response:
-        wanted, transcript = self.wanted, self._transcribe()
+        wanted, transcript = self._wanted, self._transcribe()
         headers = {
             **ENGINE,
             "Content-Disposition": content_disposition(
@@ -126,7 +124,7 @@ class _Transcribing:
             tell(self.progress())
 
         def settled(segment: Segment) -> None:
-            tell(Event("segment", formats.segment_json(segment, self.wanted.word_timestamps)))
+            tell(Event("segment", formats.segment_json(segment, self._wanted.word_timestamps)))
 
         body = self._written(self._transcribe(Listener(recognized, settled)))
         self._call.work.progress = 1.0
@@ -140,7 +138,7 @@ class _Transcribing:
         )
 
     def _transcribe(self, listener: Listener = NOBODY) -> Transcript:
-        wanted = self.wanted
+        wanted = self._wanted
         options = TranscribeOptions(
             model=wanted.model,
             language=wanted.language,
@@ -155,7 +153,7 @@ class _Transcribing:
         return self._call.transcribe(recording, options, listener, wanted.by_channel)
 
     def _written(self, transcript: Transcript) -> bytes:
-        wanted = self.wanted
+        wanted = self._wanted
         shape = formats.JsonShape(
             text_is_string=wanted.dialect is Dialect.WEBSERVICE,
             with_words=wanted.word_timestamps,

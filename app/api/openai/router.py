@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from app.api.openai.parameters import (
     parse_openai_request,
 )
 from app.api.request_state import record_of
-from app.api.sse import Event, Tell, Wire, open_stream
+from app.api.sse import Event, Tell, Wire, respond
 from app.domain.errors import UndecodableAudio, UnsupportedOption, UploadTooLarge
 from app.domain.options import KnownSpeaker, Task, TranscribeOptions
 from app.domain.transcript import Segment, Transcript
@@ -40,6 +39,7 @@ from app.storage.tempdir import told_when_full
 DIALECT = "openai"
 OWNER = "whisperx-asr-service"
 REFERENCE_S = (2.0, 10.0)
+WIRE = Wire(lambda: Event("", {}), lambda error: Event("error", openai_error(error)))
 SLACK_S = 0.5  # codecs add silence, and cuts are inexact
 
 
@@ -104,13 +104,8 @@ async def _answer(service: Service, request: Request, task: Task) -> Response:
         return replace(wanted, model=record.model)
 
     kind = "translation" if task is Task.TRANSLATE else "transcription"
-    async with AsyncExitStack() as stack:
-        admitting = admitted(service, request, kind, OPENAI_FORM, parse)
-        transcribing = _Transcribing(await stack.enter_async_context(admitting))
-        if transcribing.wanted.stream:
-            wire = Wire(lambda: Event("", {}), lambda error: Event("error", openai_error(error)))
-            return await open_stream(transcribing.intake, stack, transcribing.stream, wire)
-        return await transcribing.intake.run(transcribing.answer)
+    admitting = admitted(service, request, kind, OPENAI_FORM, parse)
+    return await respond(admitting, _Transcribing)
 
 
 class _Transcribing:
@@ -118,7 +113,7 @@ class _Transcribing:
 
     def __init__(self, intake: Intake[OpenAIRequest]) -> None:
         self.intake = intake
-        self.wanted = wanted = intake.wanted
+        self._wanted = wanted = intake.wanted
         self._call = intake.call
         self._references = intake.upload.large.get(REFERENCES, [])
         self._shape = formats.Shape(
@@ -131,16 +126,20 @@ class _Transcribing:
         )
         check_references(wanted, len(self._references))
 
+    @property
+    def wire(self) -> Wire | None:
+        return WIRE if self._wanted.stream else None
+
     def answer(self) -> Response:
         transcript = self._transcribe()
         with self._call.record.stages.measure(Stage.FORMAT):
             body = formats.write(transcript, self._shape, self.intake.service.subtitle_style)
         headers = warning_headers(transcript.warnings)
-        return Response(body, media_type=self.wanted.output.media_type, headers=headers)
+        return Response(body, media_type=self._wanted.output.media_type, headers=headers)
 
     def stream(self, tell: Tell) -> None:
         """Sends the text of each recognized chunk at once, and the speakers when they are known."""
-        deltas = formats.Deltas(self.wanted.with_logprobs)
+        deltas = formats.Deltas(self._wanted.with_logprobs)
 
         def tell_data(data: dict[str, Any]) -> None:
             tell(Event(data["type"], data))
@@ -150,13 +149,13 @@ class _Transcribing:
                 tell_data(delta)
 
         transcript = self._transcribe(Listener(recognized))
-        if self.wanted.output is DIARIZED_JSON:
-            for segment in formats.diarized_segments(transcript, self.wanted.names):
+        if self._wanted.output is DIARIZED_JSON:
+            for segment in formats.diarized_segments(transcript, self._wanted.names):
                 tell_data(segment)
         tell_data(formats.done(transcript, self._shape))
 
     def _transcribe(self, listener: Listener = NOBODY) -> Transcript:
-        wanted = self.wanted
+        wanted = self._wanted
         options = TranscribeOptions(
             model=wanted.model,
             language=wanted.language,
@@ -174,7 +173,7 @@ class _Transcribing:
         return self._call.transcribe(self.intake.recording(), options, listener)
 
     def _known_speakers(self) -> tuple[KnownSpeaker, ...]:
-        named = zip(self.wanted.names, self._references, strict=True)
+        named = zip(self._wanted.names, self._references, strict=True)
         return tuple(
             _known_speaker(self._call, name, path, i) for i, (name, path) in enumerate(named)
         )

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from app.domain.transcript import Samples
-from app.models.devices import pause_between_layers
+from app.models.devices import pause_between_layers, weights_bytes
 
 Emission: TypeAlias = npt.NDArray[np.float32]  # (num_frames, num_labels), log probabilities
 
@@ -62,7 +62,7 @@ class Wav2Vec2:
             self._norm = layers[0].layer_norm = MaskedGroupNorm(norm)
         if device == "cpu":
             pause_between_layers(model)
-        self.memory_bytes = sum(p.numel() * p.element_size() for p in model.parameters())
+        self.memory_bytes = weights_bytes(model)
 
     def emissions(self, waveforms: Sequence[Samples]) -> list[Emission]:
         """Log probabilities of each waveform: as one batch on a GPU; one by one on a CPU, where

@@ -32,16 +32,14 @@ from torch.nn.utils import fuse_conv_bn_eval
 from app.domain.errors import ModelUnavailable
 from app.domain.options import SpeakerBounds
 from app.domain.transcript import SAMPLE_RATE, Diarization, Samples, Turn
-from app.models.devices import free_memory, pause_between_layers
+from app.models.devices import free_memory, pause_between_layers, weights_bytes
 from app.models.protocols import WindowBlock, WindowSpeakers
 from app.models.pyannote.checkpoints import allow_metadata, check_pipeline
 from app.models.pyannote.clustering import SpeakerClustering
 from app.models.pyannote.windows import (
     WindowBatches,
-    blocks_per_batch,
+    WindowModel,
     ends_of_blocks,
-    split_windows,
-    stack_windows,
 )
 
 INACTIVE = -2  # pyannote's label for "belongs to no cluster"
@@ -71,7 +69,7 @@ def _with_bundled_segmentation(config: Path) -> dict[str, Any]:
     return content
 
 
-class PyannoteDiarizer:
+class PyannoteDiarizer(WindowModel):
     """Implements `Diarizer` for pyannote.audio's SpeakerDiarization pipelines."""
 
     def __init__(
@@ -102,10 +100,7 @@ class PyannoteDiarizer:
             _override(pipeline, params)
         self._pipeline: Any = pipeline
         inference = pipeline._segmentation
-        self._window_s: float = inference.duration
-        self._step_s: float = inference.step
-        self._window_samples = round(self._window_s * SAMPLE_RATE)
-        self._step_samples = round(self._step_s * SAMPLE_RATE)
+        super().__init__(inference.duration, inference.step, batches.segmentation)
         self._frames: SlidingWindow = inference.model.receptive_field
         self._powerset = bool(inference.model.specifications.powerset)
         self._min_off_s: float = pipeline.segmentation.min_duration_off
@@ -113,28 +108,14 @@ class PyannoteDiarizer:
         self._embedding_batch_size = batches.embedding
         self._silent_vector = _silent_embedding(pipeline._embedding)
         self._clustering = SpeakerClustering(pipeline, self._step_s, part_s)
-        self.batch_size = blocks_per_batch(batches.segmentation)
-        self.memory_bytes = sum(
-            p.numel() * p.element_size()
-            for model in (inference.model, pipeline._embedding.model_)
-            for p in model.parameters()
-        )
+        self.memory_bytes = weights_bytes(inference.model, pipeline._embedding.model_)
 
     def close(self) -> None:
         del self._pipeline
         free_memory()
 
-    def split(self, samples: Samples) -> list[WindowBlock]:
-        return split_windows(samples, self._window_samples, self._step_samples)
-
-    def batch_key(self, item: WindowBlock) -> str:
-        return "windows"
-
-    def audio_s(self, item: WindowBlock) -> float:
-        return item.num_windows * self._window_s
-
     def run(self, items: Sequence[WindowBlock]) -> list[WindowSpeakers]:
-        windows = stack_windows(items, self._window_samples, self._step_samples)
+        windows = self._stack(items)
         activity = np.asarray(self._pipeline._segmentation.infer(windows), np.float32)
         embeddings = self._embed(windows, self._embedding_masks(self._binarize(activity)))
         ends = ends_of_blocks(items)

@@ -11,20 +11,18 @@ from pyannote.core import SlidingWindow
 from whisperx.vads.pyannote import load_vad_model
 
 from app.domain.transcript import SAMPLE_RATE, Samples
-from app.models.devices import free_memory
+from app.models.devices import free_memory, weights_bytes
 from app.models.protocols import SpeechScores, WindowBlock, WindowScores
 from app.models.pyannote.checkpoints import allow_metadata
 from app.models.pyannote.windows import (
-    blocks_per_batch,
+    WindowModel,
     ends_of_blocks,
-    split_windows,
-    stack_windows,
 )
 
 STEP_RATIO = 0.5  # of a window: finds the same speech as whisperx's 0.1 with a fifth of the work
 
 
-class PyannoteVad:
+class PyannoteVad(WindowModel):
     """Implements `VoiceActivityDetector`."""
 
     def __init__(self, device: str, onset: float, offset: float, batch_size: int) -> None:
@@ -32,32 +30,18 @@ class PyannoteVad:
         allow_metadata()
         pipeline = load_vad_model(torch.device(device), vad_onset=onset, vad_offset=offset)
         self._inference: Inference = pipeline._segmentation
-        self._window_s: float = self._inference.duration
-        self._step_s = STEP_RATIO * self._window_s
-        self._window_samples = round(self._window_s * SAMPLE_RATE)
-        self._step_samples = round(self._step_s * SAMPLE_RATE)
+        window_s: float = self._inference.duration
+        super().__init__(window_s, STEP_RATIO * window_s, batch_size)
         self._frames: SlidingWindow = self._inference.model.receptive_field
-        self.batch_size = blocks_per_batch(batch_size)
-        self.memory_bytes = sum(
-            p.numel() * p.element_size() for p in self._inference.model.parameters()
-        )
+        self.memory_bytes = weights_bytes(self._inference.model)
 
     def close(self) -> None:
         del self._inference
         free_memory()
 
-    def split(self, samples: Samples) -> list[WindowBlock]:
-        return split_windows(samples, self._window_samples, self._step_samples)
-
-    def batch_key(self, item: WindowBlock) -> str:
-        return "windows"
-
-    def audio_s(self, item: WindowBlock) -> float:
-        return item.num_windows * self._window_s
-
     def run(self, items: Sequence[WindowBlock]) -> list[WindowScores]:
         """Per block float32 (num_windows, num_frames, 1): the most active local speaker's score."""
-        windows = stack_windows(items, self._window_samples, self._step_samples)
+        windows = self._stack(items)
         scores: WindowScores = self._inference.infer(windows)
         return np.split(scores.max(axis=-1, keepdims=True), ends_of_blocks(items))
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from app.domain.transcript import Samples
+from app.domain.transcript import SAMPLE_RATE, Samples
 from app.models.protocols import WindowBlock
 
 ITEM_WINDOWS = 4  # per item of the queue: the shortest wait for others, the smallest batch
@@ -30,6 +30,29 @@ def choose_batches(device: str, segmentation: int, embedding: int) -> WindowBatc
     """The given sizes; 0 means the default of the device."""
     default = DEFAULT_BATCHES[device.partition(":")[0]]
     return WindowBatches(segmentation or default.segmentation, embedding or default.embedding)
+
+
+class WindowModel:
+    """The part of a model that takes a recording as overlapping windows."""
+
+    def __init__(self, window_s: float, step_s: float, windows_per_batch: int) -> None:
+        self._window_s = window_s
+        self._step_s = step_s
+        self._window_samples = round(window_s * SAMPLE_RATE)
+        self._step_samples = round(step_s * SAMPLE_RATE)
+        self.batch_size = blocks_per_batch(windows_per_batch)
+
+    def split(self, samples: Samples) -> list[WindowBlock]:
+        return split_windows(samples, self._window_samples, self._step_samples)
+
+    def batch_key(self, item: WindowBlock) -> str:
+        return "windows"
+
+    def audio_s(self, item: WindowBlock) -> float:
+        return item.num_windows * self._window_s
+
+    def _stack(self, blocks: Sequence[WindowBlock]) -> torch.Tensor:
+        return stack_windows(blocks, self._window_samples, self._step_samples)
 
 
 def count_windows(num_samples: int, window_samples: int, step_samples: int) -> int:

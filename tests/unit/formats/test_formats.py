@@ -18,13 +18,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from whisperx import utils as whisperx_utils
 
+from app.api.asr.parameters import OUTPUTS
 from app.domain.transcript import Segment, Transcript, Word
 from app.formats import asr as formats
 from app.formats import subtitles
 from app.formats.asr import JsonShape
 from app.formats.lines import display_width
 from app.formats.subtitles import SubtitleStyle
-from app.formats.table import BY_NAME
 from app.formats.text import to_tsv
 from tests.support.json_bodies import refuse_constant
 
@@ -112,7 +112,7 @@ def by_whisperx(written: Transcript, extension: str, style: SubtitleStyle = PLAI
 
 def by_us(written: Transcript, extension: str, style: SubtitleStyle = PLAIN) -> str:
     output = {"txt": "text"}.get(extension, extension)
-    return formats.write(written, BY_NAME[output], LIST, style)
+    return formats.write(written, OUTPUTS[output], LIST, style)
 
 
 @pytest.mark.parametrize("speakers", [False, True])
@@ -234,9 +234,9 @@ def test_no_number_that_json_lacks_can_get_there(bad: float) -> None:
     )
     for output in ("json", "srt", "vtt", "tsv", "text"):
         for style in (PLAIN, SubtitleStyle(20, 2), SubtitleStyle(highlight_words=True)):
-            assert formats.write(written, BY_NAME[output], LIST, style)
+            assert formats.write(written, OUTPUTS[output], LIST, style)
     body = json.loads(
-        formats.write(written, BY_NAME["json"], LIST, PLAIN), parse_constant=refuse_constant
+        formats.write(written, OUTPUTS["json"], LIST, PLAIN), parse_constant=refuse_constant
     )
     assert "score" not in body["word_segments"][0]
     assert body["speaker_embeddings"] == {"SPEAKER_01": [1.0, 2.0]}

@@ -7,12 +7,13 @@ from dataclasses import replace
 
 import pytest
 
+from app.api.openai.parameters import OUTPUTS
 from app.domain.options import Task
 from app.domain.transcript import Chunk, DecodingStats, Segment, TokenProb, Transcript, Word
 from app.domain.warnings import TranscriptWarning
 from app.formats.openai import Deltas, Shape, diarized_segments, done, write
 from app.formats.subtitles import SubtitleStyle
-from app.formats.table import BY_NAME, JSON
+from app.formats.table import JSON
 from app.formats.text import text_of
 
 STATS = DecodingStats(-0.25, 0.01, 1.2, 0.2)
@@ -33,7 +34,7 @@ TRANSCRIPT = Transcript("de", 31.2, "demo", (FIRST, SECOND))
 
 def body_of(output: str, **shape: object) -> dict[str, object]:
     body: dict[str, object] = json.loads(
-        write(TRANSCRIPT, Shape(BY_NAME[output], **shape), SubtitleStyle())  # type: ignore[arg-type]
+        write(TRANSCRIPT, Shape(OUTPUTS[output], **shape), SubtitleStyle())  # type: ignore[arg-type]
     )
     return body
 
