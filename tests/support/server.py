@@ -143,10 +143,10 @@ def running_server(
 def ended_start(
     folder: Path, timeout_s: float = 60, **settings: Any
 ) -> subprocess.CompletedProcess[str]:
-    """What a start says that ends by itself."""
+    """What a start says that ends by itself. Another service may run on the default port."""
     return subprocess.run(
         [sys.executable, "-m", "app.cli", "serve"],
-        env=server_environment(folder, **settings),
+        env=server_environment(folder, **{"PORT": free_port(), **settings}),
         cwd=folder,
         capture_output=True,
         text=True,
