@@ -22,7 +22,7 @@ from tests.support.waiting import eventually
 
 SCALE = int(os.environ.get("FUZZ_SCALE", "1"))
 SEED = os.environ.get("FUZZ_SEED", "1")
-MAX_EXAMPLES = 15 if SCALE == 1 else 100 * SCALE  # of each operation, beside the edge cases
+MAX_EXAMPLES = 5 if SCALE == 1 else 100 * SCALE  # of each operation, beside the edge cases
 
 # A schema cannot say which bytes are sound and which names are models: what it allows may be
 # refused. What it forbids may be accepted, on purpose: yes and no, empty and unknown parameters.

@@ -15,7 +15,7 @@ import pytest
 
 from app import __version__
 from tests.support.paths import DEMO, ROOT
-from tests.support.server import Server, server_environment
+from tests.support.server import Server, ended_command, server_environment
 from tests.support.truth import audio_of, truth_of
 
 COMMANDS = ["serve", "demo", "download", "settings", "health"]
@@ -70,7 +70,7 @@ def truth_of_demo() -> dict[str, list[dict[str, str]]]:
 
 
 def test_the_demo_of_another_file(tmp_path: Path) -> None:
-    done = run(tmp_path, "demo", str(audio_of("es_short")))
+    done = ended_command(tmp_path, "demo", str(audio_of("es_short")))
     assert done.returncode == 0, done.stderr
     assert truth_of("es_short")["sentences"][0]["text"] in done.stdout
     missing = run(tmp_path, "demo", "nothing.wav")
@@ -79,7 +79,7 @@ def test_the_demo_of_another_file(tmp_path: Path) -> None:
 
 
 def test_download(tmp_path: Path) -> None:
-    there = run(tmp_path, "download", "demo", "--align", "en,es", "--diarization")
+    there = ended_command(tmp_path, "download", "demo", "--align", "en,es", "--diarization")
     assert there.returncode == 0, there.stderr
     assert [line.split(":")[0] for line in there.stdout.splitlines()] == [
         "demo",
@@ -87,7 +87,8 @@ def test_download(tmp_path: Path) -> None:
         "aligner demo-es",
         f"diarizer {DEMO / 'diarization'}",
     ]
-    missing = run(tmp_path, "download", "tiny")
+    (tmp_path / "errors").unlink()
+    missing = ended_command(tmp_path, "download", "tiny")
     assert missing.returncode == 1
     assert "tiny cannot be downloaded" in missing.stderr.splitlines()[-1]
     assert run(tmp_path, "download").returncode == 2

@@ -21,10 +21,10 @@ REQUESTS: list[tuple[str, dict[str, Any]]] = [
     ("en_short", {}),
     ("es_short", {}),
     ("en_two_b", {"num_speakers": 2}),
-    ("es_two_b", {}),
+    ("en_two_b", {}),
     ("en_mono", {"diarize": "false", "language": "en"}),
     ("es_mono", {"diarize": "false", "language": "es", "hotwords": "micrófono presupuesto"}),
-    ("es_two_b", {"task": "translate"}),
+    ("es_mono", {"task": "translate"}),
     ("en_short", {"initial_prompt": "A meeting about the budget and the contract."}),
 ]
 
@@ -88,7 +88,7 @@ def test_the_event_loop_is_never_blocked(server: Server) -> None:
     delays: list[float] = []
 
     def watch() -> None:
-        with httpx.Client() as client:
+        with httpx.Client(verify=False) as client:
             client.get(server.url + "/health")
             while not done.is_set():
                 started = time.perf_counter()
@@ -99,7 +99,7 @@ def test_the_event_loop_is_never_blocked(server: Server) -> None:
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        assert server.post(audio_of("en_long")).status_code == 200
+        assert server.post(audio_of("en_two")).status_code == 200
     finally:
         done.set()
         watcher.join()
@@ -129,7 +129,8 @@ def test_a_clip_overtakes_a_long_file(server: Server) -> None:
         clip = server.post(audio_of("en_short"))
         assert long_id in running()
         assert clip.status_code == 200
-        assert long.result().status_code == 200
+        assert httpx.delete(f"{server.url}/queue/{long_id}", verify=False).status_code == 204
+        assert long.result().status_code == 410
 
 
 def test_a_client_that_hangs_up_frees_its_place(server: Server) -> None:

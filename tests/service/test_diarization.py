@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.support.pipelines import make_vbx_pipeline
-from tests.support.server import Server, running_server
+from tests.support.server import Server, heard, running_server
 from tests.support.truth import audio_of, speaker_accuracy, truth_of, words_of
 from tests.support.waiting import PATIENCE_S
 
@@ -34,10 +34,11 @@ def speakers_in(body: dict[str, Any]) -> set[str]:
     return {segment["speaker"] for segment in body["segments"]}
 
 
-@pytest.mark.parametrize("name", ["en_two", "en_three", "es_two"])
-def test_right_speakers_without_being_told(clustering: Server, name: str) -> None:
+@pytest.mark.parametrize("name", ["en_two", "en_three", "es_two_b"])
+def test_right_speakers_without_being_told(vbx_server: Server, name: str) -> None:
+    """test_truth.py asks the same of the other clustering."""
     truth = truth_of(name)
-    body = clustering.post(audio_of(name)).json()
+    body = heard(vbx_server, name)
     assert len(speakers_in(body)) == len(truth["speakers"])
     assert speaker_accuracy(truth["words"], words_of(body)) >= 0.98
 
@@ -46,11 +47,9 @@ def test_right_speakers_without_being_told(clustering: Server, name: str) -> Non
     ("query", "allowed"),
     [
         ({"num_speakers": 1}, {1}),
-        ({"num_speakers": 2}, {2}),
         ({"num_speakers": 3}, {3}),
         ({"max_speakers": 1}, {1}),
         ({"min_speakers": 3}, {3}),
-        ({"min_speakers": 2, "max_speakers": 2}, {2}),
         ({"num_speakers": 2, "min_speakers": 5, "max_speakers": 4}, {2}),
     ],
 )
@@ -76,7 +75,7 @@ def test_more_speakers_than_can_be_found_is_no_error(
 
 def test_embeddings_tell_speakers_apart(clustering: Server) -> None:
     """The same two voices sound alike across recordings, and unlike each other."""
-    body = clustering.post(audio_of("en_two"), return_speaker_embeddings="true").json()
+    body = clustering.post(audio_of("en_two_b"), return_speaker_embeddings="true").json()
     vectors = {s: np.array(v) for s, v in body["speaker_embeddings"].items()}
     assert set(vectors) == speakers_in(body)
     first, second = (v / np.linalg.norm(v) for v in vectors.values())
@@ -84,7 +83,7 @@ def test_embeddings_tell_speakers_apart(clustering: Server) -> None:
 
 
 def test_speakers_are_numbered_in_the_order_in_which_they_speak(clustering: Server) -> None:
-    body = clustering.post(audio_of("en_three")).json()
+    body = heard(clustering, "en_three")
     first_heard = list(dict.fromkeys(segment["speaker"] for segment in body["segments"]))
     assert first_heard == sorted(first_heard)
 

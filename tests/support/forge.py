@@ -88,9 +88,24 @@ class Forge:
         self._lock = threading.Lock()
         threading.Thread(target=self._listen, name="forge", daemon=True).start()
 
-    def start(self, arguments: list[str], folder: Path, environment: dict[str, str]) -> Forked:
-        """`whisperx-asr` with these arguments; `folder`: where it runs and has its log."""
-        request = {"arguments": arguments, "folder": str(folder), "environment": environment}
+    def start(
+        self,
+        arguments: list[str],
+        folder: Path,
+        environment: dict[str, str],
+        script: str = "",
+        errors: str = "log",
+    ) -> Forked:
+        """`whisperx-asr` with these arguments, or `script`; `folder`: where it runs and has its
+        log; `errors`: the file there for its standard error.
+        """
+        request = {
+            "arguments": arguments,
+            "folder": str(folder),
+            "environment": environment,
+            "script": script,
+            "errors": errors,
+        }
         assert self._process.stdin is not None
         with self._lock:
             print(json.dumps(request), file=self._process.stdin, flush=True)
@@ -172,16 +187,20 @@ def _become_server(request: dict[str, Any], not_for_it: Iterable[int]) -> NoRetu
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.chdir(request["folder"])
-        log = os.open("log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        log = os.open("log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
+        errors = os.open(request["errors"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         nothing = os.open(os.devnull, os.O_RDONLY)
-        for file, number in ((nothing, 0), (log, 1), (log, 2)):
+        for file, number in ((nothing, 0), (log, 1), (errors, 2)):
             os.dup2(file, number)
-        for file in (log, nothing, *not_for_it):
+        for file in (log, errors, nothing, *not_for_it):
             os.close(file)
         os.environ.clear()
         os.environ.update(request["environment"])
         sys.argv = ["whisperx-asr", *request["arguments"]]
-        runpy.run_module("app.cli", run_name="__main__", alter_sys=True)
+        if request["script"]:
+            runpy.run_path(request["script"], run_name="__main__")
+        else:
+            runpy.run_module("app.cli", run_name="__main__", alter_sys=True)
         code = 0
     except SystemExit as end:
         code = end.code or 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import json
 import os
 import shutil
 import signal
@@ -21,6 +22,7 @@ import httpx
 
 from tests.support.forge import Forge, Forked
 from tests.support.ports import free_port
+from tests.support.truth import audio_of
 
 START_TIMEOUT_S = 300  # a few seconds on a machine that does nothing else
 
@@ -83,6 +85,18 @@ class Server:
         return (self.folder / "log").read_text()
 
 
+@cache
+def _answer(server: Server, name: str) -> str:
+    response = server.post(audio_of(name))
+    assert response.status_code == 200, response.text
+    return response.text
+
+
+def heard(server: Server, name: str) -> Any:
+    """What /asr answers without a parameter: asked once, for all tests that only read it."""
+    return json.loads(_answer(server, name))
+
+
 def server_environment(folder: Path, **settings: Any) -> dict[str, str]:
     clean = {k: v for k, v in os.environ.items() if not k.startswith(CLEAN)}
     return {
@@ -109,10 +123,15 @@ def forge() -> Forge:
 
 @contextmanager
 def running_server(
-    folder: Path, program: Sequence[str] = (), *, port: int | None = None, **settings: Any
+    folder: Path,
+    program: Sequence[str] = (),
+    *,
+    script: Path | None = None,
+    port: int | None = None,
+    **settings: Any,
 ) -> Iterator[Server]:
     """The service with the demo models and these settings; `program`: started by itself, such as
-    users start it (COMMAND), else forked.
+    users start it (COMMAND), else forked, and runs `script` where there is one.
     """
     port = port or free_port()
     folder.mkdir(parents=True, exist_ok=True)
@@ -126,7 +145,7 @@ def running_server(
                 command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT
             )
     else:
-        process = forge().start(arguments, folder, environment)
+        process = forge().start(arguments, folder, environment, str(script or ""))
     server = Server(f"http://127.0.0.1:{port}", process, folder)
     try:
         wait_until_ready(server)
@@ -138,6 +157,16 @@ def running_server(
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def ended_command(
+    folder: Path, *arguments: str, timeout_s: float = 180, **settings: Any
+) -> subprocess.CompletedProcess[str]:
+    """`whisperx-asr` with these arguments, forked, once it is over."""
+    environment = server_environment(folder, **settings)
+    code = forge().start([*arguments], folder, environment, errors="errors").wait(timeout_s)
+    out, errors = ((folder / name).read_text() for name in ("log", "errors"))
+    return subprocess.CompletedProcess(arguments, code, out, errors)
 
 
 def ended_start(

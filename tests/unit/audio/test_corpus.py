@@ -1,4 +1,4 @@
-"""Thousands of damaged files: each is audio or a clear refusal, in bounded time, and costs nothing.
+"""Hundreds of damaged files: each is audio or a clear refusal, in bounded time, and costs nothing.
 
 FUZZ_SCALE=10 takes ten times as many (`make fuzz`).
 """
@@ -22,7 +22,7 @@ from tests.support.corpus import Mutant, mutants, originals
 
 SCALE = int(os.environ.get("FUZZ_SCALE", "1"))
 SEED = int(os.environ.get("FUZZ_SEED", "1"))
-NUM_FILES = 2_100 * SCALE
+NUM_FILES = 700 * SCALE
 TIMEOUT_S = 20.0  # of one file of half a second, on a machine that does other things too
 MAX_DURATION_S = 60.0
 MAX_WORKER_MB = 250
@@ -71,11 +71,11 @@ def decode_all(pool: DecodePool, folder: Path, files: Iterable[Mutant]) -> Itera
 def test_the_corpus_is_the_same_every_time() -> None:
     first, again = (list(mutants(100, SEED)) for _ in range(2))
     assert first == again
-    assert len({mutant.content for mutant in mutants(NUM_FILES, SEED)}) >= min(2_000, NUM_FILES)
+    assert len({mutant.content for mutant in mutants(NUM_FILES, SEED)}) >= min(650, NUM_FILES)
     assert all(mutant.content not in originals().values() for mutant in first)
 
 
-def test_thousands_of_damaged_files(tmp_path: Path) -> None:
+def test_hundreds_of_damaged_files(tmp_path: Path) -> None:
     """Through the processes that the service decodes with: no crash, no time-out, no growth."""
     (tmp_path / "in").mkdir()
     (tmp_path / "out").mkdir()

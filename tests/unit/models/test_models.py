@@ -264,7 +264,7 @@ def test_word_times_are_those_of_whisperx(language: str, monkeypatch: pytest.Mon
     aligner = Wav2Vec2Aligner(language, source, "cpu", 8, Path("unused"))
     model, metadata = whisperx.alignment.load_align_model(language, "cpu", model_name=source)
     differences: list[float] = []
-    for name in ("two", "two_b", "mono"):
+    for name in ("two_b", "mono"):
         audio = samples_of(audio_of(f"{language}_{name}"))
         segments = chunks_of(truth_of(f"{language}_{name}"))
         items = [
@@ -326,7 +326,7 @@ def test_padding_is_not_heard(library: str) -> None:
         model = torchaudio.models.wav2vec2_base(aux_num_out=29)
     network = Wav2Vec2(model, library == "transformers", "cpu")
     audio = samples_of(audio_of("en_two"))
-    pieces = [audio[:80_000], audio[80_000:112_345], audio[200_000:203_000], audio[5000:5200]]
+    pieces = [audio[:40_000], audio[80_000:102_345], audio[200_000:203_000], audio[5000:5200]]
     together = network._batch(pieces)
     for emission, piece in zip(together, pieces, strict=True):
         [alone] = network._batch([piece])
@@ -469,7 +469,7 @@ def test_exclusive_turns_never_overlap(pipeline_folder: Path) -> None:
     diarizer = PyannoteDiarizer(
         str(pipeline_folder), "cpu", WINDOWS, Path("unused"), token=None, params=params
     )
-    audio = samples_of(audio_of("en_three"))
+    audio = samples_of(audio_of("en_three"))[: 30 * RATE]
     blocks = [diarizer.run([block])[0] for block in diarizer.split(audio)]
     found = diarizer.join(audio, blocks, SpeakerBounds())
     turns = sorted(found.exclusive_turns, key=lambda t: t.start_s)
