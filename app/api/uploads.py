@@ -218,7 +218,7 @@ async def receive_upload(
         return paths[-1]
 
     try:
-        with service.admission.uploading():
+        with service.admission.uploading(work):
             with told_when_full():
                 form = _Form(layout, service.settings.max_file_size_mb << 20, new_file)
             upload = await _receive(request, form, service, work)

@@ -77,14 +77,14 @@ class Calls:
         """A place in the queue until the block ends.
 
         `client`: the name of the API key, which may cancel the call. `account`: whose rate limits
-        apply.
+        apply, and whose share of the places it takes.
 
         Raises:
             Overloaded: the queue is full.
             ShuttingDown: the service is ending.
         """
         work = Work(record.request_id, self.limits.timeout_s, record.stages)
-        with self.admission.enter(kind, work, client) as ticket:
+        with self.admission.enter(kind, work, client, account) as ticket:
             record.request_id = work.request_id  # changed if it was taken
             yield Call(self, ticket, record, self.rate_limits.account(account or client))
 
