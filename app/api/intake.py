@@ -96,9 +96,9 @@ async def admitted(
 
 @contextmanager
 def interrupted_by(work: Work) -> Iterator[None]:
-    """Ends the block with the reason of `work.cancel` as soon as that is called. For the event loop.
+    """Ends the block with the reason of `work.cancel` as soon as that is called.
 
-    A client that sends nothing must not hold its place until it does.
+    A client that sends nothing must not hold its place until it does. For the event loop.
     """
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None

@@ -26,8 +26,8 @@ class Ticket:
     """A request, from the first byte of its upload to the end of its answer, without its content.
 
     `audio_s` is known once the upload is decoded, `model` once the form is read. `client` is the
-    name of its API key, if any; `account` is whose share of the places it takes. Once it `gave_way`,
-    it is cancelled and has no place any more.
+    name of its API key, if any; `account` tells whose share of the places it takes. Once it
+    `gave_way`, it is cancelled and has no place any more.
     """
 
     work: Work

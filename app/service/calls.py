@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from app.access.rate_limits import Account, RateLimits
 from app.audio.decode_pool import DecodeJob, DecodePool
+from app.domain.errors import ClientGone, RateLimited, UndecodableAudio, UploadTooLarge
 from app.domain.options import TranscribeOptions
 from app.domain.transcript import Audio, LanguageGuess, Transcript
 from app.engine.work import Work
@@ -133,12 +134,12 @@ class Call:
         """
         self.model = options.model
         if by_channel:
-            channels = self._decode_channels(recording)
-            self._weigh(sum(audio.duration_s for audio in channels))
+            with self._paid_for():
+                channels = self._decode_channels(recording)
+                self._weigh(sum(audio.duration_s for audio in channels))
             transcript = transcribe_channels(self._run, channels, options, listener)
         else:
-            audio = self.decode(recording)
-            self._weigh(audio.duration_s)
+            audio = self._decode_and_weigh(recording)
             transcript = self._run(audio, options, listener)
         self._note(transcript)
         return transcript
@@ -152,8 +153,7 @@ class Call:
         self.model = model
         prefix_s: float | None = DETECTION_PREFIX_S
         while True:
-            audio = self.decode(recording, stop_after_s=prefix_s)
-            self._weigh(audio.duration_s)
+            audio = self._decode_and_weigh(recording, prefix_s)
             is_all = prefix_s is None or audio.duration_s < prefix_s
             guess = self._calls.transcriber.detect_language(audio, model, self.work, is_all)
             if guess is not None:
@@ -171,8 +171,34 @@ class Call:
         with self.work.stages.measure_queued(Stage.DECODE, job):
             return job.audio(self._wait)
 
+    def _decode_and_weigh(self, recording: Recording, stop_after_s: float | None = None) -> Audio:
+        with self._paid_for():
+            audio = self.decode(recording, self._max_duration_s(), stop_after_s)
+            self._weigh(audio.duration_s)
+        return audio
+
+    def _max_duration_s(self) -> float:
+        """The longest recording that the limits and the client's account allow. Where the account
+        decides, a second more, so that a recording just over it is measured.
+        """
+        left_s = self.account.audio_left_s() + (self._ticket.audio_s or 0.0) + 1
+        return min(self._calls.limits.max_duration_s, left_s)
+
+    @contextmanager
+    def _paid_for(self) -> Iterator[None]:
+        """Counts the time of decoding on the account if the block fails: that is work, too."""
+        started = time.monotonic()
+        by_account = self._max_duration_s() < self._calls.limits.max_duration_s
+        try:
+            yield
+        except (UndecodableAudio, UploadTooLarge, RateLimited, ClientGone) as error:
+            self.account.spend(time.monotonic() - started)
+            if by_account and isinstance(error, UploadTooLarge):
+                self.account.exceed()
+            raise
+
     def _decode_channels(self, recording: Recording) -> Sequence[Audio]:
-        job = self._submit(recording, split_channels=True)
+        job = self._submit(recording, self._max_duration_s(), split_channels=True)
         with self.work.stages.measure_queued(Stage.DECODE, job):
             return job.channels(self._wait)
 
