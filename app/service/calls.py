@@ -15,7 +15,14 @@ from typing import TypeVar
 
 from app.access.rate_limits import Account, RateLimits
 from app.audio.decode_pool import DecodeJob, DecodePool
-from app.domain.errors import ClientGone, RateLimited, UndecodableAudio, UploadTooLarge
+from app.domain.errors import (
+    Cancelled,
+    ClientGone,
+    DeadlineExceeded,
+    RateLimited,
+    UndecodableAudio,
+    UploadTooLarge,
+)
 from app.domain.options import TranscribeOptions
 from app.domain.transcript import Audio, LanguageGuess, Transcript
 from app.engine.work import Work
@@ -28,6 +35,16 @@ from app.pipeline.transcriber import Transcriber
 from app.service.admission import Admission, Ticket
 
 T = TypeVar("T")
+
+# What a client can end a request with before its audio is counted.
+UNPAID = (
+    UndecodableAudio,
+    UploadTooLarge,
+    RateLimited,
+    ClientGone,
+    Cancelled,
+    DeadlineExceeded,
+)
 
 # Decoded first to detect the language; the whole recording if this has no speech.
 DETECTION_PREFIX_S = 300.0
@@ -134,9 +151,7 @@ class Call:
         """
         self.model = options.model
         if by_channel:
-            with self._paid_for():
-                channels = self._decode_channels(recording)
-                self._weigh(sum(audio.duration_s for audio in channels))
+            channels = self._decode_channels_and_weigh(recording)
             transcript = transcribe_channels(self._run, channels, options, listener)
         else:
             audio = self._decode_and_weigh(recording)
@@ -171,34 +186,46 @@ class Call:
         with self.work.stages.measure_queued(Stage.DECODE, job):
             return job.audio(self._wait)
 
-    def _decode_and_weigh(self, recording: Recording, stop_after_s: float | None = None) -> Audio:
-        with self._paid_for():
-            audio = self.decode(recording, self._max_duration_s(), stop_after_s)
-            self._weigh(audio.duration_s)
-        return audio
-
-    def _max_duration_s(self) -> float:
-        """The longest recording that the limits and the client's account allow. Where the account
-        decides, a second more, so that a recording just over it is measured.
-        """
-        left_s = self.account.audio_left_s() + (self._ticket.audio_s or 0.0) + 1
-        return min(self._calls.limits.max_duration_s, left_s)
-
     @contextmanager
-    def _paid_for(self) -> Iterator[None]:
-        """Counts the time of decoding on the account if the block fails: that is work, too."""
+    def paid_for(self) -> Iterator[None]:
+        """Counts the time of the block on the account if it fails: decoding is work, too."""
         started = time.monotonic()
-        by_account = self._max_duration_s() < self._calls.limits.max_duration_s
         try:
             yield
-        except (UndecodableAudio, UploadTooLarge, RateLimited, ClientGone) as error:
+        except UNPAID:
             self.account.spend(time.monotonic() - started)
-            if by_account and isinstance(error, UploadTooLarge):
+            raise
+
+    @contextmanager
+    def _within_account(self) -> Iterator[float]:
+        """The longest recording that the limits and the account allow. If the account decides, that
+        is a second more than what is left, so that a recording just over it is measured.
+        """
+        limit_s = self._calls.limits.max_duration_s
+        left_s = self.account.audio_left_s() + (self._ticket.audio_s or 0.0) + 1
+        try:
+            yield min(limit_s, left_s)
+        except UploadTooLarge:
+            if left_s < limit_s:
                 self.account.exceed()
             raise
 
-    def _decode_channels(self, recording: Recording) -> Sequence[Audio]:
-        job = self._submit(recording, self._max_duration_s(), split_channels=True)
+    def _decode_and_weigh(self, recording: Recording, stop_after_s: float | None = None) -> Audio:
+        with self.paid_for():
+            with self._within_account() as most_s:
+                audio = self.decode(recording, most_s, stop_after_s)
+            self._weigh(audio.duration_s)
+        return audio
+
+    def _decode_channels_and_weigh(self, recording: Recording) -> Sequence[Audio]:
+        with self.paid_for():
+            with self._within_account() as most_s:
+                channels = self._decode_channels(recording, most_s)
+            self._weigh(sum(audio.duration_s for audio in channels))
+        return channels
+
+    def _decode_channels(self, recording: Recording, max_duration_s: float) -> Sequence[Audio]:
+        job = self._submit(recording, max_duration_s, split_channels=True)
         with self.work.stages.measure_queued(Stage.DECODE, job):
             return job.channels(self._wait)
 
