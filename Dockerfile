@@ -14,7 +14,7 @@ RUN apt-get update \
     && apt-get install -y --no-install-recommends python3-venv \
     && rm -rf /var/lib/apt/lists/*
 RUN python3 -m venv /opt/uv \
-    && /opt/uv/bin/pip install --no-cache-dir --disable-pip-version-check 'uv>=0.5.4'
+    && /opt/uv/bin/pip install --no-cache-dir --disable-pip-version-check 'uv==0.13.9'
 # The service's user cannot write here: without compiled bytecode every start would compile anew.
 ENV PATH=/opt/uv/bin:$PATH \
     VIRTUAL_ENV=/opt/venv \

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 from urllib.parse import urlsplit
 
 import limits.errors
 from limits import RateLimitItem, RateLimitItemPerHour, RateLimitItemPerMinute
-from limits.storage import MemoryStorage, RedisStorage
+from limits.storage import RedisStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from app.access.counters import WindowCounters
 from app.domain.errors import ConfigurationError, RateLimited, UploadTooLarge
 
 log = logging.getLogger(__name__)
@@ -110,14 +110,36 @@ class Account:
         if limits_.audio is None or cost <= 0:
             return
         if cost > limits_.audio.amount:
-            raise UploadTooLarge(
-                f"The recording is longer than the {limits_.audio.amount / 60:g} minutes of audio "
-                "that are allowed in an hour."
-            )
+            raise _too_long(limits_.audio.amount)
         let_in = limits_.hit(limits_.audio, self._client, cost)
         _, audio = self._look()
         if audio is not None and not let_in:
             raise RateLimited(_used_up(audio), max(1, audio.wait_s(cost)))
+
+    def audio_left_s(self) -> float:
+        """Seconds of audio that are left; infinite without a limit."""
+        _, audio = self._look()
+        return math.inf if audio is None else audio.remaining
+
+    def exceed(self) -> NoReturn:
+        """Refuse a recording of unknown length that is longer than what is left.
+
+        Raises:
+            RateLimited: it may fit once all of the limit is free.
+            UploadTooLarge: all of it is free.
+        """
+        _, audio = self._look()
+        assert audio is not None
+        if audio.remaining == audio.limit:
+            raise _too_long(audio.limit)
+        raise RateLimited(_used_up(audio), max(1, audio.wait_s(audio.limit)))
+
+    def spend(self, seconds: float) -> None:
+        """Count whole seconds of work without a transcript, as far as the limit goes."""
+        limits_ = self._rate_limits
+        cost = int(min(seconds, self.audio_left_s())) if limits_.audio else 0
+        if cost:
+            limits_.hit(limits_.audio, self._client, cost)
 
     def _look(self) -> tuple[Usage | None, Usage | None]:
         """Usage of (requests, audio); None for a limit that is not configured."""
@@ -153,6 +175,13 @@ class RateLimits:
         return None if limit is None else self._storage.usage(limit, client)
 
 
+def _too_long(limit_s: int) -> UploadTooLarge:
+    return UploadTooLarge(
+        f"The recording is longer than the {limit_s / 60:g} minutes of audio that are allowed in "
+        "an hour."
+    )
+
+
 def _used_up(audio: Usage) -> str:
     return (
         f"Of {audio.limit / 60:g} minutes of audio in an hour, {audio.remaining / 60:.1f} are "
@@ -171,9 +200,8 @@ class _Storage:
     """
 
     def __init__(self, url: str) -> None:
-        self._own = SlidingWindowCounterRateLimiter(MemoryStorage())
+        self._own = SlidingWindowCounterRateLimiter(WindowCounters())
         self._shared = SlidingWindowCounterRateLimiter(_redis(url)) if url else None
-        self._own_lock = threading.Lock()
         self._away_until = -math.inf
         self._away = False
 
@@ -185,7 +213,7 @@ class _Storage:
 
         def look(limiter: SlidingWindowCounterRateLimiter) -> Usage:
             storage = limiter.storage
-            assert isinstance(storage, MemoryStorage | RedisStorage)
+            assert isinstance(storage, WindowCounters | RedisStorage)
             key = limit.key_for(client)
             before, before_left_s, now, now_left_s = storage.get_sliding_window(key, window_s)
             return Usage(
@@ -214,8 +242,7 @@ class _Storage:
                     log.warning("RATE_LIMIT_STORAGE_URL answers again.")
                 self._away = False
                 return answer
-        with self._own_lock:
-            return ask(self._own)
+        return ask(self._own)
 
 
 def _redis(url: str) -> RedisStorage:

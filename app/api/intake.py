@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, InvalidStateError
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -16,6 +17,7 @@ from app.api.request_state import client_name, record_of
 from app.api.uploads import FormLayout, Upload, receive_upload
 from app.domain.errors import ClientGone, DeadlineExceeded, ShuttingDown
 from app.domain.warnings import TranscriptWarning
+from app.engine.work import Work
 from app.observability.stages import Stage
 from app.service.calls import Call, Recording
 from app.service.service import Service
@@ -80,7 +82,7 @@ async def admitted(
             parse({})  # refuses a wrong value in the query before the upload is read
             async with AsyncExitStack() as files:
                 receiving = receive_upload(request, service, call.work, layout)
-                with record.stages.measure(Stage.UPLOAD):
+                with record.stages.measure(Stage.UPLOAD), interrupted_by(call.work):
                     upload = await files.enter_async_context(receiving)
                 record.upload_bytes = upload.num_bytes
                 wanted = parse(upload.lists)
@@ -90,6 +92,37 @@ async def admitted(
             # The server's grace period is over: tell the client instead of closing the connection.
             call.work.cancel(ShuttingDown())
             raise ShuttingDown from None
+
+
+@contextmanager
+def interrupted_by(work: Work) -> Iterator[None]:
+    """Ends the block with the reason of `work.cancel` as soon as that is called.
+
+    A client that sends nothing must not hold its place until it does. For the event loop.
+    """
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    inside, interrupted = True, False
+
+    def interrupt() -> None:
+        nonlocal interrupted
+        if inside and not interrupted:
+            interrupted = True
+            task.cancel()
+
+    cancelled: Future[None] = Future()
+    cancelled.add_done_callback(lambda _: loop.call_soon_threadsafe(interrupt))
+    try:
+        work.track(cancelled)
+        yield
+    except asyncio.CancelledError:
+        if interrupted and task.uncancel() == 0:
+            work.check()
+        raise
+    finally:
+        inside = False
+        with suppress(InvalidStateError):  # cancelled a moment ago
+            cancelled.set_result(None)
 
 
 def resolve_model(service: Service, name: str) -> str:

@@ -44,9 +44,13 @@ def rate_limit_headers(usage: Sequence[Usage]) -> dict[str, str]:
 
 
 def account_of(scope: Scope) -> str:
-    """Which client to count: by its key, else its address; by its /64 network if that is IPv6."""
-    if name := client_name(scope):
-        return f"key {name}"
+    """Which client to count: by its key, else its address."""
+    name = client_name(scope)
+    return f"key {name}" if name else address_of(scope)
+
+
+def address_of(scope: Scope) -> str:
+    """Where a request comes from: a whole /64 network if that is IPv6."""
     host: str = (scope.get("client") or ("local",))[0]
     try:
         address = ip_address(host)

@@ -31,6 +31,8 @@ from app.storage.tempdir import check_room, told_when_full
 
 MAX_FIELD_BYTES = 64 << 10
 MAX_FIELDS = 100
+MAX_TEXT_BYTES = 1 << 20  # of all text fields together, which stay in memory
+MAX_OPTIONS = 100  # of a header; their parser slows down with their number
 MAX_HEADER_BYTES = 16 << 10  # of one part, including its file name
 FLUSH_BYTES = 1 << 20
 FORM_OVERHEAD_BYTES = (MAX_FIELDS + 2) * MAX_FIELD_BYTES
@@ -90,6 +92,7 @@ class _Form:
         self._num_large = 0
         self._large_bytes = 0
         self._num_parts = 0
+        self._text_bytes = 0
         self._name = ""
         self._sink: Callable[[bytes], None] = self._ignore
         self._header_name = b""
@@ -119,7 +122,7 @@ class _Form:
         self._header_name = self._header_value = b""
 
     def on_headers_finished(self) -> None:
-        _, options = parse_options_header(self._disposition)
+        _, options = _parse_options(self._disposition)
         self._name = options.get(b"name", b"").decode("utf-8", "replace")
         # Some clients send a file without a name, or with a name encoded as in RFC 5987.
         is_file = bool(self._content_type) or b"filename" in self._disposition
@@ -183,6 +186,9 @@ class _Form:
     def _add_to_value(self, data: bytes) -> None:
         if len(self._value) + len(data) > MAX_FIELD_BYTES:
             raise UnsupportedOption(f"{self._name[:40]}: longer than {MAX_FIELD_BYTES >> 10} kB.")
+        self._text_bytes += len(data)
+        if self._text_bytes > MAX_TEXT_BYTES:
+            raise UnsupportedOption(f"The form has more than {MAX_TEXT_BYTES >> 20} MB of text.")
         self._value += data
 
     def _ignore(self, data: bytes) -> None:
@@ -212,7 +218,7 @@ async def receive_upload(
         return paths[-1]
 
     try:
-        with service.admission.uploading():
+        with service.admission.uploading(work):
             with told_when_full():
                 form = _Form(layout, service.settings.max_file_size_mb << 20, new_file)
             upload = await _receive(request, form, service, work)
@@ -256,7 +262,7 @@ async def _receive(request: Request, form: _Form, service: Service, work: Work) 
 
 
 def _parser(request: Request, form: _Form) -> MultipartParser:
-    kind, options = parse_options_header(request.headers.get("content-type", ""))
+    kind, options = _parse_options(request.headers.get("content-type", "").encode("latin-1"))
     boundary = options.get(b"boundary")
     if kind != b"multipart/form-data" or not boundary:
         field_name = form.layout.file_field
@@ -276,6 +282,13 @@ def _parser(request: Request, form: _Form) -> MultipartParser:
     )
     callbacks = {name: getattr(form, name) for name in names}
     return MultipartParser(boundary, callbacks, max_header_size=MAX_HEADER_BYTES)  # type: ignore[arg-type]
+
+
+def _parse_options(header: bytes) -> tuple[bytes, dict[bytes, bytes]]:
+    """The value of a header and its options, by name."""
+    if header.count(b";") > MAX_OPTIONS:
+        raise MalformedRequest(f"A header has more than {MAX_OPTIONS} options.")
+    return parse_options_header(header)
 
 
 class _Pace:

@@ -24,13 +24,13 @@ class LimitSettings(SettingsGroup):
         100,
         ge=1,
         validation_alias="MAX_QUEUE_SIZE",
-        description="Most requests in progress, waiting ones included.",
+        description="Most requests in progress, waiting ones included. Clients share them.",
     )
     max_queue_audio_s: float = Field(
         86_400,
         gt=0,
         validation_alias="MAX_QUEUE_AUDIO_SECONDS",
-        description="Most audio in progress. A single request may exceed it.",
+        description="Most audio in progress. Clients share it. A single request may exceed it.",
     )
     request_timeout_s: float = Field(
         14_400,

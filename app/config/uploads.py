@@ -21,7 +21,7 @@ class UploadSettings(SettingsGroup):
         64,
         ge=1,
         validation_alias="MAX_CONCURRENT_UPLOADS",
-        description="Most uploads at a time, out of the requests in progress.",
+        description="Most uploads at a time, out of the requests in progress. Clients share them.",
     )
     upload_idle_timeout_s: float = Field(
         60,

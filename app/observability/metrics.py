@@ -216,7 +216,10 @@ class Metrics:
 
     def expose(self, accept: str = "") -> tuple[bytes, str]:
         """The body of a scrape and its content type. `accept` is the request's Accept header."""
-        encode, content_type = choose_encoder(accept)
+        try:
+            encode, content_type = choose_encoder(accept)
+        except (TypeError, ValueError):  # a version that is no number
+            encode, content_type = choose_encoder("")
         return encode(self.registry), content_type
 
 

@@ -24,6 +24,7 @@ from app.observability.tracing import Tracing
 NAME = "whisperx-asr-service"
 EXPORTERS = "opentelemetry_traces_exporter"  # the SDK's group of entry points
 NS = 1_000_000_000
+MAX_HEADER = 512  # characters; tracestate is the longest one
 LAST_EXPORT_S = 3.0  # for the last spans when the process ends
 
 
@@ -42,7 +43,7 @@ class OpenTelemetryTracing(Tracing):
     def request(self, record: RequestRecord, headers: Mapping[str, str]) -> Iterator[None]:
         span = self._tracer.start_span(
             record.method,
-            context=extract(headers),
+            context=extract(_short(headers)),
             kind=SpanKind.SERVER,
             start_time=_ns(record, record.stages.started),
         )
@@ -93,6 +94,11 @@ def _enable_log() -> None:
     for name in list(logging.root.manager.loggerDict):
         if name.startswith("opentelemetry"):
             logging.getLogger(name).setLevel(logging.NOTSET)
+
+
+def _short(headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers that may be of a trace. The SDK repeats longer ones in its log."""
+    return {name: value for name, value in headers.items() if len(value) <= MAX_HEADER}
 
 
 def _ns(record: RequestRecord, moment: float) -> int:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from app.domain.errors import Cancelled, Forbidden, Overloaded, ShuttingDown
 from app.engine.work import Work
+from app.service.shares import share, who_gives_way
 
 SMOOTHING = 0.2  # of the running means
 FIRST_GUESS_S = 10.0  # assumed duration of a request until one has ended
+FIRST_PACE = 0.1  # assumed seconds of work for a second of audio, likewise
 UPLOAD_RETRY_S = 5
 MIN_PROGRESS = 0.15  # below it, the time left cannot be estimated
+GAVE_WAY = "Other clients need the place; try again later."
 
 
 @dataclass(slots=True)
@@ -23,7 +26,8 @@ class Ticket:
     """A request, from the first byte of its upload to the end of its answer, without its content.
 
     `audio_s` is known once the upload is decoded, `model` once the form is read. `client` is the
-    name of its API key, if any.
+    name of its API key, if any; `account` tells whose share of the places it takes. Once it
+    `gave_way`, it is cancelled and has no place any more.
     """
 
     work: Work
@@ -32,6 +36,14 @@ class Ticket:
     client: str = ""
     model: str = ""
     audio_s: float | None = None
+    account: str = ""
+    uploading: bool = False
+    gave_way: bool = False
+
+    @property
+    def begun(self) -> bool:
+        """Whether models have worked for it."""
+        return self.work.progress > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +62,7 @@ class QueueEntry:
 
 
 class Admission:
-    """Counts requests and their seconds of audio."""
+    """Counts requests and their seconds of audio, and shares both among clients."""
 
     def __init__(
         self,
@@ -62,11 +74,11 @@ class Admission:
         self._max_requests = max_requests
         self._max_audio_s = max_audio_s
         self._max_uploads = max_uploads
-        self._num_uploads = 0
         self._clock = clock
         self._lock = threading.Lock()
         self._tickets: dict[str, Ticket] = {}
         self._mean_s = FIRST_GUESS_S
+        self._pace = FIRST_PACE
         self._closed = False
 
     @property
@@ -74,18 +86,22 @@ class Admission:
         return len(self._tickets)
 
     @contextmanager
-    def enter(self, kind: str, work: Work, client: str = "") -> Iterator[Ticket]:
-        """Take a place until the block ends.
+    def enter(self, kind: str, work: Work, client: str = "", account: str = "") -> Iterator[Ticket]:
+        """Take a place until the block ends. If all are taken, a client with more than its share
+        gives way with a request that has not begun.
 
         Raises:
             Overloaded: the queue is full; carries the time after which to retry.
             ShuttingDown: no more requests are admitted.
         """
-        ticket = Ticket(work, kind, self._clock(), client)
+        ticket = Ticket(work, kind, self._clock(), client, account=account or client)
         with self._lock:
             if self._closed:
                 raise ShuttingDown
-            if len(self._tickets) >= self._max_requests:
+            held = self._held()
+            if len(held) >= self._max_requests and not self._make_room(
+                held, ticket.account, self._max_requests
+            ):
                 raise Overloaded("The queue is full; try again later.", self._wait_s())
             while work.request_id in self._tickets:  # a client may reuse an id
                 work.request_id += "-2"
@@ -95,38 +111,62 @@ class Admission:
         finally:
             with self._lock:
                 del self._tickets[work.request_id]
-                self._mean_s += SMOOTHING * (self._clock() - ticket.started - self._mean_s)
+                self._learn(ticket)
 
     @contextmanager
-    def uploading(self) -> Iterator[None]:
-        """Receive an upload until the block ends.
+    def uploading(self, work: Work) -> Iterator[None]:
+        """Receive the upload of an admitted request until the block ends. Shared like places.
 
         Raises:
             Overloaded: too many other uploads are running.
         """
         with self._lock:
-            if self._num_uploads >= self._max_uploads:
+            ticket = self._tickets[work.request_id]
+            uploads = [t for t in self._held() if t.uploading]
+            if len(uploads) >= self._max_uploads and not self._make_room(
+                uploads, ticket.account, self._max_uploads
+            ):
                 raise Overloaded("Too many uploads are under way; try again later.", UPLOAD_RETRY_S)
-            self._num_uploads += 1
+            ticket.uploading = True
         try:
             yield
         finally:
-            with self._lock:
-                self._num_uploads -= 1
+            ticket.uploading = False
+
+    def _held(self) -> list[Ticket]:
+        """The tickets that have a place, oldest first."""
+        return [ticket for ticket in self._tickets.values() if not ticket.gave_way]
+
+    def _make_room(self, held: Sequence[Ticket], account: str, places: float) -> bool:
+        """Whether one of the tickets gave way to the account."""
+        ticket = who_gives_way(held, account, places)
+        if ticket is None:
+            return False
+        ticket.gave_way = True
+        ticket.work.cancel(Overloaded(GAVE_WAY, self._wait_s()))
+        return True
 
     def weigh(self, ticket: Ticket, audio_s: float) -> float:
         """The seconds of a request's audio that were not counted before.
 
-        Counts them against the limit. A request that is alone may be of any length.
+        Counts them against the limit. A request that is alone may be of any length, and what is
+        within a client's share always fits, whatever others have in the queue.
 
         Raises:
             Overloaded: the admitted requests already have too many seconds of audio.
         """
         with self._lock:
-            others_s = sum(t.audio_s or 0.0 for t in self._tickets.values() if t is not ticket)
-            if others_s > 0 and others_s + audio_s > self._max_audio_s:
+            others = [t for t in self._held() if t is not ticket and t.audio_s]
+            others_s = _audio_s(others)
+            own_s = _audio_s([t for t in others if t.account == ticket.account]) + audio_s
+            if (
+                others_s > 0
+                and others_s + audio_s > self._max_audio_s
+                and own_s > share(others, ticket.account, self._max_audio_s)
+            ):
                 raise Overloaded(
-                    "Too much audio is in the queue already; try again later.", self._wait_s()
+                    "Too much audio is in the queue already; try again later.",
+                    self._wait_for_audio_s(others, others_s + audio_s - self._max_audio_s),
                 )
             more_s = audio_s - (ticket.audio_s or 0.0)
             ticket.audio_s = audio_s
@@ -135,7 +175,7 @@ class Admission:
     def entries(self) -> list[QueueEntry]:
         """All admitted requests, oldest first."""
         with self._lock:
-            return [self._entry(ticket) for ticket in self._tickets.values()]
+            return [self._entry(ticket) for ticket in self._held()]
 
     def cancel(self, request_id: str, client: str = "") -> bool:
         """Cancel a request. False if no request has this id.
@@ -185,9 +225,38 @@ class Admission:
             return None
         return (self._clock() - ticket.started) * (1 - progress) / progress
 
+    def _learn(self, ticket: Ticket) -> None:
+        """Note how long a request took."""
+        took_s = self._clock() - ticket.started
+        self._mean_s += SMOOTHING * (took_s - self._mean_s)
+        if ticket.audio_s and ticket.begun:
+            self._pace += SMOOTHING * (took_s / ticket.audio_s - self._pace)
+
+    def _expected_s(self, ticket: Ticket) -> float | None:
+        """Seconds until the request ends, by its progress or else its audio; None: not known."""
+        left_s = self._left_s(ticket)
+        if left_s is None and ticket.audio_s:
+            elapsed_s = self._clock() - ticket.started
+            left_s = max(0.0, ticket.audio_s * self._pace - elapsed_s)
+        return left_s
+
     def _wait_s(self) -> int:
         """Seconds until a place may be free: the shortest estimate of the time left, else the mean
         duration divided by the number of requests."""
-        told = [left for t in self._tickets.values() if (left := self._left_s(t)) is not None]
-        shared = self._mean_s / max(1, len(self._tickets))
+        held = self._held()
+        told = [left for ticket in held if (left := self._expected_s(ticket)) is not None]
+        shared = self._mean_s / max(1, len(held))
         return max(1, math.ceil(min(told, default=shared)))
+
+    def _wait_for_audio_s(self, tickets: Sequence[Ticket], too_much_s: float) -> int:
+        """Seconds until so much of the tickets' audio may be done."""
+        wait_s = 0.0
+        for left_s, audio_s in sorted((self._expected_s(t) or 0.0, t.audio_s) for t in tickets):
+            if too_much_s <= 0:
+                break
+            wait_s, too_much_s = left_s, too_much_s - (audio_s or 0.0)
+        return max(1, math.ceil(wait_s))
+
+
+def _audio_s(tickets: Sequence[Ticket]) -> float:
+    return sum(ticket.audio_s or 0.0 for ticket in tickets)

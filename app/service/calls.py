@@ -15,6 +15,14 @@ from typing import TypeVar
 
 from app.access.rate_limits import Account, RateLimits
 from app.audio.decode_pool import DecodeJob, DecodePool
+from app.domain.errors import (
+    Cancelled,
+    ClientGone,
+    DeadlineExceeded,
+    RateLimited,
+    UndecodableAudio,
+    UploadTooLarge,
+)
 from app.domain.options import TranscribeOptions
 from app.domain.transcript import Audio, LanguageGuess, Transcript
 from app.engine.work import Work
@@ -27,6 +35,16 @@ from app.pipeline.transcriber import Transcriber
 from app.service.admission import Admission, Ticket
 
 T = TypeVar("T")
+
+# What a client can end a request with before its audio is counted.
+UNPAID = (
+    UndecodableAudio,
+    UploadTooLarge,
+    RateLimited,
+    ClientGone,
+    Cancelled,
+    DeadlineExceeded,
+)
 
 # Decoded first to detect the language; the whole recording if this has no speech.
 DETECTION_PREFIX_S = 300.0
@@ -77,14 +95,14 @@ class Calls:
         """A place in the queue until the block ends.
 
         `client`: the name of the API key, which may cancel the call. `account`: whose rate limits
-        apply.
+        apply, and whose share of the places it takes.
 
         Raises:
             Overloaded: the queue is full.
             ShuttingDown: the service is ending.
         """
         work = Work(record.request_id, self.limits.timeout_s, record.stages)
-        with self.admission.enter(kind, work, client) as ticket:
+        with self.admission.enter(kind, work, client, account) as ticket:
             record.request_id = work.request_id  # changed if it was taken
             yield Call(self, ticket, record, self.rate_limits.account(account or client))
 
@@ -133,12 +151,10 @@ class Call:
         """
         self.model = options.model
         if by_channel:
-            channels = self._decode_channels(recording)
-            self._weigh(sum(audio.duration_s for audio in channels))
+            channels = self._decode_channels_and_weigh(recording)
             transcript = transcribe_channels(self._run, channels, options, listener)
         else:
-            audio = self.decode(recording)
-            self._weigh(audio.duration_s)
+            audio = self._decode_and_weigh(recording)
             transcript = self._run(audio, options, listener)
         self._note(transcript)
         return transcript
@@ -152,8 +168,7 @@ class Call:
         self.model = model
         prefix_s: float | None = DETECTION_PREFIX_S
         while True:
-            audio = self.decode(recording, stop_after_s=prefix_s)
-            self._weigh(audio.duration_s)
+            audio = self._decode_and_weigh(recording, prefix_s)
             is_all = prefix_s is None or audio.duration_s < prefix_s
             guess = self._calls.transcriber.detect_language(audio, model, self.work, is_all)
             if guess is not None:
@@ -171,8 +186,46 @@ class Call:
         with self.work.stages.measure_queued(Stage.DECODE, job):
             return job.audio(self._wait)
 
-    def _decode_channels(self, recording: Recording) -> Sequence[Audio]:
-        job = self._submit(recording, split_channels=True)
+    @contextmanager
+    def paid_for(self) -> Iterator[None]:
+        """Counts the time of the block on the account if it fails: decoding is work, too."""
+        started = time.monotonic()
+        try:
+            yield
+        except UNPAID:
+            self.account.spend(time.monotonic() - started)
+            raise
+
+    @contextmanager
+    def _within_account(self) -> Iterator[float]:
+        """The longest recording that the limits and the account allow. If the account decides, that
+        is a second more than what is left, so that a recording just over it is measured.
+        """
+        limit_s = self._calls.limits.max_duration_s
+        left_s = self.account.audio_left_s() + (self._ticket.audio_s or 0.0) + 1
+        try:
+            yield min(limit_s, left_s)
+        except UploadTooLarge:
+            if left_s < limit_s:
+                self.account.exceed()
+            raise
+
+    def _decode_and_weigh(self, recording: Recording, stop_after_s: float | None = None) -> Audio:
+        with self.paid_for():
+            with self._within_account() as most_s:
+                audio = self.decode(recording, most_s, stop_after_s)
+            self._weigh(audio.duration_s)
+        return audio
+
+    def _decode_channels_and_weigh(self, recording: Recording) -> Sequence[Audio]:
+        with self.paid_for():
+            with self._within_account() as most_s:
+                channels = self._decode_channels(recording, most_s)
+            self._weigh(sum(audio.duration_s for audio in channels))
+        return channels
+
+    def _decode_channels(self, recording: Recording, max_duration_s: float) -> Sequence[Audio]:
+        job = self._submit(recording, max_duration_s, split_channels=True)
         with self.work.stages.measure_queued(Stage.DECODE, job):
             return job.channels(self._wait)
 

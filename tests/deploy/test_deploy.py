@@ -54,7 +54,7 @@ def test_agreed_names() -> None:
     for name in REPLICAS:
         service = base["services"][name]
         assert service["networks"]["default"]["aliases"] == ["whisperx-asr-api"]
-        assert service["volumes"] == ["whisperx-cache:/cache"]
+        assert service["volumes"] == ["whisperx-cache:/cache", "whisperx-temp:/tmp"]
         assert service["ports"] == ["${PORT:-9000}:9000"]
         assert service["restart"] == "unless-stopped"
 
@@ -63,6 +63,18 @@ def test_agreed_names() -> None:
 def test_nothing_stands_in_the_way_of_scaling(path: Path) -> None:
     for service in compose(path)["services"].values():
         assert "container_name" not in service
+
+
+@pytest.mark.parametrize("path", [BASE, PROD], ids=lambda path: path.name)
+def test_containers_are_confined_and_limited(path: Path) -> None:
+    base = compose(BASE)["services"]
+    for name, service in compose(path)["services"].items():
+        confined = base.get(name, service)
+        assert confined["read_only"] is True
+        assert confined["cap_drop"] == ["ALL"]
+        assert confined["security_opt"] == ["no-new-privileges:true"]
+        assert {"memory", "pids"} <= service["deploy"]["resources"]["limits"].keys()
+        assert not service.get("privileged")
 
 
 def test_only_the_load_balancer_publishes_a_port_in_production() -> None:

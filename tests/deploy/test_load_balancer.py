@@ -23,6 +23,8 @@ from tests.support.ports import free_port
 from tests.support.waiting import eventually
 
 KEY = "let me in"
+GUESSED = "one of too many"
+BURST = 200
 MAX_CONNECTIONS = 3
 
 
@@ -33,6 +35,7 @@ class Replica:
     own_request: str
     has_keys: bool = False
     seen: list[str] = field(default_factory=list)
+    upgrades: list[tuple[str, str]] = field(default_factory=list)  # to what, at which path
     body_bytes: int = 0
     go_on: threading.Event = field(default_factory=threading.Event)
 
@@ -42,11 +45,15 @@ class Replica:
         class Handler(BaseHTTPRequestHandler):
             def _answer(self) -> None:
                 replica.seen.append(f"{self.command} {self.path}")
+                if self.headers["Upgrade"]:
+                    replica.upgrades.append((self.headers["Upgrade"], self.path))
                 length = int(self.headers.get("Content-Length") or 0)
                 replica.body_bytes += len(self.rfile.read(length))
                 status = replica.status_of(self.command, self.path, self.headers)
                 self.send_response(status)
                 self.send_header("Content-Length", "0")
+                if status == 429:
+                    self.send_header("Retry-After", "7")
                 if status == 401:
                     self.send_header("WWW-Authenticate", "Bearer")
                     self.send_header("Access-Control-Allow-Origin", "https://a.example")
@@ -63,6 +70,8 @@ class Replica:
         threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
 
     def status_of(self, method: str, path: str, headers: Any) -> int:
+        if headers["X-API-Key"] == GUESSED:
+            return 429
         if self.has_keys and headers["X-API-Key"] != KEY:
             return 401
         if method == "DELETE":
@@ -83,12 +92,14 @@ def replicas() -> Iterator[list[Replica]]:
 
 
 @contextmanager
-def balanced(folder: Path, replicas: list[Replica], ports: tuple[int, ...] = ()) -> Iterator[str]:
+def balanced(
+    folder: Path, replicas: list[Replica], ports: tuple[int, ...] = (), **values: int
+) -> Iterator[str]:
     """The address of the load balancer."""
     port = free_port()
     config = folder / "nginx.conf"
     command = nginx_command(folder, config)
-    text = nginx_template(folder, MAX_CONNECTIONS_PER_ADDRESS=MAX_CONNECTIONS)
+    text = nginx_template(folder, MAX_CONNECTIONS_PER_ADDRESS=MAX_CONNECTIONS, **values)
     text = without_resolver(text, [*(r.server.server_port for r in replicas), *ports])
     text = text.replace("listen 9000;", f"listen 127.0.0.1:{port};")
     config.write_text(nginx_main(folder, text))
@@ -187,3 +198,29 @@ def test_one_address_does_not_take_all_connections(tmp_path: Path, replicas: lis
             replica.go_on.set()
         assert [answer.result().status_code for answer in slow] == [200] * MAX_CONNECTIONS
         assert httpx.get(f"{url}/asr").status_code == 200
+
+
+def test_an_upgrade_is_forwarded_only_where_web_sockets_are(
+    tmp_path: Path, replicas: list[Replica]
+) -> None:
+    with balanced(tmp_path, replicas[:1]) as url:
+        for path in ("/stream", "/v1/realtime?model=a", "/asr", "/stream/x", "/v1/models"):
+            for upgrade in ("websocket", "h2c", "TLS/1.0, websocket"):
+                headers = {"Upgrade": upgrade, "Connection": "Upgrade"}
+                assert httpx.get(url + path, headers=headers).status_code == 200
+    assert replicas[0].upgrades == [
+        ("websocket", "/stream"),
+        ("websocket", "/v1/realtime?model=a"),
+    ]
+
+
+def test_too_many_requests_from_one_address(tmp_path: Path, replicas: list[Replica]) -> None:
+    slow = balanced(tmp_path, replicas[:1], MAX_REQUESTS_PER_SECOND=1)
+    with slow as url, httpx.Client(base_url=url) as session:
+        guessed = session.post("/asr", content=b"a", headers={"X-API-Key": GUESSED})
+        assert guessed.status_code == 429  # a replica says so when it is asked about the key
+        assert guessed.headers["Retry-After"] == "7"
+        answers = (session.get("/nginx-health/no") for _ in range(2 * BURST))
+        refused = next(answer for answer in answers if answer.status_code == 429)
+        assert refused.headers["Retry-After"] == "5"
+        assert "This address" in refused.json()["detail"]

@@ -24,6 +24,7 @@ import pytest
 
 from tests.support.forms import (
     BOUNDARY,
+    MULTIPART,
     connect,
     file_part,
     form,
@@ -243,6 +244,33 @@ def test_uploads_beyond_their_number(fort: Server) -> None:
         refused(response, 503, "Too many uploads")
         assert int(response.headers["Retry-After"]) > 0
         assert fort.get("/health").status_code == 200
+
+
+def test_silent_uploads_give_way_and_can_be_cancelled(fort: Server) -> None:
+    """At once, although nothing comes on their connections."""
+    with ExitStack() as stack:
+
+        def silent(number: int) -> socket.socket:
+            connection = stack.enter_context(closing(connect(fort)))
+            head = request_head(1_000_000, f"X-Request-ID: silent-{number}\r\n")
+            connection.sendall(head + file_part()[:10_000])
+            eventually(lambda: f'"silent-{number}"' in fort.get("/queue").text)
+            return connection
+
+        first = silent(0)
+        assert httpx.delete(f"{fort.url}/queue/silent-0").status_code == 204
+        assert read_answer(first)[0] == 410
+        *_, newest = [silent(number) for number in (1, 2, 3)]
+        other = httpx.post(
+            f"{fort.url}/asr?output=json",
+            content=form(file_part()),
+            headers={"Content-Type": MULTIPART, "X-Forwarded-For": "192.0.2.1"},
+            timeout=60,
+        )
+        transcribed(other)
+        status, text = read_answer(newest)
+        assert status == 503
+        assert "Other clients" in text
 
 
 def endless(first: bytes) -> Iterator[bytes]:

@@ -17,6 +17,7 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from app.access.guesses import GUESSES_PER_MINUTE
 from app.api.middleware import headers, keys
 from tests.support.keys import ALICE, ALICE_NEW, BOB, NAMELESS, PAGE, SECRETS, assert_secure, bearer
 from tests.support.server import COMMAND, Server, running_server
@@ -172,6 +173,23 @@ def test_what_is_no_key(locked: Server, line: bytes) -> None:
     assert b"set-cookie" not in answer
     assert not any(secret.encode() in answer for secret in SECRETS)
     assert get(locked, "/v1/models", bearer(ALICE)).status_code == 200
+
+
+def test_guesses_end_for_the_address_that_makes_them(locked: Server) -> None:
+    with httpx.Client(base_url=locked.url) as session:
+
+        def ask(key: str, address: str) -> httpx.Response:
+            return session.get("/v1/models", headers={"X-API-Key": key, "X-Forwarded-For": address})
+
+        assert ask(ALICE, "192.0.2.66").status_code == 200
+        tries = (ask(f"guess{i}", "192.0.2.66") for i in range(3 * GUESSES_PER_MINUTE))
+        answer = next(answer for answer in tries if answer.status_code != 401)
+        assert answer.status_code == 429
+        assert "wrong API keys" in answer.text
+        assert 1 <= int(answer.headers["Retry-After"]) <= 120
+        assert ask(ALICE, "192.0.2.66").status_code == 200  # it shares the address
+        assert ask("guess", "192.0.2.67").status_code == 401
+        assert ask(BOB, "192.0.2.67").status_code == 200
 
 
 def test_a_key_in_the_query_is_none(locked: Server) -> None:

@@ -374,6 +374,8 @@ def test_clients_cannot_make_series(observed: Server) -> None:
 def test_the_formats_of_a_scrape(observed: Server) -> None:
     plain = observed.get("/metrics")
     assert plain.headers["content-type"].startswith("text/plain; version=")
+    strange = {"Accept": "application/openmetrics-text;version=x"}
+    assert httpx.get(observed.url + "/metrics", headers=strange).status_code == 200
     accept = {"Accept": "application/openmetrics-text; version=1.0.0"}
     other = httpx.get(f"{observed.url}/metrics", headers=accept, verify=False)
     assert other.headers["content-type"].startswith("application/openmetrics-text")

@@ -140,6 +140,11 @@ REFUSED = {
     "a file": (["Anna"], ["file:///etc/passwd"]),
     "no base64": (["Anna"], ["data:audio/wav;base64,%%%"]),
     "no audio": (["Anna"], ["data:audio/wav;base64," + base64.b64encode(b"RIFF?").decode()]),
+    "no base64 at all": (["Anna"], ["data:audio/wav,%41%42"]),
+    "nested multiparts": (
+        ["Anna"],
+        ["data:multipart/mixed; boundary=a;base64," + "--a\nContent-Type: multipart/mixed\n" * 999],
+    ),
     "nothing": (["Anna"], ["data:audio/wav;base64,"]),
 }
 

@@ -158,6 +158,9 @@ def test_minutes_of_audio_in_an_hour(limited: Server) -> None:
     )
     assert 1 <= int(too_much.headers["retry-after"]) <= 7200
     assert remaining(too_much) == 2  # what was refused is not charged
+    far_too_much = post(limited, "192.0.2.10", audio_s=60)  # read only as far as the limit goes
+    assert limited_by(far_too_much) == limited_by(too_much)
+    assert int(far_too_much.headers["retry-after"]) > int(too_much.headers["retry-after"])
     rest = post(limited, "192.0.2.10", audio_s=1.9)
     assert rest.status_code == 200
     assert remaining(rest) == 0

@@ -52,7 +52,12 @@ def nginx_command(folder: Path, config: Path) -> list[str]:
 
 def nginx_template(folder: Path, **values: int) -> str:
     """As the image's entrypoint fills it in, but with its files in the folder."""
-    given = {"MAX_BODY_MB": 1001, "MAX_FILE_SIZE_MB": 1000, "MAX_CONNECTIONS_PER_ADDRESS": 100}
+    given = {
+        "MAX_BODY_MB": 1001,
+        "MAX_FILE_SIZE_MB": 1000,
+        "MAX_CONNECTIONS_PER_ADDRESS": 100,
+        "MAX_REQUESTS_PER_SECOND": 50,
+    }
     text = NGINX.read_text().replace("/var/cache/nginx", str(folder))
     for name, value in (given | values).items():
         text = text.replace(f"${{{name}}}", str(value))

@@ -7,20 +7,25 @@ import binascii
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from fastapi import FastAPI
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.access.guesses import Guesses
 from app.access.keys import KeyRing, read_keys
 from app.api.middleware.refusals import refuse
+from app.api.rate_limits import address_of
 from app.config.access import AccessSettings
-from app.domain.errors import Unauthorized
+from app.domain.errors import RateLimited, Unauthorized
 
 log = logging.getLogger(__name__)
 NEEDED = "An API key is needed: send it as Authorization: Bearer KEY or as X-API-Key: KEY."
 UNKNOWN = "This API key is not known."
+
+MAX_PRESENTED = 8  # keys of one request that are looked at
 
 # Probes have no key. The documentation is open so that its Authorize button is reachable.
 OPEN = {"/", "/health", "/ready", "/docs", "/docs/oauth2-redirect", "/openapi.json"}
@@ -75,6 +80,7 @@ class KeyMiddleware:
         self._app = app
         self._keys = keys
         self._guard = guard
+        self._guesses = Guesses()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan" or self._guard.lets_pass(
@@ -82,14 +88,28 @@ class KeyMiddleware:
         ):
             await self._app(scope, receive, send)
             return
-        presented = list(_presented(HTTPConnection(scope)))
-        name = self._keys.name_of(presented)
-        if name is None:
-            error = Unauthorized(UNKNOWN if presented else NEEDED)
+        try:
+            scope.setdefault("state", {})["client_name"] = self._client_name(scope)
+        except (Unauthorized, RateLimited) as error:
             await refuse(error, scope, receive, send)
             return
-        scope.setdefault("state", {})["client_name"] = name
         await self._app(scope, receive, send)
+
+    def _client_name(self, scope: Scope) -> str:
+        """The name of the request's key.
+
+        Raises:
+            Unauthorized: it has none, or a wrong one.
+            RateLimited: too many wrong ones came from its address.
+        """
+        presented = list(islice(_presented(HTTPConnection(scope)), MAX_PRESENTED))
+        if not presented:
+            raise Unauthorized(NEEDED)
+        name = self._keys.name_of(presented)
+        self._guesses.note(address_of(scope), name)
+        if name is None:
+            raise Unauthorized(UNKNOWN)
+        return name
 
 
 def _presented(connection: HTTPConnection) -> Iterator[bytes]:

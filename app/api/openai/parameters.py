@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.api.parameters import Reader, not_allowed
-from app.api.uploads import FormLayout
+from app.api.uploads import MAX_FIELD_BYTES, FormLayout
 from app.domain.errors import UnsupportedOption
 from app.domain.languages import is_multilingual, parse_language
 from app.domain.options import Task
@@ -95,7 +95,6 @@ def parse_openai_request(fields: Mapping[str, Sequence[str]], task: Task) -> Ope
     _check_chunking(read)
     names = _names(lists)
     model = read.text("model")
-    keywords = lists.get("keywords", [])
     languages = _languages(lists.get("languages", []))
     multilingual = is_multilingual(read.text("language"))
     only_one = languages[0] if len(languages) == 1 and not multilingual else None
@@ -108,7 +107,7 @@ def parse_openai_request(fields: Mapping[str, Sequence[str]], task: Task) -> Ope
         languages=languages,
         multilingual=multilingual,
         prompt=read.text("prompt"),
-        hotwords=", ".join([*filter(None, [read.text("hotwords")]), *keywords]),
+        hotwords=_hotwords(read.text("hotwords"), lists.get("keywords", [])),
         temperature=read.number("temperature", 0, 1, 0),
         with_words="word" in granularities,
         with_segments="segment" in granularities,
@@ -128,6 +127,14 @@ def _several(
         if value not in allowed:
             raise not_allowed(name, value, f"one of {', '.join(allowed)}")
     return values
+
+
+def _hotwords(hotwords: str, keywords: Sequence[str]) -> str:
+    """Both in one, as long as a single field may be."""
+    joined = ", ".join([*filter(None, [hotwords]), *keywords])
+    if len(joined) > MAX_FIELD_BYTES:
+        raise UnsupportedOption(f"keywords: longer than {MAX_FIELD_BYTES >> 10} kB in all.")
+    return joined
 
 
 def _languages(values: Sequence[str]) -> tuple[str, ...]:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
-from urllib.error import URLError
-from urllib.request import urlopen
 
 from fastapi import APIRouter, Request, Response
 
@@ -23,24 +20,20 @@ from app.api.openai.parameters import (
     check_references,
     parse_openai_request,
 )
+from app.api.openai.references import known_speakers
 from app.api.request_state import record_of
 from app.api.sse import Event, Tell, Wire, respond
-from app.domain.errors import UndecodableAudio, UnsupportedOption, UploadTooLarge
-from app.domain.options import KnownSpeaker, Task, TranscribeOptions
+from app.domain.options import Task, TranscribeOptions
 from app.domain.transcript import Segment, Transcript
 from app.formats import openai as formats
 from app.formats.table import DIARIZED_JSON
 from app.observability.stages import Stage
 from app.pipeline.flow import NOBODY, Listener
-from app.service.calls import Call, Recording
 from app.service.service import Service
-from app.storage.tempdir import told_when_full
 
 DIALECT = "openai"
 OWNER = "whisperx-asr-service"
-REFERENCE_S = (2.0, 10.0)
 WIRE = Wire(lambda: Event("", {}), lambda error: Event("error", openai_error(error)))
-SLACK_S = 0.5  # codecs add silence, and cuts are inexact
 
 
 def build_router(service: Service) -> APIRouter:
@@ -168,43 +161,6 @@ class _Transcribing:
             with_token_probs=wanted.with_logprobs,
             diarize=wanted.diarize,
             must_diarize=wanted.diarize,
-            known_speakers=self._known_speakers(),
+            known_speakers=known_speakers(self._call, wanted.names, self._references),
         )
         return self._call.transcribe(self.intake.recording(), options, listener)
-
-    def _known_speakers(self) -> tuple[KnownSpeaker, ...]:
-        named = zip(self._wanted.names, self._references, strict=True)
-        return tuple(
-            _known_speaker(self._call, name, path, i) for i, (name, path) in enumerate(named)
-        )
-
-
-def _known_speaker(call: Call, name: str, path: Path, number: int) -> KnownSpeaker:
-    """The speaker of a reference. `path`: holds a data URL, and then the URL's content."""
-    parameter = f"{REFERENCES}[{number}]"
-    least, most = REFERENCE_S
-    wanted = f"it must be a data URL with {least:g} to {most:g} seconds of one voice."
-    try:
-        content = _read_data_url(path.read_text())
-        # "r+" does not recreate a file that was removed with its request
-        with told_when_full(), path.open("r+b") as file:
-            file.write(content)
-            file.truncate()
-        audio = call.decode(Recording(path), max_duration_s=most + SLACK_S)
-    except (ValueError, UndecodableAudio, UploadTooLarge):
-        raise UnsupportedOption(f"{parameter}: {wanted}") from None
-    if audio.duration_s < least - SLACK_S:
-        raise UnsupportedOption(f"{parameter}: {audio.duration_s:.1f} s is too short; {wanted}")
-    return KnownSpeaker(name, audio)
-
-
-def _read_data_url(url: str) -> bytes:
-    """The content of a data URL. Raises ValueError. Source: RFC 2397."""
-    if not url.startswith("data:"):  # never open any other URL
-        raise ValueError
-    try:
-        with urlopen(url) as response:
-            content: bytes = response.read()
-    except URLError as error:
-        raise ValueError from error
-    return content

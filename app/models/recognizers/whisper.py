@@ -7,6 +7,7 @@ import math
 import zlib
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,9 @@ from app.models.recognizers.word_times import spoken_words
 
 MAX_TOKENS = 448  # of Whisper's decoder, prompt included
 MAX_PROMPT_TOKENS = MAX_TOKENS // 2 - 1  # <|startofprev|> not counted; leaves half for the answer
+MAX_TOKEN_CHARS = 128  # no token of a Whisper vocabulary is longer
+MAX_PROMPT_CHARS = MAX_PROMPT_TOKENS * MAX_TOKEN_CHARS  # what lies beyond never counts
+PROMPTS_KEPT = 64  # tokenized once, not for each chunk
 NUM_CANDIDATES = 5  # sampled at a temperature over 0, the best one taken
 
 DETECT = "detect language"
@@ -112,6 +116,9 @@ class WhisperRecognizer:
         self._hf_tokenizer = model.hf_tokenizer
         self._num_mels: int = self._model.n_mels
         self._multilingual: bool = self._model.is_multilingual
+        self._prompt_tokens = lru_cache(PROMPTS_KEPT)(
+            partial(_prompt_tokens, self._tokenizer("en", "transcribe"))
+        )
         self._suppressed = get_suppressed_tokens(self._tokenizer("en", "transcribe"), [-1])
         self.languages = frozenset(
             code
@@ -187,10 +194,9 @@ class WhisperRecognizer:
 
     def _prompt(self, options: DecodingOptions) -> list[int]:
         tokenizer = self._tokenizer(options.language or "en", options.task.value)
-        prompt, hotwords = fit_prompt(
-            _encode_prompt(tokenizer, options.initial_prompt),
-            _encode_prompt(tokenizer, options.hotwords),
-            MAX_PROMPT_TOKENS,
+        prompt, hotwords = self._prompt_tokens(
+            options.initial_prompt.strip()[-MAX_PROMPT_CHARS:],
+            options.hotwords.strip()[:MAX_PROMPT_CHARS],
         )
         tokens: list[int] = [tokenizer.sot_prev] if prompt or hotwords else []
         return [*tokens, *hotwords, *prompt, *tokenizer.sot_sequence, tokenizer.no_timestamps]
@@ -301,6 +307,13 @@ def likeliest(guesses: Sequence[LanguageGuess], options: DecodingOptions) -> str
     """The language of a chunk whose options name none."""
     allowed = [g for g in guesses if not options.languages or g.language in options.languages]
     return (allowed or guesses)[0].language
+
+
+def _prompt_tokens(tokenizer: Any, prompt: str, hotwords: str) -> tuple[list[int], list[int]]:
+    """The tokens of both that the decoder has room for."""
+    return fit_prompt(
+        _encode_prompt(tokenizer, prompt), _encode_prompt(tokenizer, hotwords), MAX_PROMPT_TOKENS
+    )
 
 
 def _encode_prompt(tokenizer: Any, text: str) -> list[int]:

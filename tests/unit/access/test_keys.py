@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from app.access import keys
-from app.domain.errors import ConfigurationError
+from app.access.guesses import Guesses
+from app.domain.errors import ConfigurationError, RateLimited
 from tests.support.keys import ALICE, BOB, NAMELESS, settings_of
 
 
@@ -84,3 +85,16 @@ def test_secrets_are_not_printed() -> None:
 def test_origins_that_cannot_be(given: str) -> None:
     with pytest.raises(ConfigurationError, match=r"CORS_ORIGINS: .* is not an origin such as"):
         settings_of(CORS_ORIGINS=f"https://fine.example.com,{given}")
+
+
+def test_a_refused_address_cannot_learn_which_guess_is_right() -> None:
+    guesses = Guesses(3)
+    guesses.note("a", "alice")
+    for _ in range(3):
+        guesses.note("a", None)
+    for name in (None, "bob"):
+        with pytest.raises(RateLimited) as refusal:
+            guesses.note("a", name)
+        assert 1 <= (refusal.value.retry_after_s or 0) <= 120
+    guesses.note("a", "alice")  # known there before
+    guesses.note("b", "bob")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import random
 from types import SimpleNamespace
 
-import limits.storage.memory
 import pytest
 from limits import RateLimitItemPerMinute
+from limits.strategies import SlidingWindowCounterRateLimiter
 
-from app.access import rate_limits
+from app.access import counters, rate_limits
 from app.access.rate_limits import RateLimits
 from app.api.rate_limits import rate_limit_headers
 from app.config.settings import load_settings
@@ -52,7 +52,7 @@ def test_the_time_to_come_back_is_the_first_at_which_it_fits(
 ) -> None:
     clock = SimpleNamespace(now_s=1_000_000.0)
     fake = SimpleNamespace(time=lambda: clock.now_s)
-    monkeypatch.setattr(limits.storage.memory, "time", fake)
+    monkeypatch.setattr(counters, "time", fake)
     chance = random.Random(7)
 
     def play(limit: int) -> int:
@@ -93,3 +93,45 @@ def test_what_never_fits_is_not_asked_back() -> None:
     assert charge(0) == {}
     with pytest.raises(RateLimited, match=r"Of 1 minutes of audio in an hour, 0\.5 are left"):
         charge(30, 30.5)
+
+
+def test_what_addresses_cost_does_not_grow_with_their_number(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = SimpleNamespace(now_s=1_000_000.0)
+    monkeypatch.setattr(counters, "time", SimpleNamespace(time=lambda: clock.now_s))
+    monkeypatch.setattr(counters, "MAX_KEYS", 1000)
+    storage = counters.WindowCounters()
+    limiter = SlidingWindowCounterRateLimiter(storage)
+    item = RateLimitItemPerMinute(2)
+    swept = []
+    sweep = storage._is_over
+    monkeypatch.setattr(storage, "_is_over", lambda key: swept.append(key) or sweep(key))
+    for number in range(3000):
+        assert limiter.hit(item, f"address {number}")
+    assert len(storage._windows) == 1000
+    assert len(swept) <= 3000 * counters.SWEPT
+    assert limiter.hit(item, "address 2999")
+    assert not limiter.hit(item, "address 2999")
+    clock.now_s += 180
+    for number in range(600):
+        assert limiter.hit(item, f"late {number}")
+    assert len(storage._windows) == 600  # those of long ago are gone
+
+
+def test_work_without_a_transcript_is_paid_for_in_audio() -> None:
+    account = RateLimits(0, 60).account("a")
+    with pytest.raises(UploadTooLarge, match="1 minutes"):
+        account.exceed()  # all is free, and it is too long all the same
+    account.spend(0.9)
+    assert account.audio_left_s() == 60
+    account.spend(29.5)
+    assert account.audio_left_s() == 31
+    with pytest.raises(RateLimited) as refusal:
+        account.exceed()
+    assert (refusal.value.retry_after_s or 0) > 60
+    account.spend(1000)
+    assert account.audio_left_s() == 0
+    free = RateLimits(5, 0).account("a")
+    free.spend(1000)
+    assert free.audio_left_s() == float("inf")

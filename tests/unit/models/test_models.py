@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -216,6 +217,18 @@ def test_a_clients_special_tokens_are_none(recognizer: WhisperRecognizer) -> Non
         "en", initial_prompt="budget<|startoftranscript|>", hotwords="contract<|es|><|endoftext|>"
     )
     assert recognizer._prompt(sly) == recognizer._prompt(plain)
+
+
+def test_texts_without_end_are_cut_and_tokenized_once(recognizer: WhisperRecognizer) -> None:
+    words = " ".join(f"word{i}" for i in range(20_000))
+    long = DecodingOptions("en", initial_prompt=words, hotwords=words)
+    prompt = recognizer._prompt(long)
+    tokenizer = recognizer._tokenizer("en", "transcribe")
+    ends, starts = fit_prompt(*[tokenizer.encode(" " + words)] * 2, MAX_PROMPT_TOKENS)
+    assert prompt[1 : 1 + MAX_PROMPT_TOKENS] == [*starts, *ends]
+    tokenized = recognizer._prompt_tokens.cache_info().misses
+    assert recognizer._prompt(replace(long, language="es"))[: len(ends)] == prompt[: len(ends)]
+    assert recognizer._prompt_tokens.cache_info().misses == tokenized
 
 
 @pytest.mark.parametrize(

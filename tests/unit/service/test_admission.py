@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from contextlib import ExitStack
+
 import pytest
 
 from app.domain.errors import Cancelled, Overloaded
 from app.engine.work import Work
-from app.service.admission import Admission
+from app.service.admission import Admission, Ticket
 
 
 def test_seconds_of_audio_are_bounded() -> None:
@@ -45,3 +48,106 @@ def test_the_time_to_come_back_is_that_of_the_request_nearest_to_its_end() -> No
         with pytest.raises(Cancelled):
             a.work.check()
         assert not admission.cancel("nobody")
+
+
+# -- shares of clients ---------------------------------------------------------------------------
+
+
+class Crowd:
+    """Requests of several clients, each in its place until the crowd leaves."""
+
+    def __init__(self, admission: Admission) -> None:
+        self.admission = admission
+        self.tickets: list[Ticket] = []
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Crowd:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def come(self, account: str, uploading: bool = False) -> Ticket:
+        work = Work(f"{account}{len(self.tickets)}", 60)
+        ticket = self._stack.enter_context(
+            self.admission.enter("transcription", work, account=account)
+        )
+        self.tickets.append(ticket)
+        if uploading:
+            self._stack.enter_context(self.admission.uploading(work))
+        return ticket
+
+    def refused(self, account: str, uploading: bool = False) -> int:
+        with pytest.raises(Overloaded) as refusal:
+            self.come(account, uploading)
+        assert refusal.value.retry_after_s is not None
+        return refusal.value.retry_after_s
+
+    def places(self) -> Counter[str]:
+        return Counter(ticket.account for ticket in self.tickets if not ticket.gave_way)
+
+
+@pytest.mark.parametrize("uploading", [False, True])
+def test_who_is_alone_has_all_places_until_others_come(uploading: bool) -> None:
+    limits = {"max_requests": 100, "max_uploads": 6} if uploading else {"max_requests": 6}
+    admission = Admission(**limits)
+    with Crowd(admission) as crowd:
+        for _ in range(6):
+            crowd.come("greedy", uploading)
+        crowd.refused("greedy", uploading)
+        for _ in range(3):
+            crowd.come("Anna", uploading)
+        crowd.refused("Anna", uploading)
+        crowd.refused("greedy", uploading)
+        for _ in range(2):
+            crowd.come("Bert", uploading)
+        crowd.refused("Bert", uploading)
+        assert crowd.places() == {"greedy": 2, "Anna": 2, "Bert": 2} or uploading
+        assert len(admission.entries()) == sum(crowd.places().values())
+        gone = [t for t in crowd.tickets if t.gave_way]
+        assert [t.account for t in gone] == ["greedy"] * 4 + ["Anna"] * (len(gone) - 4)
+        assert not crowd.tickets[0].gave_way  # the newest do
+        with pytest.raises(Overloaded, match="Other clients"):
+            gone[0].work.check()
+
+
+def test_what_has_begun_gives_no_way() -> None:
+    with Crowd(Admission(2)) as crowd:
+        for progress in (0.5, 0.25):
+            crowd.come("greedy").work.progress = progress
+        crowd.refused("Anna")
+        crowd.tickets[0].work.progress = 0.0
+        crowd.come("Anna")
+        assert [ticket.gave_way for ticket in crowd.tickets] == [True, False, False]
+        crowd.refused("Bert")  # more clients than places
+
+
+def test_a_share_of_the_audio_is_free_for_those_who_have_none() -> None:
+    with Crowd(Admission(10, max_audio_s=100)) as crowd:
+        weigh = crowd.admission.weigh
+        weigh(crowd.come("greedy"), 40)
+        weigh(crowd.come("greedy"), 60)
+        with pytest.raises(Overloaded):
+            weigh(crowd.come("greedy"), 1)
+        weigh(crowd.come("Anna"), 30)
+        weigh(crowd.come("Anna"), 20)
+        with pytest.raises(Overloaded):
+            weigh(crowd.come("Anna"), 1)
+        weigh(crowd.come("Bert"), 33)
+
+
+def test_the_time_to_come_back_follows_the_audio_that_must_be_done() -> None:
+    now = [0.0]
+    with Crowd(Admission(10, max_audio_s=100, clock=lambda: now[0])) as crowd:
+        short, long = crowd.come("greedy"), crowd.come("greedy")
+        crowd.admission.weigh(short, 20)
+        crowd.admission.weigh(long, 80)
+        now[0] = 30.0
+        short.work.progress, long.work.progress = 0.75, 0.25
+        late = crowd.come("greedy")
+        waits = []
+        for audio_s in (20, 21):
+            with pytest.raises(Overloaded) as refusal:
+                crowd.admission.weigh(late, audio_s)
+            waits.append(refusal.value.retry_after_s)
+        assert waits == [10, 90]
