@@ -18,8 +18,11 @@ from app.config.server import ServerSettings
 from app.service.service import Service
 from app.service.vitals import supervise
 from app.serving.connection import AsgiApp, Connection, ConnectionLimits
+from app.serving.pace import Pace
+from app.serving.routes import serves_websocket
 from app.serving.sockets import BACKLOG, address_of, allow_files, listen
 from app.serving.uvicorn_internals import UvicornServer
+from app.serving.wire import Wiring
 
 log = logging.getLogger(__name__)
 
@@ -36,11 +39,14 @@ def serve(service: Service, app: AsgiApp, sockets: list[socket.socket]) -> int:
     limits = ConnectionLimits(
         settings.max_connections,
         settings.connection_timeout_s,
+        settings.keep_alive_timeout_s,
         service.metrics.connection_refused,
     )
+    wiring = Wiring(Pace(), functools.partial(serves_websocket, app))
     config = uvicorn.Config(
         app,
-        http=functools.partial(Connection, limits),  # type: ignore[arg-type]
+        http=functools.partial(Connection, limits, wiring),  # type: ignore[arg-type]
+        ws="websockets-sansio",  # counts its connections, and ends them at once when it has to
         backlog=BACKLOG,
         log_config=None,
         access_log=False,  # the service has its own line for each request
