@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 from app.domain.errors import Cancelled, Forbidden, Overloaded, ShuttingDown
 from app.engine.work import Work
+from app.service.upload_places import UploadPlaces
 
 SMOOTHING = 0.2  # of the running means
 FIRST_GUESS_S = 10.0  # assumed duration of a request until one has ended
-UPLOAD_RETRY_S = 5
 MIN_PROGRESS = 0.15  # below it, the time left cannot be estimated
 
 
@@ -56,13 +56,12 @@ class Admission:
         self,
         max_requests: int,
         max_audio_s: float = math.inf,
-        max_uploads: float = math.inf,
+        uploads: UploadPlaces | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._max_requests = max_requests
         self._max_audio_s = max_audio_s
-        self._max_uploads = max_uploads
-        self._num_uploads = 0
+        self.uploads = uploads or UploadPlaces()
         self._clock = clock
         self._lock = threading.Lock()
         self._tickets: dict[str, Ticket] = {}
@@ -96,23 +95,6 @@ class Admission:
             with self._lock:
                 del self._tickets[work.request_id]
                 self._mean_s += SMOOTHING * (self._clock() - ticket.started - self._mean_s)
-
-    @contextmanager
-    def uploading(self) -> Iterator[None]:
-        """Receive an upload until the block ends.
-
-        Raises:
-            Overloaded: too many other uploads are running.
-        """
-        with self._lock:
-            if self._num_uploads >= self._max_uploads:
-                raise Overloaded("Too many uploads are under way; try again later.", UPLOAD_RETRY_S)
-            self._num_uploads += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._num_uploads -= 1
 
     def weigh(self, ticket: Ticket, audio_s: float) -> float:
         """The seconds of a request's audio that were not counted before.

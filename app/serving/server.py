@@ -15,10 +15,10 @@ from types import FrameType
 import uvicorn
 
 from app.config.server import ServerSettings
+from app.service.pace import Pace
 from app.service.service import Service
 from app.service.vitals import supervise
 from app.serving.connection import AsgiApp, Connection, ConnectionLimits
-from app.serving.pace import Pace
 from app.serving.routes import serves_websocket
 from app.serving.sockets import BACKLOG, address_of, allow_files, listen
 from app.serving.uvicorn_internals import UvicornServer

@@ -10,7 +10,8 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from app.serving.pace import HeldFlow, Pace
+from app.service.pace import Pace
+from app.serving.flow import HeldFlow
 from app.serving.upgrades import Headers, asks_for_websocket, head_without_upgrade
 from app.serving.uvicorn_internals import (
     HttpParserError,
@@ -26,6 +27,7 @@ PIECE_S = 0.3e-6  # what each of them costs, about
 SLICE_S = 0.3e-3  # what a slice costs that is read by itself, with all that happens to it later
 SMALL_BYTES = 512
 MANY_SMALL = 16  # reads of a body that are so small
+PIPELINED_S = 0.5e-3  # a request that was sent before the answer to the last one, as no client does
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ class Wire(HttpToolsProtocol):
         self._num_small = 0
         self._turn: asyncio.TimerHandle | None = None  # until then, nothing is read
         self._running: Any = None  # the cycle whose answer is due; `cycle` is the latest one
+        self._late: Any = None  # the pipelined cycle that begins next
         self._switching = False  # the parser is inside a head that asks for an upgrade
         self._as_sent: Headers | None = None  # the headers of a head that is parsed again
         self._flow: HeldFlow
@@ -116,8 +119,10 @@ class Wire(HttpToolsProtocol):
 
     def _wait_for_turn(self, cost_s: float) -> None:
         if self._turn is None:
-            at = self._wiring.pace.reserve(self.loop.time(), cost_s)
-            self._turn = self.loop.call_at(at, self._go_on)
+            self._turn = self.loop.call_at(self._turn_after(cost_s), self._go_on)
+
+    def _turn_after(self, cost_s: float) -> float:
+        return self._wiring.pace.reserve(self.loop.time(), cost_s)
 
     def _go_on(self) -> None:
         self._turn = None
@@ -162,9 +167,17 @@ class Wire(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         self._running = cycle
-        super()._start_asgi_task(cycle, app)
+        if cycle is self._late:
+            self.loop.call_at(self._turn_after(PIPELINED_S), self._start_late, cycle, app)
+        else:
+            super()._start_asgi_task(cycle, app)
+
+    def _start_late(self, cycle: Any, app: Any) -> None:
+        if not cycle.disconnected:
+            super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
+        self._late = self.pipeline[-1][0] if self.pipeline else None
         super().on_response_complete()
         if self._unread and self._turn is None:
             self._turn = self.loop.call_later(0, self._go_on)
