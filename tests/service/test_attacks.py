@@ -42,6 +42,7 @@ from tests.support.waiting import eventually
 MAX_FILE_SIZE_MB = 20
 MAX_CONNECTIONS = 200
 HEAD_TIMEOUT_S = 1.5
+KEEP_ALIVE_S = 2.5
 DOCUMENTED = {200, 400, 408, 413, 422, 503, 504, 507}
 BOUNDED_S = 60.0  # far above what any of it takes, far below any wait that a bug would cause
 
@@ -55,6 +56,7 @@ def fort(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         "MAX_CONCURRENT_UPLOADS": 3,
         "MAX_CONNECTIONS": MAX_CONNECTIONS,
         "CONNECTION_TIMEOUT_SECONDS": HEAD_TIMEOUT_S,
+        "KEEP_ALIVE_TIMEOUT_SECONDS": KEEP_ALIVE_S,
         "UPLOAD_IDLE_TIMEOUT_SECONDS": 2,
         "UPLOAD_MIN_BYTES_PER_SECOND": 2000,
         "DECODE_WORKERS": 1,
@@ -168,6 +170,16 @@ def test_a_connection_is_used_again_and_then_closed(fort: Server) -> None:
             time.sleep(HEAD_TIMEOUT_S / 2)
         connection.sendall(b"GET /hea")
         assert read_answer(connection)[0] == 408
+
+
+def test_an_idle_connection_stays_open_for_a_while(fort: Server) -> None:
+    """Longer than a head may take: what pools of clients rely on."""
+    with closing(connect(fort)) as connection:
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert read_answer(connection)[0] == 200
+        answered = time.monotonic()
+        assert read_answer(connection) == (0, "")
+        assert KEEP_ALIVE_S - 0.5 < time.monotonic() - answered < BOUNDED_S
 
 
 def test_blank_lines_hold_no_connection(fort: Server) -> None:
