@@ -34,6 +34,7 @@ class Replica:
     has_keys: bool = False
     seen: list[str] = field(default_factory=list)
     body_bytes: int = 0
+    upgrades: set[str | None] = field(default_factory=set)
     go_on: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
@@ -42,6 +43,7 @@ class Replica:
         class Handler(BaseHTTPRequestHandler):
             def _answer(self) -> None:
                 replica.seen.append(f"{self.command} {self.path}")
+                replica.upgrades.add(self.headers["Upgrade"])
                 length = int(self.headers.get("Content-Length") or 0)
                 replica.body_bytes += len(self.rfile.read(length))
                 status = replica.status_of(self.command, self.path, self.headers)
@@ -148,8 +150,12 @@ def _upload(url: str, headers: dict[str, str]) -> str:
 
 
 def test_where_no_key_is_needed_none_is_asked_for(tmp_path: Path, replicas: list[Replica]) -> None:
+    """Nor does a replica hear of an upgrade that the client would like."""
+    upgrade = {"Connection": "Upgrade", "Upgrade": "websocket"}
     with balanced(tmp_path, replicas) as url:
-        assert httpx.post(f"{url}/asr", content=bytes(1000)).status_code == 200
+        response = httpx.post(f"{url}/asr", content=bytes(1000), headers=upgrade)
+        assert response.status_code == 200
+    assert {upgrade for replica in replicas for upgrade in replica.upgrades} == {None}
 
 
 def test_no_replica_answers(tmp_path: Path) -> None:
