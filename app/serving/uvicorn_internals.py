@@ -52,6 +52,7 @@ CONNECTION_ATTRIBUTES = frozenset({
     "app",  # what answers the request; read by on_headers_complete
     "client",  # address and port
     "connections",  # all open connections of the server
+    "cycle",  # the latest request: keep_alive
     "flow",
     "headers",  # of the request, as far as they have arrived
     "loop",

@@ -20,9 +20,10 @@ from app.serving.uvicorn_internals import (
     HttpToolsProtocol,
 )
 
-SLICE_BYTES = 4 << 10
+SLICE_BYTES = 8 << 10
 # A slice with more pieces of a body than this has chunks of less than 256 bytes on average.
-MANY_PIECES = 16
+MANY_PIECES = 32
+MAX_PIPELINED = 16  # requests that wait for the answer to an earlier one
 PIECE_S = 0.3e-6  # what each of them costs, about
 SLICE_S = 0.3e-3  # what a slice costs that is read by itself, with all that happens to it later
 SMALL_BYTES = 512
@@ -38,11 +39,15 @@ class Wiring:
     has_websocket: Callable[[str], bool] = lambda path: False
 
 
+class TooManyPipelined(Exception):
+    """Ends the parser: it can only be stopped for good."""
+
+
 class Wire(HttpToolsProtocol):
     """uvicorn's connection, made safe against what its parser is fed with.
 
-    - uvicorn handles all that has arrived at once. Here, pipelined requests wait unparsed, and a
-      body in tiny chunks or packets waits for its turn.
+    - uvicorn handles all that has arrived at once. Here, a body in tiny chunks or packets waits for
+      its turn, as do pipelined requests; those beyond a few are not read.
     - httptools leaves a request that asks for an upgrade at the end of its head, and would take its
       body for the next request. Here, it is parsed again without the upgrade, unless it opens a
       WebSocket that there is.
@@ -57,6 +62,7 @@ class Wire(HttpToolsProtocol):
         self._turn: asyncio.TimerHandle | None = None  # until then, nothing is read
         self._running: Any = None  # the cycle whose answer is due; `cycle` is the latest one
         self._late: Any = None  # the pipelined cycle that begins next
+        self._deaf = False
         self._switching = False  # the parser is inside a head that asks for an upgrade
         self._as_sent: Headers | None = None  # the headers of a head that is parsed again
         self._flow: HeldFlow
@@ -87,6 +93,8 @@ class Wire(HttpToolsProtocol):
     # -- reading -----------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
+        if self._deaf:
+            return
         self._unread = memoryview(bytes(self._unread) + data if self._unread else data)
         self._num_small += len(data) < SMALL_BYTES
         if self._num_small > MANY_SMALL:
@@ -111,11 +119,20 @@ class Wire(HttpToolsProtocol):
         except HttpParserUpgrade as upgrade:
             self._unread = memoryview(bytes(data[upgrade.args[0] :]) + bytes(self._unread))
             self._upgrade()
-        except HttpParserError:
-            self.send_400_response("Invalid HTTP request received.")
+        except HttpParserError as error:
+            if isinstance(error.__context__, TooManyPipelined):
+                self._close_after_pipeline()
+            else:
+                self.send_400_response("Invalid HTTP request received.")
         if len(self._pieces) > MANY_PIECES:
             self._wait_for_turn(SLICE_S + len(self._pieces) * PIECE_S)
         self._deliver()
+
+    def _close_after_pipeline(self) -> None:
+        """What has not been parsed gets no answer; the client may send it again elsewhere."""
+        self._unread = memoryview(b"")
+        self._deaf = True
+        self.cycle.keep_alive = False
 
     def _wait_for_turn(self, cost_s: float) -> None:
         if self._turn is None:
@@ -139,7 +156,7 @@ class Wire(HttpToolsProtocol):
 
     def _new_parser(self) -> HttpRequestParser:
         callbacks = SimpleNamespace(
-            on_message_begin=self.on_message_begin,
+            on_message_begin=self._message_begins,
             on_url=self.on_url,
             on_header=self.on_header,
             on_headers_complete=self._head_ended,
@@ -150,6 +167,11 @@ class Wire(HttpToolsProtocol):
         # What follows a request with `Connection: close` is dropped, and the request answered.
         parser.set_dangerous_leniencies(lenient_data_after_close=True)
         return parser
+
+    def _message_begins(self) -> None:
+        if len(self.pipeline) == MAX_PIPELINED:
+            raise TooManyPipelined
+        self.on_message_begin()
 
     def _head_ended(self) -> None:
         self._num_small = 0
