@@ -109,6 +109,8 @@ def _serve(options: argparse.Namespace) -> int:
     logs.configure(settings.log_format, settings.log_level)
     # Until the server handles it: process 1 of a container ignores signals without a handler.
     signal.signal(signal.SIGTERM, _end_at_once)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup sets it
+        signal.signal(signal.SIGHUP, _end_at_once)
     # at debug level it logs the headers of WebSockets, including keys
     logging.getLogger("uvicorn.error").setLevel(max(logging.INFO, logging.root.level))
     from app.main import create_app

@@ -16,6 +16,7 @@ from app.api.middleware import headers, keys
 from app.api.middleware.observation import ObservationMiddleware
 from app.api.middleware.request_id import RequestIdMiddleware
 from app.api.middleware.unread_body import UnreadBodyMiddleware
+from app.api.middleware.websockets import WebSocketMiddleware
 from app.api.openai import router as openai
 from app.service.build import close_service
 from app.service.service import Service
@@ -56,6 +57,7 @@ def create_app(service: Service) -> FastAPI:
         license_info={"name": "MIT"},
     )
     app.add_middleware(UnreadBodyMiddleware)
+    app.add_middleware(WebSocketMiddleware)
     errors.install(app)
     keys.install(app, settings, settings.root_path)  # each middleware wraps those added above it
     headers.install(app, settings)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -13,16 +12,15 @@ from itertools import groupby
 from pathlib import Path
 
 from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
+from python_multipart.multipart import parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
-from app.config.uploads import UploadSettings
+from app.api.multipart import MAX_FIELDS, PatientParser
+from app.api.upload_pace import UploadPace
 from app.domain.errors import (
     ClientGone,
-    DeadlineExceeded,
     MalformedRequest,
     UnsupportedOption,
-    UploadStalled,
     UploadTooLarge,
 )
 from app.engine.work import Work
@@ -30,10 +28,8 @@ from app.service.service import Service
 from app.storage.tempdir import check_room, told_when_full
 
 MAX_FIELD_BYTES = 64 << 10
-MAX_FIELDS = 100
 MAX_TEXT_BYTES = 1 << 20  # of all text fields together, which stay in memory
 MAX_OPTIONS = 100  # of a header; their parser slows down with their number
-MAX_HEADER_BYTES = 16 << 10  # of one part, including its file name
 FLUSH_BYTES = 1 << 20
 FORM_OVERHEAD_BYTES = (MAX_FIELDS + 2) * MAX_FIELD_BYTES
 LIST_NAME = re.compile(r"([^\[\]]+)\[\d*\]")  # name[], name[0]
@@ -218,17 +214,20 @@ async def receive_upload(
         return paths[-1]
 
     try:
-        with service.admission.uploading(work):
+        with service.admission.uploading(work) as place:
+            pace = UploadPace(service.settings, place)
             with told_when_full():
                 form = _Form(layout, service.settings.max_file_size_mb << 20, new_file)
-            upload = await _receive(request, form, service, work)
+            upload = await _receive(request, form, service, work, pace)
         yield upload
     finally:
         for path in paths:
             path.unlink(missing_ok=True)
 
 
-async def _receive(request: Request, form: _Form, service: Service, work: Work) -> Upload:
+async def _receive(
+    request: Request, form: _Form, service: Service, work: Work, pace: UploadPace
+) -> Upload:
     max_file_bytes = form.max_file_bytes
     max_bytes = max_file_bytes + form.layout.overhead_bytes
     stated = request.headers.get("content-length", "")
@@ -237,17 +236,17 @@ async def _receive(request: Request, form: _Form, service: Service, work: Work) 
         raise too_large(max_file_bytes)
     min_free_bytes = service.temp.min_free_bytes
     check_room(form.path.parent, num_stated, min_free_bytes)
-    pace = _Pace(service.settings)
     num_bytes = 0
     try:
-        parser = _parser(request, form)
+        boundary = _boundary(request, form.layout.file_field)
+        parser = PatientParser(boundary, form, service.admission.uploads.pace)
         with told_when_full():
             async for data in _incoming(request, pace, work):
                 num_bytes += len(data)
                 work.check()
                 if num_bytes > max_bytes:  # in files that we drop
                     raise too_large(max_file_bytes)
-                parser.write(data)
+                await parser.parse(data)
                 if form.pending_bytes >= FLUSH_BYTES:
                     check_room(form.path.parent, form.pending_bytes, min_free_bytes)
                     await _flush(form)
@@ -261,27 +260,15 @@ async def _receive(request: Request, form: _Form, service: Service, work: Work) 
     return Upload(form.path, form.file_name, form.lists, form.large, form.file_bytes)
 
 
-def _parser(request: Request, form: _Form) -> MultipartParser:
+def _boundary(request: Request, field_name: str) -> bytes:
     kind, options = _parse_options(request.headers.get("content-type", "").encode("latin-1"))
     boundary = options.get(b"boundary")
     if kind != b"multipart/form-data" or not boundary:
-        field_name = form.layout.file_field
         raise UnsupportedOption(
             f"{field_name}: required; send the form as multipart/form-data, e.g. "
             f"curl -F {field_name}=@speech.mp3"
         )
-    names = (
-        "on_part_begin",
-        "on_part_data",
-        "on_part_end",
-        "on_header_field",
-        "on_header_value",
-        "on_header_end",
-        "on_headers_finished",
-        "on_end",
-    )
-    callbacks = {name: getattr(form, name) for name in names}
-    return MultipartParser(boundary, callbacks, max_header_size=MAX_HEADER_BYTES)  # type: ignore[arg-type]
+    return boundary
 
 
 def _parse_options(header: bytes) -> tuple[bytes, dict[bytes, bytes]]:
@@ -291,48 +278,14 @@ def _parse_options(header: bytes) -> tuple[bytes, dict[bytes, bytes]]:
     return parse_options_header(header)
 
 
-class _Pace:
-    """Tells a slow line from a client that only blocks a place. Our own waits do not count."""
-
-    def __init__(self, settings: UploadSettings) -> None:
-        self.idle_timeout_s = settings.upload_idle_timeout_s
-        self._min_bytes_per_s = settings.upload_min_bytes_per_s
-        self._num_bytes = 0
-        self._waited_s = 0.0
-
-    def observe(self, num_bytes: int, waited_s: float) -> None:
-        """Raises UploadStalled if the upload was too slow over the longest allowed pause."""
-        self._num_bytes += num_bytes
-        self._waited_s += waited_s
-        if self._waited_s < self.idle_timeout_s:
-            return
-        if self._num_bytes < self._min_bytes_per_s * self._waited_s:
-            raise UploadStalled(
-                f"The upload was slower than {self._min_bytes_per_s} bytes per second."
-            )
-        self._num_bytes, self._waited_s = 0, 0.0
-
-
-async def _incoming(request: Request, pace: _Pace, work: Work) -> AsyncIterator[bytes]:
+async def _incoming(request: Request, pace: UploadPace, work: Work) -> AsyncIterator[bytes]:
     stream = request.stream()
-    while True:
-        started = time.monotonic()
-        try:
-            async with asyncio.timeout(min(pace.idle_timeout_s, work.left_s)):
-                data = await anext(stream, None)
-        except TimeoutError:
-            if work.left_s == 0:
-                raise DeadlineExceeded("The upload took longer than a request may.") from None
-            raise UploadStalled(
-                f"The upload stopped for more than {pace.idle_timeout_s:g} seconds."
-            ) from None
-        except ClientDisconnect:
-            raise ClientGone from None
-        if data is None:
-            return
-        pace.observe(len(data), time.monotonic() - started)
-        if data:
-            yield data
+    try:
+        while (data := await pace.next(stream, work)) is not None:
+            if data:
+                yield data
+    except ClientDisconnect:
+        raise ClientGone from None
 
 
 async def _flush(form: _Form) -> None:

@@ -48,6 +48,16 @@ class ServerSettings(SettingsGroup):
             "of an answer."
         ),
     )
+    keep_alive_timeout_s: float = Field(
+        75,
+        gt=0,
+        le=A_DAY_S,
+        validation_alias="KEEP_ALIVE_TIMEOUT_SECONDS",
+        description=(
+            "How long a connection stays open without a request. Longer than the pools of clients "
+            "and load balancers, or requests are lost: they assume up to 60 seconds."
+        ),
+    )
     shutdown_drain_s: float = Field(
         5,
         ge=0,

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 STOPPING = "The service is shutting down; try again."
 HUNG_UP = "The client hung up."
+NO_WEBSOCKET = (
+    "No WebSocket can be opened at this address. Send a recording as a multipart form with POST."
+)
 TOO_LATE = "The request took longer than it may."
 
 
@@ -58,6 +61,15 @@ class UnknownModel(UnsupportedOption):
     """A model that this service does not offer."""
 
     code = "unknown_model"
+
+
+class NoWebSocket(ServiceError):
+    """A WebSocket was asked for where none is served."""
+
+    code = "no_websocket"
+
+    def __init__(self, message: str = NO_WEBSOCKET, retry_after_s: int | None = None) -> None:
+        super().__init__(message, retry_after_s)
 
 
 class Unauthorized(ServiceError):

@@ -19,6 +19,7 @@ import structlog
 from structlog.typing import EventDict, Processor
 
 from app.observability.record import RequestRecord
+from app.observability.unblocked import stream_handler
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ def configure(log_format: str, level: str) -> None:
 
     Replaces `sys.stdout` for the whole process: what is printed becomes log lines.
     """
-    handler = logging.StreamHandler(sys.stderr)
+    handler = stream_handler(sys.stderr)
     handler.setFormatter(_formatter(log_format, sys.stderr))
     root = logging.getLogger()
     root.handlers = [handler]

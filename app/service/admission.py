@@ -9,16 +9,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from app.domain.errors import Cancelled, Forbidden, Overloaded, ShuttingDown
+from app.domain.errors import Cancelled, Forbidden, Overloaded, ServiceError, ShuttingDown
 from app.engine.work import Work
 from app.service.shares import share, who_gives_way
+from app.service.upload_places import GAVE_WAY, UploadPlace, UploadPlaces
 
 SMOOTHING = 0.2  # of the running means
 FIRST_GUESS_S = 10.0  # assumed duration of a request until one has ended
 FIRST_PACE = 0.1  # assumed seconds of work for a second of audio, likewise
-UPLOAD_RETRY_S = 5
 MIN_PROGRESS = 0.15  # below it, the time left cannot be estimated
-GAVE_WAY = "Other clients need the place; try again later."
 
 
 @dataclass(slots=True)
@@ -37,13 +36,16 @@ class Ticket:
     model: str = ""
     audio_s: float | None = None
     account: str = ""
-    uploading: bool = False
     gave_way: bool = False
 
     @property
     def begun(self) -> bool:
         """Whether models have worked for it."""
         return self.work.progress > 0
+
+    def give_way(self, reason: ServiceError) -> None:
+        self.gave_way = True
+        self.work.cancel(reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +70,12 @@ class Admission:
         self,
         max_requests: int,
         max_audio_s: float = math.inf,
-        max_uploads: float = math.inf,
+        uploads: UploadPlaces | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._max_requests = max_requests
         self._max_audio_s = max_audio_s
-        self._max_uploads = max_uploads
+        self.uploads = uploads or UploadPlaces()
         self._clock = clock
         self._lock = threading.Lock()
         self._tickets: dict[str, Ticket] = {}
@@ -114,24 +116,16 @@ class Admission:
                 self._learn(ticket)
 
     @contextmanager
-    def uploading(self, work: Work) -> Iterator[None]:
-        """Receive the upload of an admitted request until the block ends. Shared like places.
+    def uploading(self, work: Work) -> Iterator[UploadPlace]:
+        """Receive the upload of an admitted request until the block ends.
 
         Raises:
             Overloaded: too many other uploads are running.
         """
         with self._lock:
             ticket = self._tickets[work.request_id]
-            uploads = [t for t in self._held() if t.uploading]
-            if len(uploads) >= self._max_uploads and not self._make_room(
-                uploads, ticket.account, self._max_uploads
-            ):
-                raise Overloaded("Too many uploads are under way; try again later.", UPLOAD_RETRY_S)
-            ticket.uploading = True
-        try:
-            yield
-        finally:
-            ticket.uploading = False
+        with self.uploads.enter(ticket) as place:
+            yield place
 
     def _held(self) -> list[Ticket]:
         """The tickets that have a place, oldest first."""
@@ -142,8 +136,7 @@ class Admission:
         ticket = who_gives_way(held, account, places)
         if ticket is None:
             return False
-        ticket.gave_way = True
-        ticket.work.cancel(Overloaded(GAVE_WAY, self._wait_s()))
+        ticket.give_way(Overloaded(GAVE_WAY, self._wait_s()))
         return True
 
     def weigh(self, ticket: Ticket, audio_s: float) -> float:

@@ -33,6 +33,7 @@ from app.service.admission import Admission
 from app.service.calls import CallLimits, Calls
 from app.service.service import Service
 from app.service.threads import Threads
+from app.service.upload_places import UploadPlaces
 from app.storage.tempdir import PrivateDirectory, check_writable
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from app.models.fetcher import ModelFetcher
 
 CLOSE_TIMEOUT_S = 2.0
+UPLOAD_WINDOWS = 12  # within UPLOAD_IDLE_TIMEOUT_SECONDS, to see which uploads are slow
 
 
 def build_service(settings: Settings, engines: Sequence[RecognizerEngine] = ENGINES) -> Service:
@@ -60,9 +62,12 @@ def build_service(settings: Settings, engines: Sequence[RecognizerEngine] = ENGI
     quiet_libraries()  # once imported: some set their own level and handlers then
     chosen = devices.choose_devices(settings)
     ready, broken = threading.Event(), threading.Event()
-    admission = Admission(
-        settings.max_queue_size, settings.max_queue_audio_s, settings.max_concurrent_uploads
+    uploads = UploadPlaces(
+        settings.max_concurrent_uploads,
+        settings.upload_min_bytes_per_s,
+        settings.upload_idle_timeout_s / UPLOAD_WINDOWS,
     )
+    admission = Admission(settings.max_queue_size, settings.max_queue_audio_s, uploads)
     metrics = Metrics(
         service_facts(settings, chosen),
         lambda: take_reading(ready, admission, store, devices.gpu_memory(chosen)),

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from app.serving.uvicorn_internals import HttpToolsProtocol
+from app.serving.wire import Wire, Wiring
 
 log = logging.getLogger(__name__)
 
@@ -19,28 +19,33 @@ AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
 MAX_URL_BYTES = 32 << 10
 MAX_HEAD_BYTES = 64 << 10
 MAX_HEADERS = 200
+TOO_LARGE = "The head of the request is too large."
 TOO_MANY = "Too many connections are open; try again later."
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """`refused` is called with the status of each answer that is given without a request."""
+    """`idle_timeout_s`: between two requests. `refused` is called with the status of each answer
+    that is given without a request.
+    """
 
     max_connections: int
     head_timeout_s: float
+    idle_timeout_s: float
     refused: Callable[[int], None] = lambda status: None
 
 
-class Connection(HttpToolsProtocol):
+class Connection(Wire):
     """uvicorn's connection with limits on the time and size of a request's headers.
 
     uvicorn itself waits for them without end, whatever their size, and collects all trailers that
     follow a body. "Head" is the request line with the headers.
     """
 
-    def __init__(self, limits: ConnectionLimits, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(self, limits: ConnectionLimits, wiring: Wiring, **options: Any) -> None:
+        super().__init__(wiring, **options)
         self._limits = limits
+        self.timeout_keep_alive = limits.idle_timeout_s  # type: ignore[assignment]
         self._head_timer: asyncio.TimerHandle | None = None
         self._head_bytes = 0
         self._head_begun = False
@@ -57,13 +62,14 @@ class Connection(HttpToolsProtocol):
         self._stop_head_timer()
         super().connection_lost(exc)
 
-    def data_received(self, data: bytes) -> None:
+    def parse(self, data: memoryview) -> None:
         self._head_bytes += len(data)
-        super().data_received(data)
-        if self._head_bytes > MAX_HEAD_BYTES + MAX_URL_BYTES:
-            self._refuse(431, "The head of the request is too large.")
+        super().parse(data)
+        endless = self._head_bytes > MAX_HEAD_BYTES + MAX_URL_BYTES
+        if endless or (self._head_begun and self._has_many_headers):
+            self.refuse(431, TOO_LARGE)
         elif self.idle_since is not None and self._head_timer is None:
-            self._await_head()  # uvicorn has stopped its own timer of the connection
+            self._await_head()  # uvicorn's own timer of the connection is stopped
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -73,7 +79,8 @@ class Connection(HttpToolsProtocol):
         self._await_head()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._head_begun:  # else it is a trailer, which is dropped
+        # else it is a trailer, which is dropped, or one of so many that the request is refused
+        if self._head_begun and not self._has_many_headers:
             super().on_header(name, value)
 
     def on_body(self, body: bytes) -> None:
@@ -84,19 +91,37 @@ class Connection(HttpToolsProtocol):
         self._stop_head_timer()
         self._head_begun = False
         self.idle_since = None
-        header_bytes = sum(len(name) + len(value) for name, value in self.headers)
-        if len(self.url) > MAX_URL_BYTES:
-            self.app = self._refusal(414, "The address of the request is too long.")
-        elif header_bytes > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
-            self.app = self._refusal(431, "The head of the request is too large.")
+        if fault := self._fault_of_head():
+            self.app = self._refusal(*fault)
         super().on_headers_complete()
+
+    def handle_websocket_upgrade(self) -> None:
+        self._stop_head_timer()
+        self.idle_since = None
+        super().handle_websocket_upgrade()
 
     def on_response_complete(self) -> None:
         self.idle_since = None if self.pipeline else self.loop.time()
         super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse(400, "The request is not valid HTTP.")
+        self.refuse(400, "The request is not valid HTTP.")
+
+    def head_is_allowed(self) -> bool:
+        return self._fault_of_head() is None
+
+    def _fault_of_head(self) -> tuple[int, str] | None:
+        """Status and text of the refusal, where the head breaks a limit."""
+        header_bytes = sum(len(name) + len(value) for name, value in self.headers)
+        if len(self.url) > MAX_URL_BYTES:
+            return 414, "The address of the request is too long."
+        if header_bytes > MAX_HEAD_BYTES or self._has_many_headers:
+            return 431, TOO_LARGE
+        return None
+
+    @property
+    def _has_many_headers(self) -> bool:
+        return len(self.headers) > MAX_HEADERS
 
     def _await_head(self) -> None:
         self._head_timer = self.loop.call_later(self._limits.head_timeout_s, self._head_is_late)
@@ -111,7 +136,7 @@ class Connection(HttpToolsProtocol):
         if self.idle_since is None:  # a pipelined request, while the first one is being answered
             self._await_head()
         elif self._head_begun:
-            self._refuse(408, "The head of the request did not arrive in time.")
+            self.refuse(408, "The head of the request did not arrive in time.")
         else:
             self.transport.close()
 
@@ -128,9 +153,9 @@ class Connection(HttpToolsProtocol):
         if idle:
             min(idle, key=lambda other: other.idle_since or 0.0).transport.close()
         else:
-            self._refuse(503, TOO_MANY)
+            self.refuse(503, TOO_MANY)
 
-    def _refuse(self, status: int, detail: str) -> None:
+    def refuse(self, status: int, detail: str) -> None:
         """Answer without a request, and close the connection."""
         if self.transport.is_closing():
             return
@@ -144,7 +169,7 @@ class Connection(HttpToolsProtocol):
     @property
     def _answering(self) -> bool:
         """Whether an answer may be half sent, so that another one would corrupt it."""
-        cycle = self.cycle
+        cycle = self._running
         begun = cycle is not None and cycle.response_started and not cycle.response_complete
         return bool(begun or self.pipeline)
 

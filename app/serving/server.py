@@ -6,6 +6,7 @@ import asyncio
 import functools
 import logging
 import os
+import select
 import signal
 import socket
 import sys
@@ -15,11 +16,14 @@ from types import FrameType
 import uvicorn
 
 from app.config.server import ServerSettings
+from app.service.pace import Pace
 from app.service.service import Service
 from app.service.vitals import supervise
 from app.serving.connection import AsgiApp, Connection, ConnectionLimits
+from app.serving.routes import serves_websocket
 from app.serving.sockets import BACKLOG, address_of, allow_files, listen
 from app.serving.uvicorn_internals import UvicornServer
+from app.serving.wire import Wiring
 
 log = logging.getLogger(__name__)
 
@@ -36,11 +40,14 @@ def serve(service: Service, app: AsgiApp, sockets: list[socket.socket]) -> int:
     limits = ConnectionLimits(
         settings.max_connections,
         settings.connection_timeout_s,
+        settings.keep_alive_timeout_s,
         service.metrics.connection_refused,
     )
+    wiring = Wiring(Pace(), functools.partial(serves_websocket, app))
     config = uvicorn.Config(
         app,
-        http=functools.partial(Connection, limits),  # type: ignore[arg-type]
+        http=functools.partial(Connection, limits, wiring),  # type: ignore[arg-type]
+        ws="websockets-sansio",  # counts its connections, and ends them at once when it has to
         backlog=BACKLOG,
         log_config=None,
         access_log=False,  # the service has its own line for each request
@@ -51,6 +58,8 @@ def serve(service: Service, app: AsgiApp, sockets: list[socket.socket]) -> int:
     addresses = [address_of(*sock.getsockname()[:2]) for sock in sockets]
     log.info("listening on %s", ", ".join(f"http://{address}" for address in addresses))
     server = Server(config, service, settings)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, server.handle_exit)  # the others are uvicorn's to set
     server.run(sockets)
     return server.exit_code
 
@@ -76,8 +85,13 @@ class Server(UvicornServer):
         """Signal handler: it interrupts the main thread anywhere, so it must not take a lock."""
         if self._signal is None:
             self._signal = sig
-            return
-        os.write(sys.stderr.fileno(), b"a second signal: ending now\n")
+        elif sig != signal.SIGHUP:  # of which a closing terminal sends several
+            self._end_now(sig)
+
+    def _end_now(self, sig: int) -> None:
+        error = sys.stderr.fileno()
+        if select.select([], [error], [], 0)[1]:  # else nobody reads what is written there
+            os.write(error, b"a second signal: ending now\n")
         self._service.temp.close()
         os._exit(128 + sig)
 
@@ -100,8 +114,8 @@ class Server(UvicornServer):
     def _begin_to_stop(self) -> None:
         if self._signal is None:
             self.exit_code = 1  # for supervisors that restart only after a failure
-        # a person pressed Ctrl-C: there is no load balancer to wait for
-        interactive = self._signal == signal.SIGINT
+        # a person pressed Ctrl-C or closed the terminal: there is no load balancer to wait for
+        interactive = self._signal in (signal.SIGINT, signal.SIGHUP)
         drain_s = 0.0 if interactive else self._settings.shutdown_drain_s
         self._stop_at = time.monotonic() + drain_s
         self._service.stop_admitting()

@@ -9,13 +9,23 @@ tests/service/test_lifecycle.py. A test checks that these lists are complete.
 
 from __future__ import annotations
 
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn import Server as UvicornServer
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-__all__ = ["HttpToolsProtocol", "UvicornServer"]
+__all__ = [
+    "FlowControl",
+    "HttpParserError",
+    "HttpParserUpgrade",
+    "HttpRequestParser",
+    "HttpToolsProtocol",
+    "UvicornServer",
+]
 
 # The constructor of the protocol is called by `Config.http_protocol_class(config=..., ...)`, which
-# may be any callable: `Config(http=...)` gets a partial of our class.
+# may be any callable: `Config(http=...)` gets a partial of our class. Its parser is ours, made with
+# callbacks of ours. Its `flow` is ours as well: it has the methods of `FlowControl`.
 
 CONNECTION_METHODS = frozenset({
     # asyncio's protocol
@@ -28,17 +38,29 @@ CONNECTION_METHODS = frozenset({
     "on_headers_complete",
     "on_body",
     # uvicorn's own
+    "_start_asgi_task",  # a request begins, at once or when the pipelined ones before it are done
+    "handle_websocket_upgrade",  # hands over to its protocol for WebSockets
     "on_response_complete",  # an answer has been sent
     "send_400_response",  # the request is not valid HTTP
 })  # fmt: skip
 CONNECTION_ATTRIBUTES = frozenset({
+    # called
+    "_unset_keepalive_if_required",  # stops its timer of an idle connection
+    "on_message_complete",
+    "on_url",
+    # read or set
     "app",  # what answers the request; read by on_headers_complete
     "client",  # address and port
     "connections",  # all open connections of the server
-    "cycle",  # the request that is answered: response_started, response_complete
+    "cycle",  # the latest request: keep_alive
+    "flow",
     "headers",  # of the request, as far as they have arrived
     "loop",
+    "parser",  # None once the connection is lost
     "pipeline",  # requests that wait for the answer of an earlier one
+    "root_path",
+    "scope",  # of the latest request
+    "timeout_keep_alive",  # seconds between two requests
     "transport",
     "url",  # of the request, as bytes
 })  # fmt: skip

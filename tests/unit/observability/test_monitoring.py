@@ -146,6 +146,34 @@ def test_escape() -> None:
     assert logs.escape("a\n\x1b\u202e\udc80") == r"a\n\x1b\u202e\udc80"
 
 
+FLOOD = """
+import logging, os
+from app.observability import logs
+logs.configure("json", "info")
+for number in range(2000):
+    logging.getLogger("a").info("%d " + 1000 * "x", number)
+os.write(1, b"done")
+input()
+"""
+
+
+def test_whoever_logs_waits_for_no_reader() -> None:
+    """What is more than may wait is dropped, and how much it was is the last line."""
+    with subprocess.Popen(
+        [sys.executable, "-c", FLOOD],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.read(4) == b"done"
+        process.stdin.write(b"\n")
+        process.stdin.close()
+        *lines, last = [json.loads(line)["event"] for line in process.stderr]
+    assert [int(line.split()[0]) for line in lines] == list(range(len(lines)))
+    assert last == f"{2000 - len(lines)} log lines were dropped: nobody read them in time"
+
+
 def _warn() -> int:
     warnings.warn("from another process", stacklevel=1)
     logging.getLogger("decoder").info("at work")

@@ -10,6 +10,7 @@ import pytest
 from app.domain.errors import Cancelled, Overloaded
 from app.engine.work import Work
 from app.service.admission import Admission, Ticket
+from app.service.upload_places import UploadPlaces
 
 
 def test_seconds_of_audio_are_bounded() -> None:
@@ -89,8 +90,7 @@ class Crowd:
 
 @pytest.mark.parametrize("uploading", [False, True])
 def test_who_is_alone_has_all_places_until_others_come(uploading: bool) -> None:
-    limits = {"max_requests": 100, "max_uploads": 6} if uploading else {"max_requests": 6}
-    admission = Admission(**limits)
+    admission = Admission(100, uploads=UploadPlaces(6)) if uploading else Admission(6)
     with Crowd(admission) as crowd:
         for _ in range(6):
             crowd.come("greedy", uploading)

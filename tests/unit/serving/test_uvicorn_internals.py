@@ -10,7 +10,7 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from app.serving import connection, server
+from app.serving import connection, server, wire
 from app.serving import uvicorn_internals as internals
 
 CONFIG = uvicorn.Config(lambda scope: None, loop="none")
@@ -22,33 +22,34 @@ def protocol() -> internals.HttpToolsProtocol:
     return made
 
 
-def uses(cls: type, base: object) -> tuple[set[str], set[str]]:
-    """The methods of `base` that `cls` overrides or calls by super(), and what else it uses."""
-    own = {name for name in vars(cls) if not name.startswith("__")}
+def uses(classes: tuple[type, ...], base: object) -> tuple[set[str], set[str]]:
+    """The methods of `base` that the classes override or extend, and what else they use."""
+    own = {name for cls in classes for name in vars(cls) if not name.startswith("__")}
     overridden = {name for name in own if hasattr(base, name)}
     read: set[str] = set()
-    for node in ast.walk(ast.parse(inspect.getsource(cls))):
+    sources = "".join(inspect.getsource(cls) for cls in classes)
+    for node in ast.walk(ast.parse(sources)):
         if not isinstance(node, ast.Attribute):
             continue
         match node.value:
             case ast.Call(func=ast.Name("super")):
-                overridden |= {node.attr} - {"__init__"}
+                overridden |= {node.attr} - {"__init__", *own - overridden}
             case ast.Name("self" | "other") if hasattr(base, node.attr):
                 read.add(node.attr)
     return overridden, read - own
 
 
 @pytest.mark.parametrize(
-    ("cls", "base", "methods", "attributes"),
+    ("classes", "base", "methods", "attributes"),
     [
         (
-            connection.Connection,
+            (wire.Wire, connection.Connection),
             protocol(),
             internals.CONNECTION_METHODS,
             internals.CONNECTION_ATTRIBUTES,
         ),
         (
-            server.Server,
+            (server.Server,),
             internals.UvicornServer(CONFIG),
             internals.SERVER_METHODS,
             internals.SERVER_ATTRIBUTES,
@@ -57,10 +58,10 @@ def uses(cls: type, base: object) -> tuple[set[str], set[str]]:
     ids=["connection", "server"],
 )
 def test_the_lists_are_complete(
-    cls: type, base: Any, methods: set[str], attributes: set[str]
+    classes: tuple[type, ...], base: Any, methods: set[str], attributes: set[str]
 ) -> None:
     assert all(hasattr(base, name) for name in (*methods, *attributes))
-    assert uses(cls, base) == (methods, attributes)
+    assert uses(classes, base) == (methods, attributes)
 
 
 def test_the_state_of_a_request_is_there() -> None:
@@ -69,4 +70,6 @@ def test_the_state_of_a_request_is_there() -> None:
     source = inspect.getsource(RequestResponseCycle.__init__)
     assert "self.response_started = " in source
     assert "self.response_complete = " in source
+    assert "self.disconnected = " in source
+    assert "self.message_event = " in source
     assert ServerState().tasks == set()

@@ -1,0 +1,20 @@
+"""What an app serves, as far as the server has to know."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.routing import Match, Mount
+
+
+def serves_websocket(app: Any, path: str) -> bool:
+    """Whether a route of the app takes WebSockets at this path.
+
+    Mounts do not count: they match every kind of connection, and ours serve files.
+    """
+    scope = {"type": "websocket", "path": path, "root_path": "", "headers": []}
+    return any(
+        route.matches(scope)[0] is Match.FULL
+        for route in app.routes
+        if not isinstance(route, Mount)
+    )
