@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from app.access.rate_limits import Account, RateLimits
-from app.audio.decode_pool import DecodeJob, DecodePool
+from app.audio.decode_job import DecodeJob
+from app.audio.decode_pool import DecodePool
 from app.domain.options import TranscribeOptions
 from app.domain.transcript import Audio, LanguageGuess, Transcript
 from app.engine.work import Work
@@ -30,6 +31,8 @@ T = TypeVar("T")
 
 # Decoded first to detect the language; the whole recording if this has no speech.
 DETECTION_PREFIX_S = 300.0
+# Charged for a decoding of which nothing comes: about what one that succeeds decodes.
+AUDIO_S_PER_CPU_S = 100.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,11 +137,11 @@ class Call:
         self.model = options.model
         if by_channel:
             channels = self._decode_channels(recording)
-            self._weigh(sum(audio.duration_s for audio in channels))
+            self._weigh(channels)
             transcript = transcribe_channels(self._run, channels, options, listener)
         else:
             audio = self.decode(recording)
-            self._weigh(audio.duration_s)
+            self._weigh([audio])
             transcript = self._run(audio, options, listener)
         self._note(transcript)
         return transcript
@@ -153,7 +156,7 @@ class Call:
         prefix_s: float | None = DETECTION_PREFIX_S
         while True:
             audio = self.decode(recording, stop_after_s=prefix_s)
-            self._weigh(audio.duration_s)
+            self._weigh([audio])
             is_all = prefix_s is None or audio.duration_s < prefix_s
             guess = self._calls.transcriber.detect_language(audio, model, self.work, is_all)
             if guess is not None:
@@ -168,12 +171,12 @@ class Call:
     ) -> Audio:
         """The decoded audio of a recording. Charges nothing."""
         job = self._submit(recording, max_duration_s, stop_after_s)
-        with self.work.stages.measure_queued(Stage.DECODE, job):
+        with self._paid(job):
             return job.audio(self._wait)
 
     def _decode_channels(self, recording: Recording) -> Sequence[Audio]:
         job = self._submit(recording, split_channels=True)
-        with self.work.stages.measure_queued(Stage.DECODE, job):
+        with self._paid(job):
             return job.channels(self._wait)
 
     def _submit(
@@ -190,15 +193,27 @@ class Call:
             stop_after_s,
             recording.audio_track,
             split_channels,
+            client=self.account.client,
         )
+
+    @contextmanager
+    def _paid(self, job: DecodeJob) -> Iterator[None]:
+        """Measure the decoding; charge what it has cost if nothing comes of it."""
+        try:
+            with self.work.stages.measure_queued(Stage.DECODE, job):
+                yield
+        except BaseException:
+            self.account.spend(job.cpu_s * AUDIO_S_PER_CPU_S)
+            raise
 
     def _wait(self, future: Future[T]) -> T:
         return self.work.wait(self.work.track(future))
 
-    def _weigh(self, audio_s: float) -> None:
-        more_s = self._calls.admission.weigh(self._ticket, audio_s)
-        self.account.charge(more_s)
-        self.record.audio_s = audio_s
+    def _weigh(self, channels: Sequence[Audio]) -> None:
+        """Count the sound, not the gaps, which take no work: a few kilobytes claim a day of them."""
+        self.record.audio_s = sum(audio.duration_s for audio in channels)
+        work_s = sum(audio.work_s for audio in channels)
+        self.account.charge(self._calls.admission.weigh(self._ticket, work_s))
 
     def _run(self, audio: Audio, options: TranscribeOptions, listener: Listener) -> Transcript:
         return self._calls.transcriber.transcribe(audio, options, self.work, listener)
