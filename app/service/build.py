@@ -167,6 +167,7 @@ def build_store(
         settings.model_memory_mb << 20,
         settings.model_idle_timeout_s,
         settings.hub_timeout_s,
+        settings.model_load_wait_s,
         observer=StoreObserver(
             loaded=lambda key, seconds: metrics.model_loaded(key.kind, seconds),
             failed=lambda key: metrics.model_failed(key.kind),
