@@ -41,6 +41,16 @@ class LoadedModel(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class LoadWaits:
+    """How long a request waits for a model, while loading goes on without it. `retry_s`: for
+    another try to fetch a model that the request can do without.
+    """
+
+    load_s: float = 300.0
+    retry_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
 class StoreObserver:
     """Callbacks for what happens to models."""
 
@@ -94,21 +104,16 @@ class ModelStore:
         max_models: int,
         max_bytes: int = 0,
         idle_timeout_s: float = 0,
-        retry_wait_s: float = 10,
-        load_wait_s: float = 300,
+        waits: LoadWaits = LoadWaits(),
         clock: Callable[[], float] = time.monotonic,
         observer: StoreObserver = StoreObserver(),
     ) -> None:
-        """`max_bytes` and `idle_timeout_s`: 0 means no limit. `load_wait_s`: how long a request waits
-        for a model; loading goes on without it. `retry_wait_s`: the same for another try to fetch a
-        model that the request can do without.
-        """
+        """`max_bytes` and `idle_timeout_s`: 0 means no limit."""
         self._load = load
         self._max_models = max_models
         self._max_bytes = max_bytes or math.inf
         self._idle_timeout_s = idle_timeout_s or math.inf
-        self._retry_wait_s = retry_wait_s
-        self._load_wait_s = load_wait_s
+        self._waits = waits
         self._clock = clock
         self._observer = observer
         self._changed = threading.Condition()
@@ -165,9 +170,9 @@ class ModelStore:
         last try has just failed, and wait to the end.
 
         Raises:
-            ModelUnavailable: it cannot be loaded, or not soon. Failed downloads are tried again after
-                growing intervals, what failed slowly after a rest, everything else by the next
-                lease.
+            ModelUnavailable: it cannot be loaded, or not soon. Failed downloads are tried again
+                after growing intervals, what failed slowly after a rest, everything else by the
+                next lease.
             ShuttingDown: the store is closed.
         """
         entry = self._acquire(key, wait, try_at_once)
@@ -206,7 +211,7 @@ class ModelStore:
     def _load_aside(self, key: ModelKey, loading: Future[None]) -> None:
         """Load in a thread that no caller is bound to: those who wait may give up before."""
         again = key.optional and self._failures.is_missing(key)
-        patience_s = min(self._retry_wait_s, self._load_wait_s) if again else self._load_wait_s
+        patience_s = min(self._waits.retry_s, self._waits.load_s) if again else self._waits.load_s
 
         def load() -> None:
             patience = threading.Timer(patience_s, self._let_go, (key, loading, patience_s))

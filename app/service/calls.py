@@ -210,7 +210,7 @@ class Call:
         return self.work.wait(self.work.track(future))
 
     def _weigh(self, channels: Sequence[Audio]) -> None:
-        """Count the sound, not the gaps, which take no work: a few kilobytes claim a day of them."""
+        """Count the sound and not the gaps, of which a few kilobytes can claim a day."""
         self.record.audio_s = sum(audio.duration_s for audio in channels)
         work_s = sum(audio.work_s for audio in channels)
         self.account.charge(self._calls.admission.weigh(self._ticket, work_s))
