@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from pathlib import Path
 
 import numpy as np
 
@@ -28,14 +27,14 @@ class DecodeJob:
     """One file that the pool decodes. `cancel` and the like go to its `future`."""
 
     def __init__(self, request: DecodeRequest, schedule: Callable[[], Task]) -> None:
-        """Raises DiskFull, or OSError if no file can be created."""
+        """Raises DiskFull, Overloaded, or OSError if no file can be created."""
         self._request = request
         self._schedule = schedule
         self.queued = time.monotonic()
         try:
             with told_when_full():
                 for path in channel_targets(request):
-                    _create(path)
+                    path.touch(0o600, exist_ok=False)
             self._tasks = [schedule()]
         except BaseException:
             self._remove_targets()
@@ -69,10 +68,12 @@ class DecodeJob:
         """As `audio`, for each channel if the request splits them. All have the same warnings."""
         try:
             decoded = self._decoded(wait)
-            mapped = [
-                np.memmap(target, dtype="<f4", mode="r", shape=(decoded.num_samples,))
-                for target in channel_targets(self._request)[: decoded.num_channels]
-            ]
+            targets = channel_targets(self._request)[: decoded.num_channels]
+            with told_when_full():
+                mapped = [
+                    np.memmap(target, dtype="<f4", mode="r", shape=(decoded.num_samples,))
+                    for target in targets
+                ]
         except TimeoutError:
             raise DeadlineExceeded("Decoding the file took too long.") from None
         except (DecoderDied, MemoryError) as error:
@@ -80,8 +81,6 @@ class DecodeJob:
                 raise ModelUnavailable(INTERRUPTED, 1) from None
             # FFmpeg crashed on the file, or took too much memory or time.
             raise UndecodableAudio(NOT_MEDIA) from None
-        except FileNotFoundError:
-            raise ModelUnavailable(INTERRUPTED, 1) from None  # the folder was swept
         except OSError as error:
             raise StageFailed("Decoding failed.") from error
         finally:
@@ -101,10 +100,3 @@ class DecodeJob:
     def _remove_targets(self) -> None:
         for path in channel_targets(self._request):
             path.unlink(missing_ok=True)
-
-
-def _create(path: Path) -> None:
-    try:
-        path.touch(0o600, exist_ok=False)
-    except FileNotFoundError:  # a weekly cleanup of /tmp removed the folder
-        raise ModelUnavailable(INTERRUPTED, 1) from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -29,6 +30,7 @@ from app.audio.turns import Task, Turns
 from app.domain.errors import (
     DeadlineExceeded,
     ModelUnavailable,
+    Overloaded,
     ShuttingDown,
     UndecodableAudio,
     UploadTooLarge,
@@ -382,6 +384,17 @@ def test_only_answers_are_read(answer: Any) -> None:
     data = answer if isinstance(answer, bytes) else pickle.dumps(answer)
     with pytest.raises(pickle.UnpicklingError):
         read_answer(data)
+
+
+def test_a_folder_that_was_swept(pool: DecodePool, clip: Path) -> None:
+    """Neither a 500, nor a process that stays away from the new folder."""
+    with pytest.raises(Overloaded, match="try again"):
+        pool.submit(clip.with_name("gone"), HOUR_S).audio(wait)
+    shutil.rmtree(pool._folder)
+    with pytest.raises(Overloaded, match="try again"):
+        pool.submit(clip, HOUR_S)
+    pool._folder.mkdir()
+    play(pool, clip)
 
 
 def test_answers_are_read() -> None:
