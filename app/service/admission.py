@@ -23,7 +23,7 @@ class Ticket:
     """A request, from the first byte of its upload to the end of its answer, without its content.
 
     `audio_s` is known once the upload is decoded, `model` once the form is read. `client` is the
-    name of its API key, if any.
+    name of its API key, if any. `work_s`: of its audio, what has sound.
     """
 
     work: Work
@@ -32,6 +32,7 @@ class Ticket:
     client: str = ""
     model: str = ""
     audio_s: float | None = None
+    work_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,22 +115,24 @@ class Admission:
             with self._lock:
                 self._num_uploads -= 1
 
-    def weigh(self, ticket: Ticket, audio_s: float) -> float:
+    def weigh(self, ticket: Ticket, audio_s: float, work_s: float | None = None) -> float:
         """The seconds of a request's audio that were not counted before.
 
-        Counts them against the limit. A request that is alone may be of any length.
+        Counts `work_s` of them against the limit, all if None: a few kilobytes can claim a day of
+        gaps, which take no work. A request that is alone may be of any length.
 
         Raises:
             Overloaded: the admitted requests already have too many seconds of audio.
         """
+        work_s = audio_s if work_s is None else work_s
         with self._lock:
-            others_s = sum(t.audio_s or 0.0 for t in self._tickets.values() if t is not ticket)
-            if others_s > 0 and others_s + audio_s > self._max_audio_s:
+            others_s = sum(t.work_s for t in self._tickets.values() if t is not ticket)
+            if others_s > 0 and others_s + work_s > self._max_audio_s:
                 raise Overloaded(
                     "Too much audio is in the queue already; try again later.", self._wait_s()
                 )
             more_s = audio_s - (ticket.audio_s or 0.0)
-            ticket.audio_s = audio_s
+            ticket.audio_s, ticket.work_s = audio_s, work_s
         return more_s
 
     def entries(self) -> list[QueueEntry]:

@@ -31,8 +31,9 @@ T = TypeVar("T")
 
 # Decoded first to detect the language; the whole recording if this has no speech.
 DETECTION_PREFIX_S = 300.0
-# Charged for a decoding of which nothing comes: about what one that succeeds decodes.
+# Charged for a decoding of which nothing comes: about what one that succeeds decodes in the time.
 AUDIO_S_PER_CPU_S = 100.0
+FREE_CPU_S = 0.1  # a broken file is found out sooner
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,17 +204,17 @@ class Call:
             with self.work.stages.measure_queued(Stage.DECODE, job):
                 yield
         except BaseException:
-            self.account.spend(job.cpu_s * AUDIO_S_PER_CPU_S)
+            self.account.spend(max(0.0, job.cpu_s - FREE_CPU_S) * AUDIO_S_PER_CPU_S)
             raise
 
     def _wait(self, future: Future[T]) -> T:
         return self.work.wait(self.work.track(future))
 
     def _weigh(self, channels: Sequence[Audio]) -> None:
-        """Count the sound and not the gaps, of which a few kilobytes can claim a day."""
-        self.record.audio_s = sum(audio.duration_s for audio in channels)
+        audio_s = sum(audio.duration_s for audio in channels)
         work_s = sum(audio.work_s for audio in channels)
-        self.account.charge(self._calls.admission.weigh(self._ticket, work_s))
+        self.account.charge(self._calls.admission.weigh(self._ticket, audio_s, work_s))
+        self.record.audio_s = audio_s
 
     def _run(self, audio: Audio, options: TranscribeOptions, listener: Listener) -> Transcript:
         return self._calls.transcriber.transcribe(audio, options, self.work, listener)

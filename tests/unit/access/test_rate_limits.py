@@ -93,3 +93,15 @@ def test_what_never_fits_is_not_asked_back() -> None:
     assert charge(0) == {}
     with pytest.raises(RateLimited, match=r"Of 1 minutes of audio in an hour, 0\.5 are left"):
         charge(30, 30.5)
+
+
+def test_what_is_gone_already_is_counted_as_far_as_it_can_be() -> None:
+    """Decoding of which nothing came: it neither fails the request otherwise nor goes below 0."""
+    account = RateLimits(0, 60).account("a")
+    account.spend(20.5)
+    account.charge(30)
+    account.spend(1000)
+    account.spend(1000)
+    with pytest.raises(RateLimited):
+        account.charge(1)
+    assert rate_limit_headers(account.usage)["RateLimit-Remaining"] == "0"
