@@ -7,8 +7,8 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from contextlib import contextmanager
+from concurrent.futures import Future, InvalidStateError
+from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Protocol
@@ -166,7 +166,8 @@ class ModelStore:
     ) -> Iterator[LoadedModel]:
         """The model, loaded if necessary and kept until the block ends.
 
-        `wait` waits for the load, only as long as this caller wants. `try_at_once`: try even if the
+        `wait` waits for the load, only as long as this caller wants: its future is this caller's
+        own, so that it may be cancelled. `try_at_once`: try even if the
         last try has just failed, and wait to the end.
 
         Raises:
@@ -205,7 +206,7 @@ class ModelStore:
                     if try_at_once:
                         break
                     self._load_aside(key, loading)
-            wait(loading)  # a failure reaches all who wait
+            wait(_follow(loading))  # a failure reaches all who wait
         return self._load_entry(key, loading, _Try(grow=not try_at_once))
 
     def _load_aside(self, key: ModelKey, loading: Future[None]) -> None:
@@ -384,3 +385,18 @@ class ModelStore:
         for key, entry in entries:
             self._evict(key, entry)
         self._reaper.join()
+
+
+def _follow(loading: Future[None]) -> Future[None]:
+    """A future with the same outcome, for one of those who wait."""
+    own: Future[None] = Future()
+
+    def pass_on(_: Future[None]) -> None:
+        with suppress(InvalidStateError):  # cancelled
+            if error := loading.exception():
+                own.set_exception(error)
+            else:
+                own.set_result(None)
+
+    loading.add_done_callback(pass_on)
+    return own

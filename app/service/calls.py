@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from app.access.rate_limits import Account, RateLimits
 from app.audio.decode_job import DecodeJob
@@ -26,8 +24,6 @@ from app.pipeline.channels import transcribe_channels
 from app.pipeline.flow import NOBODY, Listener
 from app.pipeline.transcriber import Transcriber
 from app.service.admission import Admission, Ticket
-
-T = TypeVar("T")
 
 # Decoded first to detect the language; the whole recording if this has no speech.
 DETECTION_PREFIX_S = 300.0
@@ -173,12 +169,12 @@ class Call:
         """The decoded audio of a recording. Charges nothing."""
         job = self._submit(recording, max_duration_s, stop_after_s)
         with self._paid(job):
-            return job.audio(self._wait)
+            return job.audio(self.work.wait_tracked)
 
     def _decode_channels(self, recording: Recording) -> Sequence[Audio]:
         job = self._submit(recording, split_channels=True)
         with self._paid(job):
-            return job.channels(self._wait)
+            return job.channels(self.work.wait_tracked)
 
     def _submit(
         self,
@@ -206,9 +202,6 @@ class Call:
         except BaseException:
             self.account.spend(max(0.0, job.cpu_s - FREE_CPU_S) * AUDIO_S_PER_CPU_S)
             raise
-
-    def _wait(self, future: Future[T]) -> T:
-        return self.work.wait(self.work.track(future))
 
     def _weigh(self, channels: Sequence[Audio]) -> None:
         audio_s = sum(audio.duration_s for audio in channels)

@@ -6,7 +6,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from app.engine.batching import NO_RECOVERY
 from app.engine.failures import MAX_INTERVAL_S, MIN_INTERVAL_S
 from app.engine.model import ModelKey, ModelKind
 from app.engine.store import LoadWaits, ModelStore
+from app.engine.work import Work
 from app.models.loader import ModelLoader
 from app.observability.metrics import Metrics, Reading
 from app.service.build import service_facts
@@ -259,19 +260,26 @@ def test_a_hub_that_drips_holds_nobody(hub: FakeHub, shop: Shop) -> None:
     """Who hangs up, or has waited enough, goes; the download goes on for the next one."""
     shop.store._waits = LoadWaits(load_s=2 * TIMEOUT_S)
 
-    def hang_up(_: Future[None]) -> None:
-        raise ClientGone
+    work = Work("a", 600)
+
+    def wait() -> None:
+        with shop.store.lease(ALIGNER, work.wait_tracked):
+            pass
 
     hub.mode = "slow"
-    with hub:
-        with pytest.raises(ClientGone), shop.store.lease(RECOGNIZER, hang_up):
-            pass
-        error, seconds = shop.failure(RECOGNIZER)
+    with hub, ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(wait)
+        eventually(lambda: bool(hub.requests))
+        work.cancel(ClientGone())
+        with pytest.raises(ClientGone):
+            waiting.result(SLACK_S)
+        assert ALIGNER not in shop.store.loaded()
+        error, seconds = shop.failure(ALIGNER)
         assert "still being loaded" in error.message
         assert seconds < 2 * TIMEOUT_S + SLACK_S
-        eventually(lambda: RECOGNIZER in shop.store.loaded())
-        assert shop.use(RECOGNIZER).alive
-        assert hub.requests["GET /api/models/owner/whisper"] == 1
+        eventually(lambda: ALIGNER in shop.store.loaded())
+        assert shop.use(ALIGNER).alive
+        assert hub.requests["GET /api/models/owner/align"] == 1
 
 
 # -- many attempts -------------------------------------------------------------------------------
