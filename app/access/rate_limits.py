@@ -78,7 +78,7 @@ class Account:
 
     def __init__(self, rate_limits: RateLimits, client: str) -> None:
         self._rate_limits = rate_limits
-        self._client = client
+        self.client = client
         self.usage: tuple[Usage, ...] = ()
 
     def admit(self) -> None:
@@ -88,7 +88,7 @@ class Account:
             RateLimited: too many requests, or no audio is left.
         """
         limits_ = self._rate_limits
-        let_in = limits_.hit(limits_.requests, self._client, 1)
+        let_in = limits_.hit(limits_.requests, self.client, 1)
         requests, audio = self._look()
         if requests is not None and not let_in:
             raise RateLimited(
@@ -111,7 +111,7 @@ class Account:
             return
         if cost > limits_.audio.amount:
             raise _too_long(limits_.audio.amount)
-        let_in = limits_.hit(limits_.audio, self._client, cost)
+        let_in = limits_.hit(limits_.audio, self.client, cost)
         _, audio = self._look()
         if audio is not None and not let_in:
             raise RateLimited(_used_up(audio), max(1, audio.wait_s(cost)))
@@ -134,18 +134,21 @@ class Account:
             raise _too_long(audio.limit)
         raise RateLimited(_used_up(audio), max(1, audio.wait_s(audio.limit)))
 
-    def spend(self, seconds: float) -> None:
-        """Count whole seconds of work without a transcript, as far as the limit goes."""
+    def spend(self, audio_s: float) -> None:
+        """Count seconds of audio that are gone already: no more than are left."""
         limits_ = self._rate_limits
-        cost = int(min(seconds, self.audio_left_s())) if limits_.audio else 0
-        if cost:
-            limits_.hit(limits_.audio, self._client, cost)
+        cost = math.ceil(audio_s)
+        if limits_.audio is None or cost <= 0:
+            return
+        _, audio = self._look()
+        if audio is not None and audio.remaining:
+            limits_.hit(limits_.audio, self.client, min(cost, audio.remaining))
 
     def _look(self) -> tuple[Usage | None, Usage | None]:
         """Usage of (requests, audio); None for a limit that is not configured."""
         limits_ = self._rate_limits
-        requests = limits_.usage(limits_.requests, self._client)
-        audio = limits_.usage(limits_.audio, self._client)
+        requests = limits_.usage(limits_.requests, self.client)
+        audio = limits_.usage(limits_.audio, self.client)
         self.usage = tuple(usage for usage in (requests, audio) if usage is not None)
         return requests, audio
 

@@ -6,8 +6,8 @@ Uploads are hostile, so this runs in the processes of `decode_pool.py`.
 from __future__ import annotations
 
 import errno
-import time
-from collections.abc import Iterator
+import os
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +15,12 @@ from typing import Any, BinaryIO
 
 import av
 import numpy as np
-from av.audio.frame import AudioFrame
 from av.stream import Disposition
 
 from app.audio.completeness import breaks_off
+from app.audio.effort import Effort, nothing
 from app.audio.ogg import CAPTURE, Section, find_links
+from app.audio.packets import PacketReader
 from app.audio.samples import SampleFile
 from app.audio.timeline import ZERO_BASED_FORMATS, Outlet, Timeline
 from app.audio.tracks import (
@@ -30,7 +31,7 @@ from app.audio.tracks import (
     candidates,
     first_with_sound,
 )
-from app.domain.errors import UndecodableAudio
+from app.domain.errors import TooCostly, UndecodableAudio
 from app.domain.warnings import TranscriptWarning
 from app.storage.tempdir import check_room, told_when_full
 
@@ -48,10 +49,8 @@ CLOCKED_FORMATS = ZERO_BASED_FORMATS | {
 }  # fmt: skip
 RAW_BLOCK_BYTES = 1 << 18
 FLAC_HEAD_BYTES = 1 << 16  # tags and a picture may come before "fLaC"
-MAX_BAD_PACKETS = 10_000
 MAX_ATTACHMENTS = 1000  # fonts and pictures, which are not tracks
 MAX_CHANNELS = 8  # that can be split
-TAGS = (b"ID3", b"TAG", b"APETAGEX", b"LYRICS")  # between joined MP3 files
 
 # Fixed ASCII sentences, because a header carries them.
 EMPTY = "The upload is empty."
@@ -86,13 +85,13 @@ class DecodeRequest:
 class DecodedFile:
     """The first `num_channels` of the request's targets hold `num_samples` float32 samples each.
 
-    `started`: time.monotonic(), which is the same in all processes of a machine.
+    `num_silent`: samples that the file lacks or that are zero in it, in runs of seconds.
     """
 
     num_samples: int
     warnings: tuple[TranscriptWarning, ...]
-    started: float = 0.0
     num_channels: int = 1
+    num_silent: int = 0
 
 
 def channel_targets(request: DecodeRequest) -> list[Path]:
@@ -102,24 +101,27 @@ def channel_targets(request: DecodeRequest) -> list[Path]:
     return [request.target.with_suffix(f".{i}.f32") for i in range(MAX_CHANNELS)]
 
 
-def decode(request: DecodeRequest) -> DecodedFile:
+def decode(request: DecodeRequest, limit_cpu: Callable[[float], None] = nothing) -> DecodedFile:
     """Decode `request.source` into `request.target`. Runs in a worker process.
 
+    `limit_cpu`: see `Effort`.
+
     Raises:
-        UndecodableAudio: the file cannot be decoded or has no sound.
+        UndecodableAudio: the file cannot be decoded, has no sound, or takes far too much work.
         UploadTooLarge: over the duration limit.
         UnsupportedOption: no such track, or too many channels to split.
         DiskFull: no disk space for the samples.
     """
-    started = time.monotonic()
-
-    def make_room(num_bytes: int) -> None:
-        check_room(request.target.parent, num_bytes, request.min_free_bytes)
-
     try:
         with ExitStack() as files:
             files.enter_context(told_when_full())
             source = files.enter_context(request.source.open("rb"))
+            effort = Effort(os.fstat(source.fileno()).st_size, limit_cpu)
+
+            def make_room(num_bytes: int) -> None:
+                effort.write(num_bytes)
+                check_room(request.target.parent, num_bytes, request.min_free_bytes)
+
             # "r+" does not recreate a target that was removed because its request ended.
             targets = [files.enter_context(path.open("r+b")) for path in channel_targets(request)]
             if not source.read(1):
@@ -129,7 +131,8 @@ def decode(request: DecodeRequest) -> DecodedFile:
                 [
                     SampleFile(target, request.max_duration_s, request.stop_after_s, make_room)
                     for target in targets
-                ]
+                ],
+                effort,
             )
             decoding = _copy_raw if request.raw_pcm else _decode_file
             warnings = decoding(request, source, outlet)
@@ -149,7 +152,7 @@ def decode(request: DecodeRequest) -> DecodedFile:
     elif request.split_channels and num_channels == 1:
         warnings.append(TranscriptWarning.ONE_CHANNEL)
     unique = tuple(dict.fromkeys(warnings))
-    return DecodedFile(outlet.num_samples, unique, started, num_channels)
+    return DecodedFile(outlet.num_samples, unique, num_channels, outlet.num_silent)
 
 
 def _copy_raw(request: DecodeRequest, source: BinaryIO, outlet: Outlet) -> list[TranscriptWarning]:
@@ -172,6 +175,8 @@ def _decode_file(
         section: Any = Section(source, link.begin, link.end)
         try:
             warnings += _decode_container(request, section, outlet)
+        except TooCostly:
+            raise
         except (UndecodableAudio, *BROKEN_FILE):
             if not outlet.num_samples:
                 raise
@@ -210,7 +215,7 @@ def _decode_container(
         chosen = _choose(container, request)
         if len(chosen) == 1 or request.audio_track.isdigit():
             return _play(container, chosen[0], chosen[:1], source, outlet)
-        place, others_have_sound = first_with_sound(container, chosen)
+        place, others_have_sound = first_with_sound(container, chosen, outlet.effort.check)
         index = chosen[place].index
     with _open(source, request.max_streams) as container:
         tracks = _choose(container, request)
@@ -242,7 +247,7 @@ def _play(
     if track.codec_context.name == "flac":  # else frames with a bad checksum play as noise
         track.codec_context.options = {"err_detect": "crccheck+explode"}
     others = Listeners([other for other in tracks if other is not track], ASIDE_SHARE)
-    reader = PacketReader(container, track, others, warnings)
+    reader = PacketReader(container, track, others, warnings, outlet.effort.check)
     for frame in reader.frames():
         timeline.append(frame)
         if outlet.full:
@@ -265,44 +270,3 @@ def _has_clock(container: Any, source: BinaryIO) -> bool:
         source.seek(position)
         return b"fLaC" in head
     return bool(CLOCKED_FORMATS & set(container.format.name.split(",")))
-
-
-class PacketReader:
-    """Reads a container to its end or to the point where it breaks off."""
-
-    def __init__(
-        self, container: Any, stream: Any, others: Listeners, warnings: list[TranscriptWarning]
-    ) -> None:
-        self._container = container
-        self._stream = stream
-        self._others = others
-        self._warnings = warnings
-        self.end_s = 0.0  # the latest end of any packet, of any stream
-
-    def frames(self) -> Iterator[AudioFrame]:
-        """The frames that can be decoded. Bad packets are skipped and add a warning."""
-        num_bad = 0
-        packets = self._container.demux()
-        while num_bad < MAX_BAD_PACKETS:
-            try:
-                packet = next(packets)
-            except StopIteration:
-                return
-            except BROKEN_FILE:
-                self._warnings.append(TranscriptWarning.BREAKS_OFF)
-                return
-            if packet.pts is not None and packet.time_base is not None:
-                end = (packet.pts + (packet.duration or 0)) * packet.time_base
-                self.end_s = max(self.end_s, float(end))
-            if packet.stream_index != self._stream.index:
-                self._others.hear(packet)
-                continue
-            try:
-                yield from self._stream.decode(packet)  # packet.stream may be of another kind
-            except EOFError:  # a track that appears midway ends twice
-                continue
-            except BROKEN_FILE:
-                if bytes(packet).startswith(TAGS):
-                    continue
-                num_bad += 1
-                self._warnings.append(TranscriptWarning.BREAKS_OFF)

@@ -1,91 +1,43 @@
-"""The worker processes that decode. FFmpeg's code runs only in them.
+"""The processes that decode. FFmpeg's code runs only in them.
 
 A crash fails one request; a process that takes too long or too much memory is killed. The samples
 come back in a file, which the caller maps and unlinks, so a day of audio takes no memory.
+
+Each process belongs to a thread, which gives it one file at a time and alone hears its answers. A
+process is killed for a file only while it has that file: under one lock.
 """
 
 from __future__ import annotations
 
 import logging
-import multiprocessing
-import os
-import resource
 import secrets
-import signal
 import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import Future, InvalidStateError
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing.connection import wait as wait_for_any
 from pathlib import Path
 from typing import Any
 
-import av
-import numpy as np
-from pebble import ProcessExpired, ProcessPool
-from structlog.contextvars import bound_contextvars, get_contextvars
+from structlog.contextvars import get_contextvars
 
-from app.audio.decode import (
-    NOT_MEDIA,
-    DecodedFile,
-    DecodeRequest,
-    channel_targets,
-    decode,
-)
-from app.domain.errors import (
-    DeadlineExceeded,
-    ModelUnavailable,
-    ServiceError,
-    ShuttingDown,
-    StageFailed,
-    UndecodableAudio,
-)
-from app.domain.transcript import Audio
-from app.storage.tempdir import told_when_full
+from app.audio.decode import DecodeRequest
+from app.audio.decode_job import DecodeJob
+from app.audio.decoder import Decoder, DecoderDied
+from app.audio.slot import NO_PROCESS, Slot
+from app.audio.turns import Task, Turns
+from app.audio.worker import decode_for
+from app.domain.errors import ModelUnavailable, ShuttingDown
 
 log = logging.getLogger(__name__)
 
-INTERRUPTED = "Decoding was interrupted; try again."
-NO_PROCESS = "No process can be started for decoding; try again later."
-# Exit codes of a process that was killed, including by the kernel when memory runs out. pebble's
-# processes answer SIGTERM by exiting with its number.
-KILLED = frozenset({-signal.SIGKILL, -signal.SIGTERM, int(signal.SIGTERM)})
-STUCK_AFTER_S = 60.0  # a file waits this long beside an idle process; one starts in seconds
-
-
-def _start_worker(memory_mb: int, prepare: Callable[[], None]) -> None:
-    """Prepare and limit a worker process. Runs when it starts."""
-    prepare()
-    limit = memory_mb << 20
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    av.logging.set_level(None)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _decode_for(context: dict[str, Any], request: DecodeRequest) -> DecodedFile:
-    """Decode with the request's log `context`."""
-    with bound_contextvars(**context):
-        return decode(request)
+SMALL_BYTES = 8 << 20
+CLOSE_S = 10.0
 
 
 def do_nothing() -> None:
     """The default for `prepare`."""
-
-
-def _end_with_parent() -> None:
-    """End this process when the service is killed, so that no worker is left behind.
-
-    Not PR_SET_PDEATHSIG: that fires when the *thread* that started this process ends.
-    """
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    wait_for_any([parent.sentinel])
-    os._exit(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +51,7 @@ class DecodeLimits:
 
 
 class DecodePool:
-    """A few worker processes, each decoding one file at a time."""
+    """A few processes, each decoding one file at a time, for all clients in turn."""
 
     def __init__(
         self,
@@ -109,24 +61,20 @@ class DecodePool:
         prepare: Callable[[], None] = do_nothing,
     ) -> None:
         """Each process calls `prepare` when it starts, so `prepare` must be picklable."""
-        self._prepare = prepare
         self._folder = folder
-        self._workers = workers
         self._limits = limits
-        self._lock = threading.Lock()
-        self._open: set[Future[Any]] = set()
-        self._idle_since: float | None = None  # a process is idle although a file waits
+        self._changed = threading.Condition()  # its lock can be taken again by its owner
+        self._turns = Turns()
+        self._open: set[Task] = set()
         self._closed = False
-        self._pool = self._new_pool()
-
-    def _new_pool(self) -> ProcessPool:
-        return ProcessPool(
-            max_workers=self._workers,
-            max_tasks=50,  # then a fresh process, so that leaks in FFmpeg do not add up
-            context=multiprocessing.get_context("spawn"),
-            initializer=_start_worker,
-            initargs=(self._limits.memory_mb, self._prepare),
-        )
+        self._slots = [
+            Slot(
+                number,
+                number == workers,
+                partial(Decoder, limits.memory_mb, folder.parent, prepare),
+            )
+            for number in range(workers + 1)
+        ]
 
     def warm_up(self) -> None:
         """Start the processes before the first request needs them.
@@ -134,8 +82,8 @@ class DecodePool:
         Raises:
             ModelUnavailable: no process can be started.
         """
-        with suppress(ShuttingDown):
-            self._schedule(os.getpid)
+        with self._changed:
+            self._start_threads()
 
     def submit(
         self,
@@ -145,12 +93,16 @@ class DecodePool:
         stop_after_s: float | None = None,
         audio_track: str = "",
         split_channels: bool = False,
+        *,
+        client: Hashable = "",
     ) -> DecodeJob:
-        """Raises ShuttingDown, ModelUnavailable, DiskFull, or OSError if no file can be created."""
-        target = self._folder / f"{secrets.token_hex(16)}.f32"
+        """`client`: files of different clients take turns.
+
+        Raises ShuttingDown, ModelUnavailable, DiskFull, or OSError if no file can be created.
+        """
         request = DecodeRequest(
             source,
-            target,
+            self._folder / f"{secrets.token_hex(16)}.f32",
             max_duration_s,
             raw_pcm,
             stop_after_s,
@@ -159,142 +111,115 @@ class DecodePool:
             audio_track,
             split_channels,
         )
-        try:
-            with told_when_full():
-                for path in channel_targets(request):
-                    path.touch()
-            return DecodeJob(request, partial(self._schedule_decoding, request))
-        except BaseException:
-            _remove_targets(request)
-            raise
+        return DecodeJob(request, partial(self._schedule_decoding, request, client))
 
-    def _schedule_decoding(self, request: DecodeRequest) -> Future[DecodedFile]:
-        return self._schedule(_decode_for, get_contextvars(), request)
+    def _schedule_decoding(self, request: DecodeRequest, client: Hashable) -> Task:
+        small = request.source.exists() and request.source.stat().st_size <= SMALL_BYTES
+        return self._add(Task(decode_for, (get_contextvars(), request), client, small))
 
     def _schedule(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
-        with self._lock:
+        return self._add(Task(function, args)).future
+
+    def _add(self, task: Task) -> Task:
+        with self._changed:
             if self._closed:
                 raise ShuttingDown
-            try:
-                future = self._enqueue_surely(function, args)
-            except (RuntimeError, OSError) as error:
-                raise ModelUnavailable(NO_PROCESS, 10) from error
-            self._open.add(future)
-        future.add_done_callback(self._open.discard)
-        return future
+            self._start_threads()
+            self._open.add(task)
+            self._turns.add(task)
+            self._changed.notify_all()
+        task.future.add_done_callback(partial(self._ended, task))
+        return task
 
-    def _enqueue_surely(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Future[Any]:
+    def _start_threads(self) -> None:
+        """The threads that are missing: all at first, later those that died."""
+        for slot in self._slots:
+            if slot.thread is None or not slot.thread.is_alive():
+                thread = threading.Thread(
+                    target=self._work, args=(slot,), name=slot.name, daemon=True
+                )
+                try:
+                    thread.start()
+                except RuntimeError as error:
+                    raise ModelUnavailable(NO_PROCESS, 10) from error
+                slot.thread = thread
+
+    def _ended(self, task: Task, future: Future[Any]) -> None:
+        """Called once for each task. If it was cancelled, its process ends here and now."""
+        with self._changed:
+            self._open.discard(task)
+            self._turns.discard(task)
+            if future.cancelled():
+                for slot in self._slots:
+                    slot.stop(task)
+
+    def _work(self, slot: Slot) -> None:
+        """The thread of a slot."""
         try:
-            return self._enqueue(function, args)
-        except RuntimeError:
-            # pebble stops for good when an idle process is killed, e.g. to free memory
-            self._restart()
-            return self._enqueue(function, args)
+            while (task := self._take(slot)) is not None:
+                outcome = slot.run(task, self._limits.timeout_s)
+                self._release(slot)
+                _settle(task, outcome)
+        finally:
+            self._give_up(slot)
 
-    def _enqueue(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Future[Any]:
-        future: Future[Any] = self._pool.schedule(
-            function, args=args, timeout=self._limits.timeout_s
-        )
-        return future
+    def _take(self, slot: Slot) -> Task | None:
+        """The slot's next task; None once the pool is closed."""
+        if not slot.spare:
+            slot.renew()
+        with self._changed:
+            while not self._closed:
+                if not slot.spare or self._all_busy():
+                    slot.task = self._turns.take(newcomers=slot.spare)
+                if slot.task is not None:
+                    self._changed.notify_all()  # the spare one looks whether all are busy now
+                    return slot.task
+                self._changed.wait()
+        return None
+
+    def _all_busy(self) -> bool:
+        return all(slot.task is not None for slot in self._slots if not slot.spare)
+
+    def _release(self, slot: Slot) -> None:
+        """From here on nobody kills the slot's process for the sake of its task."""
+        with self._changed:
+            if slot.task is not None:
+                self._turns.done(slot.task)
+            slot.task = None
+
+    def _give_up(self, slot: Slot) -> None:
+        """The thread ends. Nobody waits for what it has left."""
+        task = slot.task
+        self._release(slot)
+        slot.drop()
+        if task is not None:
+            _settle(task, DecoderDied(innocent=True))
 
     def check(self) -> None:
-        """Restart the pool if files would wait forever: one of its threads died, or a process died
-        while holding the lock. Call this regularly.
-        """
-        with self._lock:
-            if self._closed:
+        """Replace threads that died. Call this regularly."""
+        with self._changed:
+            if self._closed or self._slots[0].thread is None:
                 return
-            num_open = len(self._open)
-            num_running = sum(future.running() for future in tuple(self._open))
-            if num_running == min(num_open, self._workers):
-                self._idle_since = None
-            elif self._idle_since is None:
-                self._idle_since = time.monotonic()
-            stuck = self._idle_since and time.monotonic() - self._idle_since > STUCK_AFTER_S
-            if stuck or not self._pool.active:
-                self._restart()
-
-    def _restart(self) -> None:
-        log.warning("decoding processes died; starting new ones")
-        self._idle_since = None
-        self._pool.stop()
-        self._pool.join()
-        for future in tuple(self._open):
-            with suppress(InvalidStateError):  # pebble has already resolved it
-                future.set_exception(BrokenProcessPool())
-        self._pool = self._new_pool()
+            try:
+                self._start_threads()
+            except ModelUnavailable as error:
+                log.warning("%s", error)
 
     def close(self) -> None:
         """Kill the processes and cancel the futures of waiting callers."""
-        with self._lock:
+        with self._changed:
             self._closed = True
-            for future in list(self._open):
-                future.cancel()
-            self._pool.stop()
-            self._pool.join()
+            for task in tuple(self._open):
+                task.future.cancel()
+            self._changed.notify_all()
+        for slot in self._slots:
+            if slot.thread is not None:
+                slot.thread.join(CLOSE_S)
 
 
-class DecodeJob:
-    """One file that the pool decodes."""
-
-    def __init__(self, request: DecodeRequest, schedule: Callable[[], Future[DecodedFile]]) -> None:
-        self._request = request
-        self._schedule = schedule
-        self.queued = time.monotonic()
-        # when a process took the file; until that is known, when it was queued
-        self.started: float | None = self.queued
-        self.future = schedule()  # cancelling it kills the process that decodes the file
-
-    def audio(self, wait: Callable[[Future[DecodedFile]], DecodedFile]) -> Audio:
-        """The samples, after `wait` has waited for the future. They live as long as the Audio.
-        If the processes had to be restarted, `wait` is called again with another future.
-
-        Raises:
-            ServiceError: as `decode`; DeadlineExceeded if decoding took too long.
-        """
-        return self.channels(wait)[0]
-
-    def channels(self, wait: Callable[[Future[DecodedFile]], DecodedFile]) -> list[Audio]:
-        """As `audio`, for each channel if the request splits them. All have the same warnings."""
-        try:
-            decoded = self._decoded(wait)
-            self.started = max(self.queued, decoded.started)
-            mapped = [
-                np.memmap(target, dtype="<f4", mode="r", shape=(decoded.num_samples,))
-                for target in channel_targets(self._request)[: decoded.num_channels]
-            ]
-        except ServiceError:
-            raise
-        except TimeoutError:
-            raise DeadlineExceeded("Decoding the file took too long.") from None
-        except (ProcessExpired, BrokenProcessPool, MemoryError) as error:
-            if _is_innocent(error):
-                raise ModelUnavailable(INTERRUPTED, 1) from None
-            # FFmpeg crashed on the file or took too much memory.
-            raise UndecodableAudio(NOT_MEDIA) from None
-        except OSError as error:
-            raise StageFailed("Decoding failed.") from error
-        finally:
-            _remove_targets(self._request)
-        return [Audio(samples=samples, warnings=decoded.warnings) for samples in mapped]
-
-    def _decoded(self, wait: Callable[[Future[DecodedFile]], DecodedFile]) -> DecodedFile:
-        try:
-            return wait(self.future)
-        except (BrokenProcessPool, ProcessExpired) as error:
-            if not _is_innocent(error):
-                raise
-        self.future = self._schedule()
-        return wait(self.future)
-
-
-def _remove_targets(request: DecodeRequest) -> None:
-    for path in channel_targets(request):
-        path.unlink(missing_ok=True)
-
-
-def _is_innocent(error: Exception) -> bool:
-    """Whether the file is probably not the reason why the processes ended."""
-    if isinstance(error, ProcessExpired):
-        return error.exitcode in KILLED
-    return isinstance(error, BrokenProcessPool)  # a process was killed while idle
+def _settle(task: Task, outcome: Any) -> None:
+    with suppress(InvalidStateError):  # it was cancelled
+        if isinstance(outcome, BaseException):
+            task.future.set_exception(outcome)
+        else:
+            task.future.set_result(outcome)

@@ -5,6 +5,9 @@ Speech detection and Whisper work from -50 dB up; field recorders write -80 dB.
 
 from __future__ import annotations
 
+import errno
+import os
+import sys
 from typing import BinaryIO
 
 import numpy as np
@@ -73,7 +76,11 @@ def raise_level(file: BinaryIO, num_samples: int, gain_db: float) -> None:
     gain = 10 ** (gain_db / 20)
     size = PASS_BLOCKS * BLOCK_SAMPLES
     last = gain  # the gain at the end of the previous block
-    for begin in range(0, num_samples, size):
+    end = 0  # of what is done
+    while (begin := _next_data(file, end)) < num_samples:
+        if begin > end:  # silence precedes
+            last = gain
+        end = begin + size
         # one more block, because its gain limits the last one
         ahead = _read(file, begin, min(size + BLOCK_SAMPLES, num_samples - begin))
         samples = ahead[:size]
@@ -88,6 +95,19 @@ def raise_level(file: BinaryIO, num_samples: int, gain_db: float) -> None:
         file.seek(begin * BYTES_PER_SAMPLE)
         file.write((samples * gains).astype("<f4").tobytes())
         last = float(edges[num])
+
+
+def _next_data(file: BinaryIO, begin: int) -> int:
+    """The first sample from `begin` on that is not in a hole, at the start of its block."""
+    file.flush()
+    try:
+        at = os.lseek(file.fileno(), begin * BYTES_PER_SAMPLE, os.SEEK_DATA) // BYTES_PER_SAMPLE
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # only holes are left
+            return sys.maxsize
+        return begin
+    block = PASS_BLOCKS * BLOCK_SAMPLES
+    return max(begin, at // block * block)
 
 
 def _read(file: BinaryIO, begin: int, num_samples: int) -> Samples:

@@ -38,6 +38,7 @@ class SampleFile:
         self._num_pending = 0
         self._meter = LevelMeter()
         self.num_samples = 0
+        self.num_silent = 0  # of them, in blocks without any sound
 
     @property
     def full(self) -> bool:
@@ -71,6 +72,7 @@ class SampleFile:
         self.flush()
         self._file.seek(num_samples * BYTES_PER_SAMPLE, os.SEEK_CUR)
         self.num_samples += num_samples
+        self.num_silent += num_samples
 
     def flush(self) -> None:
         if not self._pending:
@@ -85,6 +87,7 @@ class SampleFile:
             self._file.write(samples.tobytes())
         else:
             self._file.seek(samples.nbytes, os.SEEK_CUR)
+            self.num_silent += len(samples)
 
     def finish(self) -> None:
         """Write the rest and raise a quiet recording to a level that models can use."""

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 
+from app.audio.effort import Effort
 from app.audio.mixing import Floats, Mixer
 from app.audio.samples import SampleFile
 from app.domain.errors import UnsupportedOption
@@ -90,10 +91,13 @@ class Timeline:
         self.num_gaps = 0
 
     def append(self, frame: AudioFrame) -> None:
-        """Raises UploadTooLarge over the limit; FFmpegError, ValueError on an unusable frame."""
+        """Raises UploadTooLarge, UndecodableAudio over a limit; FFmpegError, ValueError on an
+        unusable frame.
+        """
         if not frame.samples:
             return
         rate = frame.sample_rate
+        self._outlet.effort.hear(frame.layout.nb_channels, rate, frame.samples)
         duration_s = frame.samples / rate
         kind = (frame.layout.nb_channels, rate)
         if kind != self._kind:  # a stream may change its format midway
@@ -140,9 +144,10 @@ class Timeline:
 class Outlet:
     """Resamples the blocks of a stream and writes one mixed file, or one file per channel."""
 
-    def __init__(self, files: Sequence[SampleFile]) -> None:
+    def __init__(self, files: Sequence[SampleFile], effort: Effort) -> None:
         """`files`: one to mix all channels, or one for each possible channel."""
         self._files = files
+        self.effort = effort
         self._mixer = Mixer(1, SAMPLE_RATE)
         self._rate = SAMPLE_RATE
         self._resamplers: list[AudioResampler] = []
@@ -153,6 +158,10 @@ class Outlet:
     @property
     def num_samples(self) -> int:
         return self._files[0].num_samples
+
+    @property
+    def num_silent(self) -> int:
+        return min(file.num_silent for file in self._files[: self.num_channels])
 
     @property
     def full(self) -> bool:

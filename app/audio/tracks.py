@@ -6,7 +6,7 @@ which is the best one with sound.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import av
@@ -163,13 +163,15 @@ def _no_such_track(wanted: str, tracks: Tracks) -> UnsupportedOption:
     )
 
 
-def first_with_sound(container: Any, tracks: Tracks) -> tuple[int, bool]:
+def first_with_sound(container: Any, tracks: Tracks, check: Callable[[], None]) -> tuple[int, bool]:
     """The position of the first of the tracks (best first) with sound; whether another has sound.
 
-    Reads the container only as far as needed: to its end if the best track is silent.
+    `check` is called for each packet. Reads the container only as far as needed: to its end if the
+    best track is silent.
     """
     listeners = Listeners(tracks, SURVEY_SHARE)
     for packet in _packets(container):
+        check()
         listeners.hear(packet)
         if listeners[tracks[0]].has_sound:
             break

@@ -19,7 +19,10 @@ class AudioDecodingSettings(SettingsGroup):
         ge=1,
         le=64,
         validation_alias="DECODE_WORKERS",
-        description="Files decoded at a time, each in its own process.",
+        description=(
+            "Files decoded at a time, each in its own process. One more process serves small files "
+            "of clients who would have to wait for others."
+        ),
     )
     decode_timeout_s: float = Field(
         900,

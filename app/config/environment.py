@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
 
 from app.config.models import ModelSettings
+
+# Read into the settings, and then nobody's: no library, no child process, nobody who looks into
+# /proc/PID/environ.
+SECRETS = ("API_KEYS", "RATE_LIMIT_STORAGE_URL", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+# What a decoding process may know.
+PLAIN = {
+    "PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "TERM", "NO_COLOR",
+    "FORCE_COLOR",
+}  # fmt: skip
+PLAIN_PREFIXES = ("LC_", "PYTHON", "MALLOC_")
+ENVIRONMENT_BEGINS, ENVIRONMENT_ENDS = 47, 48  # of /proc/PID/stat, counted after the name
 
 
 def prepare_environment(settings: ModelSettings) -> None:
     """Set the variables that the libraries read. Call this before importing any of them."""
-    for secret in (
-        "API_KEYS",
-        "RATE_LIMIT_STORAGE_URL",
-    ):  # the decoding processes must not inherit them
-        os.environ.pop(secret, None)
+    forget_secrets()
     os.environ["PYANNOTE_METRICS_ENABLED"] = "0"  # telemetry, on by default
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
@@ -61,3 +72,28 @@ def trace_exporters() -> tuple[str, ...]:
 def subprocess_environment(**values: str) -> dict[str, str]:
     """The environment of this process with some values replaced, for a child process."""
     return {**os.environ, **values}
+
+
+def bare_environment() -> dict[str, str]:
+    """The environment of a process that sees hostile data: no secrets, and no threads for BLAS."""
+    plain = {k: v for k, v in os.environ.items() if k in PLAIN or k.startswith(PLAIN_PREFIXES)}
+    return {**plain, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+
+def forget_secrets(names: Iterable[str] = SECRETS) -> None:
+    """Remove variables from the environment, also from what the kernel shows of it."""
+    for name in names:
+        if os.environ.pop(name, None) is not None:
+            with suppress(OSError, ValueError):  # no /proc
+                _overwrite(os.fsencode(name))
+
+
+def _overwrite(name: bytes) -> None:
+    """Clear a variable in the memory that the process was started with, which nobody reads now."""
+    fields = Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()
+    begin, end = int(fields[ENVIRONMENT_BEGINS]), int(fields[ENVIRONMENT_ENDS])
+    at = begin
+    for entry in ctypes.string_at(begin, end - begin).split(b"\0") if begin else ():
+        if entry.partition(b"=")[0] == name:
+            ctypes.memset(at, 0, len(entry))
+        at += len(entry) + 1

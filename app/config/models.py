@@ -74,6 +74,16 @@ class ModelSettings(SettingsGroup):
             "1000 bytes per second counts as silence."
         ),
     )
+    model_load_wait_s: float = Field(
+        300,
+        gt=0,
+        le=A_YEAR_S,
+        validation_alias="MODEL_LOAD_WAIT_SECONDS",
+        description=(
+            "How long a request waits for a model that is being downloaded or loaded. Then it gets "
+            "a 503 with Retry-After, or goes on without the aligner or diarizer; loading goes on."
+        ),
+    )
     torchaudio_url: str = Field(
         "https://download.pytorch.org/torchaudio/models",
         pattern=r"^https?://",

@@ -33,6 +33,10 @@ class UndecodableAudio(ServiceError):
     code = "undecodable_audio"
 
 
+class TooCostly(UndecodableAudio):
+    """Decoding the upload takes far more work than its length explains."""
+
+
 class MalformedRequest(ServiceError):
     """The body is not a valid multipart form."""
 

@@ -22,14 +22,23 @@ Samples: TypeAlias = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Audio:
-    """Decoded sound. `samples`: float32 (num_samples,), mono, 16 kHz, mapped from a file."""
+    """Decoded sound. `samples`: float32 (num_samples,), mono, 16 kHz, mapped from a file.
+
+    `silent_s`: of it without any sound, such as gaps between timestamps.
+    """
 
     samples: Samples
     warnings: tuple[TranscriptWarning, ...] = ()
+    silent_s: float = 0.0
 
     @property
     def duration_s(self) -> float:
         return len(self.samples) / SAMPLE_RATE
+
+    @property
+    def work_s(self) -> float:
+        """Seconds of sound in it: gaps cost the models nothing."""
+        return self.duration_s - self.silent_s
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,21 +14,24 @@ log = logging.getLogger(__name__)
 
 MIN_INTERVAL_S = 30.0
 MAX_INTERVAL_S = 900.0
+COSTLY_S = 1.0  # a load that failed after this long is not tried again at once:
+REST = 10  # only after this many times as long, so that it does not take turns from others
 MAX_REASON = 300  # characters of an exception that are logged
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """`missing`: a download failed; nobody tries again before `until` (of the clock).
+    """`missing`: a download failed. Nobody tries again before `next_try` (of the clock).
 
-    A fault of this machine may be repaired at any moment, so the next request tries again; until
-    `until` such a failure is not logged as an error again.
+    A fault of this machine may be repaired at any moment, so the next request tries again unless
+    the last try took long; until `until` such a failure is not logged as an error again.
     """
 
     message: str
     missing: bool
     num_times: int
     until: float
+    next_try: float
 
 
 class Failures:
@@ -41,13 +44,15 @@ class Failures:
     def check(self, key: ModelKey) -> None:
         """Raises ModelUnavailable while nobody may try again."""
         failure = self._failures.get(key)
-        if failure is not None and failure.missing and self._left_s(failure) > 0:
+        if failure is not None and self._left_s(failure) > 0:
             raise self.error(key)
 
     def error(self, key: ModelKey) -> ModelUnavailable:
         """The error for callers."""
         failure = self._failures[key]
-        left_s = self._left_s(failure) if failure.missing else MIN_INTERVAL_S
+        left_s = self._left_s(failure)
+        if not failure.missing and left_s <= 0:
+            left_s = MIN_INTERVAL_S
         return ModelUnavailable(failure.message, max(1, math.ceil(left_s)))
 
     def is_missing(self, key: ModelKey) -> bool:
@@ -55,25 +60,34 @@ class Failures:
         return failure is not None and failure.missing
 
     def add(
-        self, key: ModelKey, error: ModelUnavailable, cause: BaseException, grow: bool = True
+        self,
+        key: ModelKey,
+        error: ModelUnavailable,
+        cause: BaseException,
+        took_s: float,
+        grow: bool = True,
     ) -> None:
         """Record a failure and log it in one line; the traceback is for debugging.
 
-        `error`: for callers. `cause`: what happened. `grow`: make the interval longer.
+        `error`: for callers. `cause`: what happened. `took_s`: how long the try was. `grow`:
+        make the interval longer.
         """
+        now = self._clock()
         last = self._failures.get(key)
         missing = isinstance(error, ModelMissing)
-        known = last is not None and not missing and self._left_s(last) > 0
+        known = last is not None and not missing and last.until > now
         num_times = last.num_times + (grow and not known) if last else 1
         interval_s = min(MIN_INTERVAL_S * 2 ** min(num_times - 1, 10), MAX_INTERVAL_S)
-        until = last.until if last and known else self._clock() + interval_s
-        self._failures[key] = Failure(error.message, missing, num_times, until)
+        until = last.until if last and known else now + interval_s
+        rest_s = min(REST * took_s, MAX_INTERVAL_S) if took_s > COSTLY_S else 0.0
+        next_try = max(now + rest_s, until if missing else now)
+        self._failures[key] = Failure(error.message, missing, num_times, until, next_try)
         log.log(
             logging.DEBUG if known else logging.ERROR,
             "loading the %s %s failed%s: %s",
             key.kind,
             key.name,
-            f", next try in {interval_s:.0f} s" if missing else "",
+            f", next try in {next_try - now:.0f} s" if next_try > now else "",
             _one_line(cause),
             exc_info=cause if log.isEnabledFor(logging.DEBUG) else None,
         )
@@ -85,13 +99,13 @@ class Failures:
         """For each model: what is missing, why, and when the next try is."""
         sentences = []
         for failure in self._failures.values():
-            left_s = self._left_s(failure) if failure.missing else 0.0
+            left_s = self._left_s(failure)
             when = f"Next try in {left_s:.0f} s." if left_s > 0 else "The next request tries again."
             sentences.append(f"{failure.message} {when}")
         return sentences
 
     def _left_s(self, failure: Failure) -> float:
-        return failure.until - self._clock()
+        return failure.next_try - self._clock()
 
 
 def _one_line(cause: BaseException) -> str:

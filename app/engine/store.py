@@ -7,8 +7,9 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from contextlib import contextmanager
+from concurrent.futures import Future, InvalidStateError
+from contextlib import contextmanager, suppress
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,6 +21,7 @@ from app.engine.model import ModelKey
 
 log = logging.getLogger(__name__)
 
+MAX_RETRY_S = 60.0  # what those who gave up waiting for a load are told to wait
 EVICTION_WAIT_S = 2.0  # the next try needs the memory of the dropped models
 
 
@@ -36,6 +38,16 @@ class LoadedModel(Protocol):
 
     def close(self) -> None:
         """Return once the weights are gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadWaits:
+    """How long a request waits for a model, while loading goes on without it. `retry_s`: for
+    another try to fetch a model that the request can do without.
+    """
+
+    load_s: float = 300.0
+    retry_s: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,18 +104,16 @@ class ModelStore:
         max_models: int,
         max_bytes: int = 0,
         idle_timeout_s: float = 0,
-        retry_wait_s: float = 10,
+        waits: LoadWaits = LoadWaits(),
         clock: Callable[[], float] = time.monotonic,
         observer: StoreObserver = StoreObserver(),
     ) -> None:
-        """`max_bytes` and `idle_timeout_s`: 0 means no limit. `retry_wait_s`: how long a request
-        waits for another try to fetch a model that it can do without.
-        """
+        """`max_bytes` and `idle_timeout_s`: 0 means no limit."""
         self._load = load
         self._max_models = max_models
         self._max_bytes = max_bytes or math.inf
         self._idle_timeout_s = idle_timeout_s or math.inf
-        self._retry_wait_s = retry_wait_s
+        self._waits = waits
         self._clock = clock
         self._observer = observer
         self._changed = threading.Condition()
@@ -156,12 +166,14 @@ class ModelStore:
     ) -> Iterator[LoadedModel]:
         """The model, loaded if necessary and kept until the block ends.
 
-        `wait` waits for a load that another caller began, only as long as this caller wants.
-        `try_at_once`: try even if a hub has just failed.
+        `wait` waits for the load, only as long as this caller wants: its future is this caller's
+        own, so that it may be cancelled. `try_at_once`: try even if the
+        last try has just failed, and wait to the end.
 
         Raises:
-            ModelUnavailable: it cannot be loaded. Failed downloads are tried again after growing
-                intervals, everything else by the next lease.
+            ModelUnavailable: it cannot be loaded, or not soon. Failed downloads are tried again
+                after growing intervals, what failed slowly after a rest, everything else by the
+                next lease.
             ShuttingDown: the store is closed.
         """
         entry = self._acquire(key, wait, try_at_once)
@@ -191,30 +203,34 @@ class ModelStore:
                     if not try_at_once:
                         self._failures.check(key)
                     loading = self._loading[key] = Future()
-                    if try_at_once or not (key.optional and self._failures.is_missing(key)):
+                    if try_at_once:
                         break
                     self._load_aside(key, loading)
-            wait(loading)  # another caller's load: a failure reaches all who wait
+            wait(_follow(loading))  # a failure reaches all who wait
         return self._load_entry(key, loading, _Try(grow=not try_at_once))
 
     def _load_aside(self, key: ModelKey, loading: Future[None]) -> None:
-        """Load in a separate thread; waiting callers stop waiting after `retry_wait_s`."""
+        """Load in a thread that no caller is bound to: those who wait may give up before."""
+        again = key.optional and self._failures.is_missing(key)
+        patience_s = min(self._waits.retry_s, self._waits.load_s) if again else self._waits.load_s
 
         def load() -> None:
-            patience = threading.Timer(self._retry_wait_s, self._let_go, (key, loading))
+            patience = threading.Timer(patience_s, self._let_go, (key, loading, patience_s))
+            patience.daemon = True
             patience.start()
             try:
                 self._load_entry(key, loading, _Try(num_leases=0))
             except ServiceError as error:
-                log.debug("another try to load the %s %s failed: %s", key.kind, key.name, error)
+                log.debug("loading the %s %s failed: %s", key.kind, key.name, error)
             finally:
                 patience.cancel()
 
-        threading.Thread(target=load, name="load", daemon=True).start()
+        run = copy_context().run  # what is logged belongs to the request that began
+        threading.Thread(target=run, args=(load,), name="load", daemon=True).start()
 
-    def _let_go(self, key: ModelKey, loading: Future[None]) -> None:
+    def _let_go(self, key: ModelKey, loading: Future[None], waited_s: float) -> None:
         text = f"The {key.kind} {key.short_name} is still being loaded; try again later."
-        self._settle(loading, ModelUnavailable(text, math.ceil(self._retry_wait_s)))
+        self._settle(loading, ModelUnavailable(text, math.ceil(min(waited_s, MAX_RETRY_S))))
 
     def _settle(self, loading: Future[None], error: BaseException | None = None) -> None:
         """End the wait of those who wait for a load. Only the first outcome counts."""
@@ -255,7 +271,8 @@ class ModelStore:
             model = self._load(key)
             self._check_size(key, model)
         except ModelUnavailable as error:
-            raise self._failure(key, attempt, error, error.__cause__ or error) from error
+            cause = error.__cause__ or error
+            raise self._failure(key, attempt, started, error, cause) from error
         except ServiceError:
             raise
         # Libraries raise anything here: for a broken file, for lack of memory.
@@ -264,7 +281,7 @@ class ModelStore:
                 f"The {key.kind} {key.short_name} cannot be loaded: its files are broken, or "
                 "memory is short. See the service's log."
             )
-            raise self._failure(key, attempt, unavailable, error) from error
+            raise self._failure(key, attempt, started, unavailable, error) from error
         seconds = self._clock() - started
         self._observer.loaded(key, seconds)
         log.info("loaded the %s %s in %.1f s", key.kind, key.name, seconds)
@@ -279,11 +296,16 @@ class ModelStore:
             )
 
     def _failure(
-        self, key: ModelKey, attempt: _Try, error: ModelUnavailable, cause: BaseException
+        self,
+        key: ModelKey,
+        attempt: _Try,
+        started: float,
+        error: ModelUnavailable,
+        cause: BaseException,
     ) -> ModelUnavailable:
         """Record the failure; returns the error for callers."""
         with self._changed:
-            self._failures.add(key, error, cause, attempt.grow)
+            self._failures.add(key, error, cause, self._clock() - started, attempt.grow)
             return self._failures.error(key)
 
     def _release(self, entry: _Entry) -> None:
@@ -363,3 +385,18 @@ class ModelStore:
         for key, entry in entries:
             self._evict(key, entry)
         self._reaper.join()
+
+
+def _follow(loading: Future[None]) -> Future[None]:
+    """A future with the same outcome, for one of those who wait."""
+    own: Future[None] = Future()
+
+    def pass_on(_: Future[None]) -> None:
+        with suppress(InvalidStateError):  # cancelled
+            if error := loading.exception():
+                own.set_exception(error)
+            else:
+                own.set_result(None)
+
+    loading.add_done_callback(pass_on)
+    return own

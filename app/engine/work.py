@@ -92,6 +92,10 @@ class Work:
         self.check()
         return value
 
+    def wait_tracked(self, future: Future[T]) -> T:
+        """As `wait`, for a future that nobody else needs: `cancel` cancels it."""
+        return self.wait(self.track(future))
+
     def expire(self) -> NoReturn:
         """End the request: its time is over. Raises DeadlineExceeded, or the earlier reason."""
         self.cancel(DeadlineExceeded())

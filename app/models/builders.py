@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Any
+
+import torchaudio
 
 from app.config.settings import Settings
 from app.engine.model import BatchModel, ModelKey, ModelKind
 from app.models.alignment.aligner import Wav2Vec2Aligner
+from app.models.build_lock import BuildLock
 from app.models.devices import Devices
 from app.models.protocols import Aligner, Diarizer, Recognizer, VoiceActivityDetector
 from app.models.pyannote.diarizer import PyannoteDiarizer
@@ -24,9 +26,7 @@ class ModelBuilders:
         self._settings = settings
         self._devices = devices
         self._recognizers = recognizers
-        # While transformers builds a model, every PyTorch model of the process loses its weights.
-        # Source: init_empty_weights in transformers/integrations/accelerate.py
-        self._torch_lock = threading.Lock()
+        self._torch = BuildLock()
 
     def device(self, kind: ModelKind) -> str:
         devices = self._devices
@@ -41,12 +41,15 @@ class ModelBuilders:
         """`source`: what `ModelFetcher` returned."""
         if key.kind is ModelKind.RECOGNIZER:
             return self._build_recognizer(key, source)
-        with self._torch_lock:
+        with self._torch.alone() if self._by_transformers(key, source) else self._torch.beside():
             if key.kind is ModelKind.ALIGNER:
                 return self._build_aligner(key.language, source)
             if key.kind is ModelKind.DIARIZER:
                 return self._build_diarizer(source)
             return self._build_detector()
+
+    def _by_transformers(self, key: ModelKey, source: str) -> bool:
+        return key.kind is ModelKind.ALIGNER and source not in torchaudio.pipelines.__all__
 
     def _build_recognizer(self, key: ModelKey, source: str) -> Recognizer:
         engine = self._recognizers.engine_of(key.source)
@@ -56,7 +59,7 @@ class ModelBuilders:
         )
         if not engine.uses_torch:
             return engine.build(source, options)
-        with self._torch_lock:
+        with self._torch.alone():
             return engine.build(source, options)
 
     def _build_aligner(self, language: str, source: str) -> Aligner:

@@ -129,7 +129,7 @@ class Transcriber:
     ) -> Iterator[T]:
         with ExitStack() as leases:
             with work.stages.measure(Stage.LOAD, at_least_s=NOTEWORTHY_LOAD_S):
-                model = leases.enter_context(lease(self._store, key, work.wait))
+                model = leases.enter_context(lease(self._store, key, work.wait_tracked))
             yield model
 
     # -- recognition and alignment ---------------------------------------------------------------

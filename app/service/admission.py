@@ -26,7 +26,7 @@ class Ticket:
 
     `audio_s` is known once the upload is decoded, `model` once the form is read. `client` is the
     name of its API key, if any; `account` tells whose share of the places it takes. Once it
-    `gave_way`, it is cancelled and has no place any more.
+    `gave_way`, it is cancelled and has no place any more. `work_s`: of its audio, what has sound.
     """
 
     work: Work
@@ -35,6 +35,7 @@ class Ticket:
     client: str = ""
     model: str = ""
     audio_s: float | None = None
+    work_s: float = 0.0
     account: str = ""
     gave_way: bool = False
 
@@ -139,30 +140,32 @@ class Admission:
         ticket.give_way(Overloaded(GAVE_WAY, self._wait_s()))
         return True
 
-    def weigh(self, ticket: Ticket, audio_s: float) -> float:
+    def weigh(self, ticket: Ticket, audio_s: float, work_s: float | None = None) -> float:
         """The seconds of a request's audio that were not counted before.
 
-        Counts them against the limit. A request that is alone may be of any length, and what is
-        within a client's share always fits, whatever others have in the queue.
+        Counts `work_s` of them against the limit, all if None: a few kilobytes can claim a day of
+        gaps, which take no work. A request that is alone may be of any length, and what is within
+        a client's share always fits, whatever others have in the queue.
 
         Raises:
             Overloaded: the admitted requests already have too many seconds of audio.
         """
+        work_s = audio_s if work_s is None else work_s
         with self._lock:
-            others = [t for t in self._held() if t is not ticket and t.audio_s]
-            others_s = _audio_s(others)
-            own_s = _audio_s([t for t in others if t.account == ticket.account]) + audio_s
+            others = [t for t in self._held() if t is not ticket and t.work_s]
+            others_s = _work_s(others)
+            own_s = _work_s([t for t in others if t.account == ticket.account]) + work_s
             if (
                 others_s > 0
-                and others_s + audio_s > self._max_audio_s
+                and others_s + work_s > self._max_audio_s
                 and own_s > share(others, ticket.account, self._max_audio_s)
             ):
                 raise Overloaded(
                     "Too much audio is in the queue already; try again later.",
-                    self._wait_for_audio_s(others, others_s + audio_s - self._max_audio_s),
+                    self._wait_for_audio_s(others, others_s + work_s - self._max_audio_s),
                 )
             more_s = audio_s - (ticket.audio_s or 0.0)
-            ticket.audio_s = audio_s
+            ticket.audio_s, ticket.work_s = audio_s, work_s
         return more_s
 
     def entries(self) -> list[QueueEntry]:
@@ -222,15 +225,15 @@ class Admission:
         """Note how long a request took."""
         took_s = self._clock() - ticket.started
         self._mean_s += SMOOTHING * (took_s - self._mean_s)
-        if ticket.audio_s and ticket.begun:
-            self._pace += SMOOTHING * (took_s / ticket.audio_s - self._pace)
+        if ticket.work_s and ticket.begun:
+            self._pace += SMOOTHING * (took_s / ticket.work_s - self._pace)
 
     def _expected_s(self, ticket: Ticket) -> float | None:
         """Seconds until the request ends, by its progress or else its audio; None: not known."""
         left_s = self._left_s(ticket)
-        if left_s is None and ticket.audio_s:
+        if left_s is None and ticket.work_s:
             elapsed_s = self._clock() - ticket.started
-            left_s = max(0.0, ticket.audio_s * self._pace - elapsed_s)
+            left_s = max(0.0, ticket.work_s * self._pace - elapsed_s)
         return left_s
 
     def _wait_s(self) -> int:
@@ -244,12 +247,12 @@ class Admission:
     def _wait_for_audio_s(self, tickets: Sequence[Ticket], too_much_s: float) -> int:
         """Seconds until so much of the tickets' audio may be done."""
         wait_s = 0.0
-        for left_s, audio_s in sorted((self._expected_s(t) or 0.0, t.audio_s) for t in tickets):
+        for left_s, work_s in sorted((self._expected_s(t) or 0.0, t.work_s) for t in tickets):
             if too_much_s <= 0:
                 break
-            wait_s, too_much_s = left_s, too_much_s - (audio_s or 0.0)
+            wait_s, too_much_s = left_s, too_much_s - work_s
         return max(1, math.ceil(wait_s))
 
 
-def _audio_s(tickets: Sequence[Ticket]) -> float:
-    return sum(ticket.audio_s or 0.0 for ticket in tickets)
+def _work_s(tickets: Sequence[Ticket]) -> float:
+    return sum(ticket.work_s for ticket in tickets)

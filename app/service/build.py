@@ -17,7 +17,7 @@ from app.domain.errors import ConfigurationError, UnknownModel
 from app.domain.warnings import TranscriptWarning
 from app.engine.batching import Recovery
 from app.engine.model import ModelKind
-from app.engine.store import ModelStore, StoreObserver
+from app.engine.store import LoadWaits, ModelStore, StoreObserver
 from app.formats.subtitles import SubtitleStyle
 from app.models.catalog import Catalog, KnownModels
 from app.models.loader import ModelLoader, check_local_models
@@ -171,7 +171,7 @@ def build_store(
         settings.max_loaded_models,
         settings.model_memory_mb << 20,
         settings.model_idle_timeout_s,
-        settings.hub_timeout_s,
+        LoadWaits(settings.model_load_wait_s, settings.hub_timeout_s),
         observer=StoreObserver(
             loaded=lambda key, seconds: metrics.model_loaded(key.kind, seconds),
             failed=lambda key: metrics.model_failed(key.kind),

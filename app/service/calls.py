@@ -7,22 +7,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from app.access.rate_limits import Account, RateLimits
-from app.audio.decode_pool import DecodeJob, DecodePool
-from app.domain.errors import (
-    Cancelled,
-    ClientGone,
-    DeadlineExceeded,
-    RateLimited,
-    UndecodableAudio,
-    UploadTooLarge,
-)
+from app.audio.decode_job import DecodeJob
+from app.audio.decode_pool import DecodePool
+from app.domain.errors import UploadTooLarge
 from app.domain.options import TranscribeOptions
 from app.domain.transcript import Audio, LanguageGuess, Transcript
 from app.engine.work import Work
@@ -34,20 +26,11 @@ from app.pipeline.flow import NOBODY, Listener
 from app.pipeline.transcriber import Transcriber
 from app.service.admission import Admission, Ticket
 
-T = TypeVar("T")
-
-# What a client can end a request with before its audio is counted.
-UNPAID = (
-    UndecodableAudio,
-    UploadTooLarge,
-    RateLimited,
-    ClientGone,
-    Cancelled,
-    DeadlineExceeded,
-)
-
 # Decoded first to detect the language; the whole recording if this has no speech.
 DETECTION_PREFIX_S = 300.0
+# Charged for a decoding of which nothing comes: about what one that succeeds decodes in the time.
+AUDIO_S_PER_CPU_S = 100.0
+FREE_CPU_S = 0.1  # a broken file is found out sooner
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,18 +166,8 @@ class Call:
     ) -> Audio:
         """The decoded audio of a recording. Charges nothing."""
         job = self._submit(recording, max_duration_s, stop_after_s)
-        with self.work.stages.measure_queued(Stage.DECODE, job):
-            return job.audio(self._wait)
-
-    @contextmanager
-    def paid_for(self) -> Iterator[None]:
-        """Counts the time of the block on the account if it fails: decoding is work, too."""
-        started = time.monotonic()
-        try:
-            yield
-        except UNPAID:
-            self.account.spend(time.monotonic() - started)
-            raise
+        with self._paid(job):
+            return job.audio(self.work.wait_tracked)
 
     @contextmanager
     def _within_account(self) -> Iterator[float]:
@@ -211,23 +184,21 @@ class Call:
             raise
 
     def _decode_and_weigh(self, recording: Recording, stop_after_s: float | None = None) -> Audio:
-        with self.paid_for():
-            with self._within_account() as most_s:
-                audio = self.decode(recording, most_s, stop_after_s)
-            self._weigh(audio.duration_s)
+        with self._within_account() as most_s:
+            audio = self.decode(recording, most_s, stop_after_s)
+        self._weigh([audio])
         return audio
 
     def _decode_channels_and_weigh(self, recording: Recording) -> Sequence[Audio]:
-        with self.paid_for():
-            with self._within_account() as most_s:
-                channels = self._decode_channels(recording, most_s)
-            self._weigh(sum(audio.duration_s for audio in channels))
+        with self._within_account() as most_s:
+            channels = self._decode_channels(recording, most_s)
+        self._weigh(channels)
         return channels
 
     def _decode_channels(self, recording: Recording, max_duration_s: float) -> Sequence[Audio]:
         job = self._submit(recording, max_duration_s, split_channels=True)
-        with self.work.stages.measure_queued(Stage.DECODE, job):
-            return job.channels(self._wait)
+        with self._paid(job):
+            return job.channels(self.work.wait_tracked)
 
     def _submit(
         self,
@@ -243,14 +214,23 @@ class Call:
             stop_after_s,
             recording.audio_track,
             split_channels,
+            client=self.account.client,
         )
 
-    def _wait(self, future: Future[T]) -> T:
-        return self.work.wait(self.work.track(future))
+    @contextmanager
+    def _paid(self, job: DecodeJob) -> Iterator[None]:
+        """Measure the decoding; charge what it has cost if nothing comes of it."""
+        try:
+            with self.work.stages.measure_queued(Stage.DECODE, job):
+                yield
+        except BaseException:
+            self.account.spend(max(0.0, job.cpu_s - FREE_CPU_S) * AUDIO_S_PER_CPU_S)
+            raise
 
-    def _weigh(self, audio_s: float) -> None:
-        more_s = self._calls.admission.weigh(self._ticket, audio_s)
-        self.account.charge(more_s)
+    def _weigh(self, channels: Sequence[Audio]) -> None:
+        audio_s = sum(audio.duration_s for audio in channels)
+        work_s = sum(audio.work_s for audio in channels)
+        self.account.charge(self._calls.admission.weigh(self._ticket, audio_s, work_s))
         self.record.audio_s = audio_s
 
     def _run(self, audio: Audio, options: TranscribeOptions, listener: Listener) -> Transcript:

@@ -8,17 +8,19 @@ import os
 import re
 import secrets
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from app.domain.errors import ConfigurationError, DiskFull
+from app.domain.errors import ConfigurationError, DiskFull, Overloaded
 
 LOCK = "lock"
 PREFIX = "whisperx-asr-"
 OURS = re.compile(PREFIX + "[0-9a-f]{16}")  # the root may be a /tmp with folders of others
 DISK_FULL = "There is no disk space left for this file; try again later."
+SWEPT = "The service's temporary files were removed meanwhile; try again."
 # EFBIG: the file exceeds a limit of the file system or of the process.
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 DEFAULT_MIN_FREE_SHARE = 0.01
@@ -45,6 +47,7 @@ class PrivateDirectory:
             with _locked(root):
                 for left in root.iterdir():
                     _remove_if_abandoned(left)
+                self._recreating = threading.Lock()
                 self.path = root / f"{PREFIX}{secrets.token_hex(8)}"
                 self._create()
                 disk_bytes = shutil.disk_usage(self.path).total
@@ -63,20 +66,25 @@ class PrivateDirectory:
         self.min_free_bytes = min_free_bytes
 
     def _create(self) -> None:
-        self.path.mkdir(mode=0o700, parents=True)
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = _open_lock(self.path)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
 
     def new_path(self) -> Path:
         """A path with a random name: no part of an upload's name reaches the disk."""
-        if not self.path.exists():  # a weekly cleanup of /tmp removed it
-            self._create()
+        with self._recreating:
+            if not self.path.exists():  # a weekly cleanup of /tmp removed it
+                self._lock.close()
+                self._create()
         return self.path / secrets.token_hex(16)
 
     @property
     def is_short(self) -> bool:
         """Whether the disk has no space left for uploads."""
-        return self.path.exists() and (shutil.disk_usage(self.path).free <= self.min_free_bytes)
+        try:
+            return shutil.disk_usage(self.path).free <= self.min_free_bytes
+        except FileNotFoundError:  # swept; the next upload makes it anew
+            return False
 
     def close(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
@@ -84,16 +92,24 @@ class PrivateDirectory:
 
 
 def check_room(folder: Path, wanted_bytes: int, min_free_bytes: int) -> None:
-    """Raises DiskFull if writing this much would leave too little space."""
-    if shutil.disk_usage(folder).free - wanted_bytes < min_free_bytes:
+    """Raises DiskFull if writing this much would leave too little space, Overloaded if the folder
+    is gone.
+    """
+    with told_when_full():
+        free_bytes = shutil.disk_usage(folder).free
+    if free_bytes - wanted_bytes < min_free_bytes:
         raise DiskFull(DISK_FULL)
 
 
 @contextmanager
 def told_when_full() -> Iterator[None]:
-    """Raises DiskFull if the system reports that no space is left."""
+    """Raises DiskFull if the system reports that no space is left, and Overloaded if a temporary
+    file is gone: a cleanup of /tmp has removed it.
+    """
     try:
         yield
+    except FileNotFoundError:
+        raise Overloaded(SWEPT, 1) from None
     except OSError as error:
         if error.errno in NO_ROOM:
             raise DiskFull(DISK_FULL) from None

@@ -22,6 +22,7 @@ import numpy as np
 import psutil
 import pytest
 
+from tests.support.costly import flac, wav
 from tests.support.forms import (
     BOUNDARY,
     MULTIPART,
@@ -455,6 +456,13 @@ def test_a_day_of_silence_in_full(fort: Server) -> None:
     started = time.monotonic()
     refused(send(fort, form(file_part(bomb))), 413, "60 seconds")
     assert time.monotonic() - started < BOUNDED_S
+
+
+def test_small_files_that_cause_much_work(fort: Server) -> None:
+    """Frames of two rates in turn, filters that fill the memory, a second for each byte."""
+    for bomb in (flac(1200, 16, 9, 10), wav(100_000_000, 4000), wav(1, 57_000)):
+        assert len(bomb) < 60_000
+        refused(send(fort, form(file_part(bomb))), 400, "work" if bomb[0] == 102 else "rate")
 
 
 def tracks(number: int) -> bytes:

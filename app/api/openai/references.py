@@ -40,8 +40,7 @@ def _known_speaker(call: Call, name: str, path: Path, number: int) -> KnownSpeak
     wanted = f"it must be a data URL in base64 with {least:g} to {most:g} seconds of one voice."
     try:
         _overwrite(path, read_data_url(path.read_bytes()))
-        with call.paid_for():
-            audio = call.decode(Recording(path), max_duration_s=most + SLACK_S)
+        audio = call.decode(Recording(path), max_duration_s=most + SLACK_S)
     except (ValueError, UndecodableAudio, UploadTooLarge):
         raise UnsupportedOption(f"{parameter}: {wanted}") from None
     if audio.duration_s < least - SLACK_S:

@@ -116,7 +116,7 @@ class PyannoteDiarizer(WindowModel):
 
     def run(self, items: Sequence[WindowBlock]) -> list[WindowSpeakers]:
         windows = self._stack(items)
-        activity = np.asarray(self._pipeline._segmentation.infer(windows), np.float32)
+        activity = self._infer(windows, self._pipeline._segmentation.infer)
         embeddings = self._embed(windows, self._embedding_masks(self._binarize(activity)))
         ends = ends_of_blocks(items)
         return [

@@ -10,11 +10,10 @@ memory of all pairwise distances at once when it ends.
 from __future__ import annotations
 
 import multiprocessing
-from typing import Any
+from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
-from pebble import ProcessPool
 from scipy.cluster import hierarchy
 
 INLINE_ROWS = 1000  # below this, scipy holds the GIL for less than 10 ms
@@ -26,10 +25,8 @@ def linkage(embeddings: Matrix, method: str = "single", metric: str = "euclidean
     """What `scipy.cluster.hierarchy.linkage` returns: float64 (num_embeddings - 1, 4)."""
     if len(embeddings) < INLINE_ROWS:
         return _linkage(embeddings, method, metric)
-    with ProcessPool(1, context=multiprocessing.get_context("spawn")) as pool:
-        future: Any = pool.schedule(_linkage, args=(embeddings, method, metric))
-        dendrogram: Matrix = future.result()
-    return dendrogram
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_linkage, embeddings, method, metric).result()
 
 
 def _linkage(embeddings: Matrix, method: str, metric: str) -> Matrix:

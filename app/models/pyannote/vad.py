@@ -42,7 +42,7 @@ class PyannoteVad(WindowModel):
     def run(self, items: Sequence[WindowBlock]) -> list[WindowScores]:
         """Per block float32 (num_windows, num_frames, 1): the most active local speaker's score."""
         windows = self._stack(items)
-        scores: WindowScores = self._inference.infer(windows)
+        scores = self._infer(windows, self._inference.infer)
         return np.split(scores.max(axis=-1, keepdims=True), ends_of_blocks(items))
 
     def track(self, samples: Samples) -> PyannoteSpeechTrack:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from app.domain.transcript import SAMPLE_RATE, Samples
@@ -41,6 +43,7 @@ class WindowModel:
         self._window_samples = round(window_s * SAMPLE_RATE)
         self._step_samples = round(step_s * SAMPLE_RATE)
         self.batch_size = blocks_per_batch(windows_per_batch)
+        self._of_silence: npt.NDArray[np.float32] | None = None
 
     def split(self, samples: Samples) -> list[WindowBlock]:
         return split_windows(samples, self._window_samples, self._step_samples)
@@ -50,6 +53,22 @@ class WindowModel:
 
     def audio_s(self, item: WindowBlock) -> float:
         return item.num_windows * self._window_s
+
+    def _infer(
+        self, windows: torch.Tensor, infer: Callable[[torch.Tensor], Any]
+    ) -> npt.NDArray[np.float32]:
+        """What `infer` gives for each window: computed once for all windows without any sound, of
+        which a recording with gaps may have hours.
+        """
+        heard = windows.any(dim=-1).any(dim=-1).numpy()
+        if heard.all():
+            return np.asarray(infer(windows), np.float32)
+        if self._of_silence is None:
+            self._of_silence = np.asarray(infer(torch.zeros_like(windows[:1])), np.float32)
+        found = np.repeat(self._of_silence, len(windows), axis=0)
+        if heard.any():
+            found[heard] = infer(windows[torch.from_numpy(heard)])
+        return found
 
     def _stack(self, blocks: Sequence[WindowBlock]) -> torch.Tensor:
         return stack_windows(blocks, self._window_samples, self._step_samples)

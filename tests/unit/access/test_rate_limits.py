@@ -123,9 +123,7 @@ def test_work_without_a_transcript_is_paid_for_in_audio() -> None:
     account = RateLimits(0, 60).account("a")
     with pytest.raises(UploadTooLarge, match="1 minutes"):
         account.exceed()  # all is free, and it is too long all the same
-    account.spend(0.9)
-    assert account.audio_left_s() == 60
-    account.spend(29.5)
+    account.spend(28.5)
     assert account.audio_left_s() == 31
     with pytest.raises(RateLimited) as refusal:
         account.exceed()
@@ -135,3 +133,15 @@ def test_work_without_a_transcript_is_paid_for_in_audio() -> None:
     free = RateLimits(5, 0).account("a")
     free.spend(1000)
     assert free.audio_left_s() == float("inf")
+
+
+def test_what_is_gone_already_is_counted_as_far_as_it_can_be() -> None:
+    """Decoding of which nothing came: it neither fails the request otherwise nor goes below 0."""
+    account = RateLimits(0, 60).account("a")
+    account.spend(20.5)
+    account.charge(30)
+    account.spend(1000)
+    account.spend(1000)
+    with pytest.raises(RateLimited):
+        account.charge(1)
+    assert rate_limit_headers(account.usage)["RateLimit-Remaining"] == "0"

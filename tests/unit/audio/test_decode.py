@@ -328,7 +328,7 @@ def test_a_sample_rate_that_lies(decoded: Any) -> None:
     """At one sample a second, a few kilobytes are hours."""
     wav = bytearray(encode(FORMATS["wav"], (0, SPEECH)))
     wav[24:28] = struct.pack("<I", 1)
-    with pytest.raises(UploadTooLarge):
+    with pytest.raises(UndecodableAudio, match="sampling rate"):
         decoded(bytes(wav), HOUR_S)
 
 

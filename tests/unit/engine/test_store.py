@@ -115,6 +115,31 @@ def test_a_failed_load_reaches_all_who_wait_and_leaves_no_entry(
     assert shelf.loads == ["a", "a"]
 
 
+def test_what_failed_slowly_rests(open_store: Any, shelf: Shelf) -> None:
+    """A broken model that takes a minute to fail must not take it from each request."""
+    clock = Clock()
+
+    def slowly(wanted: ModelKey) -> Weights:
+        clock.now += 60
+        return shelf(wanted)
+
+    store = open_store(clock=clock)
+    store._load = slowly
+    shelf.fail = OSError("broken")
+    for wait_s in (600, 600):
+        with pytest.raises(ModelUnavailable):
+            use(store, "a")
+        with pytest.raises(ModelUnavailable) as failure:
+            use(store, "a")
+        assert failure.value.retry_after_s == wait_s
+        assert store.missing()[0].endswith("Next try in 600 s.")
+        clock.now += wait_s
+    assert shelf.loads == ["a", "a"]
+    shelf.fail = None
+    assert use(store, "a").alive
+    assert store.missing() == []
+
+
 def test_the_least_recently_used_goes_first(open_store: Any) -> None:
     store = open_store(2)
     first = use(store, "a")

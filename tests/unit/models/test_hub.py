@@ -16,11 +16,12 @@ from filelock import FileLock
 
 from app.config.environment import prepare_environment
 from app.config.settings import Settings
-from app.domain.errors import ModelUnavailable
+from app.domain.errors import ClientGone, ModelUnavailable
 from app.engine.batching import NO_RECOVERY
 from app.engine.failures import MAX_INTERVAL_S, MIN_INTERVAL_S
 from app.engine.model import ModelKey, ModelKind
-from app.engine.store import ModelStore
+from app.engine.store import LoadWaits, ModelStore
+from app.engine.work import Work
 from app.models.loader import ModelLoader
 from app.observability.metrics import Metrics, Reading
 from app.service.build import service_facts
@@ -90,7 +91,7 @@ class Shop:
                 metrics,
             ),
             max_models=8,
-            retry_wait_s=TIMEOUT_S,
+            waits=LoadWaits(retry_s=TIMEOUT_S),
             clock=self.clock,
         )
 
@@ -253,6 +254,32 @@ def test_a_model_without_a_tokenizer_takes_whispers(
         error, seconds = shop.failure(local)
         assert "does not answer" in error.message
         assert seconds < 3 * TIMEOUT_S + SLACK_S
+
+
+def test_a_hub_that_drips_holds_nobody(hub: FakeHub, shop: Shop) -> None:
+    """Who hangs up, or has waited enough, goes; the download goes on for the next one."""
+    shop.store._waits = LoadWaits(load_s=2 * TIMEOUT_S)
+
+    work = Work("a", 600)
+
+    def wait() -> None:
+        with shop.store.lease(ALIGNER, work.wait_tracked):
+            pass
+
+    hub.mode = "slow"
+    with hub, ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(wait)
+        eventually(lambda: bool(hub.requests))
+        work.cancel(ClientGone())
+        with pytest.raises(ClientGone):
+            waiting.result(SLACK_S)
+        assert ALIGNER not in shop.store.loaded()
+        error, seconds = shop.failure(ALIGNER)
+        assert "still being loaded" in error.message
+        assert seconds < 2 * TIMEOUT_S + SLACK_S
+        eventually(lambda: ALIGNER in shop.store.loaded())
+        assert shop.use(ALIGNER).alive
+        assert hub.requests["GET /api/models/owner/align"] == 1
 
 
 # -- many attempts -------------------------------------------------------------------------------

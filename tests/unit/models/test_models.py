@@ -589,3 +589,22 @@ def test_scores_that_come_in_blocks_are_those_of_pyannote() -> None:
     assert abs(num_known * known.step_s - len(samples) / 16_000) < 0.1
     assert known.first_s == aggregated.sliding_window[0].middle
     vad.close()
+
+
+def test_windows_without_sound_are_computed_once() -> None:
+    """Gaps between timestamps are not work: a few kilobytes claim hours of them."""
+    speech = samples_of(audio_of("en_two_b"))[: 12 * RATE]
+    gappy = np.concatenate([speech, np.zeros(60 * RATE, np.float32), speech])
+    vad = PyannoteVad("cpu", 0.5, 0.363, 8)
+    blocks, infer, num_windows = vad.split(gappy), vad._inference.infer, list[int]()
+
+    def counted(windows: torch.Tensor) -> Any:
+        num_windows.append(len(windows))
+        return infer(windows)
+
+    vad._inference.infer = counted
+    found = np.concatenate(vad.run(blocks))
+    assert sum(num_windows) < len(found) * 0.7
+    expected = infer(vad._stack(blocks)).max(axis=-1, keepdims=True)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    vad.close()

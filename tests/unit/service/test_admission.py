@@ -24,7 +24,9 @@ def test_seconds_of_audio_are_bounded() -> None:
             admission.weigh(first, 60)
             admission.weigh(second, 40)
     with admission.enter("transcription", Work("c", 60)) as third:
-        admission.weigh(third, 100)
+        assert admission.weigh(third, 86_400, 0.5) == 86_400  # a day, most of it gaps
+        with admission.enter("transcription", Work("d", 60)) as fourth:
+            admission.weigh(fourth, 99)
 
 
 def test_the_time_to_come_back_is_that_of_the_request_nearest_to_its_end() -> None:

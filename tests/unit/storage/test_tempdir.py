@@ -7,12 +7,13 @@ import shutil
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from app.domain.errors import ConfigurationError
-from app.storage.tempdir import PrivateDirectory
+from app.domain.errors import ConfigurationError, Overloaded
+from app.storage.tempdir import PrivateDirectory, check_room
 from tests.support.forms import eventually
 from tests.support.server import ended_start
 
@@ -126,3 +127,16 @@ def test_a_root_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None
     assert started.stderr.splitlines() == [
         f"whisperx-asr: TEMP_DIR: {root} cannot be written: Not a directory."
     ]
+
+
+def test_what_a_cleanup_removes_is_an_error_that_says_so(tmp_path: Path) -> None:
+    directory = PrivateDirectory(tmp_path)
+    shutil.rmtree(directory.path)
+    assert not directory.is_short
+    with pytest.raises(Overloaded, match="try again"):
+        check_room(directory.path, 1, 0)
+    with ThreadPoolExecutor(8) as pool:
+        paths = set(pool.map(lambda _: directory.new_path(), range(8)))
+    assert len(paths) == 8
+    check_room(directory.path, 1, 0)
+    directory.close()
