@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -10,6 +11,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.api.addresses import SHOWN, address_meant, known_addresses
 from app.api.openai.errors import OPENAI_RETRY_AFTER_S, openai_body, openai_error, openai_status_of
 from app.api.request_state import report_error, request_id_of
 from app.api.statuses import RETRY_AFTER_S, status_of
@@ -34,6 +36,8 @@ def error_response(error: ServiceError, scope: Scope) -> Response:
         if openai and status == 503:
             retry_after_s = min(retry_after_s, OPENAI_RETRY_AFTER_S)
         headers["Retry-After"] = str(retry_after_s)
+    if status == 415:
+        headers["Accept-Encoding"] = "identity"
     if isinstance(error, ShuttingDown):
         headers["Connection"] = "close"  # the next request goes to another replica
     if openai and status == 504:
@@ -48,8 +52,12 @@ def speaks_openai(scope: Scope) -> bool:
     return path.startswith("/v1/")
 
 
-def install(app: FastAPI) -> None:
-    """Answer every error with {"detail": "one clear sentence"}, on /v1 with OpenAI's error body."""
+def install(app: FastAPI, paths: Iterable[str]) -> None:
+    """Answer every error with {"detail": "one clear sentence"}, on /v1 with OpenAI's error body.
+
+    `paths`: all that is served.
+    """
+    known = known_addresses(paths)
 
     @app.exception_handler(ServiceError)
     async def _service_error(request: Request, error: ServiceError) -> Response:
@@ -58,15 +66,24 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def _http_error(request: Request, error: HTTPException) -> Response:
-        body: dict[str, Any] = {"detail": str(error.detail)}
-        if speaks_openai(request.scope):
-            path = request.scope["path"][:200]
-            body = openai_body(
-                error.status_code, f"{error.detail}: {request.method} {path} is not served here."
-            )
-        return JSONResponse(body, error.status_code, error.headers)
+        return _http_error_response(error, request.scope, known)
 
     app.add_middleware(LastResortMiddleware)
+
+
+def _http_error_response(error: HTTPException, scope: Scope, known: frozenset[str]) -> Response:
+    """Says which address was meant, in the form of the contract that it belongs to."""
+    path, root_path = scope["path"], scope.get("root_path", "")
+    meant = address_meant(path, known) if error.status_code == 404 else None
+    openai = meant.startswith("/v1/") if meant else speaks_openai(scope)
+    message = str(error.detail)
+    if openai or meant:
+        message += f": {scope.get('method', '')} {path[:SHOWN]} is not served here"
+        message += f"; use {root_path}{meant}." if meant else "."
+    body: dict[str, Any] = {"detail": message}
+    if openai:
+        body = openai_body(error.status_code, message)
+    return JSONResponse(body, error.status_code, error.headers)
 
 
 class LastResortMiddleware:

@@ -16,6 +16,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
+from app.api.encodings import check_encoding, check_transfer_encoding
 from app.config.uploads import UploadSettings
 from app.domain.errors import (
     ClientGone,
@@ -34,6 +35,7 @@ MAX_FIELDS = 100
 MAX_HEADER_BYTES = 16 << 10  # of one part, including its file name
 FLUSH_BYTES = 1 << 20
 FORM_OVERHEAD_BYTES = (MAX_FIELDS + 2) * MAX_FIELD_BYTES
+SHOWN = 40  # characters of a client's name in a message
 LIST_NAME = re.compile(r"([^\[\]]+)\[\d*\]")  # name[], name[0]
 
 
@@ -60,13 +62,14 @@ class Upload:
     """A received form. `file_name` comes from the client: use it in answers, never on disk.
 
     `lists`: the values of each field, in order; name[] and name[0] count as name. `large`: the
-    files that hold the large fields.
+    files that hold the large fields. `dropped`: fields with files too large for a value.
     """
 
     path: Path
     file_name: str = ""
     lists: dict[str, list[str]] = field(default_factory=dict)
     large: dict[str, list[Path]] = field(default_factory=dict)
+    dropped: tuple[str, ...] = ()
     num_bytes: int = 0
 
 
@@ -80,6 +83,7 @@ class _Form:
         self.max_file_bytes = max_file_bytes
         self.lists: dict[str, list[str]] = {}
         self.large: dict[str, list[Path]] = {}
+        self.dropped: list[str] = []
         self.file_name: str | None = None  # set when the file's part begins
         self.file_bytes = 0
         self.pending: list[tuple[Path, bytes]] = []  # not yet written
@@ -91,12 +95,28 @@ class _Form:
         self._large_bytes = 0
         self._num_parts = 0
         self._name = ""
-        self._sink: Callable[[bytes], None] = self._ignore
+        self._sink: Callable[[bytes], None] = self._drop
         self._header_name = b""
         self._header_value = b""
         self._disposition = b""
         self._content_type = b""
         self._value = b""
+
+    @property
+    def fault(self) -> str:
+        """What is wrong with a form that cannot be parsed."""
+        if self._num_parts == 0:
+            return (
+                "The multipart form is malformed: it does not begin with the boundary that "
+                "Content-Type names."
+            )
+        return "The multipart form is malformed."
+
+    @property
+    def without_file(self) -> str:
+        """What is wrong with a form that has no recording."""
+        sent = f", not {self.dropped[0][:SHOWN]}" if self.dropped else ""
+        return f"{self.layout.file_field}: required, a multipart file field of this name{sent}."
 
     def on_part_begin(self) -> None:
         self._disposition = self._content_type = self._value = b""
@@ -116,6 +136,8 @@ class _Form:
             self._disposition = self._header_value
         elif name == b"content-type":
             self._content_type = self._header_value
+        elif name == b"content-transfer-encoding":
+            check_transfer_encoding(self._header_value)
         self._header_name = self._header_value = b""
 
     def on_headers_finished(self) -> None:
@@ -123,15 +145,15 @@ class _Form:
         self._name = options.get(b"name", b"").decode("utf-8", "replace")
         # Some clients send a file without a name, or with a name encoded as in RFC 5987.
         is_file = bool(self._content_type) or b"filename" in self._disposition
+        if listed := LIST_NAME.fullmatch(self._name):
+            self._name = listed[1]
         if self._name != self.layout.file_field:
-            if listed := LIST_NAME.fullmatch(self._name):
-                self._name = listed[1]
-            if b"filename" in options:
-                self._sink = self._ignore
-            elif self._name in self.layout.large:
+            if self._name in self.layout.large:
                 self._begin_large()
             else:
-                self._sink = self._add_to_value
+                # some libraries give text fields a file name, too
+                named = b"filename" in self._disposition
+                self._sink = self._add_to_file_value if named else self._add_to_value
             return
         if not is_file:
             raise UnsupportedOption(
@@ -147,7 +169,7 @@ class _Form:
         self._sink(data[start:end])
 
     def on_part_end(self) -> None:
-        if self._sink == self._add_to_value:
+        if self._sink in (self._add_to_value, self._add_to_file_value):
             self.lists.setdefault(self._name, []).append(self._value.decode("utf-8", "replace"))
 
     def on_end(self) -> None:
@@ -185,8 +207,15 @@ class _Form:
             raise UnsupportedOption(f"{self._name[:40]}: longer than {MAX_FIELD_BYTES >> 10} kB.")
         self._value += data
 
-    def _ignore(self, data: bytes) -> None:
-        """Drop the data of an unknown file."""
+    def _add_to_file_value(self, data: bytes) -> None:
+        if len(self._value) + len(data) > MAX_FIELD_BYTES:
+            self.dropped.append(self._name)
+            self._sink = self._drop
+        else:
+            self._value += data
+
+    def _drop(self, data: bytes) -> None:
+        """Drop the rest of a file that is no recording."""
 
 
 def too_large(max_bytes: int) -> UploadTooLarge:
@@ -201,9 +230,10 @@ async def receive_upload(
 
     Raises:
         DeadlineExceeded, Cancelled: from `work`
-        MalformedRequest, UnsupportedOption, UploadTooLarge, UploadStalled, ClientGone, DiskFull,
-        Overloaded
+        MalformedRequest, UnsupportedEncoding, UnsupportedOption, UploadTooLarge, UploadStalled,
+        ClientGone, DiskFull, Overloaded
     """
+    check_encoding(request)
     paths: list[Path] = []
 
     def new_file() -> Path:
@@ -247,17 +277,23 @@ async def _receive(request: Request, form: _Form, service: Service, work: Work) 
                     await _flush(form)
             await _flush(form)
     except FormParserError:
-        raise MalformedRequest("The multipart form is malformed.") from None
+        raise MalformedRequest(form.fault) from None
     if not form.complete:
         raise MalformedRequest("The multipart form is incomplete.")
     if form.file_name is None:
-        raise UnsupportedOption(f"{form.layout.file_field}: required, a multipart file field.")
-    return Upload(form.path, form.file_name, form.lists, form.large, form.file_bytes)
+        raise UnsupportedOption(form.without_file)
+    dropped = tuple(form.dropped)
+    return Upload(form.path, form.file_name, form.lists, form.large, dropped, form.file_bytes)
 
 
 def _parser(request: Request, form: _Form) -> MultipartParser:
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     boundary = options.get(b"boundary")
+    if kind == b"multipart/form-data" and not boundary:
+        raise MalformedRequest(
+            "Content-Type: multipart/form-data lacks its boundary; leave this header to the "
+            "library that writes the form."
+        )
     if kind != b"multipart/form-data" or not boundary:
         field_name = form.layout.file_field
         raise UnsupportedOption(

@@ -730,6 +730,38 @@ def test_wrong_paths_and_methods(server: Server) -> None:
     assert refusal(server, httpx.post(f"{server.url}/health"), 405)
 
 
+def test_a_slash_at_the_end_is_no_other_address(server: Server) -> None:
+    response = server.post(ENGLISH, "/asr/", fields={"output": "json"})
+    assert response.history == []
+    assert json_of(response)["text"] == spoken("en_short")
+    for path in ("/health/", "/v1/models/", "/v1/models/demo/", "/docs/"):
+        assert server.get(path).status_code == 200
+    assert refusal(server, server.get("/asr/"), 405)
+
+
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        ("//asr", "/asr"),
+        ("/asr//", "/asr"),
+        ("/v1/asr", "/asr"),
+        ("/asr/asr", "/asr"),
+        ("/api/detect-language", "/detect-language"),
+        ("/v1/v1/audio/transcriptions", "/v1/audio/transcriptions"),
+        ("/v1/audio/transcriptions/audio/transcriptions", "/v1/audio/transcriptions"),
+        ("/audio/translations/", "/v1/audio/translations"),
+        ("//v1//models", "/v1/models"),
+        ("/models", "/v1/models"),
+    ],
+)
+def test_a_wrong_address_is_told_the_right_one(server: Server, path: str, meant: str) -> None:
+    response = httpx.post(f"{server.url}{path}", files={"file": b"x"})
+    assert response.status_code == 404
+    body = response.json()
+    detail = body["error"]["message"] if meant.startswith("/v1") else body["detail"]
+    assert detail.endswith(f"is not served here; use {meant}.")
+
+
 @pytest.mark.parametrize("path", ["/", "/health", "/ready", "/v1/models"])
 def test_head_is_get_without_a_body(server: Server, path: str) -> None:
     full, head = server.get(path), httpx.head(server.url + path)

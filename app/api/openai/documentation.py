@@ -95,6 +95,7 @@ _OPENAI_CODES = {
     408: "upload_stalled",
     410: "cancelled",
     413: "upload_too_large",
+    415: "unsupported_encoding",
     429: "rate_limit_exceeded",
     500: "stage_failed",
     503: "overloaded",
