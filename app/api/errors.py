@@ -52,7 +52,7 @@ def speaks_openai(scope: Scope) -> bool:
     return path.startswith("/v1/")
 
 
-def install(app: FastAPI, paths: Iterable[str]) -> None:
+def install(app: FastAPI, paths: Iterable[str] = ()) -> None:
     """Answer every error with {"detail": "one clear sentence"}, on /v1 with OpenAI's error body.
 
     `paths`: all that is served.

@@ -39,6 +39,10 @@ from tests.support.truth import audio_of, truth_of, word_error_rate, words_of
 from tests.support.waiting import PATIENCE_S, eventually
 
 ENGLISH, SPANISH, CONVERSATION = audio_of("en_short"), audio_of("es_short"), audio_of("en_two_b")
+SEGMENT = {"start", "end", "text"}
+FIGURES = {
+    "id", "seek", "tokens", "temperature", "avg_logprob", "compression_ratio", "no_speech_prob",
+}  # fmt: skip
 SECOND_OF_SILENCE = bytes(2 * 16_000)  # raw PCM
 WIDTH, COUNT = 30, 2
 OTHER_SETTINGS = {
@@ -160,7 +164,7 @@ def test_defaults_of_the_webservice_dialect(server: Server) -> None:
     body = json_of(server.post(ENGLISH, output="json"))
     assert body["text"] == spoken("en_short")
     assert "speakers" not in body
-    assert all(item.keys() == {"start", "end", "text"} for item in body["segments"])
+    assert all(item.keys() == {*SEGMENT, *FIGURES} for item in body["segments"])
     assert body["word_segments"] == []
 
 
@@ -174,6 +178,36 @@ def test_defaults_of_the_whisperx_dialect(conversation: dict[str, Any]) -> None:
     assert conversation["duration"] == pytest.approx(truth_of("en_two_b")["duration"], abs=0.01)
     assert "speaker_embeddings" not in conversation
     assert "warnings" not in conversation
+
+
+def test_segments_and_words_of_the_webservice_dialect(server: Server) -> None:
+    """As Whisper's own JSON has them: words joined rebuild the text, figures tell of the chunk."""
+    given = {"output": "json", "diarize": True, "word_timestamps": True}
+    body = json_of(server.post(CONVERSATION, **given))
+    assert [item["id"] for item in body["segments"]] == [*range(len(body["segments"]))]
+    for item in body["segments"]:
+        assert item.keys() == {*SEGMENT, *FIGURES, "speaker", "words"}
+        assert "".join(word["word"] for word in item["words"]) == item["text"]
+        assert item["seek"] <= item["start"] * 100 + 1
+        assert -2 < item["avg_logprob"] < 0 <= item["temperature"]
+        assert 0 <= item["no_speech_prob"] <= 1 < item["compression_ratio"] + 1
+        assert item["tokens"]
+        for word in item["words"]:
+            assert word.keys() == {"word", "start", "end", "probability", "score", "speaker"}
+            assert word["word"].startswith(" ")
+            assert 0 < word["probability"] <= 1
+    words = [word for item in body["segments"] for word in item["words"]]
+    assert words == body["word_segments"]
+    assert len({word["probability"] for word in words}) > 5
+    tokens = [token for item in body["segments"] for token in item["tokens"]]
+    given = {"response_format": "verbose_json", "model": "whisper-1"}
+    answer = httpx.post(
+        f"{server.url}/v1/audio/transcriptions",
+        data=given,
+        files={"file": CONVERSATION.read_bytes()},
+        timeout=60,
+    )
+    assert tokens == [token for item in answer.json()["segments"] for token in item["tokens"]]
 
 
 def test_each_switch_of_the_webservice_dialect(server: Server) -> None:

@@ -155,7 +155,7 @@ class _Transcribing:
     def _written(self, transcript: Transcript) -> bytes:
         wanted = self._wanted
         shape = formats.JsonShape(
-            text_is_string=wanted.dialect is Dialect.WEBSERVICE,
+            webservice=wanted.dialect is Dialect.WEBSERVICE,
             with_words=wanted.word_timestamps,
             with_embeddings=wanted.speaker_embeddings,
         )

@@ -29,8 +29,8 @@ from app.formats.text import to_tsv
 from tests.support.json_bodies import refuse_constant
 
 PLAIN = SubtitleStyle()
-LIST = JsonShape(text_is_string=False, with_words=True, with_embeddings=True)
-STRING = JsonShape(text_is_string=True, with_words=True)
+LIST = JsonShape(webservice=False, with_words=True, with_embeddings=True)
+STRING = JsonShape(webservice=True, with_words=True)
 NAN, INFINITY = float("nan"), float("inf")
 
 
