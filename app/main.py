@@ -57,7 +57,7 @@ def create_app(service: Service) -> FastAPI:
         redirect_slashes=False,  # see TrailingSlashMiddleware
         license_info={"name": "MIT"},
     )
-    routers = [build(service) for build in (asr.build_router, openai.build_router, ops.build_router)]
+    routers = [contract.build_router(service) for contract in (asr, openai, ops)]
     app.add_middleware(UnreadBodyMiddleware)
     errors.install(app, [getattr(r, "path", "") for router in routers for r in router.routes])
     keys.install(app, settings, settings.root_path)  # each middleware wraps those added above it

@@ -13,8 +13,8 @@ def known_addresses(paths: Iterable[str]) -> frozenset[str]:
 
 
 def address_meant(path: str, known: frozenset[str]) -> str | None:
-    """The longest known address that the path ends with, as after `/v1/v1`, or after a base URL that
-    is already an endpoint; with or without its `/v1`. Doubled slashes count as one.
+    """The longest known address that the path ends with, with or without its `/v1`; for example
+    of `/v1/v1/models` or `/asr/asr`. Doubled slashes count as one.
     """
     parts = [part for part in path.split("/") if part]
     for begin in range(max(0, len(parts) - 4), len(parts)):

@@ -21,6 +21,7 @@ from app.domain.errors import (
 )
 from app.observability.record import INTERNAL_ERROR, RequestRecord
 
+ABOUT_THE_FILE = (400, 413, 415, 422)  # statuses that another try does not change
 log = logging.getLogger(__name__)
 
 
@@ -44,12 +45,26 @@ def error_response(error: ServiceError, scope: Scope) -> Response:
         headers["X-Should-Retry"] = "false"  # a retry would take as long
     if openai:
         return JSONResponse(openai_error(error), openai_status_of(error), headers)
-    return JSONResponse({"detail": error.message}, status, headers)
+    return JSONResponse(_body(error.message, status, scope), status, headers)
+
+
+def _body(message: str, status: int, scope: Scope) -> dict[str, Any]:
+    """Bazarr does not look at the status of `/detect-language`. It remembers that a file has no
+    language if the answer has no code, and tries again later if there is a code without a name.
+    """
+    body = {"detail": message}
+    if _path(scope) == "/detect-language" and status not in ABOUT_THE_FILE:
+        body["language_code"] = "error"
+    return body
+
+
+def _path(scope: Scope) -> str:
+    path: str = scope["path"].removeprefix(scope.get("root_path", ""))
+    return path
 
 
 def speaks_openai(scope: Scope) -> bool:
-    path: str = scope["path"].removeprefix(scope.get("root_path", ""))
-    return path.startswith("/v1/")
+    return _path(scope).startswith("/v1/")
 
 
 def install(app: FastAPI, paths: Iterable[str] = ()) -> None:
@@ -115,5 +130,6 @@ class LastResortMiddleware:
             request_id = request_id_of(request)
             log.error("request %s failed", request_id, exc_info=error)
             detail = f"The service failed on this request (its log says why under {request_id})."
-            body = openai_body(500, detail) if speaks_openai(scope) else {"detail": detail}
+            openai = speaks_openai(scope)
+            body = openai_body(500, detail) if openai else _body(detail, 500, scope)
             await JSONResponse(body, 500)(scope, receive, send)

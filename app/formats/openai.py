@@ -176,10 +176,21 @@ class Deltas:
         return event
 
 
+def _line(number: int, segment: Segment) -> dict[str, Any]:
+    """What subtitle editors need. The speakers of diarized answers are in events of their own."""
+    return {
+        "id": number,
+        "start": seconds(segment.start_s),
+        "end": seconds(segment.end_s),
+        "text": segment.text,
+    }
+
+
 def done(transcript: Transcript, shape: Shape) -> dict[str, Any]:
     event: dict[str, Any] = {
         "type": "transcript.text.done",
         "text": text_of(transcript.segments),
+        "segments": [_line(i, segment) for i, segment in enumerate(transcript.segments)],
     }
     if shape.task is Task.TRANSCRIBE:
         event["languages"] = [{"code": transcript.language}]

@@ -294,8 +294,13 @@ def test_empty_values_mean_absent(server: Server) -> None:
 
 
 def test_unknown_parameters_are_ignored(server: Server) -> None:
-    body = json_of(server.post(ENGLISH, fields={"temperature": "7"}, output="json", beam="x"))
-    assert body["text"] == spoken("en_short")
+    """But not without a word."""
+    unknown = {"video_file": "/films/Ä.mkv", "b\r\nX-Evil: 1": "1", "x" * 99: "1"}
+    response = server.post(ENGLISH, fields=unknown, output="json", beam="x", max_line_width=40)
+    assert json_of(response)["text"] == spoken("en_short")
+    named = f"b??X-Evil??1, beam, max_line_width, video_file, {'x' * 40}"
+    assert response.headers["x-asr-ignored"] == named
+    assert "x-asr-ignored" not in server.post(ENGLISH, output="json", vad_filter=True).headers
 
 
 @pytest.mark.parametrize("language", ["es", "ES", "Spanish", "spanish", "auto", "AUTO", "", None])
@@ -365,7 +370,10 @@ REFUSED = [
     ({"output": "json", "output_format": "pdf"}, "output_format", "json"),
     ({"task": "foo"}, "task", "transcribe, translate"),
     ({"language": "klingon"}, "language", '"en"'),
-    *(({name: "maybe"}, name, "true, false") for name in (*FLAGS, "vad_filter")),
+    *(({name: "maybe"}, name, "true, false") for name in (*FLAGS, "vad_filter", "highlight_words")),
+    ({"max_line_width": "0"}, "max_line_width", "from 1 to 1000"),
+    ({"max_line_count": "x", "output": "srt"}, "max_line_count", "from 1 to 100"),
+    ({"subtitle_style": "fine"}, "subtitle_style", "plain, readable"),
 ]  # fmt: skip
 
 
@@ -674,6 +682,31 @@ def test_no_narrow_cue_of_a_translation_is_too_wide(other_server: Server) -> Non
         assert before.end <= after.start
 
 
+@pytest.mark.parametrize("prefix", ["", "/v1/audio/transcriptions"])
+def test_each_request_may_lay_out_its_subtitles(server: Server, prefix: str) -> None:
+    def cues(**given: Any) -> list[srt.Subtitle]:
+        field, output = ("file", "response_format") if prefix else ("audio_file", "output")
+        response = httpx.post(
+            server.url + (prefix or "/asr"),
+            data={output: "srt", "model": "demo", **given},
+            files={field: CONVERSATION.read_bytes()},
+            timeout=60,
+        )
+        assert "x-asr-ignored" not in response.headers
+        return list(srt.parse(text_of(response)))
+
+    sentences = [sentence["text"] for sentence in truth_of("en_two_b")["sentences"]]
+    narrow = cues(max_line_width=18, max_line_count=1)
+    assert " ".join(cue.content for cue in narrow) == " ".join(sentences)
+    assert all(len(cue.content) <= 18 for cue in narrow)
+    lined = cues(subtitle_style="readable", max_line_width=24)
+    assert " ".join(cue.content for cue in lined).split() == " ".join(sentences).split()
+    assert all(len(line) <= 24 for cue in lined for line in cue.content.split("\n"))
+    assert all((cue.end - cue.start).total_seconds() >= 0.8 for cue in lined)
+    assert any("<u>" in cue.content for cue in cues(highlight_words="true"))
+    assert [cue.content for cue in cues(subtitle_style="plain")] == sentences
+
+
 # -- /detect-language ----------------------------------------------------------------------------
 
 
@@ -705,6 +738,7 @@ def test_detect_language_refuses_and_ignores(server: Server) -> None:
         assert refusal(server, response, 422).startswith(f"{name}: ")
     response = server.post(ENGLISH, "/detect-language", output="docx", whatever=1)
     assert response.json()["language_code"] == "en"
+    assert response.headers["x-asr-ignored"] == "output, whatever"
     assert parse_detect_request({"encode": "No", "model": "demo"}).encode is False
 
 
@@ -718,6 +752,10 @@ def test_health(server: Server) -> None:
     assert body["status"] == "healthy"
     assert body["device"] in ("cpu", "cuda")
     assert body["loaded_models"] == ["demo"]
+
+
+def test_status_tells_bazarr_the_version(server: Server) -> None:
+    assert server.get("/status").json() == {"version": server.get("/health").json()["version"]}
 
 
 def test_ready(server: Server) -> None:
@@ -834,10 +872,14 @@ def half_sent_upload(server: Server) -> Iterator[tuple[http.client.HTTPConnectio
 
 def test_a_full_queue(other_server: Server) -> None:
     with half_sent_upload(other_server) as (first, rest):
-        for endpoint in ("/asr", "/detect-language"):
-            response = other_server.post(ENGLISH, endpoint)
-            assert "queue" in refusal(other_server, response, 503)
-            assert int(response.headers["retry-after"]) >= 1
+        response = other_server.post(ENGLISH)
+        assert "queue" in refusal(other_server, response, 503)
+        assert int(response.headers["retry-after"]) >= 1
+        # Bazarr reads the code first; without one, it believes for good that there is no language
+        body = other_server.post(ENGLISH, "/detect-language/").json()
+        assert "queue" in body["detail"]
+        assert body["language_code"]
+        assert "detected_language" not in body
         first.send(rest)
         answer = first.getresponse()
         assert answer.status == 200

@@ -23,7 +23,7 @@ NEEDED = "An API key is needed: send it as Authorization: Bearer KEY or as X-API
 UNKNOWN = "This API key is not known."
 
 # Probes have no key. The documentation is open so that its Authorize button is reachable.
-OPEN = {"/", "/health", "/ready", "/docs", "/docs/oauth2-redirect", "/openapi.json"}
+OPEN = {"/", "/health", "/ready", "/status", "/docs", "/docs/oauth2-redirect", "/openapi.json"}
 OPEN_BELOW = ("/static-offline-docs/",)
 OPS = {"/queue", "/metrics"}  # readable without a key unless OPS_REQUIRE_KEY is true
 
