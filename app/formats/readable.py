@@ -64,7 +64,7 @@ def readable_cues(
     starts = [units[0].start_s for units, _ in runs]
     captions = [
         caption
-        for (units, width), following_s in zip(runs, [*starts[1:], math.inf], strict=True)
+        for (units, width), following_s in zip(runs, [*starts, math.inf][1:], strict=True)
         for caption in _captions(units, width, count, following_s)
     ]
     for caption, start_s, end_s in _settled(captions, transcript.duration_s):
