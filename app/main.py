@@ -15,6 +15,7 @@ from app.api.asr import router as asr
 from app.api.middleware import headers, keys
 from app.api.middleware.observation import ObservationMiddleware
 from app.api.middleware.request_id import RequestIdMiddleware
+from app.api.middleware.trailing_slash import TrailingSlashMiddleware
 from app.api.middleware.unread_body import UnreadBodyMiddleware
 from app.api.middleware.websockets import WebSocketMiddleware
 from app.api.openai import router as openai
@@ -54,16 +55,18 @@ def create_app(service: Service) -> FastAPI:
         lifespan=lifespan,
         redoc_url=None,  # one page is enough, and this one loads its logo from another host
         root_path=settings.root_path,
+        redirect_slashes=False,  # see TrailingSlashMiddleware
         license_info={"name": "MIT"},
     )
+    routers = [contract.build_router(service) for contract in (asr, openai, ops)]
     app.add_middleware(UnreadBodyMiddleware)
     app.add_middleware(WebSocketMiddleware)
-    errors.install(app)
+    errors.install(app, [getattr(r, "path", "") for router in routers for r in router.routes])
     keys.install(app, settings, settings.root_path)  # each middleware wraps those added above it
     headers.install(app, settings)
     app.add_middleware(ObservationMiddleware, service=service)
     app.add_middleware(RequestIdMiddleware)
-    app.include_router(asr.build_router(service))
-    app.include_router(openai.build_router(service))
-    app.include_router(ops.build_router(service))
+    app.add_middleware(TrailingSlashMiddleware)
+    for router in routers:
+        app.include_router(router)
     return app

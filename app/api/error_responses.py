@@ -29,6 +29,10 @@ ERRORS = {
         "Over the size or duration limit.",
         "The upload is larger than the limit of 1000 MB.",
     ),
+    415: (
+        "The body is compressed.",
+        "Content-Encoding: a compressed body is not supported; send it as it is.",
+    ),
     422: (
         "A parameter has a value that is not allowed, or the file is missing.",
         "task: 'foo' is not allowed; it must be one of transcribe, translate.",

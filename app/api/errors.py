@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -10,6 +11,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.api.addresses import SHOWN, address_meant, known_addresses
 from app.api.openai.errors import OPENAI_RETRY_AFTER_S, openai_body, openai_error, openai_status_of
 from app.api.request_state import report_error, request_id_of
 from app.api.statuses import RETRY_AFTER_S, status_of
@@ -19,6 +21,7 @@ from app.domain.errors import (
 )
 from app.observability.record import INTERNAL_ERROR, RequestRecord
 
+ABOUT_THE_FILE = (400, 413, 415, 422)  # statuses that another try does not change
 log = logging.getLogger(__name__)
 
 
@@ -34,22 +37,42 @@ def error_response(error: ServiceError, scope: Scope) -> Response:
         if openai and status == 503:
             retry_after_s = min(retry_after_s, OPENAI_RETRY_AFTER_S)
         headers["Retry-After"] = str(retry_after_s)
+    if status == 415:
+        headers["Accept-Encoding"] = "identity"
     if isinstance(error, ShuttingDown):
         headers["Connection"] = "close"  # the next request goes to another replica
     if openai and status == 504:
         headers["X-Should-Retry"] = "false"  # a retry would take as long
     if openai:
         return JSONResponse(openai_error(error), openai_status_of(error), headers)
-    return JSONResponse({"detail": error.message}, status, headers)
+    return JSONResponse(_body(error.message, status, scope), status, headers)
+
+
+def _body(message: str, status: int, scope: Scope) -> dict[str, Any]:
+    """Bazarr does not look at the status of `/detect-language`. It remembers that a file has no
+    language if the answer has no code, and tries again later if there is a code without a name.
+    """
+    body = {"detail": message}
+    if _path(scope) == "/detect-language" and status not in ABOUT_THE_FILE:
+        body["language_code"] = "error"
+    return body
+
+
+def _path(scope: Scope) -> str:
+    path: str = scope["path"].removeprefix(scope.get("root_path", ""))
+    return path
 
 
 def speaks_openai(scope: Scope) -> bool:
-    path: str = scope["path"].removeprefix(scope.get("root_path", ""))
-    return path.startswith("/v1/")
+    return _path(scope).startswith("/v1/")
 
 
-def install(app: FastAPI) -> None:
-    """Answer every error with {"detail": "one clear sentence"}, on /v1 with OpenAI's error body."""
+def install(app: FastAPI, paths: Iterable[str] = ()) -> None:
+    """Answer every error with {"detail": "one clear sentence"}, on /v1 with OpenAI's error body.
+
+    `paths`: all that is served.
+    """
+    known = known_addresses(paths)
 
     @app.exception_handler(ServiceError)
     async def _service_error(request: Request, error: ServiceError) -> Response:
@@ -58,15 +81,24 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def _http_error(request: Request, error: HTTPException) -> Response:
-        body: dict[str, Any] = {"detail": str(error.detail)}
-        if speaks_openai(request.scope):
-            path = request.scope["path"][:200]
-            body = openai_body(
-                error.status_code, f"{error.detail}: {request.method} {path} is not served here."
-            )
-        return JSONResponse(body, error.status_code, error.headers)
+        return _http_error_response(error, request.scope, known)
 
     app.add_middleware(LastResortMiddleware)
+
+
+def _http_error_response(error: HTTPException, scope: Scope, known: frozenset[str]) -> Response:
+    """Says which address was meant, in the form of the contract that it belongs to."""
+    path, root_path = scope["path"], scope.get("root_path", "")
+    meant = address_meant(path, known) if error.status_code == 404 else None
+    openai = meant.startswith("/v1/") if meant else speaks_openai(scope)
+    message = str(error.detail)
+    if openai or meant:
+        message += f": {scope.get('method', '')} {path[:SHOWN]} is not served here"
+        message += f"; use {root_path}{meant}." if meant else "."
+    body: dict[str, Any] = {"detail": message}
+    if openai:
+        body = openai_body(error.status_code, message)
+    return JSONResponse(body, error.status_code, error.headers)
 
 
 class LastResortMiddleware:
@@ -98,5 +130,6 @@ class LastResortMiddleware:
             request_id = request_id_of(request)
             log.error("request %s failed", request_id, exc_info=error)
             detail = f"The service failed on this request (its log says why under {request_id})."
-            body = openai_body(500, detail) if speaks_openai(scope) else {"detail": detail}
+            openai = speaks_openai(scope)
+            body = openai_body(500, detail) if openai else _body(detail, 500, scope)
             await JSONResponse(body, 500)(scope, receive, send)

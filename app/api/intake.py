@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ Wanted = TypeVar("Wanted")
 Parse = Callable[[Mapping[str, list[str]]], Wanted]
 
 ANSWER_S = 5.0  # for a job to notice its deadline
+HARMFUL = re.compile(r"[^\w.\[\]-]", re.ASCII)  # in a header
+MAX_NAME, MAX_NAMES = 40, 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +136,12 @@ def resolve_model(service: Service, name: str) -> str:
 async def hung_up(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
+
+
+def ignored_headers(ignored: Iterable[str], dropped: Iterable[str]) -> dict[str, str]:
+    """Names what was sent and has no effect. `dropped`: files that are no recording."""
+    names = [HARMFUL.sub("?", name)[:MAX_NAME] for name in dict.fromkeys((*ignored, *dropped))]
+    return {"X-ASR-Ignored": ", ".join(names[:MAX_NAMES])} if names else {}
 
 
 def warning_headers(warnings: Sequence[TranscriptWarning]) -> dict[str, str]:

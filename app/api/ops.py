@@ -1,4 +1,4 @@
-"""/health (is the process alive), /ready (does it take requests), /metrics, /queue, /."""
+"""/health (is the process alive), /ready (does it take requests), /status, /metrics, /queue, /."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse
 from app import __version__
 from app.api.error_responses import UNAUTHORIZED, ErrorBody
 from app.api.head import answer_head
-from app.api.ops_bodies import HealthBody, QueueBody, QueueEntryBody, ReadyBody
+from app.api.ops_bodies import HealthBody, QueueBody, QueueEntryBody, ReadyBody, StatusBody
 from app.api.request_state import client_name
 from app.engine.model import ModelKind
 from app.service.service import Service
@@ -45,6 +45,10 @@ def build_router(service: Service) -> APIRouter:
             loaded_models=loaded_models(),
             requests=service.admission.num_requests,
         )
+
+    @router.get("/status", summary="Which version this is, as Bazarr asks for it")
+    async def status() -> StatusBody:
+        return StatusBody(version=__version__)
 
     @router.get(
         "/ready",

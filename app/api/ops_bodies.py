@@ -1,4 +1,4 @@
-"""The JSON bodies of /health, /ready and /queue."""
+"""The JSON bodies of /health, /status, /ready and /queue."""
 
 from __future__ import annotations
 
@@ -16,6 +16,10 @@ class HealthBody(BaseModel):
     degraded: list[str] = Field(
         description="What does not work at present, in sentences; the rest does.", examples=[[]]
     )
+
+
+class StatusBody(BaseModel):
+    version: str
 
 
 class ReadyBody(BaseModel):

@@ -9,6 +9,7 @@ from typing import TypeVar
 from app.domain.errors import UnsupportedOption
 
 T = TypeVar("T")
+D = TypeVar("D")
 
 TRUE = frozenset({"true", "1", "yes", "on", "t", "y"})
 FALSE = frozenset({"false", "0", "no", "off", "f", "n"})
@@ -33,8 +34,18 @@ class Reader:
 
     def __init__(self, parameters: Mapping[str, str]) -> None:
         self._parameters = parameters
+        self._read: set[str] = set()
+
+    def ignored(self, *besides: str) -> tuple[str, ...]:
+        """The names of parameters that nobody has read, except those `besides`."""
+        return tuple(sorted(self._parameters.keys() - self._read - set(besides)))
+
+    def ignore(self, *names: str) -> None:
+        """Count parameters as ignored that have been read."""
+        self._read -= set(names)
 
     def text(self, name: str) -> str:
+        self._read.add(name)
         return self._parameters.get(name, "")
 
     def flag(self, name: str, default: bool) -> bool:
@@ -53,20 +64,24 @@ class Reader:
             raise not_allowed(name, value, f"a number from {least:g} to {most:g}")
         return number
 
-    def choice(self, name: str, choices: Mapping[str, T], default: T) -> T:
+    def choice(self, name: str, choices: Mapping[str, T], default: D) -> T | D:
         value = self.text(name).lower()
         if value and value not in choices:
             raise not_allowed(name, value, f"one of {', '.join(choices)}")
         return choices[value] if value else default
 
     def count(self, name: str) -> int | None:
+        return self.whole(name, MAX_SPEAKERS)
+
+    def whole(self, name: str, most: int) -> int | None:
+        """A number from 1 to `most`; None if there is none."""
         value = self.text(name)
         if not value:
             return None
         # length first: int() raises its own error for thousands of digits
         is_number = value.isascii() and value.isdigit() and len(value) < 10
-        if not (is_number and 1 <= int(value) <= MAX_SPEAKERS):
-            raise not_allowed(name, value, f"a whole number from 1 to {MAX_SPEAKERS}")
+        if not (is_number and 1 <= int(value) <= most):
+            raise not_allowed(name, value, f"a whole number from 1 to {most}")
         return int(value)
 
 

@@ -15,6 +15,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
+from app.api.encodings import check_encoding, check_transfer_encoding
 from app.api.multipart import MAX_FIELDS, PatientParser
 from app.api.upload_pace import UploadPace
 from app.domain.errors import (
@@ -32,6 +33,7 @@ MAX_TEXT_BYTES = 1 << 20  # of all text fields together, which stay in memory
 MAX_OPTIONS = 100  # of a header; their parser slows down with their number
 FLUSH_BYTES = 1 << 20
 FORM_OVERHEAD_BYTES = (MAX_FIELDS + 2) * MAX_FIELD_BYTES
+SHOWN = 40  # characters of a client's name in a message
 LIST_NAME = re.compile(r"([^\[\]]+)\[\d*\]")  # name[], name[0]
 
 
@@ -58,13 +60,14 @@ class Upload:
     """A received form. `file_name` comes from the client: use it in answers, never on disk.
 
     `lists`: the values of each field, in order; name[] and name[0] count as name. `large`: the
-    files that hold the large fields.
+    files that hold the large fields. `dropped`: fields with files too large for a value.
     """
 
     path: Path
     file_name: str = ""
     lists: dict[str, list[str]] = field(default_factory=dict)
     large: dict[str, list[Path]] = field(default_factory=dict)
+    dropped: tuple[str, ...] = ()
     num_bytes: int = 0
 
 
@@ -78,6 +81,7 @@ class _Form:
         self.max_file_bytes = max_file_bytes
         self.lists: dict[str, list[str]] = {}
         self.large: dict[str, list[Path]] = {}
+        self.dropped: list[str] = []
         self.file_name: str | None = None  # set when the file's part begins
         self.file_bytes = 0
         self.pending: list[tuple[Path, bytes]] = []  # not yet written
@@ -90,12 +94,28 @@ class _Form:
         self._num_parts = 0
         self._text_bytes = 0
         self._name = ""
-        self._sink: Callable[[bytes], None] = self._ignore
+        self._sink: Callable[[bytes], None] = self._drop
         self._header_name = b""
         self._header_value = b""
         self._disposition = b""
         self._content_type = b""
         self._value = b""
+
+    @property
+    def fault(self) -> str:
+        """What is wrong with a form that cannot be parsed."""
+        if self._num_parts == 0:
+            return (
+                "The multipart form is malformed: it does not begin with the boundary that "
+                "Content-Type names."
+            )
+        return "The multipart form is malformed."
+
+    @property
+    def without_file(self) -> str:
+        """What is wrong with a form that has no recording."""
+        sent = f", not {self.dropped[0][:SHOWN]}" if self.dropped else ""
+        return f"{self.layout.file_field}: required, a multipart file field of this name{sent}."
 
     def on_part_begin(self) -> None:
         self._disposition = self._content_type = self._value = b""
@@ -115,6 +135,8 @@ class _Form:
             self._disposition = self._header_value
         elif name == b"content-type":
             self._content_type = self._header_value
+        elif name == b"content-transfer-encoding":
+            check_transfer_encoding(self._header_value)
         self._header_name = self._header_value = b""
 
     def on_headers_finished(self) -> None:
@@ -122,15 +144,15 @@ class _Form:
         self._name = options.get(b"name", b"").decode("utf-8", "replace")
         # Some clients send a file without a name, or with a name encoded as in RFC 5987.
         is_file = bool(self._content_type) or b"filename" in self._disposition
+        if listed := LIST_NAME.fullmatch(self._name):
+            self._name = listed[1]
         if self._name != self.layout.file_field:
-            if listed := LIST_NAME.fullmatch(self._name):
-                self._name = listed[1]
-            if b"filename" in options:
-                self._sink = self._ignore
-            elif self._name in self.layout.large:
+            if self._name in self.layout.large:
                 self._begin_large()
             else:
-                self._sink = self._add_to_value
+                # some libraries give text fields a file name, too
+                named = b"filename" in self._disposition
+                self._sink = self._add_to_file_value if named else self._add_to_value
             return
         if not is_file:
             raise UnsupportedOption(
@@ -146,7 +168,7 @@ class _Form:
         self._sink(data[start:end])
 
     def on_part_end(self) -> None:
-        if self._sink == self._add_to_value:
+        if self._sink in (self._add_to_value, self._add_to_file_value):
             self.lists.setdefault(self._name, []).append(self._value.decode("utf-8", "replace"))
 
     def on_end(self) -> None:
@@ -187,8 +209,15 @@ class _Form:
             raise UnsupportedOption(f"The form has more than {MAX_TEXT_BYTES >> 20} MB of text.")
         self._value += data
 
-    def _ignore(self, data: bytes) -> None:
-        """Drop the data of an unknown file."""
+    def _add_to_file_value(self, data: bytes) -> None:
+        if len(self._value) + len(data) > MAX_FIELD_BYTES:
+            self.dropped.append(self._name)
+            self._sink = self._drop
+        else:
+            self._value += data
+
+    def _drop(self, data: bytes) -> None:
+        """Drop the rest of a file that is no recording."""
 
 
 def too_large(max_bytes: int) -> UploadTooLarge:
@@ -203,9 +232,10 @@ async def receive_upload(
 
     Raises:
         DeadlineExceeded, Cancelled: from `work`
-        MalformedRequest, UnsupportedOption, UploadTooLarge, UploadStalled, ClientGone, DiskFull,
-        Overloaded
+        MalformedRequest, UnsupportedEncoding, UnsupportedOption, UploadTooLarge, UploadStalled,
+        ClientGone, DiskFull, Overloaded
     """
+    check_encoding(request)
     paths: list[Path] = []
 
     def new_file() -> Path:
@@ -252,17 +282,23 @@ async def _receive(
                     await _flush(form)
             await _flush(form)
     except FormParserError:
-        raise MalformedRequest("The multipart form is malformed.") from None
+        raise MalformedRequest(form.fault) from None
     if not form.complete:
         raise MalformedRequest("The multipart form is incomplete.")
     if form.file_name is None:
-        raise UnsupportedOption(f"{form.layout.file_field}: required, a multipart file field.")
-    return Upload(form.path, form.file_name, form.lists, form.large, form.file_bytes)
+        raise UnsupportedOption(form.without_file)
+    dropped = tuple(form.dropped)
+    return Upload(form.path, form.file_name, form.lists, form.large, dropped, form.file_bytes)
 
 
 def _boundary(request: Request, field_name: str) -> bytes:
     kind, options = _parse_options(request.headers.get("content-type", "").encode("latin-1"))
     boundary = options.get(b"boundary")
+    if kind == b"multipart/form-data" and not boundary:
+        raise MalformedRequest(
+            "Content-Type: multipart/form-data lacks its boundary; leave this header to the "
+            "library that writes the form."
+        )
     if kind != b"multipart/form-data" or not boundary:
         raise UnsupportedOption(
             f"{field_name}: required; send the form as multipart/form-data, e.g. "

@@ -19,6 +19,15 @@ class AnswerSettings(SettingsGroup):
         validation_alias="DEFAULT_DIALECT",
         description="Dialect of requests whose parameters do not select one.",
     )
+    subtitle_style: Annotated[Literal["plain", "readable"], Lower] = Field(
+        "plain",
+        validation_alias="SUBTITLE_STYLE",
+        description=(
+            "`plain`: a subtitle for each segment, or as the next two say. `readable`: at most two "
+            "lines of 42 characters and 17 characters in a second, broken at phrases. A request "
+            "may choose another style and other values of the next three."
+        ),
+    )
     subtitle_max_line_width: int | None = Field(
         None,
         ge=1,

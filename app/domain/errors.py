@@ -43,6 +43,12 @@ class MalformedRequest(ServiceError):
     code = "malformed_request"
 
 
+class UnsupportedEncoding(ServiceError):
+    """The body is compressed."""
+
+    code = "unsupported_encoding"
+
+
 class UploadStalled(ServiceError):
     """The client stopped sending before the end of the upload."""
 

@@ -109,7 +109,9 @@ class Hypothesis:
     """The recognizer's answer for one chunk.
 
     `token_ends[i]` is the length in characters of the text up to and including `tokens[i]`.
-    `token_probs`: one for each token if requested, otherwise empty. `words`: None if not requested.
+    `likelihoods`: the probability of each token given those before it, 0 to 1; empty if the
+    recognizer does not tell. `token_probs`: the same for those who want the tokens' bytes, empty
+    if not requested. `words`: None if not requested.
     `is_cut_off`: there was no room for more tokens. `guesses`: the candidates if no language was
     given, most likely first.
     """
@@ -119,6 +121,7 @@ class Hypothesis:
     tokens: tuple[int, ...]
     token_ends: tuple[int, ...]
     stats: DecodingStats
+    likelihoods: tuple[float, ...] = ()
     token_probs: tuple[TokenProb, ...] = ()
     words: tuple[SpokenWord, ...] | None = None
     is_cut_off: bool = False
@@ -153,6 +156,7 @@ class Segment:
     stats: DecodingStats | None = None
     tokens: tuple[int, ...] = ()
     token_ends: tuple[int, ...] = ()
+    likelihoods: tuple[float, ...] = ()
     token_probs: tuple[TokenProb, ...] = ()
     language: str | None = None  # if each part of the recording has its own
 

@@ -9,17 +9,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.domain.transcript import Segment, Transcript, Word
+from app.formats.figures import decoder_figures
 from app.formats.subtitles import SubtitleStyle
 from app.formats.table import OutputFormat
 from app.formats.text import text_of
 from app.formats.times import seconds
+from app.formats.words import WrittenWord, written_words
 
 
 @dataclass(frozen=True, slots=True)
 class JsonShape:
-    """What differs between the dialects and requests."""
+    """What differs between the dialects and requests. `webservice`: `text` is a string, words and
+    segments have the fields of Whisper's own JSON.
+    """
 
-    text_is_string: bool
+    webservice: bool
     with_words: bool
     with_embeddings: bool = False
 
@@ -37,14 +41,12 @@ def write(
 
 
 def to_json(transcript: Transcript, shape: JsonShape) -> dict[str, Any]:
-    segments = [segment_json(segment, shape.with_words) for segment in transcript.segments]
-    text = text_of(transcript.segments)
-    words = [_word_json(w) for s in transcript.segments for w in s.words or ()]
+    segments = _segments_json(transcript, shape)
     body: dict[str, Any] = {
-        "text": text if shape.text_is_string else segments,
+        "text": text_of(transcript.segments) if shape.webservice else segments,
         "language": transcript.language,
         "segments": segments,
-        "word_segments": words if shape.with_words else [],
+        "word_segments": [word for item in segments for word in item.get("words", ())],
         "duration": seconds(transcript.duration_s),
         "model": transcript.model,
     }
@@ -58,6 +60,38 @@ def to_json(transcript: Transcript, shape: JsonShape) -> dict[str, Any]:
             }
     if transcript.warnings:
         body["warnings"] = [warning.sentence for warning in transcript.warnings]
+    return body
+
+
+def _segments_json(transcript: Transcript, shape: JsonShape) -> list[dict[str, Any]]:
+    if shape.webservice:
+        return [
+            _webservice_segment_json(number, segment, shape.with_words)
+            for number, segment in enumerate(transcript.segments)
+        ]
+    return [segment_json(segment, shape.with_words) for segment in transcript.segments]
+
+
+def _webservice_segment_json(number: int, segment: Segment, with_words: bool) -> dict[str, Any]:
+    body = {
+        "id": number,
+        **segment_json(segment, with_words=False),
+        **decoder_figures(segment),
+    }
+    if with_words and segment.words is not None:
+        body["words"] = [_webservice_word_json(word) for word in written_words(segment)]
+    return body
+
+
+def _webservice_word_json(written: WrittenWord) -> dict[str, Any]:
+    body = {
+        **_word_json(written.word),
+        "word": written.text,
+        "start": seconds(written.start_s),
+        "end": seconds(written.end_s),
+    }
+    if written.probability is not None:
+        body["probability"] = round(written.probability, 3)
     return body
 
 

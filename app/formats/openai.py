@@ -16,12 +16,12 @@ from typing import Any
 from app.domain.languages import language_name
 from app.domain.options import Task
 from app.domain.transcript import Segment, TokenProb, Transcript
+from app.formats.figures import decoder_figures
 from app.formats.subtitles import SubtitleStyle
 from app.formats.table import DIARIZED_JSON, JSON, TEXT, VERBOSE_JSON, OutputFormat
 from app.formats.text import text_of
 from app.formats.times import seconds
 
-SEEK_STEP_S = 0.01  # Whisper's seek counts feature frames
 TEXT_SEGMENT = "transcript.text.segment"
 
 
@@ -80,20 +80,12 @@ def _verbose_json(transcript: Transcript, shape: Shape) -> dict[str, Any]:
 
 
 def _segment(number: int, segment: Segment) -> dict[str, Any]:
-    stats, chunk = segment.stats, segment.chunk
-    assert stats is not None
-    assert chunk is not None
     return {
         "id": number,
-        "seek": round(chunk.start_s / SEEK_STEP_S),
         "start": seconds(segment.start_s),
         "end": seconds(segment.end_s),
         "text": segment.text,
-        "tokens": list(segment.tokens),
-        "temperature": stats.temperature,
-        "avg_logprob": stats.avg_logprob,
-        "compression_ratio": stats.compression_ratio,
-        "no_speech_prob": stats.no_speech_prob,
+        **decoder_figures(segment),
     }
 
 
@@ -184,10 +176,21 @@ class Deltas:
         return event
 
 
+def _line(number: int, segment: Segment) -> dict[str, Any]:
+    """What subtitle editors need. The speakers of diarized answers are in events of their own."""
+    return {
+        "id": number,
+        "start": seconds(segment.start_s),
+        "end": seconds(segment.end_s),
+        "text": segment.text,
+    }
+
+
 def done(transcript: Transcript, shape: Shape) -> dict[str, Any]:
     event: dict[str, Any] = {
         "type": "transcript.text.done",
         "text": text_of(transcript.segments),
+        "segments": [_line(i, segment) for i, segment in enumerate(transcript.segments)],
     }
     if shape.task is Task.TRANSCRIBE:
         event["languages"] = [{"code": transcript.language}]

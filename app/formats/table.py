@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from app.domain.transcript import Transcript
 from app.formats.subtitles import SubtitleStyle, to_srt, to_vtt
@@ -29,9 +30,14 @@ class OutputFormat:
     writer: Writer | None = None
     aliases: tuple[str, ...] = ()
 
+    @property
+    def is_subtitle(self) -> bool:
+        return self.extension in ("srt", "vtt")
+
 
 TEXT = OutputFormat("text", "txt", PLAIN_TEXT, lambda t, _: to_text(t), aliases=("txt",))
 VTT = OutputFormat("vtt", "vtt", PLAIN_TEXT, to_vtt)
+OPENAI_VTT = OutputFormat("vtt", "vtt", PLAIN_TEXT, partial(to_vtt, always_hours=True))
 SRT = OutputFormat("srt", "srt", PLAIN_TEXT, to_srt)
 TSV = OutputFormat("tsv", "tsv", PLAIN_TEXT, lambda t, _: to_tsv(t))
 JSON = OutputFormat("json", "json", APPLICATION_JSON)
@@ -39,5 +45,5 @@ VERBOSE_JSON = OutputFormat("verbose_json", "json", APPLICATION_JSON)
 DIARIZED_JSON = OutputFormat("diarized_json", "json", APPLICATION_JSON)
 
 ASR_FORMATS = (TEXT, VTT, SRT, TSV, JSON)
-OPENAI_TRANSLATION_FORMATS = (JSON, TEXT, SRT, VERBOSE_JSON, VTT)
+OPENAI_TRANSLATION_FORMATS = (JSON, TEXT, SRT, VERBOSE_JSON, OPENAI_VTT)
 OPENAI_FORMATS = (*OPENAI_TRANSLATION_FORMATS, DIARIZED_JSON)

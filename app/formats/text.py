@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from app.domain.transcript import Segment, Transcript
+from app.formats.cues import speaker_prefix
 from app.formats.lines import one_line
-from app.formats.subtitles import speaker_prefix
 from app.formats.times import milliseconds
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from app import __version__
 from app.access.rate_limits import RateLimits
 from app.audio.decode_pool import DecodeLimits, DecodePool
+from app.config.answers import AnswerSettings
 from app.config.environment import prepare_environment
 from app.config.limits import LimitSettings
 from app.config.settings import DEMO_DIR, Settings
@@ -98,11 +99,7 @@ def build_service(settings: Settings, engines: Sequence[RecognizerEngine] = ENGI
         temp=temp,
         # these threads mostly wait for models: one for each admitted request
         threads=Threads(settings.max_queue_size, thread_name_prefix="request"),
-        subtitle_style=SubtitleStyle(
-            settings.subtitle_max_line_width,
-            settings.subtitle_max_line_count,
-            settings.subtitle_highlight_words,
-        ),
+        subtitle_style=subtitle_style(settings),
         ready=ready,
         broken=broken,
         metrics=metrics,
@@ -221,6 +218,16 @@ def service_facts(settings: LimitSettings, chosen: Devices) -> Facts:
         memory_limit_bytes=memory_limit_bytes(),
         warning_kinds=tuple(dict.fromkeys(warning.kind for warning in TranscriptWarning)),
         model_kinds=tuple(ModelKind),
+    )
+
+
+def subtitle_style(settings: AnswerSettings) -> SubtitleStyle:
+    """The look of subtitles if a request does not say."""
+    return SubtitleStyle(
+        settings.subtitle_max_line_width,
+        settings.subtitle_max_line_count,
+        settings.subtitle_highlight_words,
+        readable=settings.subtitle_style == "readable",
     )
 
 

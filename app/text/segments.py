@@ -27,6 +27,7 @@ def cut_segment(segment: Segment, begin: int, end: int) -> Segment:
         text=segment.text[begin:end],
         tokens=tuple(segment.tokens[i] for i in kept),
         token_ends=tuple(segment.token_ends[i] - begin for i in kept),
+        likelihoods=tuple(segment.likelihoods[i] for i in kept) if segment.likelihoods else (),
         token_probs=tuple(segment.token_probs[i] for i in kept) if segment.token_probs else (),
     )
 
@@ -58,6 +59,7 @@ def segments_of(
         stats=hypothesis.stats,
         tokens=hypothesis.tokens,
         token_ends=hypothesis.token_ends,
+        likelihoods=hypothesis.likelihoods,
         token_probs=hypothesis.token_probs,
     )
     if not with_words:

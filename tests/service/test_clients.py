@@ -182,6 +182,23 @@ def test_a_note_taking_plug_in(server: Server, name: str) -> None:
     assert response.json()["text"] == spoken("en_short")
 
 
+def test_a_plug_in_that_joins_words_by_the_time(server: Server) -> None:
+    """Obsidian's plug-in of that name: a line for each interval, of the words that begin in it."""
+    response = httpx.post(
+        f"{server.url}/asr?output=json&word_timestamps=true",
+        files={"audio_file": ("blob", audio_of(CONVERSATION).read_bytes())},
+        timeout=60,
+    )
+    lines: dict[float, str] = {}
+    for segment in response.json()["segments"]:
+        for word in segment["words"]:
+            begun = word["start"] // 5
+            lines[begun] = lines.get(begun, "") + word["word"]
+    assert list(lines) == sorted(lines)
+    assert len(lines) >= 4
+    assert " ".join(line.strip() for line in lines.values()) == spoken(CONVERSATION)
+
+
 # -- curl ----------------------------------------------------------------------------------------
 
 

@@ -39,6 +39,10 @@ from tests.support.truth import audio_of, truth_of, word_error_rate, words_of
 from tests.support.waiting import PATIENCE_S, eventually
 
 ENGLISH, SPANISH, CONVERSATION = audio_of("en_short"), audio_of("es_short"), audio_of("en_two_b")
+SEGMENT = {"start", "end", "text"}
+FIGURES = {
+    "id", "seek", "tokens", "temperature", "avg_logprob", "compression_ratio", "no_speech_prob",
+}  # fmt: skip
 SECOND_OF_SILENCE = bytes(2 * 16_000)  # raw PCM
 WIDTH, COUNT = 30, 2
 OTHER_SETTINGS = {
@@ -160,7 +164,7 @@ def test_defaults_of_the_webservice_dialect(server: Server) -> None:
     body = json_of(server.post(ENGLISH, output="json"))
     assert body["text"] == spoken("en_short")
     assert "speakers" not in body
-    assert all(item.keys() == {"start", "end", "text"} for item in body["segments"])
+    assert all(item.keys() == {*SEGMENT, *FIGURES} for item in body["segments"])
     assert body["word_segments"] == []
 
 
@@ -174,6 +178,36 @@ def test_defaults_of_the_whisperx_dialect(conversation: dict[str, Any]) -> None:
     assert conversation["duration"] == pytest.approx(truth_of("en_two_b")["duration"], abs=0.01)
     assert "speaker_embeddings" not in conversation
     assert "warnings" not in conversation
+
+
+def test_segments_and_words_of_the_webservice_dialect(server: Server) -> None:
+    """As Whisper's own JSON has them: words joined rebuild the text, figures tell of the chunk."""
+    given = {"output": "json", "diarize": True, "word_timestamps": True}
+    body = json_of(server.post(CONVERSATION, **given))
+    assert [item["id"] for item in body["segments"]] == [*range(len(body["segments"]))]
+    for item in body["segments"]:
+        assert item.keys() == {*SEGMENT, *FIGURES, "speaker", "words"}
+        assert "".join(word["word"] for word in item["words"]) == item["text"]
+        assert item["seek"] <= item["start"] * 100 + 1
+        assert -2 < item["avg_logprob"] < 0 <= item["temperature"]
+        assert 0 <= item["no_speech_prob"] <= 1 < item["compression_ratio"] + 1
+        assert item["tokens"]
+        for word in item["words"]:
+            assert word.keys() == {"word", "start", "end", "probability", "score", "speaker"}
+            assert word["word"].startswith(" ")
+            assert 0 < word["probability"] <= 1
+    words = [word for item in body["segments"] for word in item["words"]]
+    assert words == body["word_segments"]
+    assert len({word["probability"] for word in words}) > 5
+    tokens = [token for item in body["segments"] for token in item["tokens"]]
+    given = {"response_format": "verbose_json", "model": "whisper-1"}
+    answer = httpx.post(
+        f"{server.url}/v1/audio/transcriptions",
+        data=given,
+        files={"file": CONVERSATION.read_bytes()},
+        timeout=60,
+    )
+    assert tokens == [token for item in answer.json()["segments"] for token in item["tokens"]]
 
 
 def test_each_switch_of_the_webservice_dialect(server: Server) -> None:
@@ -260,8 +294,14 @@ def test_empty_values_mean_absent(server: Server) -> None:
 
 
 def test_unknown_parameters_are_ignored(server: Server) -> None:
-    body = json_of(server.post(ENGLISH, fields={"temperature": "7"}, output="json", beam="x"))
-    assert body["text"] == spoken("en_short")
+    """But not without a word."""
+    fields = {"video_file": "/films/Ä.mkv", "x" * 99: "1"}
+    query = {"output": "json", "b\r\nX-Evil: 1": "1", "beam": "x", "max_line_width": 40}
+    response = server.post(ENGLISH, fields=fields, **query)
+    assert json_of(response)["text"] == spoken("en_short")
+    named = f"b??X-Evil??1, beam, max_line_width, video_file, {'x' * 40}"
+    assert response.headers["x-asr-ignored"] == named
+    assert "x-asr-ignored" not in server.post(ENGLISH, output="json", vad_filter=True).headers
 
 
 @pytest.mark.parametrize("language", ["es", "ES", "Spanish", "spanish", "auto", "AUTO", "", None])
@@ -331,7 +371,10 @@ REFUSED = [
     ({"output": "json", "output_format": "pdf"}, "output_format", "json"),
     ({"task": "foo"}, "task", "transcribe, translate"),
     ({"language": "klingon"}, "language", '"en"'),
-    *(({name: "maybe"}, name, "true, false") for name in (*FLAGS, "vad_filter")),
+    *(({name: "maybe"}, name, "true, false") for name in (*FLAGS, "vad_filter", "highlight_words")),
+    ({"max_line_width": "0"}, "max_line_width", "from 1 to 1000"),
+    ({"max_line_count": "x", "output": "srt"}, "max_line_count", "from 1 to 100"),
+    ({"subtitle_style": "fine"}, "subtitle_style", "plain, readable"),
 ]  # fmt: skip
 
 
@@ -640,6 +683,31 @@ def test_no_narrow_cue_of_a_translation_is_too_wide(other_server: Server) -> Non
         assert before.end <= after.start
 
 
+@pytest.mark.parametrize("prefix", ["", "/v1/audio/transcriptions"])
+def test_each_request_may_lay_out_its_subtitles(server: Server, prefix: str) -> None:
+    def cues(**given: Any) -> list[srt.Subtitle]:
+        field, output = ("file", "response_format") if prefix else ("audio_file", "output")
+        response = httpx.post(
+            server.url + (prefix or "/asr"),
+            data={output: "srt", "model": "demo", **given},
+            files={field: CONVERSATION.read_bytes()},
+            timeout=60,
+        )
+        assert "x-asr-ignored" not in response.headers
+        return list(srt.parse(text_of(response)))
+
+    sentences = [sentence["text"] for sentence in truth_of("en_two_b")["sentences"]]
+    narrow = cues(max_line_width=18, max_line_count=1)
+    assert " ".join(cue.content for cue in narrow) == " ".join(sentences)
+    assert all(len(cue.content) <= 18 for cue in narrow)
+    lined = cues(subtitle_style="readable", max_line_width=24)
+    assert " ".join(cue.content for cue in lined).split() == " ".join(sentences).split()
+    assert all(len(line) <= 24 for cue in lined for line in cue.content.split("\n"))
+    assert all((cue.end - cue.start).total_seconds() >= 0.8 for cue in lined)
+    assert any("<u>" in cue.content for cue in cues(highlight_words="true"))
+    assert [cue.content for cue in cues(subtitle_style="plain")] == sentences
+
+
 # -- /detect-language ----------------------------------------------------------------------------
 
 
@@ -671,6 +739,7 @@ def test_detect_language_refuses_and_ignores(server: Server) -> None:
         assert refusal(server, response, 422).startswith(f"{name}: ")
     response = server.post(ENGLISH, "/detect-language", output="docx", whatever=1)
     assert response.json()["language_code"] == "en"
+    assert response.headers["x-asr-ignored"] == "output, whatever"
     assert parse_detect_request({"encode": "No", "model": "demo"}).encode is False
 
 
@@ -684,6 +753,10 @@ def test_health(server: Server) -> None:
     assert body["status"] == "healthy"
     assert body["device"] in ("cpu", "cuda")
     assert body["loaded_models"] == ["demo"]
+
+
+def test_status_tells_bazarr_the_version(server: Server) -> None:
+    assert server.get("/status").json() == {"version": server.get("/health").json()["version"]}
 
 
 def test_ready(server: Server) -> None:
@@ -730,6 +803,38 @@ def test_wrong_paths_and_methods(server: Server) -> None:
     assert refusal(server, httpx.post(f"{server.url}/health"), 405)
 
 
+def test_a_slash_at_the_end_is_no_other_address(server: Server) -> None:
+    response = server.post(ENGLISH, "/asr/", fields={"output": "json"})
+    assert response.history == []
+    assert json_of(response)["text"] == spoken("en_short")
+    for path in ("/health/", "/v1/models/", "/v1/models/demo/", "/docs/"):
+        assert server.get(path).status_code == 200
+    assert refusal(server, server.get("/asr/"), 405)
+
+
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        ("//asr", "/asr"),
+        ("/asr//", "/asr"),
+        ("/v1/asr", "/asr"),
+        ("/asr/asr", "/asr"),
+        ("/api/detect-language", "/detect-language"),
+        ("/v1/v1/audio/transcriptions", "/v1/audio/transcriptions"),
+        ("/v1/audio/transcriptions/audio/transcriptions", "/v1/audio/transcriptions"),
+        ("/audio/translations/", "/v1/audio/translations"),
+        ("//v1//models", "/v1/models"),
+        ("/models", "/v1/models"),
+    ],
+)
+def test_a_wrong_address_is_told_the_right_one(server: Server, path: str, meant: str) -> None:
+    response = httpx.post(f"{server.url}{path}", files={"file": b"x"})
+    assert response.status_code == 404
+    body = response.json()
+    detail = body["error"]["message"] if meant.startswith("/v1") else body["detail"]
+    assert detail.endswith(f"is not served here; use {meant}.")
+
+
 @pytest.mark.parametrize("path", ["/", "/health", "/ready", "/v1/models"])
 def test_head_is_get_without_a_body(server: Server, path: str) -> None:
     full, head = server.get(path), httpx.head(server.url + path)
@@ -768,10 +873,14 @@ def half_sent_upload(server: Server) -> Iterator[tuple[http.client.HTTPConnectio
 
 def test_a_full_queue(other_server: Server) -> None:
     with half_sent_upload(other_server) as (first, rest):
-        for endpoint in ("/asr", "/detect-language"):
-            response = other_server.post(ENGLISH, endpoint)
-            assert "queue" in refusal(other_server, response, 503)
-            assert int(response.headers["retry-after"]) >= 1
+        response = other_server.post(ENGLISH)
+        assert "queue" in refusal(other_server, response, 503)
+        assert int(response.headers["retry-after"]) >= 1
+        # Bazarr reads the code first; without one, it believes for good that there is no language
+        body = other_server.post(ENGLISH, "/detect-language/").json()
+        assert "queue" in body["detail"]
+        assert body["language_code"]
+        assert "detected_language" not in body
         first.send(rest)
         answer = first.getresponse()
         assert answer.status == 200

@@ -131,9 +131,19 @@ def test_bad_requests(client: OpenAI, options: dict[str, Any], param: str) -> No
 @pytest.mark.parametrize("response_format", ["srt", "vtt", "verbose_json"])
 def test_formats_that_cannot_be_streamed(client: OpenAI, response_format: str) -> None:
     with pytest.raises(BadRequestError) as failure:
-        ask(client, stream=True, response_format=response_format)
+        ask(client, stream=True, response_format=response_format, model="demo")
     told(failure.value, 400, type="invalid_request_error")
     assert failure.value.param in ("stream", "response_format")
+
+
+def test_whisper_1_streams_no_such_format_and_says_so(client: OpenAI) -> None:
+    """As at OpenAI, where clients send `stream` with every request."""
+    for response_format, begun in (("srt", "1\n"), ("verbose_json", '{"task"')):
+        response = client.audio.transcriptions.with_raw_response.create(  # type: ignore[call-overload]
+            file=audio_of("en_short"), model=MODEL, response_format=response_format, stream=True
+        )
+        assert response.headers["x-asr-ignored"] == "stream"
+        assert response.http_response.read().decode().startswith(begun)
 
 
 @pytest.mark.parametrize("response_format", ["diarized_json", "docx"])

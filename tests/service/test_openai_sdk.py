@@ -118,7 +118,9 @@ def test_srt(client: OpenAI) -> None:
 
 
 def test_vtt(client: OpenAI) -> None:
-    captions = webvtt.from_string(transcribed_text(client, "en_two_b", "vtt")).captions
+    body = transcribed_text(client, "en_two_b", "vtt")
+    assert re.search(r"^00:00:\d\d\.\d{3} --> 00:00:\d\d\.\d{3}$", body, re.M)  # with hours
+    captions = webvtt.from_string(body).captions
     for caption, sentence in zip(captions, truth_of("en_two_b")["sentences"], strict=True):
         assert caption.text == sentence["text"]
         assert caption.start_in_seconds == pytest.approx(sentence["start"], abs=PAUSE_S + 1)
@@ -377,6 +379,11 @@ def test_stream(client: OpenAI, options: dict[str, Any]) -> None:
     assert "".join(event.delta for event in deltas) == done.text
     assert word_error_rate(spoken("en_two"), done.text) <= 0.02
     assert all(event.logprobs is None for event in (*deltas, done))
+    lines, sentences = done.model_extra["segments"], truth_of("en_two")["sentences"]
+    assert "".join(line["text"] for line in lines).strip() == done.text
+    for line, sentence in zip(lines, sentences, strict=True):
+        assert line["start"] == pytest.approx(sentence["start"], abs=PAUSE_S)
+        assert line["end"] == pytest.approx(sentence["end"], abs=PAUSE_S)
 
 
 def test_stream_with_logprobs(client: OpenAI) -> None:

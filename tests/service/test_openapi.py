@@ -97,10 +97,14 @@ def test_the_parameters_are_those_of_the_contract(schema: dict[str, Any]) -> Non
         "min_speakers",
         "max_speakers",
         "return_speaker_embeddings",
+        "subtitle_style",
+        "max_line_width",
+        "max_line_count",
+        "highlight_words",
     }
 
 
-@pytest.mark.parametrize("name", ["output", "output_format", "task", "speakers"])
+@pytest.mark.parametrize("name", ["output", "output_format", "task", "speakers", "subtitle_style"])
 def test_choices_are_those_that_are_accepted(
     server: Server, schema: dict[str, Any], name: str
 ) -> None:
@@ -125,7 +129,7 @@ def test_what_the_types_allow_is_accepted(server: Server, schema: dict[str, Any]
 @pytest.mark.parametrize("path", ENDPOINTS)
 def test_every_status_is_documented(schema: dict[str, Any], path: str) -> None:
     responses = schema["paths"][path]["post"]["responses"]
-    errors = {"400", "401", "408", "410", "413", "422", "429", "500", "503", "504", "507"}
+    errors = {"400", "401", "408", "410", "413", "415", "422", "429", "500", "503", "504", "507"}
     assert responses.keys() == {"200"} | errors
     for status, response in responses.items():
         assert response["description"]
@@ -141,7 +145,12 @@ def test_every_status_is_documented(schema: dict[str, Any], path: str) -> None:
 def test_the_answers_are_documented(schema: dict[str, Any]) -> None:
     success = schema["paths"]["/asr"]["post"]["responses"]["200"]
     assert success["content"].keys() == {"application/json", "text/plain", "text/event-stream"}
-    assert success["headers"].keys() == {"Asr-Engine", "Content-Disposition", "X-ASR-Warning"}
+    assert success["headers"].keys() == {
+        "Asr-Engine",
+        "Content-Disposition",
+        "X-ASR-Ignored",
+        "X-ASR-Warning",
+    }
     assert schema["openapi"].startswith("3.1.")
 
 

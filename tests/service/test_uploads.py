@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import socket
 import subprocess
 import time
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 
+import httpx
 import numpy as np
 import psutil
 import pytest
 
 from tests.support.forms import (
     BOUNDARY,
+    MULTIPART,
     answer,
     connect,
     file_part,
@@ -124,18 +128,40 @@ def test_missing_and_misplaced_files(server: Server) -> None:
 
 def test_forms_that_are_none(server: Server) -> None:
     body = form(file_part())
-    for content_type in ("application/json", "audio/flac", "", "multipart/form-data"):
+    for content_type in ("application/json", "audio/flac", "", "multipart/mixed; boundary=x"):
         refused(send(server, body, content_type), 422, "audio_file", "multipart/form-data")
+    for content_type in ("multipart/form-data", 'multipart/form-data; boundary=""'):
+        refused(send(server, body, content_type), 400, "Content-Type", "boundary")
     long = f"multipart/form-data; boundary={'b' * 5000}"
     refused(send(server, body, long), 400, "malformed")
     other = "multipart/form-data; boundary=somethingelse"
-    refused(send(server, body, other), 400, "malformed")
+    refused(send(server, body, other), 400, "malformed", "boundary that Content-Type names")
     refused(send(server, b"garbage" * 100), 400, "malformed")
     refused(send(server, b"garbage" * 100), 400, "malformed")
     refused(send(server, b""), 400, "is incomplete")
     refused(send(server, body[:1000]), 400, "is incomplete")
     refused(send(server, file_part(name=b"x" * 20_000)), 400, "malformed")
     works(server)
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "zstd", "identity, deflate"])
+def test_a_compressed_body(server: Server, coding: str) -> None:
+    response = httpx.post(
+        f"{server.url}/asr",
+        content=gzip.compress(form(file_part())),
+        headers={"Content-Type": MULTIPART, "Content-Encoding": coding},
+    )
+    refused(response, 415, "Content-Encoding", "compressed")
+    assert response.headers["accept-encoding"] == "identity"
+    works(server)
+
+
+def test_a_part_that_is_encoded(server: Server) -> None:
+    content = b64encode(audio_of("en_short").read_bytes())
+    encoded = part("audio_file", content, b"a.flac", b"Content-Transfer-Encoding: base64\r\n")
+    refused(send(server, form(encoded)), 415, "Content-Transfer-Encoding")
+    plain = part("task", b"transcribe", more=b"Content-Transfer-Encoding: 8bit\r\n")
+    transcribed(send(server, form(plain, file_part())))
 
 
 def test_a_quoted_boundary_and_text_around_the_form(server: Server) -> None:
@@ -162,9 +188,20 @@ def test_a_large_field(server: Server) -> None:
     works(server)
 
 
-def test_other_files_are_ignored(server: Server) -> None:
+def test_other_files_are_left_out(server: Server) -> None:
     other = part("attachment", b"\0" * 3_000_000, b"notes.bin")
     transcribed(send(server, form(other, file_part(), other)))
+    refused(send(server, form(other)), 422, "audio_file: required", "not attachment")
+
+
+def test_a_text_field_with_a_file_name_counts(server: Server) -> None:
+    text = b"Content-Type: text/plain; charset=utf-8\r\n"
+    fields = [part("language", b"en", b"language", text), part("model", b"demo", b"blob")]
+    transcribed(send(server, form(*fields, file_part()), query="output=json"))
+    wrong = part("task", b"sing", b"task")
+    refused(send(server, form(file_part(), wrong), query="output=json"), 422, "task: 'sing'")
+    listed = file_part().replace(b'"audio_file"', b'"audio_file[]"', 1)
+    transcribed(send(server, form(listed)))
 
 
 def test_a_form_in_tiny_pieces(server: Server) -> None:

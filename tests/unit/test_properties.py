@@ -168,11 +168,17 @@ def transcripts(draw: st.DrawFn) -> Transcript:
     st.integers(1, 60) | st.none(),
     st.integers(1, 3) | st.none(),
     st.booleans(),
+    st.booleans(),
 )
 def test_every_transcript_can_be_written_in_every_format(
-    transcript: Transcript, output: str, width: int | None, lines: int | None, highlight: bool
+    transcript: Transcript,
+    output: str,
+    width: int | None,
+    lines: int | None,
+    highlight: bool,
+    readable: bool,
 ) -> None:
-    style = SubtitleStyle(width, lines, highlight)
+    style = SubtitleStyle(width, lines, highlight, readable)
     text = formats.write(transcript, OUTPUTS[output], formats.JsonShape(True, True, True), style)
     text.encode()
     if output == "srt":

@@ -10,10 +10,13 @@ from pydantic import BaseModel, ConfigDict, Field
 class WordBody(BaseModel):
     """A word as written; without times where it could not be aligned."""
 
-    word: str
+    word: str = Field(description="In the webservice dialect with its leading space.")
     start: float | None = Field(None, description="Seconds.")
     end: float | None = Field(None, description="Seconds.")
     score: float | None = Field(None, description="How sure its place is, from 0 to 1.")
+    probability: float | None = Field(
+        None, description="How sure the recognizer is of it, from 0 to 1 (webservice dialect)."
+    )
     speaker: str | None = None
 
 
@@ -26,6 +29,13 @@ class SegmentBody(BaseModel):
     speaker: str | None = Field(None, description="Where speakers were told apart.")
     language: str | None = Field(None, description="Where each part has its own (`multi`).")
     words: list[WordBody] | None = Field(None, description="Where asked for and aligned.")
+    id: int | None = Field(None, description="This and the next: webservice dialect only.")
+    seek: int | None = Field(None, description="Start of the chunk in hundredths of a second.")
+    tokens: list[int] | None = None
+    temperature: float | None = Field(None, description="This and the next describe the chunk.")
+    avg_logprob: float | None = None
+    compression_ratio: float | None = None
+    no_speech_prob: float | None = None
 
 
 class SpeakerBody(BaseModel):

@@ -21,7 +21,8 @@ by the parameters that it gives:
 | `text` in JSON | the whole transcript, a string | the list of segments |
 
 A request that gives none of these speaks `DEFAULT_DIALECT` (the WhisperX dialect, unless the
-operator chose otherwise). Unknown parameters are ignored, and an empty value is the same as none.
+operator chose otherwise). Parameters without effect, such as unknown ones, are named in the header
+`X-ASR-Ignored`, and an empty value is the same as none.
 """  # noqa: E501 - each table row must be one line
 
 DETECT = "Listens to the first speech in the file. Only the file is required."
@@ -58,6 +59,10 @@ ANSWER_HEADERS = {
     "Asr-Engine": {"description": "`whisperx`", "schema": {"type": "string"}},
     "Content-Disposition": {
         "description": "The name of the upload with the extension of the format.",
+        "schema": {"type": "string"},
+    },
+    "X-ASR-Ignored": {
+        "description": "Names of parameters that have no effect here; absent if all have.",
         "schema": {"type": "string"},
     },
     "X-ASR-Warning": {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -11,9 +11,11 @@ from fastapi import Query
 from pydantic import BaseModel, WithJsonSchema
 
 from app.api.parameters import MAX_SPEAKERS, Reader, not_allowed
+from app.api.subtitles import MAX_COUNT, MAX_WIDTH, NO_WISHES, SubtitleWishes, read_subtitle_wishes
 from app.domain.errors import UnsupportedOption
 from app.domain.languages import is_multilingual, parse_language
 from app.domain.options import SpeakerBounds, Task
+from app.formats.subtitles import STYLES
 from app.formats.table import ASR_FORMATS, JSON, TEXT, OutputFormat
 
 OUTPUTS = {name: output for output in ASR_FORMATS for name in (*output.aliases, output.name)}
@@ -36,6 +38,7 @@ class DetectRequest:
     model: str
     encode: bool
     audio_track: str = ""  # an index or a language; empty: the best track
+    ignored: tuple[str, ...] = ()  # parameters without effect
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,8 @@ class AsrRequest:
     stream: bool
     audio_track: str = ""  # an index or a language; empty: the best track
     by_channel: bool = False  # each channel is a speaker
+    subtitles: SubtitleWishes = NO_WISHES
+    ignored: tuple[str, ...] = ()  # parameters without effect
 
 
 def recognize_dialect(parameters: Mapping[str, str], default: Dialect) -> Dialect:
@@ -70,7 +75,7 @@ def recognize_dialect(parameters: Mapping[str, str], default: Dialect) -> Dialec
 
 
 def parse_asr_request(parameters: Mapping[str, str], default_dialect: Dialect) -> AsrRequest:
-    """The request that `parameters` (query and form, merged) describe. Ignores unknown ones.
+    """The request that `parameters` (query and form, merged) describe. Only notes unknown ones.
 
     Raises:
         UnsupportedOption: a value that is not allowed; the message names the parameter.
@@ -88,7 +93,7 @@ def parse_asr_request(parameters: Mapping[str, str], default_dialect: Dialect) -
     stream = not webservice and read.flag("stream", False)
     if stream and chosen is not JSON:
         raise UnsupportedOption("stream: only JSON is streamed; output_format must be json.")
-    return AsrRequest(
+    wanted = AsrRequest(
         dialect=dialect,
         output=chosen,
         task=Task(read.choice("task", TASKS, Task.TRANSCRIBE.value)),
@@ -105,7 +110,9 @@ def parse_asr_request(parameters: Mapping[str, str], default_dialect: Dialect) -
         stream=stream,
         audio_track=_audio_track(read),
         by_channel=_by_channel(read),
+        subtitles=read_subtitle_wishes(read, chosen),
     )
+    return replace(wanted, ignored=read.ignored())
 
 
 def parse_detect_request(parameters: Mapping[str, str]) -> DetectRequest:
@@ -117,11 +124,12 @@ def parse_detect_request(parameters: Mapping[str, str]) -> DetectRequest:
         UnsupportedOption: a value that is not allowed; the message names the parameter.
     """
     read = Reader(parameters)
-    return DetectRequest(
+    wanted = DetectRequest(
         model=read.text("model"),
         encode=read.flag("encode", True),
         audio_track=_audio_track(read),
     )
+    return replace(wanted, ignored=read.ignored())
 
 
 def _ordered(first: str, second: str, in_this_order: bool) -> tuple[str, str]:
@@ -179,6 +187,9 @@ BOOLEAN = WithJsonSchema({"type": "boolean"})
 COUNT = WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MAX_SPEAKERS})
 OUTPUT = WithJsonSchema({"type": "string", "enum": list(OUTPUTS)})
 SPEAKER_SOURCE = WithJsonSchema({"type": "string", "enum": list(SPEAKERS)})
+SUBTITLE_STYLE = WithJsonSchema({"type": "string", "enum": list(STYLES)})
+WIDTH = WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MAX_WIDTH})
+LINES = WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MAX_COUNT})
 TASK = WithJsonSchema({"type": "string", "enum": list(TASKS)})
 FREE = WithJsonSchema({"type": "string"})
 
@@ -322,6 +333,34 @@ class AsrParameters(BaseModel):
         Text,
         BOOLEAN,
         _about("Whether JSON has a voice vector of each speaker.", "`false`", "true"),
+    ] = None
+    subtitle_style: Annotated[
+        Text,
+        SUBTITLE_STYLE,
+        _about(
+            "SRT and VTT: `readable` has two lines of 42 characters at most, broken at phrases, 17 "
+            "characters in a second; `plain` has a subtitle for each segment. Both may have the "
+            "next three.",
+            "the service's own",
+            "readable",
+        ),
+    ] = None
+    max_line_width: Annotated[
+        Text,
+        WIDTH,
+        _about(
+            "Most characters in a subtitle line; Chinese, Japanese and Korean ones count twice.",
+            "that of the style",
+            "42",
+        ),
+    ] = None
+    max_line_count: Annotated[
+        Text, LINES, _about("Most lines in a subtitle.", "that of the style", "2")
+    ] = None
+    highlight_words: Annotated[
+        Text,
+        BOOLEAN,
+        _about("Underline each word as it is spoken.", "the service's own", "true"),
     ] = None
     stream: Annotated[
         Text,

@@ -20,7 +20,7 @@ from app.api.asr.parameters import (
     parse_asr_request,
     parse_detect_request,
 )
-from app.api.intake import Intake, admitted, resolve_model, warning_headers
+from app.api.intake import Intake, admitted, ignored_headers, resolve_model, warning_headers
 from app.api.parameters import merge_parameters
 from app.api.request_state import record_of
 from app.api.sse import Event, Tell, Wire, respond
@@ -87,7 +87,8 @@ def build_router(service: Service) -> APIRouter:
             "language_code": guess.language,
             "confidence": round(guess.probability, 4),
         }
-        return Response(json.dumps(body), media_type="application/json")
+        headers = ignored_headers(wanted.ignored, intake.upload.dropped)
+        return Response(json.dumps(body), media_type="application/json", headers=headers)
 
     return router
 
@@ -99,15 +100,16 @@ class _Transcribing:
         self.intake = intake
         self._wanted = intake.wanted
         self._call = intake.call
+        self._headers = {**ENGINE, **ignored_headers(self._wanted.ignored, intake.upload.dropped)}
 
     @property
     def wire(self) -> Wire | None:
-        return Wire(self.progress, _error_event, ENGINE) if self._wanted.stream else None
+        return Wire(self.progress, _error_event, self._headers) if self._wanted.stream else None
 
     def answer(self) -> Response:
         wanted, transcript = self._wanted, self._transcribe()
         headers = {
-            **ENGINE,
+            **self._headers,
             "Content-Disposition": content_disposition(
                 self.intake.upload.file_name, wanted.output.extension
             ),
@@ -155,11 +157,11 @@ class _Transcribing:
     def _written(self, transcript: Transcript) -> bytes:
         wanted = self._wanted
         shape = formats.JsonShape(
-            text_is_string=wanted.dialect is Dialect.WEBSERVICE,
+            webservice=wanted.dialect is Dialect.WEBSERVICE,
             with_words=wanted.word_timestamps,
             with_embeddings=wanted.speaker_embeddings,
         )
-        style = self.intake.service.subtitle_style
+        style = wanted.subtitles.applied_to(self.intake.service.subtitle_style)
         with self._call.record.stages.measure(Stage.FORMAT):
             return formats.write(transcript, wanted.output, shape, style).encode()
 

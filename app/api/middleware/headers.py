@@ -36,6 +36,7 @@ EXPOSED = (
     "RateLimit-Reset",
     "Retry-After",
     "WWW-Authenticate",
+    "X-ASR-Ignored",
     "X-ASR-Warning",
     "X-Request-ID",
 )

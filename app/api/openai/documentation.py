@@ -17,6 +17,8 @@ from app.api.openai.parameters import (
     REFERENCES,
     TRANSLATED,
 )
+from app.api.subtitles import MAX_COUNT, MAX_WIDTH
+from app.formats.subtitles import STYLES
 
 OPENAI = """\
 OpenAI's own endpoint, served from here: point a client's base URL at `/v1`. `verbose_json` has the
@@ -33,6 +35,10 @@ def _text(description: str, **more: Any) -> dict[str, Any]:
 
 def _texts(description: str, **more: Any) -> dict[str, Any]:
     return {"type": "array", "items": {"type": "string", **more}, "description": description}
+
+
+def _number(description: str, most: int) -> dict[str, Any]:
+    return {"type": "integer", "minimum": 1, "maximum": most, "description": description}
 
 
 def _form(properties: dict[str, Any]) -> dict[str, Any]:
@@ -60,6 +66,10 @@ _TRANSLATION_FIELDS = {
         "description": "0 (default): rise where decoding fails.",
     },
     "stream": {"type": "boolean", "description": "Answer with server-sent events."},
+    "subtitle_style": _text("`srt` and `vtt`: how they look.", enum=list(STYLES)),
+    "max_line_width": _number("Most characters in a subtitle line.", MAX_WIDTH),
+    "max_line_count": _number("Most lines in a subtitle.", MAX_COUNT),
+    "highlight_words": {"type": "boolean", "description": "Underline each word as it is spoken."},
 }
 OPENAI_TRANSLATION_FORM = _form(_TRANSLATION_FIELDS)
 OPENAI_TRANSCRIPTION_FORM = _form(
@@ -95,6 +105,7 @@ _OPENAI_CODES = {
     408: "upload_stalled",
     410: "cancelled",
     413: "upload_too_large",
+    415: "unsupported_encoding",
     429: "rate_limit_exceeded",
     500: "stage_failed",
     503: "overloaded",
@@ -122,7 +133,7 @@ OPENAI_MODEL_RESPONSES: dict[int | str, dict[str, Any]] = {
 OPENAI_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The transcript in the format asked for.",
-        "headers": {"X-ASR-Warning": ANSWER_HEADERS["X-ASR-Warning"]},
+        "headers": {name: ANSWER_HEADERS[name] for name in ("X-ASR-Ignored", "X-ASR-Warning")},
         "content": {
             "application/json": {
                 "schema": {"type": "object"},

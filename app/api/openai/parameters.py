@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from app.api.parameters import Reader, not_allowed
+from app.api.subtitles import NO_WISHES, SubtitleWishes, read_subtitle_wishes
 from app.api.uploads import MAX_FIELD_BYTES, FormLayout
 from app.domain.errors import UnsupportedOption
 from app.domain.languages import is_multilingual, parse_language
@@ -18,16 +19,19 @@ from app.formats.table import (
     JSON,
     OPENAI_FORMATS,
     OPENAI_TRANSLATION_FORMATS,
+    OPENAI_VTT,
     SRT,
     TEXT,
-    VTT,
     OutputFormat,
 )
 
+UNSTREAMED_MODEL = "whisper-1"  # of which OpenAI ignores `stream`
 DIARIZING_MODEL = "gpt-4o-transcribe-diarize"
 REFERENCES = "known_speaker_references"
 NAMES = "known_speaker_names"
 MAX_REFERENCES = 8
+# read from all values of a field, not by `Reader`
+LISTS = ("timestamp_granularities", "include", "keywords", "languages", NAMES)
 # 10 s of 48 kHz stereo in 32-bit samples take 3.7 MB, or 4.9 MB in base64
 OPENAI_FORM = FormLayout("file", {REFERENCES: 6 << 20}, MAX_REFERENCES)
 
@@ -67,10 +71,12 @@ class OpenAIRequest:
     diarize: bool
     names: tuple[str, ...]
     stream: bool
+    subtitles: SubtitleWishes = NO_WISHES
+    ignored: tuple[str, ...] = ()  # fields without effect
 
 
 def parse_openai_request(fields: Mapping[str, Sequence[str]], task: Task) -> OpenAIRequest:
-    """The request that form fields describe. Ignores unknown fields and empty values.
+    """The request that form fields describe. Only notes unknown fields.
 
     Raises:
         UnsupportedOption: a value that is not allowed; the message names the parameter.
@@ -83,6 +89,9 @@ def parse_openai_request(fields: Mapping[str, Sequence[str]], task: Task) -> Ope
     outputs = TRANSLATED if task is Task.TRANSLATE else OUTPUTS
     output = read.choice("response_format", outputs, JSON)
     stream = read.flag("stream", False)
+    if stream and output not in STREAMED and read.text("model").lower() == UNSTREAMED_MODEL:
+        stream = False  # as at OpenAI
+        read.ignore("stream")
     if stream and output not in STREAMED:
         raise UnsupportedOption(
             f"stream: response_format {output.name} is not streamed; it must be one of "
@@ -99,7 +108,7 @@ def parse_openai_request(fields: Mapping[str, Sequence[str]], task: Task) -> Ope
     multilingual = is_multilingual(read.text("language"))
     only_one = languages[0] if len(languages) == 1 and not multilingual else None
     wants_speakers = model == DIARIZING_MODEL or bool(names)
-    return OpenAIRequest(
+    wanted = OpenAIRequest(
         task=task,
         model=model,
         output=output,
@@ -113,10 +122,12 @@ def parse_openai_request(fields: Mapping[str, Sequence[str]], task: Task) -> Ope
         with_segments="segment" in granularities,
         with_logprobs=with_logprobs,
         # formats that show no speakers need no diarization
-        diarize=output is DIARIZED_JSON or (wants_speakers and output in (SRT, VTT)),
+        diarize=output is DIARIZED_JSON or (wants_speakers and output in (SRT, OPENAI_VTT)),
         names=names,
         stream=stream,
+        subtitles=read_subtitle_wishes(read, output),
     )
+    return replace(wanted, ignored=read.ignored(*LISTS))
 
 
 def _several(

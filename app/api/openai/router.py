@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from app.api.head import answer_head
-from app.api.intake import Intake, admitted, resolve_model, warning_headers
+from app.api.intake import Intake, admitted, ignored_headers, resolve_model, warning_headers
 from app.api.openai import documentation
 from app.api.openai.bodies import ModelBody, ModelListBody
 from app.api.openai.errors import openai_error
@@ -23,6 +23,7 @@ from app.api.openai.parameters import (
 from app.api.openai.references import known_speakers
 from app.api.request_state import record_of
 from app.api.sse import Event, Tell, Wire, respond
+from app.domain.errors import ServiceError
 from app.domain.options import Task, TranscribeOptions
 from app.domain.transcript import Segment, Transcript
 from app.formats import openai as formats
@@ -33,7 +34,6 @@ from app.service.service import Service
 
 DIALECT = "openai"
 OWNER = "whisperx-asr-service"
-WIRE = Wire(lambda: Event("", {}), lambda error: Event("error", openai_error(error)))
 
 
 def build_router(service: Service) -> APIRouter:
@@ -108,6 +108,7 @@ class _Transcribing:
         self.intake = intake
         self._wanted = wanted = intake.wanted
         self._call = intake.call
+        self._ignored = ignored_headers(wanted.ignored, intake.upload.dropped)
         self._references = intake.upload.large.get(REFERENCES, [])
         self._shape = formats.Shape(
             output=wanted.output,
@@ -121,13 +122,16 @@ class _Transcribing:
 
     @property
     def wire(self) -> Wire | None:
-        return WIRE if self._wanted.stream else None
+        if not self._wanted.stream:
+            return None
+        return Wire(lambda: Event("", {}), _error_event, self._ignored)
 
     def answer(self) -> Response:
         transcript = self._transcribe()
         with self._call.record.stages.measure(Stage.FORMAT):
-            body = formats.write(transcript, self._shape, self.intake.service.subtitle_style)
-        headers = warning_headers(transcript.warnings)
+            style = self._wanted.subtitles.applied_to(self.intake.service.subtitle_style)
+            body = formats.write(transcript, self._shape, style)
+        headers = {**self._ignored, **warning_headers(transcript.warnings)}
         return Response(body, media_type=self._wanted.output.media_type, headers=headers)
 
     def stream(self, tell: Tell) -> None:
@@ -164,3 +168,7 @@ class _Transcribing:
             known_speakers=known_speakers(self._call, wanted.names, self._references),
         )
         return self._call.transcribe(self.intake.recording(), options, listener)
+
+
+def _error_event(error: ServiceError) -> Event:
+    return Event("error", openai_error(error))

@@ -289,7 +289,8 @@ class WhisperRecognizer:
                 )
             )
         words = spoken_words(tokenizer, hypothesis.tokens, alignment)
-        return replace(hypothesis, token_probs=probs, words=words)
+        likelihoods = tuple(map(float, alignment.text_token_probs))
+        return replace(hypothesis, likelihoods=likelihoods, token_probs=probs, words=words)
 
     def _token_bytes(self, tokens: Sequence[int]) -> list[bytes]:
         names = [self._hf_tokenizer.id_to_token(token) or "" for token in tokens]

@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from app.api import errors
 from app.api.middleware import headers, keys
 from app.api.middleware.request_id import RequestIdMiddleware
+from app.api.middleware.trailing_slash import without_slash
 from tests.support.keys import ALICE, PAGE, assert_secure, bearer, settings_of
 
 
@@ -32,6 +33,22 @@ def test_an_answer_to_our_own_fault_carries_the_headers_too() -> None:
     assert response.headers["x-request-id"] in response.json()["detail"]
     assert response.headers["access-control-allow-origin"] == "*"
     assert_secure(response)
+
+
+@pytest.mark.parametrize(
+    ("path", "root_path", "served"),
+    [
+        ("/asr/", "", "/asr"),
+        ("/asr", "", "/asr"),
+        ("/", "", "/"),
+        ("//", "", "//"),
+        ("/asr//", "", "/asr//"),
+        ("/speech/", "/speech", "/speech/"),
+        ("/speech/asr/", "/speech", "/speech/asr"),
+    ],
+)
+def test_one_slash_at_the_end_is_left_out(path: str, root_path: str, served: str) -> None:
+    assert without_slash(path, root_path) == served
 
 
 def small_app(**values: Any) -> FastAPI:

@@ -119,7 +119,14 @@ def test_warm_up_starts_all_workers(pool: DecodePool, clip: Path) -> None:
 
 def _workers() -> list[psutil.Process]:
     children = psutil.Process().children()
-    return [c for c in children if "app.audio.worker" in " ".join(c.cmdline())]
+    return [c for c in children if _is_worker(c)]
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    try:
+        return "app.audio.worker" in " ".join(process.cmdline())
+    except psutil.NoSuchProcess:  # gone, or about to be
+        return False
 
 
 def process_of(pool: DecodePool) -> psutil.Process:

@@ -29,8 +29,8 @@ from app.formats.text import to_tsv
 from tests.support.json_bodies import refuse_constant
 
 PLAIN = SubtitleStyle()
-LIST = JsonShape(text_is_string=False, with_words=True, with_embeddings=True)
-STRING = JsonShape(text_is_string=True, with_words=True)
+LIST = JsonShape(webservice=False, with_words=True, with_embeddings=True)
+STRING = JsonShape(webservice=True, with_words=True)
 NAN, INFINITY = float("nan"), float("inf")
 
 
@@ -254,7 +254,12 @@ def test_the_two_shapes_of_text() -> None:
     assert strings["text"] == "Hello there. Bye."
     assert lists["text"] == lists["segments"]
     assert "".join(item["text"] for item in lists["segments"]) == " Hello there. Bye."
-    assert {**strings, "text": 0} == {**lists, "text": 0}
+    for item, same in zip(strings["segments"], lists["segments"], strict=True):
+        assert "".join(word["word"] for word in item["words"]) == item["text"] == same["text"]
+        assert [word["word"].strip() for word in item["words"]] == [
+            word["word"] for word in same["words"]
+        ]
+        assert (item["start"], item["end"]) == (same["start"], same["end"])
 
 
 def test_without_words_nothing_else_changes() -> None:

@@ -67,6 +67,10 @@ def test_the_last_event() -> None:
     assert done(TRANSCRIPT, shape) == {
         "type": "transcript.text.done",
         "text": "Grüß Gott. Ja.",
+        "segments": [
+            {"id": 0, "start": 10.0, "end": 11.5, "text": " Grüß Gott."},
+            {"id": 1, "start": 12.0, "end": 13.0, "text": " Ja. "},
+        ],
         "languages": [{"code": "de"}],
     }
     lacking = replace(TRANSCRIPT, warnings=(TranscriptWarning.BREAKS_OFF,))

@@ -9,7 +9,8 @@ import pytest
 
 from app.config.settings import load_settings
 from app.domain.errors import ConfigurationError
-from app.service.build import build_service
+from app.formats.subtitles import SubtitleStyle
+from app.service.build import build_service, subtitle_style
 from tests.support.truth import audio_of
 
 
@@ -31,3 +32,9 @@ def test_models_and_disks_that_are_not_there(
     with pytest.raises(ConfigurationError, match=expected):
         build_service(load_settings({"asr_model": "demo", **folders, **settings}))
     assert [p for p in tmp_path.glob("tmp/*") if p.is_dir()] == []
+
+
+def test_the_look_of_subtitles() -> None:
+    assert subtitle_style(load_settings()) == SubtitleStyle()
+    chosen = load_settings(subtitle_style="readable", subtitle_max_line_width=37)
+    assert subtitle_style(chosen) == SubtitleStyle(37, readable=True)
