@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from app.api.multipart import CALLBACKS, PARSE_BYTES, PatientParser
+from app.api.multipart import CALLBACKS, MAX_STEP_BYTES, PatientParser
 from app.domain.errors import MalformedRequest
 from app.service.pace import Pace
 
@@ -62,4 +62,4 @@ def test_only_what_takes_long_waits() -> None:
     _, dear = parsed(START, b"\r\n--b", b" " * (megabytes // 16))
     assert dear.cost_s > 5 * cheap.cost_s
     assert dear.cost_s > 0.01
-    assert PARSE_BYTES <= 16 << 10  # which bounds how long a step takes
+    assert MAX_STEP_BYTES <= 16 << 10  # which bounds how long a step takes
