@@ -59,14 +59,14 @@ class Reader:
             raise not_allowed(name, value, f"one of {', '.join(choices)}")
         return choices[value] if value else default
 
-    def count(self, name: str) -> int | None:
+    def count(self, name: str, most: int = MAX_SPEAKERS) -> int | None:
         value = self.text(name)
         if not value:
             return None
         # length first: int() raises its own error for thousands of digits
         is_number = value.isascii() and value.isdigit() and len(value) < 10
-        if not (is_number and 1 <= int(value) <= MAX_SPEAKERS):
-            raise not_allowed(name, value, f"a whole number from 1 to {MAX_SPEAKERS}")
+        if not (is_number and 1 <= int(value) <= most):
+            raise not_allowed(name, value, f"a whole number from 1 to {most}")
         return int(value)
 
 

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from app.config.fields import Lower, SettingsGroup
+from app.domain.errors import UnsupportedOption
+from app.domain.languages import parse_language
 from app.domain.options import WordAligner
+
+
+def _language(value: str | None) -> str | None:
+    try:
+        return parse_language(value or "")
+    except UnsupportedOption as error:
+        raise ValueError(error.message.removeprefix("language: ")) from None
 
 
 class TranscriptionSettings(SettingsGroup):
@@ -15,6 +24,14 @@ class TranscriptionSettings(SettingsGroup):
 
     title: ClassVar[str] = "Transcription"
 
+    default_language: Annotated[str | None, AfterValidator(_language)] = Field(
+        None,
+        validation_alias="DEFAULT_LANGUAGE",
+        description=(
+            "Language of requests that name none; `auto` in a request still detects it. Empty: "
+            "detect."
+        ),
+    )
     batch_size: int = Field(
         16,
         ge=1,
