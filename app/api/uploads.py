@@ -16,6 +16,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
+from app.api.json_body import JsonBody
 from app.config.uploads import UploadSettings
 from app.domain.errors import (
     ClientGone,
@@ -40,16 +41,21 @@ LIST_NAME = re.compile(r"([^\[\]]+)\[\d*\]")  # name[], name[0]
 @dataclass(frozen=True, slots=True)
 class FormLayout:
     """The fields of a form. `large`: text fields that go to disk, with their maximum bytes; a form
-    has at most `max_large` of them.
+    has at most `max_large` of them. `or_json`: a JSON body may say the same.
     """
 
     file_field: str
     large: Mapping[str, int] = field(default_factory=dict)
     max_large: int = 0
+    or_json: bool = False
 
     @property
     def overhead_bytes(self) -> int:
         return FORM_OVERHEAD_BYTES + self.max_large * max(self.large.values(), default=0)
+
+    def max_bytes(self, max_file_bytes: int, is_json: bool) -> int:
+        """Of a whole body. Base64 takes a third more than the file, and may have line breaks."""
+        return self.overhead_bytes + (max_file_bytes * 3 // 2 if is_json else max_file_bytes)
 
 
 ASR_FORM = FormLayout("audio_file")
@@ -140,8 +146,21 @@ class _Form:
             )
         if self.file_name is not None:
             raise UnsupportedOption(f"{self._name}: only one file is allowed.")
-        self.file_name = options.get(b"filename", b"").decode("utf-8", "replace")
-        self._sink = self._add_to_file
+        self.begin_file(options.get(b"filename", b"").decode("utf-8", "replace"))
+        self._sink = self.add_to_file
+
+    def begin_file(self, name: str) -> None:
+        self.file_name = name
+
+    def add_value(self, name: str, text: str) -> None:
+        """A field with its value, from a body that is no form."""
+        if listed := LIST_NAME.fullmatch(name):
+            name = listed[1]
+        if name in self.layout.large:
+            raise UnsupportedOption(f"{name}: only possible in a multipart form.")
+        if len(text) > MAX_FIELD_BYTES:
+            raise UnsupportedOption(f"{name[:40]}: longer than {MAX_FIELD_BYTES >> 10} kB.")
+        self.lists.setdefault(name, []).append(text)
 
     def on_part_data(self, data: bytes, start: int, end: int) -> None:
         self._sink(data[start:end])
@@ -153,7 +172,7 @@ class _Form:
     def on_end(self) -> None:
         self.complete = True
 
-    def _add_to_file(self, data: bytes) -> None:
+    def add_to_file(self, data: bytes) -> None:
         self.file_bytes += len(data)
         if self.file_bytes > self.max_file_bytes:
             raise too_large(self.max_file_bytes)
@@ -224,7 +243,7 @@ async def receive_upload(
 
 async def _receive(request: Request, form: _Form, service: Service, work: Work) -> Upload:
     max_file_bytes = form.max_file_bytes
-    max_bytes = max_file_bytes + form.layout.overhead_bytes
+    max_bytes = form.layout.max_bytes(max_file_bytes, _is_json(request, form))
     stated = request.headers.get("content-length", "")
     num_stated = int(stated) if stated.isdigit() else 0
     if num_stated > max_bytes:
@@ -245,6 +264,7 @@ async def _receive(request: Request, form: _Form, service: Service, work: Work) 
                 if form.pending_bytes >= FLUSH_BYTES:
                     check_room(form.path.parent, form.pending_bytes, min_free_bytes)
                     await _flush(form)
+            parser.finalize()
             await _flush(form)
     except FormParserError:
         raise MalformedRequest("The multipart form is malformed.") from None
@@ -255,7 +275,14 @@ async def _receive(request: Request, form: _Form, service: Service, work: Work) 
     return Upload(form.path, form.file_name, form.lists, form.large, form.file_bytes)
 
 
-def _parser(request: Request, form: _Form) -> MultipartParser:
+def _is_json(request: Request, form: _Form) -> bool:
+    kind, _ = parse_options_header(request.headers.get("content-type", ""))
+    return form.layout.or_json and kind == b"application/json"
+
+
+def _parser(request: Request, form: _Form) -> MultipartParser | JsonBody:
+    if _is_json(request, form):
+        return JsonBody(form)
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     boundary = options.get(b"boundary")
     if kind != b"multipart/form-data" or not boundary:

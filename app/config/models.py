@@ -41,6 +41,11 @@ class ModelSettings(SettingsGroup):
             '{"gpt-4o-mini-transcribe": "small"}. Other OpenAI names use ASR_MODEL.'
         ),
     )
+    openai_whisper1_model: str = Field(
+        "",
+        validation_alias="OPENAI_WHISPER1_MODEL",
+        description="Model behind whisper-1, where OPENAI_MODELS names none. Empty: ASR_MODEL.",
+    )
     align_models: dict[str, str] = Field(
         default_factory=dict,
         validation_alias="ALIGN_MODELS",
@@ -112,3 +117,8 @@ class ModelSettings(SettingsGroup):
             "so that it is restarted. 0: no limit."
         ),
     )
+
+    def models_of_openai_names(self) -> dict[str, str]:
+        """The models behind OpenAI's model names, where that is not the default model."""
+        whisper1 = {"whisper-1": self.openai_whisper1_model} if self.openai_whisper1_model else {}
+        return {**whisper1, **self.openai_models}
