@@ -124,7 +124,7 @@ def _speaker(label: str | None) -> dict[str, str]:
 
 def _embeddings(transcript: Transcript, shape: Shape) -> dict[str, Any]:
     """A voice vector for each speaker, under the label that the body's segments have."""
-    if not shape.with_embeddings:
+    if not (shape.with_embeddings and transcript.speakers_known):
         return {}
     labels: Mapping[str, str] = {}
     if shape.output is not VERBOSE_JSON:

@@ -97,6 +97,11 @@ def test_the_parameters_are_those_of_the_contract(schema: dict[str, Any]) -> Non
         "min_speakers",
         "max_speakers",
         "return_speaker_embeddings",
+        "beam_size",
+        "temperature",
+        "vad_onset",
+        "vad_offset",
+        "condition_on_previous_text",
     }
 
 

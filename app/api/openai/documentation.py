@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from app.api.asr.documentation import ANSWER_HEADERS
+from app.api.decoding_parameters import MAX_BEAM_SIZE, MAX_TEMPERATURE, SCORE_LIMITS
 from app.api.error_responses import ERROR_HEADERS, ERRORS
+from app.api.json_body import AUDIO_OBJECT
 from app.api.openai.bodies import ModelBody, OpenAIErrorBody
 from app.api.openai.errors import openai_body
 from app.api.openai.parameters import (
@@ -17,6 +19,7 @@ from app.api.openai.parameters import (
     REFERENCES,
     TRANSLATED,
 )
+from app.api.parameters import MAX_SPEAKERS
 
 OPENAI = """\
 OpenAI's own endpoint, served from here: point a client's base URL at `/v1`. `verbose_json` has the
@@ -42,9 +45,62 @@ def _form(properties: dict[str, Any]) -> dict[str, Any]:
         "properties": properties,
         "additionalProperties": {"type": "string"},
     }
-    return {
-        "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
+    plain = {
+        name.removesuffix("[]"): of for name, of in properties.items() if name not in _FORM_ONLY
     }
+    as_json = {
+        "type": "object",
+        "required": [AUDIO_OBJECT],
+        "properties": {**plain, AUDIO_OBJECT: _INPUT_AUDIO},
+        "additionalProperties": True,
+    }
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {
+                "multipart/form-data": {"schema": schema},
+                "application/json": {"schema": as_json},
+            },
+        }
+    }
+
+
+_FORM_ONLY = (OPENAI_FORM.file_field, f"{NAMES}[]", f"{REFERENCES}[]")
+_INPUT_AUDIO = {
+    "type": "object",
+    "required": ["data"],
+    "properties": {
+        "data": _text("The file in base64."),
+        "format": _text("Its file extension, for example `mp3`; it is recognized anyway."),
+    },
+    "description": "The recording, as routers send it.",
+}
+
+
+def _boolean(description: str) -> dict[str, Any]:
+    return {"type": "boolean", "description": description}
+
+
+def _number(kind: str, least: float, most: float, description: str) -> dict[str, Any]:
+    return {"type": kind, "minimum": least, "maximum": most, "description": description}
+
+
+def _count(description: str) -> dict[str, Any]:
+    return _number("integer", 1, MAX_SPEAKERS, description)
+
+
+_MORE_FIELDS = {  # not in OpenAI's API
+    "diarize": _boolean("Tell speakers apart, in every format."),
+    "num_speakers": _count("Exact number of speakers, who are then told apart."),
+    "min_speakers": _count("Speakers at least."),
+    "max_speakers": _count("Speakers at most."),
+    "return_speaker_embeddings": _boolean("A voice vector of each speaker, in JSON formats."),
+    "beam_size": _number("integer", 1, MAX_BEAM_SIZE, "Width of the beam search."),
+    "vad_onset": _number("number", *SCORE_LIMITS, "Score above which speech begins."),
+    "vad_offset": _number("number", *SCORE_LIMITS, "Score below which speech ends."),
+    "vad_filter": _boolean("`false`: what lies between the speech is recognized, too."),
+    "condition_on_previous_text": _boolean("Only `false`: chunks are decoded side by side."),
+}
 
 
 _TRANSLATION_FIELDS = {
@@ -53,20 +109,16 @@ _TRANSLATION_FIELDS = {
     "prompt": _text("Text that might have gone before, for style and spelling."),
     "hotwords": _text("Words and names to listen for (not in OpenAI's API)."),
     "response_format": _text("Format of the answer; default `json`.", enum=list(TRANSLATED)),
-    "temperature": {
-        "type": "number",
-        "minimum": 0,
-        "maximum": 1,
-        "description": "0 (default): rise where decoding fails.",
-    },
-    "stream": {"type": "boolean", "description": "Answer with server-sent events."},
+    "temperature": _number("number", 0, MAX_TEMPERATURE, "0 (default): rise where decoding fails."),
+    "stream": _boolean("Answer with server-sent events."),
+    **_MORE_FIELDS,
 }
 OPENAI_TRANSLATION_FORM = _form(_TRANSLATION_FIELDS)
 OPENAI_TRANSCRIPTION_FORM = _form(
     {
         **_TRANSLATION_FIELDS,
         "response_format": _text("Format of the answer; default `json`.", enum=list(OUTPUTS)),
-        "language": _text("Code or English name of the language spoken; default: detected."),
+        "language": _text("Code, tag or English name of the language spoken; default: detected."),
         "languages[]": _texts("Languages that it may be, where it is detected."),
         "keywords[]": _texts("Words and names to listen for."),
         "timestamp_granularities[]": _texts(
