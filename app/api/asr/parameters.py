@@ -207,8 +207,8 @@ class DetectParameters(BaseModel):
     encode: Annotated[Text, BOOLEAN, ABOUT_ENCODE] = None
 
 
-class AsrParameters(DecodingParameters):
-    """The query parameters of POST /asr."""
+class AnswerParameters(BaseModel):
+    """What is transcribed, and what the answer has."""
 
     output: Annotated[
         Text,
@@ -344,3 +344,7 @@ class AsrParameters(DecodingParameters):
             "true",
         ),
     ] = None
+
+
+class AsrParameters(DecodingParameters, AnswerParameters):
+    """The query parameters of POST /asr; in the schema, those of the last base come first."""
