@@ -45,14 +45,16 @@ def _form(properties: dict[str, Any]) -> dict[str, Any]:
         "properties": properties,
         "additionalProperties": {"type": "string"},
     }
-    plain = {
-        name.removesuffix("[]"): of for name, of in properties.items() if name not in _FORM_ONLY
-    }
     as_json = {
         "type": "object",
         "required": [AUDIO_OBJECT],
-        "properties": {**plain, AUDIO_OBJECT: _INPUT_AUDIO},
+        "properties": {
+            "model": properties["model"],
+            "response_format": properties["response_format"],
+            AUDIO_OBJECT: _INPUT_AUDIO,
+        },
         "additionalProperties": True,
+        "description": "The other fields are those of the form, except for known speakers.",
     }
     return {
         "requestBody": {
@@ -65,7 +67,6 @@ def _form(properties: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-_FORM_ONLY = (OPENAI_FORM.file_field, f"{NAMES}[]", f"{REFERENCES}[]")
 _INPUT_AUDIO = {
     "type": "object",
     "required": ["data"],
