@@ -7,7 +7,14 @@ from typing import ClassVar
 
 from pydantic import AliasChoices, Field, SecretStr
 
-from app.config.fields import A_DAY_S, A_YEAR_S, AbsolutePath, CommaSeparated, SettingsGroup
+from app.config.fields import (
+    A_DAY_S,
+    A_YEAR_S,
+    AbsolutePath,
+    ByLanguage,
+    CommaSeparated,
+    SettingsGroup,
+)
 
 
 class ModelSettings(SettingsGroup):
@@ -46,7 +53,7 @@ class ModelSettings(SettingsGroup):
         validation_alias="OPENAI_WHISPER1_MODEL",
         description="Model behind whisper-1, where OPENAI_MODELS names none. Empty: ASR_MODEL.",
     )
-    align_models: dict[str, str] = Field(
+    align_models: ByLanguage = Field(
         default_factory=dict,
         validation_alias="ALIGN_MODELS",
         description='Alignment models by language, e.g. {"cy": "someone/wav2vec2-welsh"}.',

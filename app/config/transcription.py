@@ -6,17 +6,8 @@ from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, Field
 
-from app.config.fields import Lower, SettingsGroup
-from app.domain.errors import UnsupportedOption
-from app.domain.languages import parse_language
+from app.config.fields import Lower, SettingsGroup, whisper_language
 from app.domain.options import WordAligner
-
-
-def _language(value: str | None) -> str | None:
-    try:
-        return parse_language(value or "")
-    except UnsupportedOption as error:
-        raise ValueError(error.message.removeprefix("language: ")) from None
 
 
 class TranscriptionSettings(SettingsGroup):
@@ -24,7 +15,7 @@ class TranscriptionSettings(SettingsGroup):
 
     title: ClassVar[str] = "Transcription"
 
-    default_language: Annotated[str | None, AfterValidator(_language)] = Field(
+    default_language: Annotated[str | None, AfterValidator(whisper_language)] = Field(
         None,
         validation_alias="DEFAULT_LANGUAGE",
         description=(

@@ -95,6 +95,8 @@ def test_a_language_of_any_standard(monkeypatch: pytest.MonkeyPatch) -> None:
     for written, code in (("pt-BR", "pt"), ("German", "de"), ("auto", None), ("", None)):
         monkeypatch.setenv("DEFAULT_LANGUAGE", written)
         assert load_settings().default_language == code
+    monkeypatch.setenv("ALIGN_MODELS", '{"nb": "someone/norwegian", "cy": "someone/welsh"}')
+    assert load_settings().align_models == {"no": "someone/norwegian", "cy": "someone/welsh"}
 
 
 def test_variables_of_replaced_services_are_understood_or_named(
@@ -126,6 +128,7 @@ def test_variables_of_replaced_services_are_understood_or_named(
         ("COMPUTE_TYPE", "float4", "float16"),
         ("DIARIZATION_PARAMS", "{broken", "JSON"),
         ("ALIGN_MODELS", "[1]", "dictionary"),
+        ("ALIGN_MODELS", '{"klingon": "someone/klingon"}', "'klingon' is not known"),
         ("SUBTITLE_HIGHLIGHT_WORDS", "perhaps", "boolean"),
         ("RATE_LIMIT_REQUESTS_PER_MINUTE", "-1", "greater than or equal to 0"),
         ("RATE_LIMIT_AUDIO_MINUTES_PER_HOUR", "nan", "finite"),
