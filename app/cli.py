@@ -20,6 +20,7 @@ from app import __version__
 from app.config.environment import subprocess_environment
 from app.config.example import write_example
 from app.config.markdown import write_markdown
+from app.config.replaced import replaced_variables
 from app.config.server import ServerSettings
 from app.config.settings import DEMO_DIR, load_settings
 from app.domain.errors import ConfigurationError, ServiceError
@@ -107,6 +108,8 @@ def _serve(options: argparse.Namespace) -> int:
     from app.observability import logs
 
     logs.configure(settings.log_format, settings.log_level)
+    if unused := " ".join(replaced_variables()):
+        logging.getLogger("app.config").warning("Variables of another service: %s", unused)
     # Until the server handles it: process 1 of a container ignores signals without a handler.
     signal.signal(signal.SIGTERM, _end_at_once)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup sets it

@@ -53,6 +53,9 @@ class PatientParser:
                 now_s = time.monotonic()
                 await asyncio.sleep(self._pace.reserve(now_s, cost_s) - now_s)
 
+    def finalize(self) -> None:
+        """The form knows whether it is complete."""
+
     def _step(self, data: bytes) -> float:
         """Seconds of this thread that parsing took."""
         began_s = time.thread_time()

@@ -70,10 +70,7 @@ class Reader:
             raise not_allowed(name, value, f"one of {', '.join(choices)}")
         return choices[value] if value else default
 
-    def count(self, name: str) -> int | None:
-        return self.whole(name, MAX_SPEAKERS)
-
-    def whole(self, name: str, most: int) -> int | None:
+    def count(self, name: str, most: int = MAX_SPEAKERS) -> int | None:
         """A number from 1 to `most`; None if there is none."""
         value = self.text(name)
         if not value:

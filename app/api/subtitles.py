@@ -42,8 +42,8 @@ def read_subtitle_wishes(read: Reader, output: OutputFormat) -> SubtitleWishes:
     highlight = read.flag("highlight_words", False) if read.text("highlight_words") else None
     wishes = SubtitleWishes(
         style=read.choice("subtitle_style", STYLES, None),
-        max_line_width=read.whole("max_line_width", MAX_WIDTH),
-        max_line_count=read.whole("max_line_count", MAX_COUNT),
+        max_line_width=read.count("max_line_width", MAX_WIDTH),
+        max_line_count=read.count("max_line_count", MAX_COUNT),
         highlight_words=highlight,
     )
     if not output.is_subtitle:

@@ -16,6 +16,7 @@ from python_multipart.multipart import parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
 from app.api.encodings import check_encoding, check_transfer_encoding
+from app.api.json_body import JsonBody
 from app.api.multipart import MAX_FIELDS, PatientParser
 from app.api.upload_pace import UploadPace
 from app.domain.errors import (
@@ -25,6 +26,7 @@ from app.domain.errors import (
     UploadTooLarge,
 )
 from app.engine.work import Work
+from app.service.pace import Pace
 from app.service.service import Service
 from app.storage.tempdir import check_room, told_when_full
 
@@ -40,16 +42,21 @@ LIST_NAME = re.compile(r"([^\[\]]+)\[\d*\]")  # name[], name[0]
 @dataclass(frozen=True, slots=True)
 class FormLayout:
     """The fields of a form. `large`: text fields that go to disk, with their maximum bytes; a form
-    has at most `max_large` of them.
+    has at most `max_large` of them. `or_json`: a JSON body may say the same.
     """
 
     file_field: str
     large: Mapping[str, int] = field(default_factory=dict)
     max_large: int = 0
+    or_json: bool = False
 
     @property
     def overhead_bytes(self) -> int:
         return FORM_OVERHEAD_BYTES + self.max_large * max(self.large.values(), default=0)
+
+    def max_bytes(self, max_file_bytes: int, is_json: bool) -> int:
+        """Of a whole body. Base64 takes a third more than the file, and may have line breaks."""
+        return self.overhead_bytes + (max_file_bytes * 3 // 2 if is_json else max_file_bytes)
 
 
 ASR_FORM = FormLayout("audio_file")
@@ -161,8 +168,21 @@ class _Form:
             )
         if self.file_name is not None:
             raise UnsupportedOption(f"{self._name}: only one file is allowed.")
-        self.file_name = options.get(b"filename", b"").decode("utf-8", "replace")
-        self._sink = self._add_to_file
+        self.begin_file(options.get(b"filename", b"").decode("utf-8", "replace"))
+        self._sink = self.add_to_file
+
+    def begin_file(self, name: str) -> None:
+        self.file_name = name
+
+    def add_value(self, name: str, text: str) -> None:
+        """A field with its value, from a body that is no form."""
+        if listed := LIST_NAME.fullmatch(name):
+            name = listed[1]
+        if name in self.layout.large:
+            raise UnsupportedOption(f"{name}: only possible in a multipart form.")
+        if len(text) > MAX_FIELD_BYTES:
+            raise UnsupportedOption(f"{name[:40]}: longer than {MAX_FIELD_BYTES >> 10} kB.")
+        self.lists.setdefault(name, []).append(text)
 
     def on_part_data(self, data: bytes, start: int, end: int) -> None:
         self._sink(data[start:end])
@@ -174,7 +194,7 @@ class _Form:
     def on_end(self) -> None:
         self.complete = True
 
-    def _add_to_file(self, data: bytes) -> None:
+    def add_to_file(self, data: bytes) -> None:
         self.file_bytes += len(data)
         if self.file_bytes > self.max_file_bytes:
             raise too_large(self.max_file_bytes)
@@ -259,7 +279,7 @@ async def _receive(
     request: Request, form: _Form, service: Service, work: Work, pace: UploadPace
 ) -> Upload:
     max_file_bytes = form.max_file_bytes
-    max_bytes = max_file_bytes + form.layout.overhead_bytes
+    max_bytes = form.layout.max_bytes(max_file_bytes, _is_json(request, form))
     stated = request.headers.get("content-length", "")
     num_stated = int(stated) if stated.isdigit() else 0
     if num_stated > max_bytes:
@@ -268,8 +288,7 @@ async def _receive(
     check_room(form.path.parent, num_stated, min_free_bytes)
     num_bytes = 0
     try:
-        boundary = _boundary(request, form.layout.file_field)
-        parser = PatientParser(boundary, form, service.admission.uploads.pace)
+        parser = _parser(request, form, service.admission.uploads.pace)
         with told_when_full():
             async for data in _incoming(request, pace, work):
                 num_bytes += len(data)
@@ -280,6 +299,7 @@ async def _receive(
                 if form.pending_bytes >= FLUSH_BYTES:
                     check_room(form.path.parent, form.pending_bytes, min_free_bytes)
                     await _flush(form)
+            parser.finalize()
             await _flush(form)
     except FormParserError:
         raise MalformedRequest(form.fault) from None
@@ -291,8 +311,23 @@ async def _receive(
     return Upload(form.path, form.file_name, form.lists, form.large, dropped, form.file_bytes)
 
 
+def _parser(request: Request, form: _Form, pace: Pace) -> PatientParser | JsonBody:
+    if _is_json(request, form):
+        return JsonBody(form)
+    return PatientParser(_boundary(request, form.layout.file_field), form, pace)
+
+
+def _is_json(request: Request, form: _Form) -> bool:
+    kind, _ = _content_type(request)
+    return form.layout.or_json and kind == b"application/json"
+
+
+def _content_type(request: Request) -> tuple[bytes, dict[bytes, bytes]]:
+    return _parse_options(request.headers.get("content-type", "").encode("latin-1"))
+
+
 def _boundary(request: Request, field_name: str) -> bytes:
-    kind, options = _parse_options(request.headers.get("content-type", "").encode("latin-1"))
+    kind, options = _content_type(request)
     boundary = options.get(b"boundary")
     if kind == b"multipart/form-data" and not boundary:
         raise MalformedRequest(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
 from app.config.fields import SettingsGroup
 
@@ -35,7 +35,9 @@ class DiarizationSettings(SettingsGroup):
         None,
         gt=0,
         le=2,
-        validation_alias="DIARIZATION_CLUSTERING_THRESHOLD",
+        validation_alias=AliasChoices(
+            "DIARIZATION_CLUSTERING_THRESHOLD", "DIARIZE_CLUSTERING_THRESHOLD"
+        ),
         description=(
             "Largest distance between two voices of the same speaker. Empty: the pipeline's own."
         ),
@@ -44,12 +46,12 @@ class DiarizationSettings(SettingsGroup):
         None,
         ge=0,
         le=10,
-        validation_alias="DIARIZATION_MIN_DURATION_OFF",
+        validation_alias=AliasChoices("DIARIZATION_MIN_DURATION_OFF", "DIARIZE_MIN_DURATION_OFF"),
         description="Shortest gap between a speaker's turns. Empty: the pipeline's own.",
     )
     diarization_params: dict[str, dict[str, Any]] = Field(
         default_factory=dict,
-        validation_alias="DIARIZATION_PARAMS",
+        validation_alias=AliasChoices("DIARIZATION_PARAMS", "DIARIZE_PARAM_OVERRIDES"),
         description='Further pipeline parameters, e.g. {"clustering": {"Fa": 0.07}}.',
     )
     diarization_part_s: float = Field(
@@ -63,7 +65,7 @@ class DiarizationSettings(SettingsGroup):
     )
     assign_nearest_speaker: bool = Field(
         True,
-        validation_alias="ASSIGN_NEAREST_SPEAKER",
+        validation_alias=AliasChoices("ASSIGN_NEAREST_SPEAKER", "DIARIZE_FILL_NEAREST"),
         description="Give a word outside every turn to the nearest speaker.",
     )
     known_speaker_similarity: float = Field(

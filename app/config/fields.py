@@ -8,6 +8,9 @@ from typing import Annotated, ClassVar
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 from pydantic_settings import NoDecode
 
+from app.domain.errors import UnsupportedOption
+from app.domain.languages import parse_language
+
 A_DAY_S = 86_400
 A_YEAR_S = 365 * A_DAY_S  # the longest time-out: timers and locks overflow on much larger values
 
@@ -36,6 +39,19 @@ def _absolute(value: Path) -> Path:
     return value.expanduser().absolute()
 
 
+def whisper_language(value: str | None) -> str | None:
+    """The code of a language in any standard. Raises ValueError."""
+    try:
+        return parse_language(value or "")
+    except UnsupportedOption as error:
+        raise ValueError(error.message.removeprefix("language: ")) from None
+
+
+def _by_language(models: dict[str, str]) -> dict[str, str]:
+    return {whisper_language(language) or language: model for language, model in models.items()}
+
+
+ByLanguage = Annotated[dict[str, str], AfterValidator(_by_language)]
 CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 Lower = BeforeValidator(_lower)  # choices are read in any case

@@ -7,7 +7,14 @@ from typing import ClassVar
 
 from pydantic import AliasChoices, Field, SecretStr
 
-from app.config.fields import A_DAY_S, A_YEAR_S, AbsolutePath, CommaSeparated, SettingsGroup
+from app.config.fields import (
+    A_DAY_S,
+    A_YEAR_S,
+    AbsolutePath,
+    ByLanguage,
+    CommaSeparated,
+    SettingsGroup,
+)
 
 
 class ModelSettings(SettingsGroup):
@@ -41,7 +48,12 @@ class ModelSettings(SettingsGroup):
             '{"gpt-4o-mini-transcribe": "small"}. Other OpenAI names use ASR_MODEL.'
         ),
     )
-    align_models: dict[str, str] = Field(
+    openai_whisper1_model: str = Field(
+        "",
+        validation_alias="OPENAI_WHISPER1_MODEL",
+        description="Model behind whisper-1, where OPENAI_MODELS names none. Empty: ASR_MODEL.",
+    )
+    align_models: ByLanguage = Field(
         default_factory=dict,
         validation_alias="ALIGN_MODELS",
         description='Alignment models by language, e.g. {"cy": "someone/wav2vec2-welsh"}.',
@@ -122,3 +134,8 @@ class ModelSettings(SettingsGroup):
             "so that it is restarted. 0: no limit."
         ),
     )
+
+    def models_of_openai_names(self) -> dict[str, str]:
+        """The models behind OpenAI's model names, where that is not the default model."""
+        whisper1 = {"whisper-1": self.openai_whisper1_model} if self.openai_whisper1_model else {}
+        return {**whisper1, **self.openai_models}

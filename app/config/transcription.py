@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from app.config.fields import Lower, SettingsGroup
+from app.config.fields import Lower, SettingsGroup, whisper_language
 from app.domain.options import WordAligner
 
 
@@ -15,6 +15,14 @@ class TranscriptionSettings(SettingsGroup):
 
     title: ClassVar[str] = "Transcription"
 
+    default_language: Annotated[str | None, AfterValidator(whisper_language)] = Field(
+        None,
+        validation_alias="DEFAULT_LANGUAGE",
+        description=(
+            "Language of requests that name none; `auto` in a request still detects it. Empty: "
+            "detect."
+        ),
+    )
     batch_size: int = Field(
         16,
         ge=1,

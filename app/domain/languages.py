@@ -1,6 +1,10 @@
-"""Whisper's languages: codes and English names."""
+"""Whisper's languages: its codes, their English names, and the tags of other standards for them."""
 
 from __future__ import annotations
+
+import re
+
+from langcodes import standardize_tag
 
 from app.domain.errors import UnsupportedOption
 
@@ -127,30 +131,57 @@ LANGUAGES_WITHOUT_SPACES = frozenset({"zh", "yue", "ja", "th", "lo", "my", "km",
 
 _CODES = {**{name: code for code, name in LANGUAGES.items()}, **OTHER_NAMES}
 
+# Whisper's codes by their standard ones: "jv" -> "jw", "fil" -> "tl". Bokmål is its Norwegian.
+_STANDARD = {standardize_tag(code, macro=True): code for code in LANGUAGES} | {"nb": "no"}
+# RFC 5646: a language of 2 or 3 letters, perhaps a more exact one of 3, then script, region, ...
+_TAG = re.compile(r"([a-z]{2,3})(?:-([a-z]{3})(?![a-z0-9]))?(?:-[a-z0-9]{1,8})*")
+_MAX_TAG_LENGTH = 40
 
 MULTILINGUAL = "multi"  # each part of the recording in its own language
+AUTO = "auto"
+UNSET = ("", "null", "none", "undefined")  # what clients send that have no language to send
 
 
 def is_multilingual(value: str) -> bool:
     return value.strip().lower() == MULTILINGUAL
 
 
+def is_unset(value: str) -> bool:
+    """Whether a client leaves the language open without asking for detection."""
+    return value.strip().lower() in UNSET
+
+
 def parse_language(value: str) -> str | None:
-    """The code for a code or an English name, in any case; None for empty, "auto" and "multi".
+    """Whisper's code for a code of any standard, a tag such as "pt-BR" or an English name, in any
+    case; None where none is named, and for "auto" and "multi".
 
     Raises:
         UnsupportedOption: Whisper does not have this language.
     """
     wanted = value.strip().lower()
-    if wanted in ("", "auto", MULTILINGUAL):
+    if wanted in (*UNSET, AUTO, MULTILINGUAL):
         return None
-    code = wanted if wanted in LANGUAGES else _CODES.get(wanted)
+    code = wanted if wanted in LANGUAGES else _CODES.get(wanted) or _code_of_tag(wanted)
     if code is None:
         raise UnsupportedOption(
-            f"language: {value[:40]!r} is not known; it must be a Whisper language code such as "
-            '"en", an English name such as "english", "auto" or "multi".'
+            f"language: {value[:40]!r} is not known; it must be {AUTO}, {MULTILINGUAL}, an English "
+            'name such as "english", or the code or tag ("en", "eng", "en-US") of one of '
+            f"{', '.join(sorted(LANGUAGES))}."
         )
     return code
+
+
+def _code_of_tag(tag: str) -> str | None:
+    """`tag`: BCP 47, ISO 639 or POSIX ("en_US.UTF-8"), in lower case."""
+    if len(tag) > _MAX_TAG_LENGTH:
+        return None
+    found = _TAG.fullmatch(re.split("[.@]", tag)[0].replace("_", "-"))
+    # only the language goes to the library, which keeps all that it has ever parsed
+    for language in filter(None, (found[2], found[1]) if found else ()):
+        standard = standardize_tag(language, macro=True).split("-")[0]
+        if standard in _STANDARD:
+            return _STANDARD[standard]
+    return None
 
 
 def language_name(code: str) -> str:

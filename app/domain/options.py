@@ -51,6 +51,18 @@ class SpeakerBounds:
 
 
 @dataclass(frozen=True, slots=True)
+class SpeechDetection:
+    """How the speech of one recording is found. None: as the operator has set it.
+
+    `keep_silence`: what lies between the speech is recognized, too.
+    """
+
+    onset: float | None = None
+    offset: float | None = None
+    keep_silence: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class KnownSpeaker:
     """A name and a few seconds of only that person's voice."""
 
@@ -63,19 +75,23 @@ class TranscribeOptions:
     """One request, independent of any wire format.
 
     `model`: the canonical name. `language` None: detect it, among `languages` if any are given;
-    `multilingual`: for each chunk. `temperature` 0: raise it if decoding fails. `must_diarize`:
-    fail if speakers are unavailable; `diarize` alone only warns. `known_speakers` appear by name
-    in the transcript.
+    `multilingual`: for each chunk. `usual_language`: taken instead of detection by models that
+    know it. `temperature` 0: raise it if decoding fails. `beam_size` None: the operator's.
+    `must_diarize`: fail if speakers are unavailable; `diarize` alone only warns. `known_speakers`
+    appear by name in the transcript.
     """
 
     model: str
     language: str | None = None
     languages: tuple[str, ...] = ()
+    usual_language: str | None = None
     multilingual: bool = False
     task: Task = Task.TRANSCRIBE
     initial_prompt: str = ""
     hotwords: str = ""
     temperature: float = 0.0
+    beam_size: int | None = None
+    speech: SpeechDetection = SpeechDetection()
     with_token_probs: bool = False
     diarize: bool = False
     must_diarize: bool = False

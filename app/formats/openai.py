@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count, product
 from string import ascii_uppercase
@@ -27,22 +27,27 @@ TEXT_SEGMENT = "transcript.text.segment"
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What the answer contains. `names`: of the known speakers."""
+    """What the answer contains. `names`: of the known speakers.
+
+    `with_speakers`: also in formats that OpenAI has without.
+    """
 
     output: OutputFormat
     task: Task = Task.TRANSCRIBE
     with_words: bool = False
     with_segments: bool = True
     with_logprobs: bool = False
+    with_speakers: bool = False
+    with_embeddings: bool = False
     names: tuple[str, ...] = ()
 
 
 def write(transcript: Transcript, shape: Shape, style: SubtitleStyle) -> str:
-    if shape.output is TEXT:
+    if shape.output is TEXT and not (shape.with_speakers and transcript.speakers_known):
         return text_of(transcript.segments) + "\n"  # without speakers, on one line
     if shape.output.writer is not None:
         return shape.output.writer(transcript, style)
-    body = BODIES[shape.output](transcript, shape)
+    body = {**BODIES[shape.output](transcript, shape), **_embeddings(transcript, shape)}
     return json.dumps(body, ensure_ascii=False, allow_nan=False)
 
 
@@ -60,6 +65,8 @@ def _json(transcript: Transcript, shape: Shape) -> dict[str, Any]:
         body["usage"] = _usage(transcript)
     if shape.with_logprobs:
         body["logprobs"] = logprobs(transcript.segments)
+    if shape.with_speakers and transcript.speakers_known:
+        body["segments"] = diarized_segments(transcript, shape.names)
     return body
 
 
@@ -73,7 +80,9 @@ def _verbose_json(transcript: Transcript, shape: Shape) -> dict[str, Any]:
         "text": text_of(transcript.segments),
     }
     if shape.with_segments:
-        body["segments"] = [_segment(i, s) for i, s in enumerate(transcript.segments)]
+        body["segments"] = [
+            {**_segment(i, s), **_speaker(s.speaker)} for i, s in enumerate(transcript.segments)
+        ]
     if shape.with_words:
         body["words"] = [word for s in transcript.segments for word in _words(s)]
     return {**body, "usage": _usage(transcript)}
@@ -93,7 +102,31 @@ def _words(segment: Segment) -> Iterator[dict[str, Any]]:
     """The aligned words only: the format requires times, which the others do not have."""
     for word in segment.words or ():
         if word.start_s is not None and word.end_s is not None:
-            yield {"word": word.text, "start": seconds(word.start_s), "end": seconds(word.end_s)}
+            yield {
+                "word": word.text,
+                "start": seconds(word.start_s),
+                "end": seconds(word.end_s),
+                **_speaker(word.speaker),
+            }
+
+
+def _speaker(label: str | None) -> dict[str, str]:
+    return {"speaker": label} if label else {}
+
+
+def _embeddings(transcript: Transcript, shape: Shape) -> dict[str, Any]:
+    """A voice vector for each speaker, under the label that the body's segments have."""
+    if not (shape.with_embeddings and transcript.speakers_known):
+        return {}
+    labels: Mapping[str, str] = {}
+    if shape.output is not VERBOSE_JSON:
+        labels = _labels(transcript, shape.names)
+    vectors = {
+        labels.get(speaker, speaker): list(vector)
+        for speaker, vector in transcript.speaker_embeddings.items()
+        if all(map(math.isfinite, vector))
+    }
+    return {"speaker_embeddings": vectors}
 
 
 def _diarized_json(transcript: Transcript, shape: Shape) -> dict[str, Any]:
@@ -114,26 +147,31 @@ BODIES: dict[OutputFormat, Callable[[Transcript, Shape], dict[str, Any]]] = {
 
 
 def diarized_segments(transcript: Transcript, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Labels known speakers with their names and others with letters, in order of appearance."""
+    """Each segment with the label of its speaker, see `_labels`."""
+    labels = _labels(transcript, names)
+    return [
+        {
+            "type": TEXT_SEGMENT,
+            "id": f"seg_{i}",
+            "start": seconds(segment.start_s),
+            "end": seconds(segment.end_s),
+            "speaker": labels[segment.speaker or ""],
+            "text": segment.text,
+        }
+        for i, segment in enumerate(transcript.segments)
+    ]
+
+
+def _labels(transcript: Transcript, names: Sequence[str]) -> dict[str, str]:
+    """Known speakers have their names and others letters, in order of appearance."""
     letters = ("".join(found) for n in count(1) for found in product(ascii_uppercase, repeat=n))
     free = (letter for letter in letters if letter not in names)
     labels = {name: name for name in names}
-    segments = []
-    for i, segment in enumerate(transcript.segments):
-        speaker = segment.speaker or ""  # empty if the speech is outside every turn
-        if speaker not in labels:
-            labels[speaker] = next(free) if speaker else "unknown"
-        segments.append(
-            {
-                "type": TEXT_SEGMENT,
-                "id": f"seg_{i}",
-                "start": seconds(segment.start_s),
-                "end": seconds(segment.end_s),
-                "speaker": labels[speaker],
-                "text": segment.text,
-            }
-        )
-    return segments
+    labels[""] = "unknown"  # speech outside every turn
+    for segment in transcript.segments:
+        if segment.speaker and segment.speaker not in labels:
+            labels[segment.speaker] = next(free)
+    return labels
 
 
 def logprobs(segments: Iterable[Segment]) -> list[dict[str, Any]]:
@@ -196,6 +234,7 @@ def done(transcript: Transcript, shape: Shape) -> dict[str, Any]:
         event["languages"] = [{"code": transcript.language}]
     if shape.with_logprobs:
         event["logprobs"] = logprobs(transcript.segments)
+    event |= _embeddings(transcript, shape)
     if transcript.warnings:  # otherwise a header, but the headers are already sent
         event["warnings"] = [warning.sentence for warning in transcript.warnings]
     return event

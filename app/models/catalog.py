@@ -8,6 +8,7 @@ from pathlib import Path
 
 from app.domain.errors import ConfigurationError, UnknownModel
 from app.engine.model import ModelKey, ModelKind
+from app.models.names import short_names
 
 DEMO = "demo"
 DEMO_LANGUAGES = ("en", "es")
@@ -55,7 +56,8 @@ class Catalog:
         self._diarization_model = diarization_model
         self._sources: dict[str, str] = {}
         self._short_names = dict(known.aliases)
-        for name in allowed or (*known.recognizers, DEMO, default_model):
+        for given in allowed or (*known.recognizers, DEMO, default_model):
+            name = _loadable(given, known)
             source = known.aliases.get(name, name)
             if source not in (*known.recognizers, DEMO) and "/" not in source:
                 raise ConfigurationError(
@@ -68,6 +70,7 @@ class Catalog:
                 self._short_names[name] = Path(name).name
             canonical = self._short_names.get(name, name)
             self._sources[canonical] = str(demo_dir / "whisper") if name == DEMO else source
+        self._repositories = self._repository_names(known)
         try:
             self.default_model = self.resolve(default_model)
         except UnknownModel as error:
@@ -83,7 +86,7 @@ class Catalog:
         try:
             meant = {name: self.resolve(model) for name, model in models.items()}
         except UnknownModel as error:
-            raise ConfigurationError(f"OPENAI_MODELS: {error}") from None
+            raise ConfigurationError(f"OPENAI_MODELS or OPENAI_WHISPER1_MODEL: {error}") from None
         for name in (*OPENAI_NAMES, *meant):
             if name not in self._sources:
                 self._short_names[name] = meant.get(name, self.default_model)
@@ -103,18 +106,29 @@ class Catalog:
         }
 
     def resolve(self, name: str) -> str:
-        """The canonical name.
+        """The canonical name of a model that is offered, whatever clients call it.
 
         Raises:
             UnknownModel: it is not offered here.
         """
-        canonical = self._short_names.get(name.strip(), name.strip())
-        if canonical not in self._sources:
-            raise UnknownModel(
-                f"model: {_shown(name)} is not offered here; it must be one of "
-                f"{', '.join(self.names)}."
-            )
-        return canonical
+        for called in (name.strip(), *short_names(name)):
+            canonical = self._short_names.get(called, called)
+            canonical = self._repositories.get(canonical, canonical)
+            if canonical in self._sources:
+                return canonical
+        raise UnknownModel(
+            f"model: {_shown(name)} is not offered here; it must be one of {', '.join(self.names)}."
+        )
+
+    def _repository_names(self, known: KnownModels) -> dict[str, str]:
+        """Names that the libraries know -> the repositories on offer that hold the same models."""
+        repositories = {}
+        for name in filter(lambda name: "/" in name, self._sources):
+            for short in short_names(name):
+                known_name = known.aliases.get(short, short)
+                if known_name in known.recognizers and known_name not in self._sources:
+                    repositories[known_name] = name
+        return repositories
 
     def recognizer(self, model: str) -> ModelKey:
         return ModelKey(ModelKind.RECOGNIZER, model, self._sources[model])
@@ -143,6 +157,16 @@ class Catalog:
         elif source == DEMO:
             source = str(self._demo_dir / "diarization")
         return ModelKey(ModelKind.DIARIZER, source, source)
+
+
+def _loadable(name: str, known: KnownModels) -> str:
+    """The library's name for a model that an operator calls as clients do. OpenAI's repositories
+    hold the models in another format, so their names stand for the library's, too.
+    """
+    if name in known.recognizers or ("/" in name and not name.lower().startswith("openai/")):
+        return name
+    names = (known.aliases.get(short, short) for short in (name, *short_names(name)))
+    return next((short for short in names if short in known.recognizers), name)
 
 
 def _shown(name: str) -> str:

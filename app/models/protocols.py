@@ -78,6 +78,7 @@ class Abilities:
     prompt: bool = False
     hotwords: bool = False
     temperatures: bool = False  # above 0
+    beams: bool = False
     token_probs: bool = False
     word_times: bool = False  # of its own, without an aligner
 

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
+from app.domain.options import SpeechDetection
 from app.domain.transcript import SAMPLE_RATE, Chunk, Samples, SpeechRegion
 from app.models.protocols import SpeechScores
 
 LEAST_MARGIN_S = 0.2
+LEAST_GAP_S = 0.3
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkingOptions:
     """`onset`, `offset`: the scores at which speech begins and ends. Regions closer together than
     `max_pause_s` share a chunk of at most `max_chunk_s`. Chunks include `margin_s` around speech.
+    `keep_silence`: what lies between these chunks comes in chunks without speech.
     """
 
     onset: float
@@ -26,6 +30,13 @@ class ChunkingOptions:
     max_chunk_s: float
     max_pause_s: float = 8.0
     margin_s: float = 1.0
+    keep_silence: bool = False
+
+    def for_request(self, speech: SpeechDetection) -> ChunkingOptions:
+        """These options, except for what a request asks for."""
+        onset = self.onset if speech.onset is None else speech.onset
+        offset = self.offset if speech.offset is None else speech.offset
+        return replace(self, onset=onset, offset=offset, keep_silence=speech.keep_silence)
 
 
 class Chunker:
@@ -97,6 +108,27 @@ class Chunker:
         self._speech = []
 
 
+def fill_gaps(chunks: Iterable[Chunk], duration_s: float, max_chunk_s: float) -> Iterator[Chunk]:
+    """The chunks, and between them those of the silence, which have no speech: all the recording
+    but for gaps too short for a word.
+    """
+    at_s = 0.0
+    for chunk in chunks:
+        yield from _silence(at_s, chunk.start_s, max_chunk_s)
+        yield chunk
+        at_s = chunk.end_s
+    yield from _silence(at_s, duration_s, max_chunk_s)
+
+
+def _silence(start_s: float, end_s: float, max_chunk_s: float) -> Iterator[Chunk]:
+    length_s = end_s - start_s
+    if length_s < LEAST_GAP_S:
+        return
+    num = math.ceil(length_s / max_chunk_s)
+    for i in range(num):
+        yield Chunk(start_s + length_s * i / num, start_s + length_s * (i + 1) / num)
+
+
 def join_chunks(chunks: Sequence[Chunk], options: ChunkingOptions) -> list[Chunk]:
     """The chunks, with neighbors joined as far as pauses and lengths allow."""
     joined: list[Chunk] = []
@@ -104,6 +136,8 @@ def join_chunks(chunks: Sequence[Chunk], options: ChunkingOptions) -> list[Chunk
         last = joined[-1] if joined else None
         fits = (
             last is not None
+            and last.speech
+            and chunk.speech
             and chunk.speech[0].start_s - last.speech[-1].end_s <= options.max_pause_s
             and chunk.end_s - last.start_s <= options.max_chunk_s
         )

@@ -15,7 +15,7 @@ from app.engine.work import Work
 from app.models.leases import LeasedDetector, LeasedRecognizer
 from app.models.protocols import DetectionItem, LanguageGuesses, RecognitionItem
 from app.observability.stages import Stage
-from app.pipeline.chunking import Chunker, ChunkingOptions, join_chunks
+from app.pipeline.chunking import Chunker, ChunkingOptions, fill_gaps, join_chunks
 from app.pipeline.flow import slice_audio
 from app.pipeline.spoken_language import (
     NUM_PROBES,
@@ -66,7 +66,10 @@ class Listening:
         recording without speech comes as a whole.
         """
         found = False
-        for chunk in self._find(self._audio, max_pause_s):
+        chunks: Iterator[Chunk] = self._find(self._audio, max_pause_s)
+        if self._options.keep_silence:
+            chunks = fill_gaps(chunks, self._audio.duration_s, self._options.max_chunk_s)
+        for chunk in chunks:
             found = True
             yield chunk
         if not found and 0 < self._audio.duration_s <= WHOLE_S:

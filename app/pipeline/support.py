@@ -23,6 +23,7 @@ def check_support(recognizer: Recognizer, options: TranscribeOptions) -> None:
         (options.initial_prompt, can.prompt, "initial_prompt", "prompts"),
         (options.hotwords, can.hotwords, "hotwords", "hotwords"),
         (options.temperature, can.temperatures, "temperature", "temperatures above 0"),
+        (options.beam_size, can.beams, "beam_size", "beam search"),
         (options.with_token_probs, can.token_probs, "include", "log probabilities of tokens"),
     ):
         if wanted and not able:

@@ -15,6 +15,7 @@ from app.domain.options import (
     DecodingOptions,
     KnownSpeaker,
     SpeakerBounds,
+    SpeechDetection,
     TranscribeOptions,
     WordAligner,
 )
@@ -109,13 +110,16 @@ class Transcriber:
         """
         key = self._catalog.recognizer(model)
         with self._lease(lease_recognizer, key, work) as recognizer:
-            return self._listening(audio, work).detect_language(recognizer, is_all)
+            return self._listening(audio, work, SpeechDetection()).detect_language(
+                recognizer, is_all
+            )
 
-    def _listening(self, audio: Audio, work: Work) -> Listening:
+    def _listening(self, audio: Audio, work: Work, speech: SpeechDetection) -> Listening:
         def lease() -> AbstractContextManager[LeasedDetector]:
             return self._lease(lease_detector, self._catalog.vad(), work)
 
-        return Listening(audio, work, self._options.chunking, lease)
+        chunking = self._options.chunking.for_request(speech)
+        return Listening(audio, work, chunking, lease)
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -141,7 +145,7 @@ class Transcriber:
     ) -> Transcript:
         audio, options, work = request.audio, request.options, request.work
         listener = request.listener
-        listening = self._listening(audio, work)
+        listening = self._listening(audio, work, options.speech)
         max_pause_s = MULTILINGUAL_PAUSE_S if options.multilingual else None
         key = self._catalog.recognizer(options.model)
         with (
@@ -149,6 +153,8 @@ class Transcriber:
             closing(listening.chunks(max_pause_s)) as found,
         ):
             check_support(recognizer.model, options)
+            if options.usual_language in recognizer.model.languages:
+                options = replace(options, language=options.language or options.usual_language)
             first = None
             if options.multilingual:
                 first = listening.follow_languages(recognizer, found, options.languages)
@@ -194,7 +200,7 @@ class Transcriber:
             task=options.task,
             initial_prompt=options.initial_prompt,
             hotwords=options.hotwords,
-            beam_size=self._options.beam_size,
+            beam_size=options.beam_size or self._options.beam_size,
             temperature=options.temperature,
             with_token_probs=options.with_token_probs,
             languages=options.languages,

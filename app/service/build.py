@@ -124,7 +124,7 @@ def build_catalog(settings: Settings, recognizers: Recognizers) -> Catalog:
         settings.align_models,
         settings.diarization_model,
     )
-    catalog.add_openai_names(settings.openai_models)
+    catalog.add_openai_names(settings.models_of_openai_names())
     if settings.preload_model:
         try:
             catalog.resolve(settings.preload_model)

@@ -371,6 +371,11 @@ REFUSED = [
     ({"output": "json", "output_format": "pdf"}, "output_format", "json"),
     ({"task": "foo"}, "task", "transcribe, translate"),
     ({"language": "klingon"}, "language", '"en"'),
+    *(({"beam_size": value}, "beam_size", "from 1 to 10") for value in ("0", "11", "1.5", "x")),
+    *(({"temperature": value}, "temperature", "from 0 to 1") for value in ("-1", "1.1", "nan")),
+    *(({name: v}, name, "0.01 to 0.99") for name in ("vad_onset", "vad_offset") for v in "01x"),
+    ({"vad_onset": "0.3", "vad_offset": "0.4"}, "vad_offset", "vad_onset"),
+    ({"condition_on_previous_text": "true"}, "condition_on_previous_text", "initial_prompt"),
     *(({name: "maybe"}, name, "true, false") for name in (*FLAGS, "vad_filter", "highlight_words")),
     ({"max_line_width": "0"}, "max_line_width", "from 1 to 1000"),
     ({"max_line_count": "x", "output": "srt"}, "max_line_count", "from 1 to 100"),
@@ -386,7 +391,26 @@ def test_a_value_that_is_not_allowed(
         detail = refusal(server, response, 422)
         assert detail.startswith(f"{name}: ")
         assert allowed in detail.removeprefix(f"{name}: ")
-        assert len(detail) < 300
+        assert len(detail) < 700
+
+
+def test_what_a_request_asks_of_decoding(server: Server) -> None:
+    given = {"beam_size": 1, "temperature": 0.2, "condition_on_previous_text": "false"}
+    body = json_of(server.post(ENGLISH, output="json", language="en-US", **given))
+    assert body["text"] == spoken("en_short")
+    assert body["language"] == "en"
+
+
+def test_silence_that_is_passed_on(server: Server) -> None:
+    """A detector that hardly hears anything takes most of the speech for silence."""
+    deaf = {"vad_onset": 0.99, "vad_offset": 0.98, "language": "en", "output": "json"}
+    some, most = (
+        word_error_rate(
+            spoken("en_two_b"), json_of(server.post(CONVERSATION, **deaf, **more))["text"]
+        )
+        for more in ({}, {"vad_filter": "false"})
+    )
+    assert most < some / 2
 
 
 def test_the_file_is_required(server: Server) -> None:

@@ -38,6 +38,7 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         "ALIGN_BATCH_SIZE": "3",
         "SEGMENTATION_BATCH_SIZE": "4",
         "CPU_THREADS": "1",
+        "DEFAULT_LANGUAGE": "eng",
     }
     with running_server(folder / "service", **settings) as running:
         yield running
@@ -90,6 +91,15 @@ def test_small_chunks_and_batches_give_the_same_words(tuned: Server) -> None:
     spoken = [w["word"] for w in truth["words"]]
     assert word_error_rate(spoken, [w["word"] for w in words_of(body)]) <= 0.05
     assert len(body["speakers"]) == 1, "at this clustering threshold everybody is one speaker"
+
+
+def test_the_operators_language_is_that_of_requests_that_name_none(tuned: Server) -> None:
+    for given, language in (
+        ({}, "en"),
+        ({"language": "undefined"}, "en"),
+        ({"language": "auto"}, "es"),
+    ):
+        assert tuned.post(audio_of("es_short"), **given).json()["language"] == language
 
 
 def test_an_aligner_of_the_operators_serves_its_language_only(tuned: Server) -> None:

@@ -111,6 +111,13 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"chunking_strategy": {**VAD, "silence_duration_ms": -1}}, "chunking_strategy"),
     ({"chunking_strategy": {"type": "client_vad"}}, "chunking_strategy"),
     ({"extra_body": {"stream": "perhaps"}}, "stream"),
+    ({"extra_body": {"diarize": "false"}, "response_format": "diarized_json"}, "diarize"),
+    ({"extra_body": {"min_speakers": 3, "max_speakers": 2}}, "min_speakers"),
+    ({"extra_body": {"num_speakers": 0}}, "num_speakers"),
+    ({"extra_body": {"return_speaker_embeddings": "perhaps"}}, "return_speaker_embeddings"),
+    ({"extra_body": {"beam_size": 99}}, "beam_size"),
+    ({"extra_body": {"vad_onset": 1}}, "vad_onset"),
+    ({"extra_body": {"condition_on_previous_text": True}}, "condition_on_previous_text"),
     ({"file": b""}, "file"),
     ({"file": b"no media at all"}, "file"),
     ({"file": ("meeting.mp3", b"no media at all", "audio/mpeg")}, "file"),
@@ -153,6 +160,23 @@ def test_formats_that_no_translation_has(client: OpenAI, response_format: Any) -
         create(file=audio_of("es_short"), model=MODEL, response_format=response_format)
     told(failure.value, 400, type="invalid_request_error")
     assert failure.value.param == "response_format"
+
+
+JSON_BODIES: list[tuple[dict[str, Any], str]] = [
+    ({}, "input_audio"),
+    ({"input_audio": {"data": "%%%%", "format": "mp3"}}, "input_audio"),
+    ({"input_audio": {"data": "bm8gbWVkaWE=", "format": "mp3"}}, "file"),
+    ({"input_audio": {"data": "bm8gbWVkaWE="}, "known_speaker_references": ["data:,"]},
+     "known_speaker_references"),
+    ({"input_audio": {"data": "bm8gbWVkaWE="}, "language": "klingon"}, "language"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("body", "param"), JSON_BODIES)
+def test_bad_json_bodies(server: Server, body: dict[str, Any], param: str) -> None:
+    answer = httpx.post(f"{server.url}/v1/audio/transcriptions", json=body, timeout=30)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == param
 
 
 def test_all_these_left_nothing_broken(client: OpenAI) -> None:
@@ -214,6 +238,10 @@ def test_files_that_are_too_large(guarded: Server) -> None:
     with client_of(guarded, api_key=KEYS["reader"]) as client:
         with pytest.raises(APIStatusError) as failure:
             ask(client, file=bytes((MAX_FILE_SIZE_MB << 20) + 1))
+        told(failure.value, 413)
+        over = {"input_audio": {"data": "A" * (((MAX_FILE_SIZE_MB << 20) + 1) * 4 // 3 + 4)}}
+        with pytest.raises(APIStatusError) as failure:
+            client.post("/audio/transcriptions", body=over, cast_to=object)
         told(failure.value, 413)
         works(client)
 

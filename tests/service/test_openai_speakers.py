@@ -123,6 +123,64 @@ def test_known_in_a_stream(client: OpenAI) -> None:
     assert share_named("en_two_b", segments, {"speaker0": "Bert", "speaker1": "Anna"}) >= 0.98
 
 
+# -- in every format -------------------------------------------------------------------------------
+
+ASKED: dict[str, Any] = {"diarize": True, "num_speakers": 2, "return_speaker_embeddings": True}
+
+
+def asked(client: OpenAI, response_format: str, **options: Any) -> Any:
+    """The answer to a request that asks for speakers, as JSON or as text."""
+    answer = client.audio.transcriptions.with_raw_response.create(
+        file=audio_of("en_two_b"), model="whisper-1", response_format=response_format,
+        extra_body={**ASKED, **options},
+    )  # type: ignore[call-overload]  # fmt: skip
+    return answer.http_response.json() if "json" in response_format else answer.text
+
+
+def test_speakers_of_verbose_json(client: OpenAI) -> None:
+    """Only where they are asked for: without, the answer is OpenAI's."""
+    both = {"timestamp_granularities": ["word", "segment"]}
+    body = asked(client, "verbose_json", **both)
+    numbers = {"speaker0": "SPEAKER_00", "speaker1": "SPEAKER_01"}
+    if body["words"][0]["speaker"] != numbers[truth_of("en_two_b")["words"][0]["speaker"]]:
+        numbers = dict(zip(numbers, reversed(numbers.values()), strict=True))
+    pairs = matched_words(truth_of("en_two_b")["words"], body["words"])
+    right = sum(numbers[true["speaker"]] == heard["speaker"] for true, heard in pairs)
+    assert right / len(pairs) >= 0.98
+    assert {segment["speaker"] for segment in body["segments"]} == set(numbers.values())
+    assert {len(vector) for vector in body["speaker_embeddings"].values()} == {128}
+    assert body["speaker_embeddings"].keys() == set(numbers.values())
+    assert "speaker" not in str(asked(client, "verbose_json", diarize=False, **both))
+
+
+def test_speakers_in_plain_text(client: OpenAI) -> None:
+    text = asked(client, "text", num_speakers=None, max_speakers=1)
+    assert "[SPEAKER_00]: " in text
+    assert "SPEAKER_01" not in text
+
+
+def test_a_recording_in_a_json_body(client: OpenAI) -> None:
+    """As routers send it, with the same options as in a form."""
+    data = base64.b64encode(audio_of("en_two_b").read_bytes()).decode()
+    body: Any = client.post(
+        "/audio/transcriptions",
+        body={
+            "model": "openai/whisper-1",
+            "input_audio": {"data": data, "format": "flac"},
+            "language": "en-US",
+            "temperature": 0,
+            "response_format": "diarized_json",
+            "num_speakers": 2,
+            "return_speaker_embeddings": True,
+            "provider": {"options": {}},
+        },
+        cast_to=object,
+    )
+    found = labels(TranscriptionDiarized.model_validate(body).segments)
+    assert found == list(body["speaker_embeddings"]) == ["A", "B"]
+    assert word_error_rate(spoken("en_two_b"), body["text"]) <= 0.02
+
+
 # -- refused -----------------------------------------------------------------------------------
 
 

@@ -101,6 +101,11 @@ def test_the_parameters_are_those_of_the_contract(schema: dict[str, Any]) -> Non
         "max_line_width",
         "max_line_count",
         "highlight_words",
+        "beam_size",
+        "temperature",
+        "vad_onset",
+        "vad_offset",
+        "condition_on_previous_text",
     }
 
 
@@ -115,13 +120,12 @@ def test_choices_are_those_that_are_accepted(
 
 def test_what_the_types_allow_is_accepted(server: Server, schema: dict[str, Any]) -> None:
     parameters = parameters_of(schema, "/asr")
-    counts = [item["schema"] for item in parameters.values() if item["schema"]["type"] == "integer"]
-    assert counts
     silence = bytes(3200)
-    for bound in (counts[0]["minimum"], counts[0]["maximum"]):
-        assert server.post(silence, encode=False, num_speakers=bound).status_code == 200
-    for bound in (counts[0]["minimum"] - 1, counts[0]["maximum"] + 1):
-        assert server.post(silence, encode=False, num_speakers=bound).status_code == 422
+    for name in ("num_speakers", "beam_size", "temperature", "vad_onset"):
+        least, most = (parameters[name]["schema"][key] for key in ("minimum", "maximum"))
+        for bound, status in ((least, 200), (most, 200), (least - 1, 422), (most + 1, 422)):
+            response = server.post(silence, encode=False, **{name: bound})
+            assert response.status_code == status, name
     assert {"true", "false"} <= TRUE | FALSE
     assert set(parameters["output"]["schema"]["enum"]) == OUTPUTS.keys()
 

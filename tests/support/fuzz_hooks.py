@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
+from base64 import b64encode
 from collections import Counter
 from itertools import count, cycle
 from pathlib import Path
@@ -14,11 +15,12 @@ import schemathesis
 
 from tests.support.corpus import mutants, originals
 
-FILE_FIELDS = ("audio_file", "file")
+FILE_FIELDS = ("audio_file", "file", "input_audio")
 # What a form with speech must not get wrong, since nothing is heard of it then.
 STRICT_FIELDS = (
     "model", "languages[]", "timestamp_granularities[]", "include[]", "chunking_strategy",
-    "known_speaker_names[]", "known_speaker_references[]", "temperature", "stream",
+    "known_speaker_names[]", "known_speaker_references[]", "temperature", "stream", "diarize",
+    "min_speakers", "max_speakers", "vad_onset", "vad_offset", "condition_on_previous_text",
 )  # fmt: skip
 
 _numbers = count()
@@ -39,15 +41,21 @@ def before_call(context: schemathesis.HookContext, case: schemathesis.Case, kwar
         return
     number = next(_numbers) % 4
     if number == 0:
-        case.body[field] = next(_clips)
+        case.body[field] = _written(field, next(_clips))
         for fields in (case.query, case.body):
             if isinstance(fields, dict):
                 for name in STRICT_FIELDS:
                     fields.pop(name, None)
+                    fields.pop(name.removesuffix("[]"), None)
                 if "language" in fields:
                     fields["language"] = next(_languages)
     elif number == 1:
-        case.body[field] = next(_damaged)
+        case.body[field] = _written(field, next(_damaged))
+
+
+def _written(field: str, content: bytes) -> Any:
+    """As a form has it, or a JSON body."""
+    return {"data": b64encode(content).decode()} if field == "input_audio" else content
 
 
 @schemathesis.hook

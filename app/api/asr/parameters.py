@@ -5,16 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import Query
 from pydantic import BaseModel, WithJsonSchema
 
+from app.api.asr.decoding import BOOLEAN, DecodingParameters, Text
+from app.api.asr.decoding import about as _about
+from app.api.decoding_parameters import (
+    read_beam_size,
+    read_speaker_bounds,
+    read_speech_detection,
+    read_temperature,
+    refuse_conditioning,
+    wants_usual_language,
+)
 from app.api.parameters import MAX_SPEAKERS, Reader, not_allowed
 from app.api.subtitles import MAX_COUNT, MAX_WIDTH, NO_WISHES, SubtitleWishes, read_subtitle_wishes
 from app.domain.errors import UnsupportedOption
 from app.domain.languages import is_multilingual, parse_language
-from app.domain.options import SpeakerBounds, Task
+from app.domain.options import SpeakerBounds, SpeechDetection, Task
 from app.formats.subtitles import STYLES
 from app.formats.table import ASR_FORMATS, JSON, TEXT, OutputFormat
 
@@ -59,6 +68,10 @@ class AsrRequest:
     speakers: SpeakerBounds
     speaker_embeddings: bool
     stream: bool
+    usual_language: bool  # the operator's applies
+    temperature: float
+    beam_size: int | None
+    speech: SpeechDetection
     audio_track: str = ""  # an index or a language; empty: the best track
     by_channel: bool = False  # each channel is a speaker
     subtitles: SubtitleWishes = NO_WISHES
@@ -87,7 +100,7 @@ def parse_asr_request(parameters: Mapping[str, str], default_dialect: Dialect) -
     output, other_output = _ordered("output", "output_format", webservice)
     diarize, other_diarize = _ordered("diarize", "enable_diarization", webservice)
     default_output = TEXT if webservice else JSON
-    read.flag("vad_filter", True)  # only validated: speech detection is always on
+    refuse_conditioning(read)
     chosen = read.choice(output, OUTPUTS, read.choice(other_output, OUTPUTS, default_output))
     # the webservice has no such parameter and ignores unknown ones
     stream = not webservice and read.flag("stream", False)
@@ -105,12 +118,16 @@ def parse_asr_request(parameters: Mapping[str, str], default_dialect: Dialect) -
         encode=read.flag("encode", True),
         word_timestamps=read.flag("word_timestamps", not webservice),
         diarize=read.flag(diarize, read.flag(other_diarize, not webservice)),
-        speakers=_speaker_bounds(read),
+        speakers=read_speaker_bounds(read),
         speaker_embeddings=read.flag("return_speaker_embeddings", False),
         stream=stream,
         audio_track=_audio_track(read),
         by_channel=_by_channel(read),
         subtitles=read_subtitle_wishes(read, chosen),
+        usual_language=wants_usual_language(read) and not _multilingual(read),
+        temperature=read_temperature(read),
+        beam_size=read_beam_size(read),
+        speech=read_speech_detection(read),
     )
     return replace(wanted, ignored=read.ignored())
 
@@ -163,27 +180,12 @@ def _by_channel(read: Reader) -> bool:
     return by_channel
 
 
-def _speaker_bounds(read: Reader) -> SpeakerBounds:
-    num_speakers = read.count("num_speakers")
-    if num_speakers is not None:  # the other two are ignored
-        return SpeakerBounds(num_speakers=num_speakers)
-    least, most = read.count("min_speakers"), read.count("max_speakers")
-    if least is not None and most is not None and least > most:
-        raise UnsupportedOption(
-            f"min_speakers: {least} is not allowed; it must not exceed max_speakers, "
-            f"which is {most}."
-        )
-    return SpeakerBounds(min_speakers=least, max_speakers=most)
-
-
 # -- documentation ------------------------------------------------------------------------------
 # Parameters arrive as text and are parsed above, so both dialects, query and form share one reader
 # and one kind of error. The types below are for people and for generated clients. Defaults and
 # examples are in the descriptions only: Swagger UI would send those of the schema unasked and so
 # change the dialect.
 
-Text = str | None
-BOOLEAN = WithJsonSchema({"type": "boolean"})
 COUNT = WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MAX_SPEAKERS})
 OUTPUT = WithJsonSchema({"type": "string", "enum": list(OUTPUTS)})
 SPEAKER_SOURCE = WithJsonSchema({"type": "string", "enum": list(SPEAKERS)})
@@ -192,10 +194,6 @@ WIDTH = WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MAX_WIDTH})
 LINES = WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MAX_COUNT})
 TASK = WithJsonSchema({"type": "string", "enum": list(TASKS)})
 FREE = WithJsonSchema({"type": "string"})
-
-
-def _about(text: str, default: str, example: str) -> Any:
-    return Query(description=f"{text} Default: {default}. Example: `{example}`.")
 
 
 ABOUT_MODEL = _about("Model to use, one of `/v1/models`.", "the service's own", "large-v3")
@@ -220,8 +218,8 @@ class DetectParameters(BaseModel):
     encode: Annotated[Text, BOOLEAN, ABOUT_ENCODE] = None
 
 
-class AsrParameters(BaseModel):
-    """The query parameters of POST /asr."""
+class AnswerParameters(BaseModel):
+    """What is transcribed, and what the answer has."""
 
     output: Annotated[
         Text,
@@ -247,9 +245,9 @@ class AsrParameters(BaseModel):
         Text,
         FREE,
         _about(
-            "Whisper code or English name of the language spoken; `auto`: detect it; `multi`: each "
-            "part of the recording in its own.",
-            "`auto`",
+            "Language spoken: a code or tag (`en`, `eng`, `en-US`) or its English name; `auto`: "
+            "detect it; `multi`: each part of the recording in its own.",
+            "the service's own, or `auto`",
             "en",
         ),
     ] = None
@@ -379,9 +377,13 @@ class AsrParameters(BaseModel):
         Text,
         BOOLEAN,
         _about(
-            "Accepted for compatibility: speech detection is always on. Giving it chooses the "
+            "`false`: what lies between the speech is recognized, too. Giving it chooses the "
             "webservice dialect.",
             "`true`",
             "true",
         ),
     ] = None
+
+
+class AsrParameters(DecodingParameters, AnswerParameters):
+    """The query parameters of POST /asr; in the schema, those of the last base come first."""

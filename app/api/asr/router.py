@@ -101,6 +101,8 @@ class _Transcribing:
         self._wanted = intake.wanted
         self._call = intake.call
         self._headers = {**ENGINE, **ignored_headers(self._wanted.ignored, intake.upload.dropped)}
+        usual = intake.service.settings.default_language
+        self._usual_language = usual if self._wanted.usual_language else None
 
     @property
     def wire(self) -> Wire | None:
@@ -144,10 +146,14 @@ class _Transcribing:
         options = TranscribeOptions(
             model=wanted.model,
             language=wanted.language,
+            usual_language=self._usual_language,
             multilingual=wanted.multilingual,
             task=wanted.task,
             initial_prompt=wanted.initial_prompt,
             hotwords=wanted.hotwords,
+            temperature=wanted.temperature,
+            beam_size=wanted.beam_size,
+            speech=wanted.speech,
             diarize=wanted.diarize,
             speakers=wanted.speakers,
         )

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from app.api.asr.documentation import ANSWER_HEADERS
+from app.api.decoding_parameters import MAX_BEAM_SIZE, MAX_TEMPERATURE, SCORE_LIMITS
 from app.api.error_responses import ERROR_HEADERS, ERRORS
+from app.api.json_body import AUDIO_OBJECT
 from app.api.openai.bodies import ModelBody, OpenAIErrorBody
 from app.api.openai.errors import openai_body
 from app.api.openai.parameters import (
@@ -17,6 +19,7 @@ from app.api.openai.parameters import (
     REFERENCES,
     TRANSLATED,
 )
+from app.api.parameters import MAX_SPEAKERS
 from app.api.subtitles import MAX_COUNT, MAX_WIDTH
 from app.formats.subtitles import STYLES
 
@@ -37,10 +40,6 @@ def _texts(description: str, **more: Any) -> dict[str, Any]:
     return {"type": "array", "items": {"type": "string", **more}, "description": description}
 
 
-def _number(description: str, most: int) -> dict[str, Any]:
-    return {"type": "integer", "minimum": 1, "maximum": most, "description": description}
-
-
 def _form(properties: dict[str, Any]) -> dict[str, Any]:
     schema = {
         "type": "object",
@@ -48,9 +47,67 @@ def _form(properties: dict[str, Any]) -> dict[str, Any]:
         "properties": properties,
         "additionalProperties": {"type": "string"},
     }
-    return {
-        "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
+    as_json = {
+        "type": "object",
+        "required": [AUDIO_OBJECT],
+        "properties": {
+            "model": properties["model"],
+            "response_format": properties["response_format"],
+            AUDIO_OBJECT: _INPUT_AUDIO,
+        },
+        "additionalProperties": True,
+        "description": "The other fields are those of the form, except for known speakers.",
     }
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {
+                "multipart/form-data": {"schema": schema},
+                "application/json": {"schema": as_json},
+            },
+        }
+    }
+
+
+_INPUT_AUDIO = {
+    "type": "object",
+    "required": ["data"],
+    "properties": {
+        "data": _text("The file in base64."),
+        "format": _text("Its file extension, for example `mp3`; it is recognized anyway."),
+    },
+    "description": "The recording, as routers send it.",
+}
+
+
+def _boolean(description: str) -> dict[str, Any]:
+    return {"type": "boolean", "description": description}
+
+
+def _number(kind: str, least: float, most: float, description: str) -> dict[str, Any]:
+    return {"type": kind, "minimum": least, "maximum": most, "description": description}
+
+
+def _count(description: str) -> dict[str, Any]:
+    return _number("integer", 1, MAX_SPEAKERS, description)
+
+
+_MORE_FIELDS = {  # not in OpenAI's API
+    "diarize": _boolean("Tell speakers apart, in every format."),
+    "num_speakers": _count("Exact number of speakers, who are then told apart."),
+    "min_speakers": _count("Speakers at least."),
+    "max_speakers": _count("Speakers at most."),
+    "return_speaker_embeddings": _boolean("A voice vector of each speaker, in JSON formats."),
+    "subtitle_style": _text("`srt` and `vtt`: how they look.", enum=list(STYLES)),
+    "max_line_width": _number("integer", 1, MAX_WIDTH, "Most characters in a subtitle line."),
+    "max_line_count": _number("integer", 1, MAX_COUNT, "Most lines in a subtitle."),
+    "highlight_words": _boolean("Underline each word as it is spoken."),
+    "beam_size": _number("integer", 1, MAX_BEAM_SIZE, "Width of the beam search."),
+    "vad_onset": _number("number", *SCORE_LIMITS, "Score above which speech begins."),
+    "vad_offset": _number("number", *SCORE_LIMITS, "Score below which speech ends."),
+    "vad_filter": _boolean("`false`: what lies between the speech is recognized, too."),
+    "condition_on_previous_text": _boolean("Only `false`: chunks are decoded side by side."),
+}
 
 
 _TRANSLATION_FIELDS = {
@@ -59,24 +116,16 @@ _TRANSLATION_FIELDS = {
     "prompt": _text("Text that might have gone before, for style and spelling."),
     "hotwords": _text("Words and names to listen for (not in OpenAI's API)."),
     "response_format": _text("Format of the answer; default `json`.", enum=list(TRANSLATED)),
-    "temperature": {
-        "type": "number",
-        "minimum": 0,
-        "maximum": 1,
-        "description": "0 (default): rise where decoding fails.",
-    },
-    "stream": {"type": "boolean", "description": "Answer with server-sent events."},
-    "subtitle_style": _text("`srt` and `vtt`: how they look.", enum=list(STYLES)),
-    "max_line_width": _number("Most characters in a subtitle line.", MAX_WIDTH),
-    "max_line_count": _number("Most lines in a subtitle.", MAX_COUNT),
-    "highlight_words": {"type": "boolean", "description": "Underline each word as it is spoken."},
+    "temperature": _number("number", 0, MAX_TEMPERATURE, "0 (default): rise where decoding fails."),
+    "stream": _boolean("Answer with server-sent events."),
+    **_MORE_FIELDS,
 }
 OPENAI_TRANSLATION_FORM = _form(_TRANSLATION_FIELDS)
 OPENAI_TRANSCRIPTION_FORM = _form(
     {
         **_TRANSLATION_FIELDS,
         "response_format": _text("Format of the answer; default `json`.", enum=list(OUTPUTS)),
-        "language": _text("Code or English name of the language spoken; default: detected."),
+        "language": _text("Code, tag or English name of the language spoken; default: detected."),
         "languages[]": _texts("Languages that it may be, where it is detected."),
         "keywords[]": _texts("Words and names to listen for."),
         "timestamp_granularities[]": _texts(

@@ -8,12 +8,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from app.api.decoding_parameters import (
+    read_beam_size,
+    read_speaker_bounds,
+    read_speech_detection,
+    read_temperature,
+    refuse_conditioning,
+    wants_usual_language,
+)
 from app.api.parameters import Reader, not_allowed
 from app.api.subtitles import NO_WISHES, SubtitleWishes, read_subtitle_wishes
 from app.api.uploads import MAX_FIELD_BYTES, FormLayout
 from app.domain.errors import UnsupportedOption
 from app.domain.languages import is_multilingual, parse_language
-from app.domain.options import Task
+from app.domain.options import SpeakerBounds, SpeechDetection, Task
 from app.formats.table import (
     DIARIZED_JSON,
     JSON,
@@ -22,6 +30,7 @@ from app.formats.table import (
     OPENAI_VTT,
     SRT,
     TEXT,
+    VERBOSE_JSON,
     OutputFormat,
 )
 
@@ -33,7 +42,11 @@ MAX_REFERENCES = 8
 # read from all values of a field, not by `Reader`
 LISTS = ("timestamp_granularities", "include", "keywords", "languages", NAMES)
 # 10 s of 48 kHz stereo in 32-bit samples take 3.7 MB, or 4.9 MB in base64
-OPENAI_FORM = FormLayout("file", {REFERENCES: 6 << 20}, MAX_REFERENCES)
+OPENAI_FORM = FormLayout("file", {REFERENCES: 6 << 20}, MAX_REFERENCES, or_json=True)
+
+# Formats in which a diarizing model, or known speakers, tell speakers apart unasked.
+SHOW_SPEAKERS = (VERBOSE_JSON, SRT, OPENAI_VTT)
+ABOUT_SPEAKERS = ("num_speakers", "min_speakers", "max_speakers")
 
 TRANSLATED = {output.name: output for output in OPENAI_TRANSLATION_FORMATS}
 OUTPUTS = {output.name: output for output in OPENAI_FORMATS}
@@ -69,6 +82,13 @@ class OpenAIRequest:
     with_segments: bool
     with_logprobs: bool
     diarize: bool
+    must_diarize: bool
+    with_speakers: bool  # in formats that do not always have them
+    speakers: SpeakerBounds
+    speaker_embeddings: bool
+    usual_language: bool  # the operator's applies
+    beam_size: int | None
+    speech: SpeechDetection
     names: tuple[str, ...]
     stream: bool
     subtitles: SubtitleWishes = NO_WISHES
@@ -102,12 +122,16 @@ def parse_openai_request(fields: Mapping[str, Sequence[str]], task: Task) -> Ope
     if with_logprobs and output is not JSON:
         raise UnsupportedOption("include: logprobs require the response_format json.")
     _check_chunking(read)
+    refuse_conditioning(read)
     names = _names(lists)
     model = read.text("model")
     languages = _languages(lists.get("languages", []))
     multilingual = is_multilingual(read.text("language"))
     only_one = languages[0] if len(languages) == 1 and not multilingual else None
-    wants_speakers = model == DIARIZING_MODEL or bool(names)
+    implied = output is DIARIZED_JSON or (
+        output in SHOW_SPEAKERS and (DIARIZING_MODEL in model or bool(names))
+    )
+    asked = _asks_for_speakers(read, output)
     wanted = OpenAIRequest(
         task=task,
         model=model,
@@ -117,17 +141,34 @@ def parse_openai_request(fields: Mapping[str, Sequence[str]], task: Task) -> Ope
         multilingual=multilingual,
         prompt=read.text("prompt"),
         hotwords=_hotwords(read.text("hotwords"), lists.get("keywords", [])),
-        temperature=read.number("temperature", 0, 1, 0),
+        temperature=read_temperature(read),
         with_words="word" in granularities,
         with_segments="segment" in granularities,
         with_logprobs=with_logprobs,
-        # formats that show no speakers need no diarization
-        diarize=output is DIARIZED_JSON or (wants_speakers and output in (SRT, OPENAI_VTT)),
+        diarize=implied if asked is None else asked,
+        must_diarize=implied,
+        with_speakers=bool(asked),
+        speakers=read_speaker_bounds(read),
+        speaker_embeddings=read.flag("return_speaker_embeddings", False),
+        usual_language=wants_usual_language(read) and not languages,
+        beam_size=read_beam_size(read),
+        speech=read_speech_detection(read),
         names=names,
         stream=stream,
         subtitles=read_subtitle_wishes(read, output),
     )
     return replace(wanted, ignored=read.ignored(*LISTS))
+
+
+def _asks_for_speakers(read: Reader, output: OutputFormat) -> bool | None:
+    """None if the request leaves it to the model and the format."""
+    if read.text("diarize"):
+        wanted = read.flag("diarize", False)
+        if not wanted and output is DIARIZED_JSON:
+            raise UnsupportedOption("diarize: false is not allowed with diarized_json.")
+        return wanted
+    numbered = any(read.text(name) for name in ABOUT_SPEAKERS)
+    return True if numbered or read.flag("return_speaker_embeddings", False) else None
 
 
 def _several(

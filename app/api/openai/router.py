@@ -27,7 +27,6 @@ from app.domain.errors import ServiceError
 from app.domain.options import Task, TranscribeOptions
 from app.domain.transcript import Segment, Transcript
 from app.formats import openai as formats
-from app.formats.table import DIARIZED_JSON
 from app.observability.stages import Stage
 from app.pipeline.flow import NOBODY, Listener
 from app.service.service import Service
@@ -116,6 +115,8 @@ class _Transcribing:
             with_words=wanted.with_words,
             with_segments=wanted.with_segments,
             with_logprobs=wanted.with_logprobs,
+            with_speakers=wanted.with_speakers,
+            with_embeddings=wanted.speaker_embeddings,
             names=wanted.names,
         )
         check_references(wanted, len(self._references))
@@ -146,25 +147,29 @@ class _Transcribing:
                 tell_data(delta)
 
         transcript = self._transcribe(Listener(recognized))
-        if self._wanted.output is DIARIZED_JSON:
+        if self._wanted.diarize:
             for segment in formats.diarized_segments(transcript, self._wanted.names):
                 tell_data(segment)
         tell_data(formats.done(transcript, self._shape))
 
     def _transcribe(self, listener: Listener = NOBODY) -> Transcript:
-        wanted = self._wanted
+        wanted, settings = self._wanted, self.intake.service.settings
         options = TranscribeOptions(
             model=wanted.model,
             language=wanted.language,
             languages=wanted.languages,
+            usual_language=settings.default_language if wanted.usual_language else None,
             multilingual=wanted.multilingual,
             task=wanted.task,
             initial_prompt=wanted.prompt,
             hotwords=wanted.hotwords,
             temperature=wanted.temperature,
+            beam_size=wanted.beam_size,
+            speech=wanted.speech,
             with_token_probs=wanted.with_logprobs,
             diarize=wanted.diarize,
-            must_diarize=wanted.diarize,
+            must_diarize=wanted.must_diarize,
+            speakers=wanted.speakers,
             known_speakers=known_speakers(self._call, wanted.names, self._references),
         )
         return self._call.transcribe(self.intake.recording(), options, listener)

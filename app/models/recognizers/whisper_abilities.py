@@ -6,7 +6,12 @@ from app.models.protocols import Abilities, HypothesisThresholds
 
 # Whether it has word times of its own depends on the conversion of the model.
 WHISPER_ABILITIES = Abilities(
-    translation=True, prompt=True, hotwords=True, temperatures=True, token_probs=True
+    translation=True,
+    prompt=True,
+    hotwords=True,
+    temperatures=True,
+    beams=True,
+    token_probs=True,
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 from concurrent.futures import Future
@@ -14,6 +15,7 @@ import torch
 from app.config.example import write_example
 from app.config.fields import A_DAY_S, A_YEAR_S
 from app.config.markdown import write_markdown
+from app.config.replaced import REPLACED, replaced_variables
 from app.config.settings import GROUPS, Settings, load_settings, variable_names
 from app.domain.errors import ConfigurationError
 from app.engine.work import Work
@@ -36,6 +38,27 @@ def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ("asr_model", "ASR_MODEL", "PRELOAD_MODEL", "tiny", "base"),
         ("device", "ASR_DEVICE", "DEVICE", "cpu", "cuda"),
         ("compute_type", "ASR_QUANTIZATION", "COMPUTE_TYPE", "int8", "float32"),
+        (
+            "diarization_threshold",
+            "DIARIZATION_CLUSTERING_THRESHOLD",
+            "DIARIZE_CLUSTERING_THRESHOLD",
+            "0.5",
+            "0.7",
+        ),
+        (
+            "diarization_min_duration_off",
+            "DIARIZATION_MIN_DURATION_OFF",
+            "DIARIZE_MIN_DURATION_OFF",
+            "0.5",
+            "0.7",
+        ),
+        (
+            "assign_nearest_speaker",
+            "ASSIGN_NEAREST_SPEAKER",
+            "DIARIZE_FILL_NEAREST",
+            "True",
+            "False",
+        ),
         ("cache_dir", "ASR_MODEL_PATH", "CACHE_DIR", "/models", "/cache"),
         ("model_idle_timeout_s", "MODEL_IDLE_TIMEOUT", "MODEL_KEEP_ALIVE_SECONDS", "5", "7"),
     ],
@@ -60,10 +83,44 @@ def test_the_preloaded_model_is_the_default_model(monkeypatch: pytest.MonkeyPatc
     assert (load_settings().asr_model, load_settings().preload_model) == ("tiny", "small")
 
 
+def test_the_model_behind_whisper_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_WHISPER1_MODEL", "small")
+    assert load_settings().models_of_openai_names() == {"whisper-1": "small"}
+    monkeypatch.setenv("OPENAI_MODELS", '{"whisper-1": "base"}')
+    assert load_settings().models_of_openai_names() == {"whisper-1": "base"}
+
+
+def test_a_language_of_any_standard(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().default_language is None
+    for written, code in (("pt-BR", "pt"), ("German", "de"), ("auto", None), ("", None)):
+        monkeypatch.setenv("DEFAULT_LANGUAGE", written)
+        assert load_settings().default_language == code
+    monkeypatch.setenv("ALIGN_MODELS", '{"nb": "someone/norwegian", "cy": "someone/welsh"}')
+    assert load_settings().align_models == {"no": "someone/norwegian", "cy": "someone/welsh"}
+
+
+def test_variables_of_replaced_services_are_understood_or_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in REPLACED:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ASR_ENGINE", "whisperx")
+    monkeypatch.setenv("SERVE_MODE", "")
+    assert list(replaced_variables()) == []
+    monkeypatch.setenv("GPU_CONCURRENCY", "2")
+    [sentence] = replaced_variables()
+    assert sentence.startswith("GPU_CONCURRENCY ")
+    for advised in re.findall(
+        r"set ([A-Z_]+)", " ".join(advice for _, advice in REPLACED.values())
+    ):
+        assert any(advised in variable_names(field) for field in Settings.model_fields)
+
+
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [
         ("DEVICE", "tpu", "'cpu' or 'cuda'"),
+        ("DEFAULT_LANGUAGE", "klingon", "'klingon' is not known"),
         ("PORT", "99999", "65535"),
         ("BATCH_SIZE", "0", "greater than or equal to 1"),
         ("CHUNK_SECONDS", "45", "less than or equal to 30"),
@@ -71,6 +128,7 @@ def test_the_preloaded_model_is_the_default_model(monkeypatch: pytest.MonkeyPatc
         ("COMPUTE_TYPE", "float4", "float16"),
         ("DIARIZATION_PARAMS", "{broken", "JSON"),
         ("ALIGN_MODELS", "[1]", "dictionary"),
+        ("ALIGN_MODELS", '{"klingon": "someone/klingon"}', "'klingon' is not known"),
         ("SUBTITLE_HIGHLIGHT_WORDS", "perhaps", "boolean"),
         ("RATE_LIMIT_REQUESTS_PER_MINUTE", "-1", "greater than or equal to 0"),
         ("RATE_LIMIT_AUDIO_MINUTES_PER_HOUR", "nan", "finite"),
@@ -139,7 +197,7 @@ def test_dotenv_is_read_and_the_environment_wins(
 def test_diarization_parameters_are_merged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DIARIZATION_CLUSTERING_THRESHOLD", "0.7")
     monkeypatch.setenv("DIARIZATION_MIN_DURATION_OFF", "0.2")
-    monkeypatch.setenv("DIARIZATION_PARAMS", '{"clustering": {"Fa": 0.1, "threshold": 0.1}}')
+    monkeypatch.setenv("DIARIZE_PARAM_OVERRIDES", '{"clustering": {"Fa": 0.1, "threshold": 0.1}}')
     assert load_settings().diarizer_params() == {
         "clustering": {"Fa": 0.1, "threshold": 0.7},
         "segmentation": {"min_duration_off": 0.2},
@@ -171,14 +229,14 @@ def test_the_documentation_lists_every_setting() -> None:
         ("MAX_LOADED_MODELS", "`8` | at least 1"),
         ("VAD_ONSET", "`0.5` | above 0, below 1"),
         ("UPLOAD_MIN_BYTES_PER_SECOND", "`1000` | bytes per second, at least 0"),
-        ("DIARIZATION_CLUSTERING_THRESHOLD", " | above 0, at most 2"),
+        ("KNOWN_SPEAKER_SIMILARITY", "`0.5` | -1 to 1"),
         ("ALIGN_DEVICE", " | cpu or cuda"),
         ("WORD_ALIGNER", "`auto` | auto, wav2vec2 or whisper"),
         ("STRICT_STAGES", "`false` | true or false"),
         ("TEMP_DIR", "`/tmp/whisperx-asr` | path"),
         ("API_KEYS", " | secret"),
         ("CORS_ORIGINS", " | comma-separated"),
-        ("DIARIZATION_PARAMS", " | JSON"),
+        ("OPENAI_MODELS", " | JSON"),
     ],
 )
 def test_the_documentation_shows_defaults_and_values(name: str, shown: str) -> None:

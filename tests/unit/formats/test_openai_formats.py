@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
 
-from app.api.openai.parameters import OUTPUTS
+from app.api.openai.parameters import DIARIZING_MODEL, OUTPUTS, parse_openai_request
 from app.domain.options import Task
 from app.domain.transcript import Chunk, DecodingStats, Segment, TokenProb, Transcript, Word
 from app.domain.warnings import TranscriptWarning
@@ -60,6 +61,59 @@ def test_verbose_figures_are_the_decoders() -> None:
 def test_no_times_are_invented() -> None:
     body = body_of("verbose_json", with_words=True)
     assert body["words"] == [{"word": "Grüß", "start": 10.0, "end": 10.5}]
+
+
+WITH_SPEAKERS = replace(
+    TRANSCRIPT,
+    segments=(
+        replace(
+            FIRST,
+            speaker="SPEAKER_00",
+            words=(Word("Grüß", 10.0, 10.5, 0.9, speaker="SPEAKER_00"),),
+        ),
+        replace(SECOND, speaker="Anna"),
+    ),
+    speakers_known=True,
+    speaker_embeddings={"SPEAKER_00": (0.5, 1.0), "Anna": (0.25, 0.0), "SPEAKER_01": (math.nan,)},
+)
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_speakers_that_are_asked_for_are_in_every_format(output: str) -> None:
+    shape = Shape(OUTPUTS[output], with_words=True, with_speakers=True, with_embeddings=True,
+                  names=("Anna",))  # fmt: skip
+    written = write(WITH_SPEAKERS, shape, SubtitleStyle())
+    label = "A" if output in ("json", "diarized_json") else "SPEAKER_00"
+    if "json" not in output:
+        assert f"[{label}]: Grüß" in written
+        assert "[Anna]: Ja." in written
+        return
+    body = json.loads(written)
+    assert [segment["speaker"] for segment in body["segments"]] == [label, "Anna"]
+    assert body["speaker_embeddings"] == {label: [0.5, 1.0], "Anna": [0.25, 0.0]}
+    if output == "verbose_json":
+        assert [word["speaker"] for word in body["words"]] == [label]
+    event = done(WITH_SPEAKERS, replace(shape, output=JSON))
+    assert event["speaker_embeddings"].keys() == {"A", "Anna"}
+
+
+ASKED = [
+    ({"response_format": "verbose_json"}, False, False),
+    ({"response_format": "verbose_json", "diarize": "true"}, True, False),
+    ({"response_format": "srt", "num_speakers": "2"}, True, False),
+    ({"return_speaker_embeddings": "1"}, True, False),
+    ({"model": "gpt-4o-transcribe-diarize"}, False, False),
+    ({"model": "gpt-4o-transcribe-diarize-2025-10-15", "response_format": "vtt"}, True, True),
+    ({"model": DIARIZING_MODEL, "response_format": "verbose_json", "diarize": "no"}, False, True),
+    ({"response_format": "diarized_json", "max_speakers": "3"}, True, True),
+]
+
+
+@pytest.mark.parametrize(("fields", "diarize", "must"), ASKED)
+def test_who_gets_speakers(fields: dict[str, str], diarize: bool, must: bool) -> None:
+    lists = {name: [value] for name, value in fields.items()}
+    wanted = parse_openai_request(lists, Task.TRANSCRIBE)
+    assert (wanted.diarize, wanted.diarize and wanted.must_diarize) == (diarize, diarize and must)
 
 
 def test_the_last_event() -> None:

@@ -29,6 +29,14 @@ def catalog(**options: Any) -> Catalog:
         ("whisper-1", "tiny"),
         ("gpt-4o-transcribe-diarize", "tiny"),
         ("whisper-large-v3", "large-v3"),
+        ("whisper-tiny", "tiny"),
+        (" Whisper-Large-V3-Turbo ", "large-v3-turbo"),
+        ("Systran/faster-whisper-large-v2", "large-v2"),
+        ("openai/whisper-large", "large-v3"),
+        ("deepdml/faster-whisper-large-v3-turbo-ct2", "large-v3-turbo"),
+        ("openai/whisper-1", "tiny"),
+        ("gpt-4o-mini-transcribe-2025-12-15", "tiny"),
+        ("openai/gpt-4o-transcribe-2025-03-20", "tiny"),
         ("demo", "demo"),
     ],
 )
@@ -50,7 +58,23 @@ def test_openais_names_stand_for_what_the_operator_says() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["huge", "../../etc", "owner/repository", "/etc/passwd", "", "/any/demo", "../demo"]
+    "name",
+    [
+        "huge",
+        "../../etc",
+        "owner/repository",
+        "owner/whisper-tiny",
+        "openai/whisper-huge",
+        "openai/../whisper-tiny",
+        "whisper-tiny-2025-12-15-german",
+        "whisper-large-v3-french",
+        "openai/" + "whisper-" * 10_000 + "tiny",
+        "whisper",
+        "/etc/passwd",
+        "",
+        "/any/demo",
+        "../demo",
+    ],
 )
 def test_nothing_else_is_ever_loaded(name: str) -> None:
     with pytest.raises(UnknownModel) as failure:
@@ -69,6 +93,18 @@ def test_allowed_models_are_the_whole_list() -> None:
     assert allowed.aliases["whisper-1"] == "demo", "the default, not OpenAI's"
     with pytest.raises(UnknownModel):
         allowed.resolve("tiny")
+
+
+def test_other_names_reach_no_more_than_what_is_allowed() -> None:
+    turbo = "deepdml/faster-whisper-large-v3-turbo-ct2"
+    ours = catalog(default_model="demo", allowed=("demo", turbo, "me/whisper-tiny", "large-v2"))
+    for name in (turbo, "turbo", "whisper-large-v3-turbo", "openai/whisper-large-v3-turbo"):
+        assert ours.resolve(name) == turbo
+    assert ours.recognizer(turbo).source == turbo
+    assert ours.resolve("Systran/faster-whisper-large-v2") == "large-v2"
+    for name in ("Systran/faster-whisper-tiny", "whisper-tiny", "openai/whisper-large-v3"):
+        with pytest.raises(UnknownModel):
+            ours.resolve(name)
 
 
 def test_the_operators_default_may_be_a_path_or_a_repository() -> None:

@@ -9,7 +9,15 @@ import pytest
 
 from app.domain.transcript import SAMPLE_RATE, Chunk, SpeechRegion
 from app.models.protocols import SpeechScores
-from app.pipeline.chunking import LEAST_MARGIN_S, Chunker, ChunkingOptions, RegionFinder, divide
+from app.pipeline.chunking import (
+    LEAST_GAP_S,
+    LEAST_MARGIN_S,
+    Chunker,
+    ChunkingOptions,
+    RegionFinder,
+    divide,
+    fill_gaps,
+)
 
 STEP_S = 0.1
 NO_PAUSE_S = 1e9  # too long to end a chunk
@@ -94,6 +102,21 @@ def test_chunks_cover_all_speech_and_never_exceed_the_limit(max_chunk_s: float) 
                 assert chunk.speech[-1].end_s <= chunk.end_s
                 for before, after in pairwise(chunk.speech):
                     assert after.start_s - before.end_s <= max_pause_s
+
+
+def test_silence_that_is_kept_fills_the_gaps() -> None:
+    rng = np.random.default_rng(7)
+    for _ in range(20):
+        speech = random_speech(rng)
+        duration_s = 0.03 + 0.017 * len(speech.scores) + rng.random() * 100
+        chunks, _ = chunks_of(speech, 30, duration_s, [], 2.0, 1.0)
+        filled = list(fill_gaps(chunks, duration_s, 30))
+        assert [chunk for chunk in filled if chunk.speech] == chunks
+        assert all(chunk.end_s - chunk.start_s <= 30 + 1e-6 for chunk in filled)
+        ends_s = [0.0, *(chunk.end_s for chunk in filled)]
+        starts_s = [*(chunk.start_s for chunk in filled), duration_s]
+        gaps_s = [start_s - end_s for start_s, end_s in zip(starts_s, ends_s, strict=True)]
+        assert all(-1e-9 <= gap_s < LEAST_GAP_S for gap_s in gaps_s)
 
 
 # A second way, which wants all scores at once: what the chunks are held against
