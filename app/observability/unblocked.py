@@ -8,6 +8,7 @@ import os
 import stat
 import threading
 from collections import deque
+from collections.abc import Callable
 from typing import TextIO
 
 log = logging.getLogger(__name__)
@@ -27,6 +28,8 @@ class _UnblockedStream(io.TextIOBase):
     """A thread of its own writes. While that is blocked, lines wait; those for which there is no
     room are dropped and counted.
     """
+
+    describe_loss: Callable[[int], str]  # a line about so many that were dropped
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -58,12 +61,14 @@ class _UnblockedStream(io.TextIOBase):
                 lines = list(self._waiting)
                 self._waiting.clear()
             self._write_out("".join(lines))
+            with self._changed:  # told after all lines that came before them
+                num_dropped = 0 if self._waiting else self._num_dropped
+                self._num_dropped -= num_dropped
+            if num_dropped:
+                self._write_out(self.describe_loss(num_dropped))
             with self._changed:
                 self._num_waiting -= sum(map(len, lines))
-                num_dropped, self._num_dropped = self._num_dropped, 0
                 self._changed.notify_all()
-            if num_dropped:
-                log.warning("%d log lines were dropped: nobody read them in time", num_dropped)
 
     def _write_out(self, text: str) -> None:
         try:
@@ -74,6 +79,16 @@ class _UnblockedStream(io.TextIOBase):
 
 
 class _Handler(logging.StreamHandler[_UnblockedStream]):
+    def __init__(self, stream: _UnblockedStream) -> None:
+        super().__init__(stream)
+        stream.describe_loss = self._describe_loss
+
+    def _describe_loss(self, num_lines: int) -> str:
+        """A line for the stream. Takes no lock: that is held while `close` waits for the stream."""
+        text = f"{num_lines} log lines were dropped: nobody read them in time"
+        record = log.makeRecord(log.name, logging.WARNING, "", 0, text, (), None)
+        return self.format(record) + self.terminator
+
     def close(self) -> None:
         self.stream.drain(CLOSE_S)
         super().close()

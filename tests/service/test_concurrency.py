@@ -21,7 +21,7 @@ REQUESTS: list[tuple[str, dict[str, Any]]] = [
     ("en_short", {}),
     ("es_short", {}),
     ("en_two_b", {"num_speakers": 2}),
-    ("en_two_b", {}),
+    ("es_mono", {}),
     ("en_mono", {"diarize": "false", "language": "en"}),
     ("es_mono", {"diarize": "false", "language": "es", "hotwords": "micrófono presupuesto"}),
     ("es_mono", {"task": "translate"}),

@@ -168,8 +168,8 @@ def test_short_commands(either_server: Server, real_server: Server) -> None:
 
 
 def test_sentences_with_pauses(either_server: Server) -> None:
-    errors = errors_of(either_server, shipped("sentences")[:4])
-    assert errors.num_words > 150
+    errors = errors_of(either_server, shipped("sentences")[:2])
+    assert errors.num_words > 75
     assert errors.lost <= 0.02 * errors.num_words
     assert errors.added <= 0.02 * errors.num_words
 
@@ -187,11 +187,8 @@ def test_more_tokens_than_one_decode_has(real_server: Server) -> None:
     assert body["segments"][-1]["end"] >= 27.5
     late = [word for word in words_of(body) if word["start"] >= 21.5]
     assert len(late) >= 12
-    truth = next(r for r in shipped("languages") if r.name == "language-el-dense")
-    body = transcribed(real_server, flac(truth.samples), language="el")
     edges = [0.0, *(t for s in body["segments"] for t in (s["start"], s["end"])), body["duration"]]
     assert max(after - before for before, after in zip(edges[::2], edges[1::2], strict=True)) <= 2
-    assert len(text_of(body)) >= 0.7 * len(truth.texts[0])
 
 
 def test_a_line_ends_with_the_speech(real_server: Server) -> None:
@@ -206,8 +203,8 @@ def test_a_line_ends_with_the_speech(real_server: Server) -> None:
 
 
 def test_nothing_is_invented(either_server: Server, real_server: Server) -> None:
-    """Half of the sounds on each path: they cost as much as speech."""
-    sounds = quiet_recordings(SHIPPED_SEED)[int(either_server is real_server) :: 2]
+    """Some of the sounds on each path: they cost as much as speech. A benchmark has them all."""
+    sounds = quiet_recordings(SHIPPED_SEED)[2 * int(either_server is real_server) :: 4]
     invented = {
         recording.name: text
         for recording in sounds
@@ -229,12 +226,11 @@ def test_a_murmur_does_not_decide_the_language(real_server: Server) -> None:
     assert answer["language_code"] == "fr"
 
 
-@pytest.mark.parametrize("asked", [{"language": "multi"}, {"multilingual": "true", "language": ""}])
-def test_two_languages_in_one_recording(real_server: Server, asked: dict[str, str]) -> None:
+def test_two_languages_in_one_recording(real_server: Server) -> None:
     german = next(r for r in shipped("languages") if r.language == "de")
     english = read_samples(REAL / "jfk.flac")
     body = transcribed(
-        real_server, flac(np.concatenate([english, silence(2), german.samples])), **asked
+        real_server, flac(np.concatenate([english, silence(2), german.samples])), language="multi"
     )
     by_language = {
         language: text_of({"segments": [s for s in body["segments"] if s["language"] == language]})

@@ -29,6 +29,7 @@ from app.api.asr.parameters import (
     parse_detect_request,
 )
 from app.api.asr.router import content_disposition
+from app.api.multipart import MAX_HEADER_BYTES
 from app.api.parameters import MAX_SPEAKERS, merge_parameters
 from app.config.settings import DEMO_DIR, Settings, load_settings, variable_names
 from app.domain.errors import ConfigurationError, ServiceError, UnsupportedOption
@@ -118,7 +119,7 @@ def read_form(body: bytes, cuts: list[int]) -> Any:
     form = uploads._Form(uploads.ASR_FORM, 200, lambda: Path("upload"))
     names = [name for name in dir(form) if name.startswith("on_")]
     callbacks: dict[str, Callable[..., None]] = {name: getattr(form, name) for name in names}
-    parser = MultipartParser(b"B", callbacks, max_header_size=uploads.MAX_HEADER_BYTES)  # type: ignore[arg-type]
+    parser = MultipartParser(b"B", callbacks, max_header_size=MAX_HEADER_BYTES)  # type: ignore[arg-type]
     edges = sorted({0, len(body), *(cut % (len(body) + 1) for cut in cuts)})
     try:
         for begin, end in pairwise(edges):

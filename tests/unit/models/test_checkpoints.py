@@ -155,14 +155,17 @@ def test_code_beside_a_model_is_not_imported(tmp_path: Path) -> None:
 
 
 def test_remote_code_is_never_trusted() -> None:
-    """Neither is any pickle read by code of the service."""
+    """Neither is any pickle read by code of the service, but for the answers of its own processes,
+    whose reader knows the few classes that they may have.
+    """
     banned = {"trust_remote_code", "pickle", "allow_pickle", "weights_only", "joblib", "dill"}
     sources = [p for p in (ROOT / "app").rglob("*.py") if "demo" not in p.relative_to(ROOT).parts]
     assert len(sources) > 30
     for path in sources:
         with path.open("rb") as source:
             names = {token.string for token in tokenize(source.readline) if token.type == NAME}
-        assert not names & banned, path
+        allowed = {"pickle"} if path.name == "decoder.py" else set()
+        assert not names & banned - allowed, path
 
 
 @pytest.mark.parametrize(("given", "expected"), [(None, "1"), ("", "1"), ("0", "0")])

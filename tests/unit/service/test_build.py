@@ -36,5 +36,5 @@ def test_models_and_disks_that_are_not_there(
 
 def test_the_look_of_subtitles() -> None:
     assert subtitle_style(load_settings()) == SubtitleStyle()
-    chosen = load_settings(subtitle_style="readable", subtitle_max_line_width=37)
+    chosen = load_settings({"subtitle_style": "readable", "subtitle_max_line_width": 37})
     assert subtitle_style(chosen) == SubtitleStyle(37, readable=True)
