@@ -22,7 +22,7 @@ from tests.support.waiting import eventually
 
 SCALE = int(os.environ.get("FUZZ_SCALE", "1"))
 SEED = os.environ.get("FUZZ_SEED", "1")
-# The edge cases are some hundreds, of which each is refused for a reason that has a test of its own.
+# The edge cases are some hundreds; what refuses them has tests of its own.
 PHASES = "fuzzing" if SCALE == 1 else "examples,coverage,fuzzing"
 MAX_EXAMPLES = 24 if SCALE == 1 else 100 * SCALE  # of each operation, beside the edge cases
 
@@ -43,7 +43,8 @@ def test_every_answer_is_a_documented_one(limited_server: Server, tmp_path: Path
     command = [
         Path(sys.executable).parent / "schemathesis", "--no-color",
         "run", f"{limited_server.url}/openapi.json",
-        "--phases", PHASES, "--max-examples", str(MAX_EXAMPLES), "--seed", SEED, "--exclude-checks", EXCLUDED,
+        "--phases", PHASES, "--max-examples", str(MAX_EXAMPLES), "--seed", SEED,
+        "--exclude-checks", EXCLUDED,
         "--workers", "2", "--continue-on-failure", "--request-timeout", "60", "--warnings", "off",
     ]  # fmt: skip
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
