@@ -16,9 +16,9 @@ from app.api.decoding_parameters import (
     refuse_conditioning,
     wants_usual_language,
 )
+from app.api.forms import MAX_FIELD_BYTES, FormLayout
 from app.api.parameters import Reader, not_allowed
 from app.api.subtitles import NO_WISHES, SubtitleWishes, read_subtitle_wishes
-from app.api.uploads import MAX_FIELD_BYTES, FormLayout
 from app.domain.errors import UnsupportedOption
 from app.domain.languages import is_multilingual, parse_language
 from app.domain.options import SpeakerBounds, SpeechDetection, Task
