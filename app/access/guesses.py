@@ -23,21 +23,21 @@ class Guesses:
         self._limits = RateLimits(per_minute)
         self._known: OrderedDict[tuple[str, str], None] = OrderedDict()  # the latest last
 
-    def note(self, address: str, name: str | None) -> None:
-        """Counts a key that an address presents. `name`: the key's; None: it is wrong.
+    def note(self, address: str, name: str | None, num_wrong: int) -> None:
+        """Counts the wrong ones of the keys that an address presents. `name`: the right one's.
 
         Raises:
             RateLimited: too many wrong ones came from the address.
         """
-        if name is not None and (address, name) in self._known:
+        if name is not None and num_wrong <= 0 and (address, name) in self._known:
             self._known.move_to_end((address, name))
             return
         wrong = self._limits.usage(self._limits.requests, address)
         if wrong is not None and not wrong.remaining:
             raise RateLimited(TOO_MANY, wrong.wait_s(1))
-        if name is None:
-            self._limits.hit(self._limits.requests, address, 1)
-        else:
+        if num_wrong > 0 and wrong is not None:
+            self._limits.hit(self._limits.requests, address, min(num_wrong, wrong.remaining))
+        if name is not None:
             self._remember(address, name)
 
     def _remember(self, address: str, name: str) -> None:

@@ -121,8 +121,8 @@ class Account:
         _, audio = self._look()
         return math.inf if audio is None else audio.remaining
 
-    def exceed(self) -> NoReturn:
-        """Refuse a recording of unknown length that is longer than what is left.
+    def exceed(self, left_s: float) -> NoReturn:
+        """Refuse a recording of unknown length that is longer than `left_s`, what was left before.
 
         Raises:
             RateLimited: it may fit once all of the limit is free.
@@ -130,7 +130,7 @@ class Account:
         """
         _, audio = self._look()
         assert audio is not None
-        if audio.remaining == audio.limit:
+        if left_s >= audio.limit:
             raise _too_long(audio.limit)
         raise RateLimited(_used_up(audio), max(1, audio.wait_s(audio.limit)))
 

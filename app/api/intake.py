@@ -13,9 +13,10 @@ from typing import Any, Generic, TypeVar
 from fastapi import Request
 from structlog.contextvars import bind_contextvars
 
+from app.api.forms import FormLayout
 from app.api.rate_limits import account_of, admit
 from app.api.request_state import client_name, record_of
-from app.api.uploads import FormLayout, Upload, receive_upload
+from app.api.uploads import Upload, receive_upload
 from app.domain.errors import ClientGone, DeadlineExceeded, ShuttingDown
 from app.domain.warnings import TranscriptWarning
 from app.engine.work import Work

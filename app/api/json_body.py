@@ -11,6 +11,7 @@ import binascii
 import json
 import re
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any, Protocol
 
 from app.domain.errors import MalformedRequest, UnsupportedOption
@@ -123,7 +124,7 @@ class JsonBody:
                 "or send the file in a multipart form."
             )
         self._form.begin_file(f"audio.{kind}" if kind.isalnum() and len(kind) < 8 else "audio")
-        values = list(_values(body))
+        values = list(islice(_values(body), MAX_VALUES + 1))
         if len(values) > MAX_VALUES:
             raise MalformedRequest(f"The body has more than {MAX_VALUES} values.")
         for name, text in values:

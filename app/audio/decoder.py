@@ -41,6 +41,11 @@ class DecoderDied(Exception):
         self.innocent = innocent
 
 
+def _identity(folder: Path) -> tuple[int, int]:
+    status = folder.stat()
+    return status.st_dev, status.st_ino
+
+
 class Decoder:
     """A process that takes one call at a time. One thread owns it; any thread may kill it."""
 
@@ -49,6 +54,7 @@ class Decoder:
 
         Raises OSError if it cannot be started.
         """
+        self._folder, self._folder_id = folder, _identity(folder)
         ours, theirs = socket.socketpair()
         try:
             with theirs:
@@ -74,6 +80,14 @@ class Decoder:
     @property
     def alive(self) -> bool:
         return self._process.poll() is None
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether its folder was removed, perhaps made anew: it may not write there."""
+        try:
+            return _identity(self._folder) != self._folder_id
+        except OSError:
+            return True
 
     @property
     def cpu_s(self) -> float:

@@ -37,7 +37,12 @@ class Slot:
     def renew(self) -> Decoder | None:
         """The slot's process: a new one if it has died or worked enough; None if there is none."""
         decoder = self._decoder
-        if decoder is None or not decoder.alive or decoder.num_calls >= MAX_CALLS:
+        if (
+            decoder is None
+            or not decoder.alive
+            or decoder.is_stale
+            or decoder.num_calls >= MAX_CALLS
+        ):
             self.drop()
             with suppress(OSError):
                 self._decoder = self._start()
@@ -80,10 +85,12 @@ class Slot:
 
     def stop(self, task: Task) -> None:
         """Kill the process if it has this task."""
-        if self.task is task and self._decoder is not None:
+        decoder = self._decoder  # its thread may drop it meanwhile
+        if self.task is task and decoder is not None:
             self._note_cost(task)
-            self._decoder.kill()
+            decoder.kill()
 
     def _note_cost(self, task: Task) -> None:
-        if self._decoder is not None:
-            task.cpu_s = max(task.cpu_s, self._decoder.cpu_s - self._begun_s)
+        decoder = self._decoder
+        if decoder is not None:
+            task.cpu_s = max(task.cpu_s, decoder.cpu_s - self._begun_s)

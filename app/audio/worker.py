@@ -39,8 +39,7 @@ def _serve(connection: Connection) -> None:
     memory_mb, folder, prepare = connection.recv()
     prepare()
     av.logging.set_level(None)
-    limit = memory_mb << 20
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    _limit(resource.RLIMIT_AS, memory_mb << 20, for_good=True)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     confine(folder)
     threading.Thread(target=_end_with_service, args=(connection,), daemon=True).start()
@@ -85,4 +84,11 @@ def decode_for(context: dict[str, Any], request: DecodeRequest) -> DecodedFile:
 
 def _limit_cpu(seconds: float) -> None:
     """The kernel ends this process once it has used this much, even inside of FFmpeg."""
-    resource.setrlimit(resource.RLIMIT_CPU, (int(seconds) + 2, resource.RLIM_INFINITY))
+    _limit(resource.RLIMIT_CPU, int(seconds) + 2)
+
+
+def _limit(which: int, most: int, for_good: bool = False) -> None:
+    """Lower a limit, as far as the hard one, which an operator may have set, is not lower."""
+    hard = resource.getrlimit(which)[1]
+    soft = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    resource.setrlimit(which, (soft, soft if for_good else hard))

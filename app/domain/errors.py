@@ -14,9 +14,12 @@ TOO_LATE = "The request took longer than it may."
 
 
 class ServiceError(Exception):
-    """`code` is stable and machine readable, `message` is for people."""
+    """`code` is stable and machine readable, `message` is for people. `ends_request`: it is why all
+    of a request was cancelled, so no stage goes on without it.
+    """
 
     code = "error"
+    ends_request = False
 
     def __init__(self, message: str, retry_after_s: int | None = None) -> None:
         super().__init__(message, retry_after_s)

@@ -176,12 +176,18 @@ def _code_of_tag(tag: str) -> str | None:
     if len(tag) > _MAX_TAG_LENGTH:
         return None
     found = _TAG.fullmatch(re.split("[.@]", tag)[0].replace("_", "-"))
+    if found is None:
+        return None
+    primary, exact = found[1], found[2]
+    # "zh-yue"; not "en-ind", whose second part is a country's
+    if exact == "yue" or (exact and _macrolanguage(exact) == _macrolanguage(primary)):
+        return _STANDARD.get(_macrolanguage(exact)) or _STANDARD.get(_macrolanguage(primary))
+    return _STANDARD.get(_macrolanguage(primary))
+
+
+def _macrolanguage(language: str) -> str:
     # only the language goes to the library, which keeps all that it has ever parsed
-    for language in filter(None, (found[2], found[1]) if found else ()):
-        standard = standardize_tag(language, macro=True).split("-")[0]
-        if standard in _STANDARD:
-            return _STANDARD[standard]
-    return None
+    return standardize_tag(language, macro=True).split("-")[0]
 
 
 def language_name(code: str) -> str:

@@ -22,6 +22,7 @@ from app.engine.model import ModelKey
 log = logging.getLogger(__name__)
 
 MAX_RETRY_S = 60.0  # what those who gave up waiting for a load are told to wait
+ABANDONED_RETRY_S = 10
 EVICTION_WAIT_S = 2.0  # the next try needs the memory of the dropped models
 
 
@@ -217,16 +218,30 @@ class ModelStore:
         def load() -> None:
             patience = threading.Timer(patience_s, self._let_go, (key, loading, patience_s))
             patience.daemon = True
-            patience.start()
             try:
+                patience.start()
                 self._load_entry(key, loading, _Try(num_leases=0))
-            except ServiceError as error:
-                log.debug("loading the %s %s failed: %s", key.kind, key.name, error)
+            except ServiceError:
+                pass  # those who wait are told
+            except RuntimeError as error:
+                self._abandon(key, loading, error)
             finally:
                 patience.cancel()
 
         run = copy_context().run  # what is logged belongs to the request that began
-        threading.Thread(target=run, args=(load,), name="load", daemon=True).start()
+        try:
+            threading.Thread(target=run, args=(load,), name="load", daemon=True).start()
+        except RuntimeError as error:
+            self._abandon(key, loading, error)
+
+    def _abandon(self, key: ModelKey, loading: Future[None], error: RuntimeError) -> None:
+        """There is no thread that could load the model."""
+        log.error("the %s %s cannot be loaded: %s", key.kind, key.name, error)
+        with self._changed:
+            if self._loading.get(key) is loading:
+                del self._loading[key]
+        text = f"The {key.kind} {key.short_name} cannot be loaded now; try again later."
+        self._settle(loading, ModelUnavailable(text, ABANDONED_RETRY_S))
 
     def _let_go(self, key: ModelKey, loading: Future[None], waited_s: float) -> None:
         text = f"The {key.kind} {key.short_name} is still being loaded; try again later."

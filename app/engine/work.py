@@ -41,7 +41,7 @@ class Work:
     def check(self) -> None:
         """Raise the reason of `cancel` if the request was cancelled."""
         if self._reason is not None:
-            raise _fresh(self._reason)
+            raise _final(self._reason)
 
     def submit(
         self, batcher: Batcher[Item, Outcome], items: Iterable[Item], first: bool = False
@@ -108,3 +108,9 @@ def _fresh(error: ServiceError) -> ServiceError:
     including the recording, so an exception that others may keep is never raised itself.
     """
     return copy.copy(error)
+
+
+def _final(error: ServiceError) -> ServiceError:
+    fresh = _fresh(error)
+    fresh.ends_request = True
+    return fresh

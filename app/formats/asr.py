@@ -90,7 +90,7 @@ def _webservice_word_json(written: WrittenWord) -> dict[str, Any]:
         "start": seconds(written.start_s),
         "end": seconds(written.end_s),
     }
-    if written.probability is not None:
+    if written.probability is not None and math.isfinite(written.probability):
         body["probability"] = round(written.probability, 3)
     return body
 

@@ -29,6 +29,9 @@ COUNT = 2
 COLUMNS_PER_S = 17.0
 LEAST_S = 0.8
 MOST_S = 7.0
+# No subtitle is considered beyond these, however much the limits of lines allow.
+LONGEST_S = 3 * MOST_S
+MOST_UNITS = 120
 LONG_PAUSE_S = 1.5  # no subtitle lasts over it
 
 # Costs. One more subtitle is the unit.
@@ -137,6 +140,9 @@ def _costs(
     columns = 0
     for begin in range(end - 1, -1, -1):
         unit = units[begin]
+        is_long = end - begin > MOST_UNITS or last.end_s - unit.start_s > LONGEST_S
+        if is_long and begin < end - 1:
+            return
         if begin < end - 1:
             following = units[begin + 1]
             base += PAUSE_PER_S * max(0.0, following.start_s - unit.end_s)

@@ -47,7 +47,7 @@ class Judge:
         `temperature`: the one that the request asked for.
         """
         stats, thresholds = hypothesis.stats, self.thresholds
-        if not hypothesis.text.strip() or self.is_silence(hypothesis):
+        if not num_letters(hypothesis.text) or self.is_silence(hypothesis):
             return False
         doubted = stats.no_speech_prob > thresholds.doubted_no_speech_prob
         if stats.temperature > temperature and doubted:

@@ -25,6 +25,8 @@ def optional_stage(
     try:
         yield
     except ModelUnavailable as error:
+        if error.ends_request:  # another stage's, which must succeed
+            raise
         if must:
             raise ModelUnavailable(unavailable.sentence, error.retry_after_s) from error
         log.info("%s %s", unavailable.sentence, error)  # the store logs what went wrong, once

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from app.models.devices import Devices
     from app.models.fetcher import ModelFetcher
 
-CLOSE_TIMEOUT_S = 2.0
+CLOSE_TIMEOUT_S = 5.0  # on a busy machine, memory takes seconds to free
 UPLOAD_WINDOWS = 12  # within UPLOAD_IDLE_TIMEOUT_SECONDS, to see which uploads are slow
 
 

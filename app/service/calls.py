@@ -14,7 +14,14 @@ from pathlib import Path
 from app.access.rate_limits import Account, RateLimits
 from app.audio.decode_job import DecodeJob
 from app.audio.decode_pool import DecodePool
-from app.domain.errors import UploadTooLarge
+from app.domain.errors import (
+    DiskFull,
+    ModelUnavailable,
+    Overloaded,
+    ServiceError,
+    ShuttingDown,
+    UploadTooLarge,
+)
 from app.domain.options import TranscribeOptions
 from app.domain.transcript import Audio, LanguageGuess, Transcript
 from app.engine.work import Work
@@ -25,6 +32,9 @@ from app.pipeline.channels import transcribe_channels
 from app.pipeline.flow import NOBODY, Listener
 from app.pipeline.transcriber import Transcriber
 from app.service.admission import Admission, Ticket
+
+# Ends of a decoding that are not the client's doing.
+OURS = (DiskFull, ModelUnavailable, Overloaded, ShuttingDown)
 
 # Decoded first to detect the language; the whole recording if this has no speech.
 DETECTION_PREFIX_S = 300.0
@@ -100,6 +110,7 @@ class Call:
         self._ticket = ticket
         self.record = record
         self.account = account
+        self._cpu_s = 0.0  # of the last decoding
 
     @property
     def work(self) -> Work:
@@ -133,11 +144,12 @@ class Call:
                 recognition failed; the call was cancelled.
         """
         self.model = options.model
+        all_counts = options.speech.keep_silence
         if by_channel:
-            channels = self._decode_channels_and_weigh(recording)
+            channels = self._decode_channels_and_weigh(recording, all_counts)
             transcript = transcribe_channels(self._run, channels, options, listener)
         else:
-            audio = self._decode_and_weigh(recording)
+            audio = self._decode_and_weigh(recording, all_counts=all_counts)
             transcript = self._run(audio, options, listener)
         self._note(transcript)
         return transcript
@@ -175,24 +187,27 @@ class Call:
         is a second more than what is left, so that a recording just over it is measured.
         """
         limit_s = self._calls.limits.max_duration_s
-        left_s = self.account.audio_left_s() + (self._ticket.audio_s or 0.0) + 1
+        left_s = self.account.audio_left_s() + (self._ticket.audio_s or 0.0)
         try:
-            yield min(limit_s, left_s)
+            yield min(limit_s, left_s + 1)
         except UploadTooLarge:
-            if left_s < limit_s:
-                self.account.exceed()
+            if left_s + 1 < limit_s:
+                self.account.exceed(left_s)
             raise
 
-    def _decode_and_weigh(self, recording: Recording, stop_after_s: float | None = None) -> Audio:
+    def _decode_and_weigh(
+        self, recording: Recording, stop_after_s: float | None = None, all_counts: bool = False
+    ) -> Audio:
+        """`all_counts`: gaps are work, too."""
         with self._within_account() as most_s:
             audio = self.decode(recording, most_s, stop_after_s)
-        self._weigh([audio])
+        self._weigh([audio], all_counts)
         return audio
 
-    def _decode_channels_and_weigh(self, recording: Recording) -> Sequence[Audio]:
+    def _decode_channels_and_weigh(self, recording: Recording, all_counts: bool) -> Sequence[Audio]:
         with self._within_account() as most_s:
             channels = self._decode_channels(recording, most_s)
-        self._weigh(channels)
+        self._weigh(channels, all_counts)
         return channels
 
     def _decode_channels(self, recording: Recording, max_duration_s: float) -> Sequence[Audio]:
@@ -223,14 +238,25 @@ class Call:
         try:
             with self.work.stages.measure_queued(Stage.DECODE, job):
                 yield
-        except BaseException:
-            self.account.spend(max(0.0, job.cpu_s - FREE_CPU_S) * AUDIO_S_PER_CPU_S)
+        except OURS:
             raise
+        except BaseException:
+            self._spend(job.cpu_s)
+            raise
+        self._cpu_s = job.cpu_s
 
-    def _weigh(self, channels: Sequence[Audio]) -> None:
+    def _spend(self, cpu_s: float) -> None:
+        self.account.spend(max(0.0, cpu_s - FREE_CPU_S) * AUDIO_S_PER_CPU_S)
+
+    def _weigh(self, channels: Sequence[Audio], all_counts: bool) -> None:
         audio_s = sum(audio.duration_s for audio in channels)
-        work_s = sum(audio.work_s for audio in channels)
-        self.account.charge(self._calls.admission.weigh(self._ticket, audio_s, work_s))
+        work_s = audio_s if all_counts else sum(audio.work_s for audio in channels)
+        more_s = self._calls.admission.weigh(self._ticket, audio_s, work_s)
+        try:
+            self.account.charge(more_s)
+        except ServiceError:  # it was decoded all the same
+            self._spend(self._cpu_s)
+            raise
         self.record.audio_s = audio_s
 
     def _run(self, audio: Audio, options: TranscribeOptions, listener: Listener) -> Transcript:

@@ -15,3 +15,7 @@ class Pace:
         """When a client whose bytes have just cost `cost_s` may go on, by the clock of `now_s`."""
         self._free_at = max(self._free_at, now_s) + cost_s / SHARE
         return self._free_at
+
+    def give_back(self, now_s: float, cost_s: float) -> None:
+        """A client that has reserved is gone before its turn."""
+        self._free_at = max(now_s, self._free_at - cost_s / SHARE)

@@ -55,6 +55,7 @@ CONNECTION_ATTRIBUTES = frozenset({
     "cycle",  # the latest request: keep_alive
     "flow",
     "headers",  # of the request, as far as they have arrived
+    "logger",
     "loop",
     "parser",  # None once the connection is lost
     "pipeline",  # requests that wait for the answer of an earlier one

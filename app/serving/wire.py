@@ -20,6 +20,7 @@ from app.serving.uvicorn_internals import (
     HttpToolsProtocol,
 )
 
+INVALID = "Invalid HTTP request received."
 SLICE_BYTES = 8 << 10
 # A slice with more pieces of a body than this has chunks of less than 256 bytes on average.
 MANY_PIECES = 32
@@ -60,6 +61,7 @@ class Wire(HttpToolsProtocol):
         self._pieces: list[bytes] = []  # of a body; filled by the parser without a call into Python
         self._num_small = 0
         self._turn: asyncio.TimerHandle | None = None  # until then, nothing is read
+        self._turn_cost_s = 0.0  # what was reserved for it
         self._running: Any = None  # the cycle whose answer is due; `cycle` is the latest one
         self._late: Any = None  # the pipelined cycle that begins next
         self._deaf = False
@@ -83,6 +85,7 @@ class Wire(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._turn is not None:
             self._turn.cancel()
+            self._wiring.pace.give_back(self.loop.time(), self._turn_cost_s)
         self._unread = memoryview(b"")
         self.pipeline.clear()
         if self._running is not None and not self._running.response_complete:
@@ -123,7 +126,8 @@ class Wire(HttpToolsProtocol):
             if isinstance(error.__context__, TooManyPipelined):
                 self._close_after_pipeline()
             else:
-                self.send_400_response("Invalid HTTP request received.")
+                self.logger.warning(INVALID)
+                self.send_400_response(INVALID)
         if len(self._pieces) > MANY_PIECES:
             self._wait_for_turn(SLICE_S + len(self._pieces) * PIECE_S)
         self._deliver()
@@ -136,6 +140,7 @@ class Wire(HttpToolsProtocol):
 
     def _wait_for_turn(self, cost_s: float) -> None:
         if self._turn is None:
+            self._turn_cost_s = cost_s
             self._turn = self.loop.call_at(self._turn_after(cost_s), self._go_on)
 
     def _turn_after(self, cost_s: float) -> float:
@@ -202,6 +207,7 @@ class Wire(HttpToolsProtocol):
         self._late = self.pipeline[-1][0] if self.pipeline else None
         super().on_response_complete()
         if self._unread and self._turn is None:
+            self._turn_cost_s = 0.0
             self._turn = self.loop.call_later(0, self._go_on)
 
     # -- upgrades ----------------------------------------------------------------------------------

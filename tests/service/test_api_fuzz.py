@@ -61,7 +61,7 @@ def test_every_answer_is_a_documented_one(limited_server: Server, tmp_path: Path
     assert done.returncode == 0, (done.stdout + done.stderr)[-20_000:]
     answers: dict[str, int] = json.loads(report.read_text())
     print(json.dumps(answers, indent=1, sort_keys=True))
-    assert sum(answers.values()) > 200
+    assert sum(answers.values()) > 100
     assert not any(answer.split()[-1].startswith("5") for answer in answers)
     for endpoint, refusals in {
         "POST /asr": {400, 422},

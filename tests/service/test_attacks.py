@@ -374,7 +374,7 @@ def test_a_compressed_body(fort: Server) -> None:
         },
         timeout=BOUNDED_S,
     )
-    refused(response, 400, "malformed")
+    refused(response, 415, "compressed")
 
 
 BOUNDARIES = [

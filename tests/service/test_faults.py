@@ -180,6 +180,7 @@ def ask_marked(models: Models, fault: str, **query: Any) -> httpx.Response:
 
 
 def test_out_of_memory_in_diarization(models: Models) -> None:
+    eventually(lambda: ask(models).status_code == 200)  # models that were slow to fail have a rest
     assert "diarization failed" in refused(ask_marked(models, "torch"))
     served(ask_marked(models, "torch", diarize="false"))
     served(ask(models))

@@ -205,7 +205,7 @@ def test_an_open_web_socket_needs_a_key(locked: Server) -> None:
         "GET /v1/models HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
         "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
     )
-    for key, status in (("", b"401"), (f"X-API-Key: {BOB}\r\n", b"403")):  # 403: no such socket
+    for key, status in (("", b"401"), (f"X-API-Key: {BOB}\r\n", b"404")):  # no such socket
         with closing(connect(locked)) as connection:
             connection.sendall((upgrade + key + "\r\n").encode())
             assert connection.recv(1 << 16).startswith(b"HTTP/1.1 " + status)

@@ -163,7 +163,7 @@ def test_short_commands(either_server: Server, real_server: Server) -> None:
     """Half of the chosen ones on each path, as of the sounds below."""
     commands = shipped("commands")[6 * int(either_server is real_server) :: 12]
     errors = [errors_of(either_server, [command]) for command in commands]
-    assert sum(error.rate == 0 for error in errors) >= 0.7 * len(commands)
+    assert sum(error.rate == 0 for error in errors) >= 0.6 * len(commands)
     assert sum(error.lost for error in errors) <= 2
 
 

@@ -53,7 +53,7 @@ def nginx_command(folder: Path, config: Path) -> list[str]:
 def nginx_template(folder: Path, **values: int) -> str:
     """As the image's entrypoint fills it in, but with its files in the folder."""
     given = {
-        "MAX_BODY_MB": 1001,
+        "MAX_BODY_MB": 1564,
         "MAX_FILE_SIZE_MB": 1000,
         "MAX_CONNECTIONS_PER_ADDRESS": 100,
         "MAX_REQUESTS_PER_SECOND": 50,

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser
 
-from app.api import uploads
+from app.api import forms
 from app.api.asr.parameters import (
     OUTPUTS,
     AsrParameters,
@@ -116,7 +116,7 @@ parts = st.lists(st.tuples(heads, st.binary(max_size=80)), max_size=5)
 
 def read_form(body: bytes, cuts: list[int]) -> Any:
     """What the callbacks make of a body that arrives in pieces; or the error."""
-    form = uploads._Form(uploads.ASR_FORM, 200, lambda: Path("upload"))
+    form = forms.Form(forms.ASR_FORM, 200, lambda: Path("upload"))
     names = [name for name in dir(form) if name.startswith("on_")]
     callbacks: dict[str, Callable[..., None]] = {name: getattr(form, name) for name in names}
     parser = MultipartParser(b"B", callbacks, max_header_size=MAX_HEADER_BYTES)  # type: ignore[arg-type]

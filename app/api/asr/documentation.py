@@ -6,7 +6,7 @@ from typing import Any
 
 from app.api.asr.bodies import LanguageBody, TranscriptBody
 from app.api.error_responses import ERROR_RESPONSES
-from app.api.uploads import ASR_FORM
+from app.api.forms import ASR_FORM
 
 ASR = """\
 Only the file is required. Two dialects call themselves `/asr`; which one a request speaks is told

@@ -20,12 +20,12 @@ from app.api.asr.parameters import (
     parse_asr_request,
     parse_detect_request,
 )
+from app.api.forms import ASR_FORM
 from app.api.intake import Intake, admitted, ignored_headers, resolve_model, warning_headers
 from app.api.parameters import merge_parameters
 from app.api.request_state import record_of
 from app.api.sse import Event, Tell, Wire, respond
 from app.api.statuses import status_of
-from app.api.uploads import ASR_FORM
 from app.domain.errors import ServiceError
 from app.domain.languages import language_name
 from app.domain.options import TranscribeOptions

@@ -102,11 +102,14 @@ class KeyMiddleware:
             Unauthorized: it has none, or a wrong one.
             RateLimited: too many wrong ones came from its address.
         """
-        presented = list(islice(_presented(HTTPConnection(scope)), MAX_PRESENTED))
+        presented = dict.fromkeys(islice(_presented(HTTPConnection(scope)), MAX_PRESENTED))
         if not presented:
             raise Unauthorized(NEEDED)
-        name = self._keys.name_of(presented)
-        self._guesses.note(address_of(scope), name)
+        names = [self._keys.name_of([key]) for key in presented]
+        name = next(filter(None, names), None)
+        num_wrong = names.count(None)
+        # beside a right one, one may be a proxy's own
+        self._guesses.note(address_of(scope), name, num_wrong - (name is not None))
         if name is None:
             raise Unauthorized(UNKNOWN)
         return name

@@ -21,7 +21,9 @@ class TrailingSlashMiddleware:
 
 def without_slash(path: str, root_path: str) -> str:
     """The path without the slash at its end, unless it is all of it, or of what follows
-    `root_path`.
+    `root_path`, which gets one.
     """
+    if root_path and path == root_path:
+        return f"{path}/"
     shorter = path.removesuffix("/")
     return path if shorter in ("", root_path) or shorter.endswith("/") else shorter

@@ -16,9 +16,9 @@ from app.api.decoding_parameters import (
     refuse_conditioning,
     wants_usual_language,
 )
+from app.api.forms import MAX_FIELD_BYTES, FormLayout
 from app.api.parameters import Reader, not_allowed
 from app.api.subtitles import NO_WISHES, SubtitleWishes, read_subtitle_wishes
-from app.api.uploads import MAX_FIELD_BYTES, FormLayout
 from app.domain.errors import UnsupportedOption
 from app.domain.languages import is_multilingual, parse_language
 from app.domain.options import SpeakerBounds, SpeechDetection, Task
@@ -33,6 +33,7 @@ from app.formats.table import (
     VERBOSE_JSON,
     OutputFormat,
 )
+from app.models.names import short_names
 
 UNSTREAMED_MODEL = "whisper-1"  # of which OpenAI ignores `stream`
 DIARIZING_MODEL = "gpt-4o-transcribe-diarize"
@@ -109,7 +110,7 @@ def parse_openai_request(fields: Mapping[str, Sequence[str]], task: Task) -> Ope
     outputs = TRANSLATED if task is Task.TRANSLATE else OUTPUTS
     output = read.choice("response_format", outputs, JSON)
     stream = read.flag("stream", False)
-    if stream and output not in STREAMED and read.text("model").lower() == UNSTREAMED_MODEL:
+    if stream and output not in STREAMED and UNSTREAMED_MODEL in _called(read):
         stream = False  # as at OpenAI
         read.ignore("stream")
     if stream and output not in STREAMED:
@@ -129,7 +130,7 @@ def parse_openai_request(fields: Mapping[str, Sequence[str]], task: Task) -> Ope
     multilingual = is_multilingual(read.text("language"))
     only_one = languages[0] if len(languages) == 1 and not multilingual else None
     implied = output is DIARIZED_JSON or (
-        output in SHOW_SPEAKERS and (DIARIZING_MODEL in model or bool(names))
+        output in SHOW_SPEAKERS and (DIARIZING_MODEL in _called(read) or bool(names))
     )
     asked = _asks_for_speakers(read, output)
     wanted = OpenAIRequest(
@@ -158,6 +159,11 @@ def parse_openai_request(fields: Mapping[str, Sequence[str]], task: Task) -> Ope
         subtitles=read_subtitle_wishes(read, output),
     )
     return replace(wanted, ignored=read.ignored(*LISTS))
+
+
+def _called(read: Reader) -> tuple[str, ...]:
+    """The model's names without owner, date and capitals."""
+    return short_names(read.text("model"))
 
 
 def _asks_for_speakers(read: Reader, output: OutputFormat) -> bool | None:

@@ -89,12 +89,15 @@ def test_origins_that_cannot_be(given: str) -> None:
 
 def test_a_refused_address_cannot_learn_which_guess_is_right() -> None:
     guesses = Guesses(3)
-    guesses.note("a", "alice")
+    guesses.note("a", "alice", 0)
     for _ in range(3):
-        guesses.note("a", None)
+        guesses.note("a", None, 1)
     for name in (None, "bob"):
         with pytest.raises(RateLimited) as refusal:
-            guesses.note("a", name)
+            guesses.note("a", name, int(name is None))
         assert 1 <= (refusal.value.retry_after_s or 0) <= 120
-    guesses.note("a", "alice")  # known there before
-    guesses.note("b", "bob")
+    guesses.note("a", "alice", 0)  # known there before
+    guesses.note("b", "bob", 0)
+    guesses.note("b", "bob", 7)  # a right key beside wrong ones hides none of them
+    with pytest.raises(RateLimited):
+        guesses.note("b", "bob", 7)

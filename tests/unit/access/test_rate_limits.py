@@ -122,11 +122,11 @@ def test_what_addresses_cost_does_not_grow_with_their_number(
 def test_work_without_a_transcript_is_paid_for_in_audio() -> None:
     account = RateLimits(0, 60).account("a")
     with pytest.raises(UploadTooLarge, match="1 minutes"):
-        account.exceed()  # all is free, and it is too long all the same
+        account.exceed(60)  # all is free, and it is too long all the same
     account.spend(28.5)
     assert account.audio_left_s() == 31
     with pytest.raises(RateLimited) as refusal:
-        account.exceed()
+        account.exceed(31)
     assert (refusal.value.retry_after_s or 0) > 60
     account.spend(1000)
     assert account.audio_left_s() == 0

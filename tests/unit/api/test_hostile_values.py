@@ -7,9 +7,9 @@ import tracemalloc
 
 import pytest
 
+from app.api.forms import MAX_FIELD_BYTES, parse_options
 from app.api.openai.parameters import parse_openai_request
 from app.api.openai.references import read_data_url
-from app.api.uploads import MAX_FIELD_BYTES, _parse_options
 from app.domain.errors import MalformedRequest, UnsupportedOption
 from app.domain.options import Task
 
@@ -65,5 +65,5 @@ def test_keywords_are_as_long_as_one_field_in_all() -> None:
 @pytest.mark.parametrize("header", [b";" * 16_000, b'form-data; name="a' + b'";' * 8000])
 def test_a_header_has_few_options(header: bytes) -> None:
     with pytest.raises(MalformedRequest):
-        _parse_options(header)
-    assert _parse_options(b'form-data; name="a;b"')[1] == {b"name": b"a;b"}
+        parse_options(header)
+    assert parse_options(b'form-data; name="a;b"')[1] == {b"name": b"a;b"}

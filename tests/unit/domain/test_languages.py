@@ -38,7 +38,7 @@ def test_nothing_and_auto_mean_detect(written: str) -> None:
 
 
 TAGS = {
-    "en": "en-US en_us EN-gb eng en-US-x-twain en_US.UTF-8 en-aaaaaaaa",
+    "en": "en-US en_us EN-gb eng en-IND en-US-x-twain en_US.UTF-8 en-aaaaaaaa",
     "pt": "pt_BR por pt-PT",
     "zh": "zh-Hant zh-Hans-CN zh_TW cmn zh-cmn chi zho zh-min-nan",
     "yue": "zh-yue yue-HK",

@@ -176,6 +176,7 @@ UNHEARD = Chunk(0, 5)  # the detector found nothing
 def test_what_is_no_text_of_a_chunk() -> None:
     assert not JUDGE.is_credible(SPOKEN, hypothesis(logprob=-1.5, silence=0.9))
     assert not JUDGE.is_credible(SPOKEN, hypothesis(" "))
+    assert not JUDGE.is_credible(SPOKEN, hypothesis(" . . . ♪")), "signs for music"
     doubtful = hypothesis(" Thank you.", logprob=-0.8)
     assert JUDGE.is_credible(SPOKEN, doubtful)
     assert not JUDGE.is_credible(UNHEARD, doubtful), (
