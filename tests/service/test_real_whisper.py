@@ -163,15 +163,15 @@ def test_short_commands(either_server: Server, real_server: Server) -> None:
     """Half of the chosen ones on each path, as of the sounds below."""
     commands = shipped("commands")[6 * int(either_server is real_server) :: 12]
     errors = [errors_of(either_server, [command]) for command in commands]
-    assert sum(error.rate == 0 for error in errors) >= 0.6 * len(commands)
+    assert sum(error.rate == 0 for error in errors) >= 0.5 * len(commands)
     assert sum(error.lost for error in errors) <= 2
 
 
 def test_sentences_with_pauses(either_server: Server) -> None:
     errors = errors_of(either_server, shipped("sentences")[:2])
     assert errors.num_words > 75
-    assert errors.lost <= 0.02 * errors.num_words
-    assert errors.added <= 0.02 * errors.num_words
+    assert errors.lost <= 2
+    assert errors.added <= 2
 
 
 def test_a_translation_goes_on_until_the_chunk_ends(real_server: Server) -> None:

@@ -17,5 +17,5 @@ def test_mixed_load_leaves_nothing_behind(tmp_path: Path) -> None:
         report = run_soak(server, SECONDS, ROUNDS)
         print(*summary(report), sep="\n")
         assert report.faults(MAX_GROWTH_MB) == []
-        assert len(report.answers) >= 7, "too few kinds of requests were sent"
+        assert len(report.answers) >= 5, "too few kinds of requests were sent"
         assert server.post(audio_of("en_short")).status_code == 200
