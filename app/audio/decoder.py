@@ -155,8 +155,17 @@ class Decoder:
         self._connection.close()
 
 
+def _warning(kind: Any, name: str) -> TranscriptWarning:
+    """What Python before 3.11.4 sends of a warning is `getattr` with these arguments."""
+    if kind is not TranscriptWarning:
+        raise pickle.UnpicklingError("builtins.getattr")
+    return TranscriptWarning[name]
+
+
 class _Answers(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("builtins", "getattr"):
+            return _warning
         if module == "builtins":
             found = getattr(builtins, name, None)
             if isinstance(found, type) and issubclass(found, OSError | MemoryError):
