@@ -415,6 +415,21 @@ def test_answers_are_read() -> None:
         assert (type(read), str(read)) == (type(answer), str(answer))
 
 
+@pytest.mark.parametrize("holder", [TranscriptWarning, DecodedFile, TranscriptWarning.BREAKS_OFF])
+def test_answers_get_warnings_and_no_other_attribute(holder: Any) -> None:
+    """Python before 3.11.4 writes a member of an enumeration so."""
+
+    class Written:
+        def __reduce__(self) -> Any:
+            return getattr, (holder, "BREAKS_OFF")
+
+    if holder is TranscriptWarning:
+        assert read_answer(pickle.dumps(Written())) is TranscriptWarning.BREAKS_OFF
+    else:
+        with pytest.raises(pickle.UnpicklingError):
+            read_answer(pickle.dumps(Written()))
+
+
 def test_processes_are_replaced_before_leaks_add_up(tmp_path: Path, clip: Path) -> None:
     pool = DecodePool(tmp_path, 1, DecodeLimits(30, 1024))
     try:
