@@ -88,14 +88,18 @@ def _verbose_json(transcript: Transcript, shape: Shape) -> dict[str, Any]:
     return {**body, "usage": _usage(transcript)}
 
 
-def _segment(number: int, segment: Segment) -> dict[str, Any]:
+def _line(number: int, segment: Segment) -> dict[str, Any]:
+    """What subtitle editors need. The speakers of diarized answers are in events of their own."""
     return {
         "id": number,
         "start": seconds(segment.start_s),
         "end": seconds(segment.end_s),
         "text": segment.text,
-        **decoder_figures(segment),
     }
+
+
+def _segment(number: int, segment: Segment) -> dict[str, Any]:
+    return {**_line(number, segment), **decoder_figures(segment)}
 
 
 def _words(segment: Segment) -> Iterator[dict[str, Any]]:
@@ -212,16 +216,6 @@ class Deltas:
         if self._with_logprobs:
             event["logprobs"] = logprobs([segment])
         return event
-
-
-def _line(number: int, segment: Segment) -> dict[str, Any]:
-    """What subtitle editors need. The speakers of diarized answers are in events of their own."""
-    return {
-        "id": number,
-        "start": seconds(segment.start_s),
-        "end": seconds(segment.end_s),
-        "text": segment.text,
-    }
 
 
 def done(transcript: Transcript, shape: Shape) -> dict[str, Any]:

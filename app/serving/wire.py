@@ -91,10 +91,14 @@ class Wire(HttpToolsProtocol):
             self._wiring.pace.give_back(self.loop.time(), self._turn_cost_s)
         self._unread = memoryview(b"")
         self.pipeline.clear()
-        if self._running is not None and not self._running.response_complete:
+        if self._is_answering:
             self._running.disconnected = True  # uvicorn tells the latest request only
             self._running.message_event.set()
         super().connection_lost(exc)
+
+    @property
+    def _is_answering(self) -> bool:
+        return self._running is not None and not self._running.response_complete
 
     # -- reading -----------------------------------------------------------------------------------
 
@@ -228,12 +232,11 @@ class Wire(HttpToolsProtocol):
             self.parse(memoryview(head))
 
     def _may_switch(self, method: bytes, version: str) -> bool:
-        answering = self._running is not None and not self._running.response_complete
         path = unquote_to_bytes(self.url.partition(b"?")[0]).decode("utf-8", "replace")
         return (
             asks_for_websocket(method, version, self.headers)
             and self.head_is_allowed()
-            and not answering
+            and not self._is_answering
             and self._wiring.has_websocket(self.root_path + path)
         )
 

@@ -9,8 +9,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, WithJsonSchema
 
-from app.api.asr.decoding import BOOLEAN, DecodingParameters, Text
-from app.api.asr.decoding import about as _about
+from app.api.asr.decoding import BOOLEAN, DecodingParameters, Text, about
 from app.api.decoding_parameters import (
     read_beam_size,
     read_speaker_bounds,
@@ -196,14 +195,14 @@ TASK = WithJsonSchema({"type": "string", "enum": list(TASKS)})
 FREE = WithJsonSchema({"type": "string"})
 
 
-ABOUT_MODEL = _about("Model to use, one of `/v1/models`.", "the service's own", "large-v3")
-ABOUT_ENCODE = _about(
+ABOUT_MODEL = about("Model to use, one of `/v1/models`.", "the service's own", "large-v3")
+ABOUT_ENCODE = about(
     "`false`: the upload is raw 16 kHz mono signed 16-bit little-endian PCM without a header. "
     "On `/asr`, giving it chooses the webservice dialect.",
     "`true`",
     "false",
 )
-ABOUT_AUDIO_TRACK = _about(
+ABOUT_AUDIO_TRACK = about(
     "Which audio track of the file: its index, from 0, or its language.",
     "the default track, or the first one with sound",
     "fre",
@@ -224,7 +223,7 @@ class AnswerParameters(BaseModel):
     output: Annotated[
         Text,
         OUTPUT,
-        _about(
+        about(
             "Format of the answer in the webservice dialect; giving it chooses that dialect. "
             "`text` is the same as `txt`.",
             "`txt`",
@@ -234,7 +233,7 @@ class AnswerParameters(BaseModel):
     output_format: Annotated[
         Text,
         OUTPUT,
-        _about(
+        about(
             "Format of the answer in the WhisperX dialect; giving it chooses that dialect, unless "
             "something else chooses the other. `txt` is the same as `text`.",
             "`json`",
@@ -244,7 +243,7 @@ class AnswerParameters(BaseModel):
     language: Annotated[
         Text,
         FREE,
-        _about(
+        about(
             "Language spoken: a code or tag (`en`, `eng`, `en-US`) or its English name; `auto`: "
             "detect it; `multi`: each part of the recording in its own.",
             "the service's own, or `auto`",
@@ -254,7 +253,7 @@ class AnswerParameters(BaseModel):
     multilingual: Annotated[
         Text,
         BOOLEAN,
-        _about(
+        about(
             "The same as `language=multi`: segments carry the `language` of their part.",
             "`false`",
             "true",
@@ -263,7 +262,7 @@ class AnswerParameters(BaseModel):
     task: Annotated[
         Text,
         TASK,
-        _about(
+        about(
             "`translate`: into English; the times of its words are approximate.",
             "`transcribe`",
             "translate",
@@ -273,19 +272,19 @@ class AnswerParameters(BaseModel):
     initial_prompt: Annotated[
         Text,
         FREE,
-        _about(
+        about(
             "Text that might have gone before, for style and spelling.",
             "none",
             "Minutes of the budget meeting.",
         ),
     ] = None
     hotwords: Annotated[
-        Text, FREE, _about("Words and names to listen for.", "none", "Speakr, Bazarr")
+        Text, FREE, about("Words and names to listen for.", "none", "Speakr, Bazarr")
     ] = None
     word_timestamps: Annotated[
         Text,
         BOOLEAN,
-        _about(
+        about(
             "Whether JSON has the words with their times.",
             "`true`; `false` in the webservice dialect",
             "true",
@@ -294,7 +293,7 @@ class AnswerParameters(BaseModel):
     diarize: Annotated[
         Text,
         BOOLEAN,
-        _about(
+        about(
             "Whether to tell speakers apart, in both dialects.",
             "`true`; `false` in the webservice dialect",
             "true",
@@ -303,7 +302,7 @@ class AnswerParameters(BaseModel):
     enable_diarization: Annotated[
         Text,
         BOOLEAN,
-        _about(
+        about(
             "The same in the WhisperX dialect; giving it chooses that dialect, unless something "
             "else chooses the other.",
             "as `diarize`",
@@ -313,7 +312,7 @@ class AnswerParameters(BaseModel):
     speakers: Annotated[
         Text,
         SPEAKER_SOURCE,
-        _about(
+        about(
             "How speakers are told apart: by their `voices`, where diarization is on; or by "
             "`channels`, for calls with one party on each: SPEAKER_00 is the first channel.",
             "`voices`",
@@ -323,19 +322,19 @@ class AnswerParameters(BaseModel):
     num_speakers: Annotated[
         Text,
         COUNT,
-        _about("Exact number of speakers; the next two are ignored then.", "found out", "2"),
+        about("Exact number of speakers; the next two are ignored then.", "found out", "2"),
     ] = None
-    min_speakers: Annotated[Text, COUNT, _about("Speakers at least.", "1", "2")] = None
-    max_speakers: Annotated[Text, COUNT, _about("Speakers at most.", "no limit", "4")] = None
+    min_speakers: Annotated[Text, COUNT, about("Speakers at least.", "1", "2")] = None
+    max_speakers: Annotated[Text, COUNT, about("Speakers at most.", "no limit", "4")] = None
     return_speaker_embeddings: Annotated[
         Text,
         BOOLEAN,
-        _about("Whether JSON has a voice vector of each speaker.", "`false`", "true"),
+        about("Whether JSON has a voice vector of each speaker.", "`false`", "true"),
     ] = None
     subtitle_style: Annotated[
         Text,
         SUBTITLE_STYLE,
-        _about(
+        about(
             "SRT and VTT: `readable` has two lines of 42 characters at most, broken at phrases, 17 "
             "characters in a second; `plain` has a subtitle for each segment. Both may have the "
             "next three.",
@@ -346,24 +345,24 @@ class AnswerParameters(BaseModel):
     max_line_width: Annotated[
         Text,
         WIDTH,
-        _about(
+        about(
             "Most characters in a subtitle line; Chinese, Japanese and Korean ones count twice.",
             "that of the style",
             "42",
         ),
     ] = None
     max_line_count: Annotated[
-        Text, LINES, _about("Most lines in a subtitle.", "that of the style", "2")
+        Text, LINES, about("Most lines in a subtitle.", "that of the style", "2")
     ] = None
     highlight_words: Annotated[
         Text,
         BOOLEAN,
-        _about("Underline each word as it is spoken.", "the service's own", "true"),
+        about("Underline each word as it is spoken.", "the service's own", "true"),
     ] = None
     stream: Annotated[
         Text,
         BOOLEAN,
-        _about(
+        about(
             "WhisperX dialect, JSON only: answer with server-sent events while it is worked on: "
             "`progress`, `text` of each chunk, `segment` once it is final, `result` (the whole "
             "answer), or `error`.",
@@ -376,7 +375,7 @@ class AnswerParameters(BaseModel):
     vad_filter: Annotated[
         Text,
         BOOLEAN,
-        _about(
+        about(
             "`false`: what lies between the speech is recognized, too. Giving it chooses the "
             "webservice dialect.",
             "`true`",
