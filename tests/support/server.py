@@ -21,7 +21,9 @@ from typing import Any
 import httpx
 
 from tests.support.forge import Forge, Forked
+from tests.support.paths import ROOT
 from tests.support.ports import free_port
+from tests.support.remembering_server import REMEMBERED
 from tests.support.truth import audio_of
 
 START_TIMEOUT_S = 300  # a few seconds on a machine that does nothing else
@@ -38,6 +40,7 @@ CLEAN = (
 COMMAND = ("-m", "app.cli")
 # So narrow that nothing an attacker sends takes long.
 LIMITS = {"MAX_DURATION_SECONDS": 30, "MAX_FILE_SIZE_MB": 4, "REQUEST_TIMEOUT_SECONDS": 60}
+REMEMBERING = ROOT / "tests" / "support" / "remembering_server.py"
 Process = subprocess.Popen[bytes] | Forked
 
 
@@ -127,12 +130,16 @@ def running_server(
     program: Sequence[str] = (),
     *,
     script: Path | None = None,
+    remembered: Path | None = None,
     port: int | None = None,
     **settings: Any,
 ) -> Iterator[Server]:
     """The service with the demo models and these settings; `program`: started by itself, such as
-    users start it (COMMAND), else forked, and runs `script` where there is one.
+    users start it (COMMAND), else forked, and runs `script` where there is one. `remembered`: the
+    folder of what models answered, which then answer the same again.
     """
+    if remembered:
+        script, settings = REMEMBERING, {REMEMBERED: remembered, **settings}
     port = port or free_port()
     folder.mkdir(parents=True, exist_ok=True)
     arguments = ["serve", "--host", "127.0.0.1", "--port", str(port)]
