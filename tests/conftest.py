@@ -79,25 +79,31 @@ def real_models(request: pytest.FixtureRequest) -> dict[str, Path]:
 
 @pytest.fixture(scope="session")
 def real_server(
-    real_models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+    real_models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory, remembered: Path
 ) -> Iterator[Server]:
     """Real weights, and no aligner for any language: words have Whisper's own times."""
     with running_server(
-        tmp_path_factory.mktemp("real"), **real_settings(real_models), WORD_ALIGNER="whisper"
+        tmp_path_factory.mktemp("real"),
+        remembered=remembered,
+        **real_settings(real_models),
+        WORD_ALIGNER="whisper",
     ) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def aligning_server(
-    real_models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+    real_models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory, remembered: Path
 ) -> Iterator[Server]:
     """Real weights and an aligner for English. It is the demo's: it knows the letters, but its
-    times of such voices are poor.
+    times of such voices are poor. What is recognized is what `real_server` recognizes.
     """
     aligner = json.dumps({"en": str(DEMO / "align")})
     with running_server(
-        tmp_path_factory.mktemp("aligning"), **real_settings(real_models), ALIGN_MODELS=aligner
+        tmp_path_factory.mktemp("aligning"),
+        remembered=remembered,
+        **real_settings(real_models),
+        ALIGN_MODELS=aligner,
     ) as running:
         yield running
 

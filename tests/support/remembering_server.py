@@ -17,8 +17,11 @@ from pathlib import Path
 from typing import Any
 
 REMEMBERED = "REMEMBERED"  # names the folder of the answers
-# Settings of models that a model's key has, or that are a server's own
-OF_KEYS = {"asr_model", "preload_model", "allowed_models", "diarization_model", "cache_dir"}
+# Settings that say which models there are, as a model's key does, or that are a server's own
+OF_KEYS = {
+    "asr_model", "preload_model", "allowed_models", "align_models", "word_aligner",
+    "diarization_model", "cache_dir",
+}  # fmt: skip
 
 
 def remembering(

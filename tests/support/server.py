@@ -167,10 +167,20 @@ def running_server(
 
 
 def ended_command(
-    folder: Path, *arguments: str, timeout_s: float = 180, **settings: Any
+    folder: Path, *arguments: str, timeout_s: float = 180, fresh: bool = False, **settings: Any
 ) -> subprocess.CompletedProcess[str]:
-    """`whisperx-asr` with these arguments, forked, once it is over."""
+    """`whisperx-asr` with these arguments, once it is over: forked, or as users start it."""
     environment = server_environment(folder, **settings)
+    if fresh:
+        return subprocess.run(
+            [sys.executable, *COMMAND, *arguments],
+            env=environment,
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
     code = forge().start([*arguments], folder, environment, errors="errors").wait(timeout_s)
     out, errors = ((folder / name).read_text() for name in ("log", "errors"))
     return subprocess.CompletedProcess(arguments, code, out, errors)
@@ -180,15 +190,8 @@ def ended_start(
     folder: Path, timeout_s: float = 60, **settings: Any
 ) -> subprocess.CompletedProcess[str]:
     """What a start says that ends by itself. Another service may run on the default port."""
-    return subprocess.run(
-        [sys.executable, "-m", "app.cli", "serve"],
-        env=server_environment(folder, **{"PORT": free_port(), **settings}),
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=timeout_s,
-        check=False,
-    )
+    settings = {"PORT": free_port(), **settings}
+    return ended_command(folder, "serve", timeout_s=timeout_s, **settings)
 
 
 def wait_until_ready(server: Server) -> None:
