@@ -33,6 +33,7 @@ from app.domain.transcript import (
 from app.engine.pauses import pause
 from app.models.devices import free_memory
 from app.models.protocols import DetectionItem, LanguageGuesses, RecognitionItem
+from app.models.recognizers.encodings import Encodings
 from app.models.recognizers.features import log_mel
 from app.models.recognizers.prompts import MAX_PROMPT_CHARS, MAX_TOKENS, prompt_tokens
 from app.models.recognizers.whisper_abilities import WHISPER_ABILITIES, WHISPER_THRESHOLDS
@@ -76,6 +77,7 @@ class WhisperRecognizer:
             local_files_only=True,
         )
         self._model: Any = model.model
+        self._encodings = Encodings(self._encode)
         self._hf_tokenizer = model.hf_tokenizer
         self._num_mels: int = self._model.n_mels
         self._multilingual: bool = self._model.is_multilingual
@@ -95,7 +97,7 @@ class WhisperRecognizer:
 
     def close(self) -> None:
         self._model.unload_model()
-        del self._model
+        del self._model, self._encodings
         free_memory()
 
     def _tokenizer(self, language: str, task: str) -> Any:
@@ -121,7 +123,7 @@ class WhisperRecognizer:
     def run(
         self, items: Sequence[RecognitionItem | DetectionItem]
     ) -> list[Hypothesis | LanguageGuesses]:
-        encoded = self._encode([item.samples for item in items])
+        encoded = self._encodings.of([item.samples for item in items])
         chunks = [item for item in items if isinstance(item, RecognitionItem)]
         if not chunks:
             return [*self._detect(encoded, len(items))]
