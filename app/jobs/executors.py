@@ -38,9 +38,7 @@ class Executors:
         insert = dialect.insert(executors).values(id=self.id, seen_at=now)
         with self._database.begin() as connection:
             connection.execute(
-                insert.on_conflict_do_update(
-                    index_elements=[executors.c.id], set_={"seen_at": now}
-                )
+                insert.on_conflict_do_update(index_elements=[executors.c.id], set_={"seen_at": now})
             )
 
     def living(self) -> set[str]:

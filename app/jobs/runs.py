@@ -206,4 +206,3 @@ class Runs:
         )
         if updated.rowcount == 0:
             raise Superseded
-
