@@ -6,7 +6,9 @@ import sqlalchemy as sa
 
 from app.domain.errors import ConfigurationError
 from app.domain.transcript import Transcript
+from app.jobs.buckets import build_buckets, build_s3, build_uploads
 from app.jobs.database import Database
+from app.jobs.doors.enqueue import ENQUEUE, EnqueueDoor
 from app.jobs.doors.rest import RestDoor
 from app.jobs.executors import Executors
 from app.jobs.history import History
@@ -20,7 +22,6 @@ from app.jobs.runs import Runs
 from app.jobs.sources import Sources
 from app.jobs.store import JobStore
 from app.service.service import Service
-from app.storage.objects import LocalObjects
 from app.storage.tempdir import check_writable
 
 
@@ -44,9 +45,13 @@ def build_jobs(service: Service) -> Jobs | None:
     executors = Executors(database, settings.data_dir / "executors", settings.job_takeover_s)
     queue = JobQueue(database, executors.id)
     store = JobStore(database, queue, executors.id, settings.max_jobs)
-    uploads = LocalObjects(settings.data_dir / "uploads")
-    sources = Sources(uploads, service.temp)
+    s3 = build_s3(settings)
+    uploads = build_uploads(settings, s3, service.temp.min_free_bytes)
+    buckets = build_buckets(settings, s3, service.temp.min_free_bytes)
+    sources = Sources(uploads, service.temp, fetch_s3=buckets.fetch if buckets else None)
     doors = UnknownDoors(rest=RestDoor())
+    if buckets is not None:
+        doors[ENQUEUE] = EnqueueDoor(buckets, settings.webhook_url)
 
     def ending(connection: sa.Connection, job: Job, transcript: Transcript | None) -> None:
         """What else happens in the transaction that ends a job."""
