@@ -12,6 +12,7 @@ import pytest
 from app.api.jobs.enqueue_body import EnqueueBody
 from app.config.settings import Settings, load_settings, variable_names
 from app.domain.errors import ConfigurationError, Forbidden, UnknownModel, UnsupportedOption
+from app.engine.work import Work
 from app.jobs.buckets import Buckets, build_s3, build_uploads
 from app.jobs.doors.enqueue import EnqueueDoor
 from app.jobs.job import Job, JobState, S3Object
@@ -116,8 +117,9 @@ def test_the_notice_is_as_documented(s3: S3) -> None:
 
 
 def test_a_bucket_that_is_not_allowed_any_more(s3: S3) -> None:
+    work = Work("id", 60)
     with pytest.raises(Forbidden):
-        Buckets(s3, ("other",), Room(1)).write("x", "b", "k", "text/plain")
+        Buckets(s3, ("other",), Room(1)).write("x", "b", "k", "text/plain", work)
 
 
 # -- settings ------------------------------------------------------------------------------------
