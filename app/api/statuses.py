@@ -7,6 +7,7 @@ from app.domain.errors import (
     ClientGone,
     DeadlineExceeded,
     DiskFull,
+    FetchFailed,
     Forbidden,
     MalformedRequest,
     ModelUnavailable,
@@ -22,6 +23,7 @@ from app.domain.errors import (
     UnsupportedOption,
     UploadStalled,
     UploadTooLarge,
+    UrlUnusable,
 )
 
 STATUSES: dict[type[ServiceError], int] = {
@@ -34,9 +36,11 @@ STATUSES: dict[type[ServiceError], int] = {
     UploadTooLarge: 413,
     UnsupportedEncoding: 415,
     UnsupportedOption: 422,
+    UrlUnusable: 422,
     RateLimited: 429,
     ClientGone: 499,
     StageFailed: 500,
+    FetchFailed: 502,
     Cancelled: 410,
     ModelUnavailable: 503,
     Overloaded: 503,

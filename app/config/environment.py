@@ -12,11 +12,13 @@ from app.config.models import ModelSettings
 
 # Read into the settings, and then nobody's: no library, no child process, nobody who looks into
 # /proc/PID/environ.
-SECRETS = ("API_KEYS", "RATE_LIMIT_STORAGE_URL", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
-# What a decoding process may know.
+SECRETS = (
+    "API_KEYS", "RATE_LIMIT_STORAGE_URL", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "WEBHOOK_SECRET",
+)  # fmt: skip
+# What a process may know that sees hostile data.
 PLAIN = {
     "PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "TERM", "NO_COLOR",
-    "FORCE_COLOR",
+    "FORCE_COLOR", "SSL_CERT_FILE", "SSL_CERT_DIR",
 }  # fmt: skip
 PLAIN_PREFIXES = ("LC_", "PYTHON", "MALLOC_")
 ENVIRONMENT_BEGINS, ENVIRONMENT_ENDS = 47, 48  # of /proc/PID/stat, counted after the name

@@ -19,6 +19,7 @@ from app.config.answers import AnswerSettings
 from app.config.decoding import AudioDecodingSettings
 from app.config.devices import DeviceSettings
 from app.config.diarization import DiarizationSettings
+from app.config.egress import EgressSettings
 from app.config.fields import SettingsGroup
 from app.config.limits import LimitSettings
 from app.config.logs import LogSettings
@@ -28,6 +29,7 @@ from app.config.server import ServerSettings
 from app.config.storage import StorageSettings
 from app.config.transcription import TranscriptionSettings
 from app.config.uploads import UploadSettings
+from app.config.webhooks import WebhookSettings
 from app.domain.errors import ConfigurationError
 
 DEMO_DIR = Path(__file__).parent.parent / "demo"
@@ -43,6 +45,8 @@ class Settings(
     UploadSettings,
     AudioDecodingSettings,
     StorageSettings,
+    EgressSettings,
+    WebhookSettings,
     AccessSettings,
     RateLimitSettings,
     ServerSettings,

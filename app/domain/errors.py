@@ -64,6 +64,18 @@ class UploadTooLarge(ServiceError):
     code = "upload_too_large"
 
 
+class UrlUnusable(ServiceError):
+    """A client's URL leads to nothing that may be fetched; another try would not help."""
+
+    code = "url_unusable"
+
+
+class FetchFailed(ServiceError):
+    """A client's URL could not be fetched this time: its server or the network failed."""
+
+    code = "fetch_failed"
+
+
 class UnsupportedOption(ServiceError):
     """A parameter has a value that is not allowed."""
 
