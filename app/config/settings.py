@@ -21,6 +21,7 @@ from app.config.devices import DeviceSettings
 from app.config.diarization import DiarizationSettings
 from app.config.egress import EgressSettings
 from app.config.fields import SettingsGroup
+from app.config.jobs import JobSettings
 from app.config.limits import LimitSettings
 from app.config.logs import LogSettings
 from app.config.models import ModelSettings
@@ -46,6 +47,7 @@ class Settings(
     AudioDecodingSettings,
     StorageSettings,
     EgressSettings,
+    JobSettings,
     WebhookSettings,
     AccessSettings,
     RateLimitSettings,

@@ -3,7 +3,7 @@
 Each model is loaded, called and dropped in a thread of its own. Requests take turns item by item,
 so a two-hour file does not starve a ten-second one; a request that is alone gets whole batches.
 If several models share a CPU, `slots.py` decides which one runs, and a long call pauses now and
-then to let a short clip go first.
+then to let a short clip go first. Background work (`background.py`) fills up what others leave.
 Nothing waits for a batch to fill: the next batch is what queued up while the device was busy.
 """
 
@@ -14,10 +14,11 @@ import math
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Generic, TypeVar
 
 import cachetools
@@ -247,29 +248,53 @@ class Batcher(Generic[Item, Outcome]):
         with self._changed:
             if self._closing or not self._queues:
                 return None
-            return min(self._queues, key=self._slots.tag)
+            return min(self._queues, key=self._slots.order)
 
     def _fill(
         self, batch: list[_Task[Item, Outcome]], max_size: int, admitted: Sequence[Hashable]
     ) -> None:
         """Take one task of each owner in turn, all with the key of the first, until it is full.
+        Those who can wait take their turns after all others.
 
         `admitted`: the owners that got the slot. Takes nothing if they have no work left and nobody
         else may share with them.
         """
-        progress = max_size > 0
-        while progress:
-            progress = False
-            for owner in sorted(self._queues, key=self._slots.tag):
-                beside = [batch[0].owner] if batch else admitted
-                if not all(self._slots.may_share(other, owner) for other in beside):
-                    continue
-                task = self._pop(owner, batch, max_size)
-                if task is not None:
-                    batch.append(task)
-                    progress = True
-                if batch and len(batch) >= self._sizer(batch, max_size).size:
-                    return
+        while not self._is_full(batch, max_size) and any(
+            self._take_turns(batch, max_size, admitted, owners) for owners in self._ranks()
+        ):
+            pass
+
+    def _ranks(self) -> Iterator[list[Hashable]]:
+        """Owners in their order: those who can wait come last, by themselves."""
+        in_order = sorted(self._queues, key=self._slots.order)
+        for _, owners in groupby(in_order, key=lambda owner: self._slots.order(owner)[0]):
+            yield list(owners)
+
+    def _take_turns(
+        self,
+        batch: list[_Task[Item, Outcome]],
+        max_size: int,
+        admitted: Sequence[Hashable],
+        owners: Iterable[Hashable],
+    ) -> bool:
+        """Take one task of each owner. Whether any had one that fits."""
+        progress = False
+        for owner in owners:
+            if self._is_full(batch, max_size):
+                break
+            beside = [batch[0].owner] if batch else admitted
+            if not all(self._slots.may_share(other, owner) for other in beside):
+                continue
+            task = self._pop(owner, batch, max_size)
+            if task is not None:
+                batch.append(task)
+                progress = True
+        return progress
+
+    def _is_full(self, batch: Sequence[_Task[Item, Outcome]], max_size: int) -> bool:
+        if not batch:
+            return max_size == 0
+        return len(batch) >= self._sizer(batch, max_size).size
 
     def _sizer(self, batch: Sequence[_Task[Item, Outcome]], max_size: int) -> BatchSizer:
         """The sizer of such batches: the longest item decides how long one takes."""

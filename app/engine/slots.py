@@ -14,6 +14,8 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from app.engine.background import Patience
+
 EXPECT_S = 0.02  # how long to wait for the next stage of an owner that was just served
 MAX_OWNERS = 256
 NUM_SLOTS = 2  # one computes while the other is in a part that uses one core or none
@@ -25,6 +27,7 @@ RISE = 0.5  # of the level of tags per second that newcomers use: a stream of th
 
 
 First = Callable[[], Hashable | None]
+Order = tuple[bool, float]  # who can wait goes last
 
 
 @dataclass(slots=True, eq=False)
@@ -39,15 +42,16 @@ class Slot:
 class Slots(Protocol):
     """The slots that the models of one device share."""
 
-    def tag(self, owner: Hashable) -> float:
-        """The owner with the lowest tag goes first."""
+    def order(self, owner: Hashable) -> Order:
+        """The owner with the lowest order goes first. Its first part: the owner takes only what
+        room the others leave."""
 
     def may_share(self, owner: Hashable, other: Hashable) -> bool:
         """Whether a batch may hold work of both."""
 
     def slot(self, first: First, ahead: bool) -> AbstractContextManager[Slot]:
         """Wait for a slot. `first()` returns the next owner in the model's queue, or None if the
-        model has something else to do. `ahead`: before owners with the same tag.
+        model has something else to do. `ahead`: before owners of the same order.
         """
 
     def gives_way(self, slot: Slot, owners: list[Hashable], first: First) -> bool:
@@ -59,17 +63,27 @@ class Slots(Protocol):
 
 
 class FreeForAll:
-    """For a GPU, which runs several models side by side: nobody waits for another model."""
+    """For a GPU, which runs several models side by side: nobody waits for another model.
 
-    def tag(self, owner: Hashable) -> float:
-        return 0.0
+    Background work fills up the batches of others: there, a fuller batch takes hardly longer.
+    """
+
+    def __init__(self) -> None:
+        self._patience = Patience()
+
+    def order(self, owner: Hashable) -> Order:
+        return self._patience.can_wait(owner), 0.0
 
     def may_share(self, owner: Hashable, other: Hashable) -> bool:
         return True
 
     @contextmanager
     def slot(self, first: First, ahead: bool) -> Iterator[Slot]:
-        yield Slot([])
+        slot = Slot([])
+        try:
+            yield slot
+        finally:
+            self._patience.served(slot.owners)
 
     def gives_way(self, slot: Slot, owners: list[Hashable], first: First) -> bool:
         return False
@@ -90,7 +104,8 @@ class FairSlots:
     """For a CPU: few batches at a time use all cores, and owners get equal shares of the time.
 
     An owner that used little goes first, so a clip overtakes a long file at each stage and even
-    between two layers of a network.
+    between two layers of a network. Background work always gives way so, and shares neither a batch
+    nor the cores with others: what they do would take longer.
     A newcomer starts a little ahead of the owners being served, enough for a clip. That level rises
     with what newcomers use, so a stream of them starves nobody.
     Source: start-time fair queueing, Goyal, Vin and Cheng 1996. Waiting a moment for an owner's
@@ -102,10 +117,14 @@ class FairSlots:
         self._changed = threading.Condition()
         self._waiting: list[First] = []
         self._running: list[Slot] = []
+        self._patience = Patience()
         self._now = 0.0  # the level of tags
         self._used: OrderedDict[Hashable, _Use] = OrderedDict()  # read without the lock
         self._served: list[Hashable] = []  # by the last slot; may come back until _expected_until
         self._expected_until = -math.inf
+
+    def order(self, owner: Hashable) -> Order:
+        return self._patience.can_wait(owner), self.tag(owner)
 
     def tag(self, owner: Hashable) -> float:
         used = self._used.get(owner)
@@ -115,7 +134,7 @@ class FairSlots:
         return max(self._now - 2 * LEEWAY_S, used.tag)
 
     def may_share(self, owner: Hashable, other: Hashable) -> bool:
-        return not self._is_heavier(owner, other) and not self._is_heavier(other, owner)
+        return not self._is_in_its_way(owner, other) and not self._is_in_its_way(other, owner)
 
     @contextmanager
     def slot(self, first: First, ahead: bool) -> Iterator[Slot]:
@@ -136,7 +155,7 @@ class FairSlots:
 
         def next_one() -> Hashable:
             owner = lighter()
-            return min(owners, key=self.tag) if owner is None else owner
+            return min(owners, key=self.order) if owner is None else owner
 
         with self._changed:
             self._charge(slot)
@@ -162,7 +181,8 @@ class FairSlots:
 
     def _goes_before(self, owner: Hashable, owners: list[Hashable]) -> bool:
         return all(
-            self._is_heavier(other, owner) and self.tag(owner) < self.tag(other) for other in owners
+            self._is_in_its_way(other, owner) and self.order(owner) < self.order(other)
+            for other in owners
         )
 
     # -- with the lock ---------------------------------------------------------------------------
@@ -181,7 +201,7 @@ class FairSlots:
         slot.owners = [] if owner is None else [owner]
         slot.since = time.monotonic()
         self._running.append(slot)
-        self._now = max(self._now, self._tag_of(owner))
+        self._now = max(self._now, self._order_of(owner)[1])
         self._changed.notify_all()  # there may be another slot
 
     def _charge(self, slot: Slot) -> None:
@@ -201,6 +221,7 @@ class FairSlots:
     def _end(self, slot: Slot) -> None:
         """Free the slot. Its owners may come back at once."""
         self._running.remove(slot)
+        self._patience.served(slot.owners)
         self._served = slot.owners
         self._expected_until = time.monotonic() + EXPECT_S
         self._changed.notify_all()
@@ -213,23 +234,30 @@ class FairSlots:
     def _full(self) -> bool:
         return len(self._running) >= self._num_slots
 
-    def _tag_of(self, owner: Hashable | None) -> float:
-        return -math.inf if owner is None else self.tag(owner)
+    def _order_of(self, owner: Hashable | None) -> Order:
+        return (False, -math.inf) if owner is None else self.order(owner)
 
     def _is_next(self, first: First) -> bool:
         if self._full:
             return False
         owners = [other() for other in self._waiting]
-        tags = [self._tag_of(owner) for owner in owners]
-        place = tags.index(min(tags))
+        orders = [self._order_of(owner) for owner in owners]
+        place = orders.index(min(orders))
         if self._waiting[place] != first or not self._may_join(owners[place]):
             return False
-        return all(tags[place] <= self.tag(owner) for owner in self._expected)
+        return all(orders[place] <= self.order(owner) for owner in self._expected)
 
     def _may_join(self, owner: Hashable | None) -> bool:
-        """Whether this owner would not slow down a lighter one that runs."""
+        """Whether this owner would not slow down one that runs and should go first."""
         running = [other for slot in self._running for other in slot.owners]
-        return owner is None or not any(self._is_heavier(owner, other) for other in running)
+        return owner is None or not any(self._is_in_its_way(owner, other) for other in running)
+
+    def _is_in_its_way(self, owner: Hashable, other: Hashable) -> bool:
+        """Whether the owner should not slow the other one down."""
+        can_wait = self._patience.can_wait(owner)
+        if can_wait != self._patience.can_wait(other):
+            return can_wait
+        return self._is_heavier(owner, other)
 
     def _is_heavier(self, owner: Hashable, other: Hashable) -> bool:
         return self._seconds(owner) > HEAVIER * self._seconds(other) + LEEWAY_S

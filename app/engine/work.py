@@ -21,14 +21,26 @@ T = TypeVar("T")
 class Work:
     """Everything that one request has under way, so that it can be cancelled at once."""
 
-    def __init__(self, request_id: str, timeout_s: float, stages: StageClock | None = None) -> None:
+    def __init__(
+        self,
+        request_id: str,
+        timeout_s: float,
+        stages: StageClock | None = None,
+        background: bool = False,
+    ) -> None:
+        """`background`: it takes only what room the work of others leaves (`background.py`)."""
         self.request_id = request_id
+        self.background_since = time.monotonic() if background else None
         self.stages = stages or StageClock()
         self.progress = 0.0  # 0 to 1, estimated
         self._deadline = time.monotonic() + timeout_s
         self._lock = threading.Lock()
         self._open: set[Future[Any]] = set()
         self._reason: ServiceError | None = None
+
+    @property
+    def background(self) -> bool:
+        return self.background_since is not None
 
     def cancel(self, reason: ServiceError | None = None) -> None:
         """Drop what is queued; whoever waits gets the reason. A running batch runs to its end."""

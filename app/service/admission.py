@@ -27,6 +27,7 @@ class Ticket:
     `audio_s` is known once the upload is decoded, `model` once the form is read. `client` is the
     name of its API key, if any; `account` tells whose share of the places it takes. Once it
     `gave_way`, it is cancelled and has no place any more. `work_s`: of its audio, what has sound.
+    Background work is on the list, but has no place: it neither takes one from others nor loses it.
     """
 
     work: Work
@@ -40,6 +41,10 @@ class Ticket:
     gave_way: bool = False
 
     @property
+    def has_place(self) -> bool:
+        return not (self.gave_way or self.work.background)
+
+    @property
     def begun(self) -> bool:
         """Whether models have worked for it."""
         return self.work.progress > 0
@@ -51,7 +56,8 @@ class Ticket:
 
 @dataclass(frozen=True, slots=True)
 class QueueEntry:
-    """A ticket as /queue shows it. `left_s` None: not known yet."""
+    """A ticket as /queue shows it. `left_s` None: not known yet. `has_place`: it counts against
+    the limits of the queue."""
 
     id: str
     client: str
@@ -62,6 +68,7 @@ class QueueEntry:
     progress: float
     elapsed_s: float
     left_s: float | None
+    has_place: bool
 
 
 class Admission:
@@ -102,8 +109,10 @@ class Admission:
             if self._closed:
                 raise ShuttingDown
             held = self._held()
-            if len(held) >= self._max_requests and not self._make_room(
-                held, ticket.account, self._max_requests
+            if (
+                ticket.has_place
+                and len(held) >= self._max_requests
+                and not self._make_room(held, ticket.account, self._max_requests)
             ):
                 raise Overloaded("The queue is full; try again later.", self._wait_s())
             while work.request_id in self._tickets:  # a client may reuse an id
@@ -130,7 +139,7 @@ class Admission:
 
     def _held(self) -> list[Ticket]:
         """The tickets that have a place, oldest first."""
-        return [ticket for ticket in self._tickets.values() if not ticket.gave_way]
+        return [ticket for ticket in self._tickets.values() if ticket.has_place]
 
     def _make_room(self, held: Sequence[Ticket], account: str, places: float) -> bool:
         """Whether one of the tickets gave way to the account."""
@@ -145,7 +154,7 @@ class Admission:
 
         Counts `work_s` of them against the limit, all if None: a few kilobytes can claim a day of
         gaps, which take no work. A request that is alone may be of any length, and what is within
-        a client's share always fits, whatever others have in the queue.
+        a client's share always fits, whatever others have in the queue. So does background work.
 
         Raises:
             Overloaded: the admitted requests already have too many seconds of audio.
@@ -156,7 +165,8 @@ class Admission:
             others_s = _work_s(others)
             own_s = _work_s([t for t in others if t.account == ticket.account]) + work_s
             if (
-                others_s > 0
+                ticket.has_place
+                and others_s > 0
                 and others_s + work_s > self._max_audio_s
                 and own_s > share(others, ticket.account, self._max_audio_s)
             ):
@@ -171,7 +181,7 @@ class Admission:
     def entries(self) -> list[QueueEntry]:
         """All admitted requests, oldest first."""
         with self._lock:
-            return [self._entry(ticket) for ticket in self._held()]
+            return [self._entry(t) for t in self._tickets.values() if not t.gave_way]
 
     def cancel(self, request_id: str, client: str = "") -> bool:
         """Cancel a request. False if no request has this id.
@@ -213,6 +223,7 @@ class Admission:
             progress=progress,
             elapsed_s=self._clock() - ticket.started,
             left_s=self._left_s(ticket),
+            has_place=ticket.has_place,
         )
 
     def _left_s(self, ticket: Ticket) -> float | None:
@@ -223,6 +234,8 @@ class Admission:
 
     def _learn(self, ticket: Ticket) -> None:
         """Note how long a request took."""
+        if ticket.work.background:
+            return
         took_s = self._clock() - ticket.started
         self._mean_s += SMOOTHING * (took_s - self._mean_s)
         if ticket.work_s and ticket.begun:

@@ -235,7 +235,7 @@ def take_reading(
     ready: threading.Event, admission: Admission, store: ModelStore, gpus: tuple[GpuMemory, ...]
 ) -> Reading:
     """What a scrape of /metrics shows at this moment."""
-    entries = admission.entries()
+    entries = [entry for entry in admission.entries() if entry.has_place]
     num_waiting = sum(entry.state == "waiting" for entry in entries)
     return Reading(
         ready=ready.is_set(),

@@ -83,18 +83,27 @@ class Calls:
 
     @contextmanager
     def enter(
-        self, kind: str, record: RequestRecord, client: str = "", account: str = ""
+        self,
+        kind: str,
+        record: RequestRecord,
+        client: str = "",
+        account: str = "",
+        *,
+        background: bool = False,
+        timeout_s: float | None = None,
     ) -> Iterator[Call]:
         """A place in the queue until the block ends.
 
         `client`: the name of the API key, which may cancel the call. `account`: whose rate limits
-        apply, and whose share of the places it takes.
+        apply, and whose share of the places it takes. `background`: it takes no place of others,
+        and only what they leave of the models. `timeout_s`: instead of the usual limit.
 
         Raises:
             Overloaded: the queue is full.
             ShuttingDown: the service is ending.
         """
-        work = Work(record.request_id, self.limits.timeout_s, record.stages)
+        timeout_s = self.limits.timeout_s if timeout_s is None else timeout_s
+        work = Work(record.request_id, timeout_s, record.stages, background)
         with self.admission.enter(kind, work, client, account) as ticket:
             record.request_id = work.request_id  # changed if it was taken
             yield Call(self, ticket, record, self.rate_limits.account(account or client))
@@ -229,7 +238,7 @@ class Call:
             stop_after_s,
             recording.audio_track,
             split_channels,
-            client=self.account.client,
+            client=(self.account.client, self.work.background),
         )
 
     @contextmanager

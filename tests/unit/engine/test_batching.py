@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from app.domain.errors import ClientGone, DeadlineExceeded, ModelUnavailable, StageFailed
-from app.engine import batching, sizing, slots
+from app.engine import background, batching, sizing, slots
 from app.engine.batching import Batcher, Recovery
 from app.engine.pauses import pause
 from app.engine.sizing import BatchSizer
@@ -677,6 +677,80 @@ def test_newcomers_have_a_head_start_however_many_long_files_there_are(num_long:
         with shared.slot(lambda owner=owner: owner, False) as slot:
             slot.since -= 1.0  # as if a second had gone by
     assert all(shared.tag(owner) > shared.tag("clip") + 1 for owner in owners)
+
+
+# -- background work -----------------------------------------------------------------------------
+
+
+def test_background_work_fills_up_the_batches_of_others(make: Any) -> None:
+    model, batcher = make(4)
+    block(model, batcher)
+    job, other_job = (Work(name, 60, background=True) for name in ("job", "other job"))
+    waiting = job.submit(batcher, ["job 1", "job 2", "job 3"])
+    waiting += other_job.submit(batcher, ["other 1"])
+    waiting += Work("clip", 60).submit(batcher, ["clip 1", "clip 2"])
+    waiting += Work("other clip", 60).submit(batcher, [("other key", 1)])
+    model.gate.set()
+    values(waiting)
+    assert model.batches[1:] == [
+        ["clip 1", "clip 2", "job 1", "other 1"],
+        [("other key", 1)],
+        ["job 2", "job 3"],
+    ]
+
+
+def test_background_work_makes_way_for_others_however_heavy(
+    layered: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the middle of its batch, on the same model and on another one."""
+    monkeypatch.setattr(slots, "LEEWAY_S", 1000.0)  # else, nobody is heavy
+    first, second, _ = layered
+    [job] = Work("job", 60, background=True).submit(first, ["long"])
+    wait_for_steps(first, 5)
+    later = Work("later job", 60, background=True).submit(first, ["later"])
+    for model in (second, first):
+        assert values(Work("file", 60).submit(model, ["x"])) == ["x"]
+        assert not job.done()
+    values([job, *later])
+    assert first.model.batches == [["x"], ["long"], ["later"]]
+
+
+def test_background_work_shares_no_batch_on_a_cpu() -> None:
+    shared = FairSlots()
+    job, other_job = (Work(name, 60, background=True) for name in ("job", "other job"))
+    assert shared.may_share(job, other_job)
+    assert not shared.may_share(job, "clip")
+    assert not shared.may_share("clip", job)
+
+
+def saturate(batcher: Batcher[Any, Any], until: Callable[[], bool]) -> None:
+    """Keep up to three requests at the model until then."""
+    clips: list[Future[Any]] = []
+    number = 0
+    begun = time.monotonic()
+    while not until():
+        number += 1
+        clips += batcher.submit(f"clip {number}", ["x"])
+        if len(clips) > 2:
+            clips.pop(0).result(60)
+        assert time.monotonic() - begun < 60
+    values(clips)
+
+
+@pytest.mark.parametrize("shared", [FairSlots(1), None], ids=["CPU", "GPU"])
+def test_background_work_is_not_put_off_for_ever(
+    shared: FairSlots | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(background, "PATIENCE_S", 0.5)
+    batcher = Batcher("slow", lambda: Slow(1), slots=shared)
+    try:
+        job = Work("job", 60, background=True)
+        jobs = job.submit(batcher, ["one", "two", "three"])
+        saturate(batcher, jobs[-1].done)
+        starts = [future.started for future in jobs]
+        assert min(b - a for a, b in pairwise([jobs[0].queued, *starts])) > 0.4, "one at a time"
+    finally:
+        batcher.close()
 
 
 def test_a_model_can_close_while_a_batch_pauses(layered: Any) -> None:

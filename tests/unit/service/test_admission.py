@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from app.domain.errors import Cancelled, Overloaded
+from app.domain.errors import Cancelled, Forbidden, Overloaded
 from app.engine.work import Work
 from app.service.admission import Admission, Ticket
 from app.service.upload_places import UploadPlaces
@@ -51,6 +51,26 @@ def test_the_time_to_come_back_is_that_of_the_request_nearest_to_its_end() -> No
         with pytest.raises(Cancelled):
             a.work.check()
         assert not admission.cancel("nobody")
+
+
+def test_background_work_takes_no_place_of_others() -> None:
+    admission = Admission(1, max_audio_s=100)
+    job = Work("job", 60, background=True)
+    with admission.enter("job", job, "Anna") as ticket:
+        admission.weigh(ticket, 100_000)
+        with admission.enter("transcription", Work("a", 60)) as first:
+            admission.weigh(first, 100)
+            with admission.enter("job", Work("later job", 60, background=True)) as later:
+                assert admission.weigh(later, 100_000) == 100_000
+            with pytest.raises(Overloaded), admission.enter("transcription", Work("b", 60)):
+                pass
+            assert [entry.id for entry in admission.entries()] == ["job", "a"]
+            job.check()
+        with pytest.raises(Forbidden):
+            admission.cancel("job", "Bert")
+        assert admission.cancel("job", "Anna")
+        with pytest.raises(Cancelled):
+            job.check()
 
 
 # -- shares of clients ---------------------------------------------------------------------------
