@@ -22,7 +22,6 @@ from app.domain.errors import (
 from app.storage.tempdir import DISK_FULL
 
 MAX_REDIRECTS = 10
-MAX_RETRY_AFTER_S = 3600
 TRANSIENT_STATUSES = frozenset({408, 425, 429})
 REFUSING, MISSING = frozenset({401, 403, 407, 451}), frozenset({404, 410})
 

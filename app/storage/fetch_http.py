@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import re
-import socket
-import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from email.message import Message
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from urllib.parse import unquote
 
-import certifi
 import httpx
 
 from app import __version__
-from app.storage.fetch_failure import MAX_REDIRECTS, MAX_RETRY_AFTER_S, Failure, Reason
+from app.storage.fetch_failure import MAX_REDIRECTS, Failure, Reason
 from app.storage.fetch_gate import Gate
+from app.storage.retry_after import retry_after_s
+from app.storage.tls import causes, is_unknown_host, is_wrong_certificate, tls_context
 
 PAUSE_S = 30.0  # longest pause of a server
 CONNECT_S = 15.0
@@ -64,13 +61,6 @@ def _client() -> httpx.Client:
     )
 
 
-def tls_context() -> ssl.SSLContext:
-    """Trusts the authorities of certifi and those that the system adds."""
-    context = ssl.create_default_context(cafile=certifi.where())
-    context.set_default_verify_paths()
-    return context
-
-
 def _write(target: Path, first: bytes, pieces: Iterator[bytes], gate: Gate) -> None:
     num_bytes = len(first)
     with target.open("wb") as file:
@@ -84,19 +74,11 @@ def _write(target: Path, first: bytes, pieces: Iterator[bytes], gate: Gate) -> N
 
 def _check_status(response: httpx.Response) -> None:
     if response.status_code != 200:
-        raise Failure(Reason.STATUS, response.status_code, retry_after_s(response.headers))
-
-
-def retry_after_s(headers: httpx.Headers) -> int | None:
-    """Seconds that a server asks to wait: of a number or a date."""
-    value = headers.get("Retry-After", "").strip()
-    if value.isascii() and value.isdecimal() and len(value) < 10:
-        return min(int(value), MAX_RETRY_AFTER_S)
-    try:
-        left_s = (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
-    except (ValueError, TypeError, OverflowError):
-        return None
-    return min(max(0, round(left_s)), MAX_RETRY_AFTER_S)
+        raise Failure(
+            Reason.STATUS,
+            response.status_code,
+            retry_after_s(response.headers.get("Retry-After", "")),
+        )
 
 
 def _announced_bytes(response: httpx.Response) -> int:
@@ -145,13 +127,9 @@ def _failures() -> Iterator[None]:
 
 def reason_of(error: BaseException) -> Reason:
     """The reason of a failed connection, by what caused it."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return Reason.CERTIFICATE
-        if isinstance(cause, socket.gaierror):
-            return Reason.UNRESOLVED
-        if isinstance(cause, TimeoutError):
-            return Reason.TIMEOUT
-        cause = cause.__cause__ or cause.__context__
-    return Reason.CONNECTION
+    if is_wrong_certificate(error):
+        return Reason.CERTIFICATE
+    if is_unknown_host(error):
+        return Reason.UNRESOLVED
+    timed_out = any(isinstance(cause, TimeoutError) for cause in causes(error))
+    return Reason.TIMEOUT if timed_out else Reason.CONNECTION
