@@ -31,7 +31,7 @@ class JobSettings(SettingsGroup):
     data_dir: AbsolutePath = Field(
         Path("data"),
         validation_alias=AliasChoices("DATA_DIR", "UPLOAD_DIR"),
-        description="Directory for the jobs and their uploads. Keep it: it is not emptied at start.",
+        description="Directory for jobs and their uploads. It must outlive the process.",
     )
     job_workers: int = Field(
         4,
@@ -59,7 +59,7 @@ class JobSettings(SettingsGroup):
         gt=0,
         le=A_DAY_S,
         validation_alias=AliasChoices("JOB_RETRY_SECONDS", "RETRY_DELAY"),
-        description="How long to wait before the second attempt. Each later wait is four times longer.",
+        description="Wait before the second attempt. Each later one is four times as long.",
     )
     job_takeover_s: float = Field(
         30,
@@ -73,7 +73,7 @@ class JobSettings(SettingsGroup):
         gt=0,
         le=36_500,
         validation_alias="JOB_KEEP_DAYS",
-        description="How long ended jobs are kept, with transcripts and the uploads of failed ones.",
+        description="How long ended jobs and their transcripts are kept.",
     )
     max_jobs: int = Field(
         10_000,

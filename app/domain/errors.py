@@ -201,6 +201,19 @@ class UnknownJob(ServiceError):
         super().__init__(message, retry_after_s)
 
 
+class NotEnded(ServiceError):
+    """The job has not ended yet."""
+
+    code = "not_ended"
+
+    def __init__(
+        self,
+        message: str = "The job has not ended yet: cancel it first.",
+        retry_after_s: int | None = None,
+    ) -> None:
+        super().__init__(message, retry_after_s)
+
+
 class StillAccepting(ServiceError):
     """Another request with the same idempotency key is being accepted."""
 

@@ -24,7 +24,7 @@ APPLICATION = "whisperx-asr"
 # Constant: DBOS leaves what another version has queued to that version.
 VERSION = "1"
 POLL_S = 0.25
-NOTIFICATIONS_S = 30.0  # we use none
+NOTIFICATIONS_S = 0.9  # we use none, but the end waits for the thread that looks for them
 WORKFLOW = "work_on"
 PENDING = "PENDING"
 MAX_PRIORITY = 2**31 - 1
@@ -79,10 +79,11 @@ class JobQueue:
             "executor_id": self._executor,
             "serializer": JsonSerializer(),
             "use_listen_notify": False,
+            "log_level": "WARNING",
             "notification_listener_polling_interval_sec": NOTIFICATIONS_S,
         }
-        DBOS(config=config)
         _quiet()
+        DBOS(config=config)
         DBOS.launch()
         self._client = DBOSClient(
             system_database_engine=self._database.engine,
@@ -151,6 +152,5 @@ class JobQueue:
 def _quiet() -> None:
     """Let DBOS's warnings be lines of our log, and leave out the rest."""
     logger = logging.getLogger("dbos")
-    logger.handlers.clear()
+    logger.addHandler(logging.NullHandler())  # else it brings one of its own
     logger.propagate = True
-    logger.setLevel(logging.WARNING)

@@ -46,7 +46,7 @@ class Sources:
         try:
             match source:
                 case Upload(name=name):
-                    yield self._uploads.get(name, path, work)
+                    yield self._uploads.get(name, path, work.check)
                 case Url():
                     yield self._fetched(self._fetch_url, source, path, work)
                 case S3Object():

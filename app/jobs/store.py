@@ -173,7 +173,7 @@ class JobStore:
                 .where(jobs.c.state.in_([JobState.QUEUED, JobState.RUNNING]))
                 .group_by(jobs.c.state)
             ).all()
-        found: dict[str, int] = {state: count for state, count in rows}
+        found: dict[str, int] = dict(row.tuple() for row in rows)
         return {state: found.get(state, 0) for state in (JobState.QUEUED, JobState.RUNNING)}
 
     # -- ending ----------------------------------------------------------------------------------
