@@ -182,3 +182,10 @@ def in_turn(*answers: Answer) -> Answer:
         (left.pop(0) if len(left) > 1 else left[0])(handler)
 
     return answer
+
+
+def dripping(handler: _Handler) -> None:
+    """Headers without end, a byte now and then."""
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\n")
+    while not handler.served_by.closing.wait(0.1):
+        handler.wfile.write(b"a")
