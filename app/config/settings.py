@@ -20,6 +20,7 @@ from app.config.aws import AwsSettings
 from app.config.decoding import AudioDecodingSettings
 from app.config.devices import DeviceSettings
 from app.config.diarization import DiarizationSettings
+from app.config.egress import EgressSettings
 from app.config.enqueue import EnqueueSettings
 from app.config.fields import SettingsGroup
 from app.config.jobs import JobSettings
@@ -32,6 +33,7 @@ from app.config.server import ServerSettings
 from app.config.storage import StorageSettings
 from app.config.transcription import TranscriptionSettings
 from app.config.uploads import UploadSettings
+from app.config.webhooks import WebhookSettings
 from app.domain.errors import ConfigurationError
 
 DEMO_DIR = Path(__file__).parent.parent / "demo"
@@ -47,10 +49,12 @@ class Settings(
     UploadSettings,
     AudioDecodingSettings,
     StorageSettings,
+    EgressSettings,
     JobSettings,
     EnqueueSettings,
     S3Settings,
     AwsSettings,
+    WebhookSettings,
     AccessSettings,
     RateLimitSettings,
     ServerSettings,

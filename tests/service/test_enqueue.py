@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
 import uuid
 from collections.abc import Iterator
@@ -15,8 +17,10 @@ import pytest
 
 from tests.support.json_bodies import refuse_constant
 from tests.support.markdown import read_markdown, seconds_of
+from tests.support.ports import free_port
 from tests.support.s3_server import ACCESS_KEY, S3Server, running_s3
 from tests.support.server import Server, running_server
+from tests.support.site import Received, Site, in_turn, status
 from tests.support.truth import (
     audio_of,
     median_start_error_s,
@@ -27,6 +31,7 @@ from tests.support.truth import (
 )
 from tests.support.waiting import eventually
 
+HOOK, SECRET = "/api/webhook/modal", "between us"
 TALK, SHORT = "en_two_b", "en_short"
 
 
@@ -45,8 +50,22 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 
 
 @pytest.fixture(scope="module")
-def service(store: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def receiver() -> Iterator[Site]:
+    """The application that hands in jobs, and is told how they ended."""
+    with Site("127.0.0.2", free_port()) as site:
+        site.answers[HOOK] = status(204)
+        yield site
+
+
+@pytest.fixture(scope="module")
+def service(
+    store: S3Server, receiver: Site, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
     settings = {
+        "WEBHOOK_URL": receiver.url + HOOK,
+        "WEBHOOK_SECRET": SECRET,
+        "WEBHOOK_RETRY_DELAYS": "0,1,1",
+        "EGRESS_ALLOWED_NETWORKS": "127.0.0.2/32",
         **store.settings("media", "not-there"),
         "ALLOWED_MODELS": "demo",
         "MAX_FILE_SIZE_MB": 2,
@@ -169,6 +188,57 @@ def test_what_has_no_effect_is_named(service: Server) -> None:
     body = asked(webhook="https://example.com", priority=1)
     response = httpx.post(f"{service.url}/enqueue", json=body, verify=False)
     assert response.headers["x-asr-ignored"] == "webhook, priority"
+
+
+# -- who is told ---------------------------------------------------------------------------------
+
+
+def told(receiver: Site, body: dict[str, Any], times: int = 1) -> list[dict[str, Any]]:
+    """What the application hears of a job, checked as it does."""
+
+    def heard() -> list[Received]:
+        return [r for r in receiver.requests_of(HOOK) if body["job_id"].encode() in r.body]
+
+    eventually(lambda: len(heard()) >= times)
+    for request in heard():
+        digest = hmac.new(SECRET.encode(), request.body, hashlib.sha256).hexdigest()
+        assert request.headers["x-modal-signature"] == digest
+        assert request.headers["content-type"] == "application/json"
+    return [json.loads(request.body) for request in heard()]
+
+
+def test_the_application_is_told(service: Server, store: S3Server, receiver: Site) -> None:
+    body = asked()
+    enqueue(service, body)
+    finished(store, body)
+    assert told(receiver, body) == [
+        {
+            "job_id": body["job_id"],
+            "status": "done",
+            "md_key": f"results/{body['job_id']}.md",
+            "json_key": f"results/{body['job_id']}.json",
+        }
+    ]
+    failing = asked("in/nothing.flac")
+    enqueue(service, failing)
+    assert told(receiver, failing) == [
+        {
+            "job_id": failing["job_id"],
+            "status": "error",
+            "error": "There is no such object, or no such bucket.",
+        }
+    ]
+
+
+def test_an_application_that_is_down_for_a_moment(
+    service: Server, store: S3Server, receiver: Site
+) -> None:
+    receiver.answers[HOOK] = in_turn(status(500), status(503), status(204))
+    body = asked()
+    enqueue(service, body)
+    first, *others = told(receiver, body, 3)
+    assert others == [first, first]
+    receiver.answers[HOOK] = status(204)
 
 
 # -- the same again ------------------------------------------------------------------------------
