@@ -13,6 +13,7 @@ from fastapi_offline import FastAPIOffline
 from app import __version__
 from app.api import errors, ops
 from app.api.asr import router as asr
+from app.api.jobs import enqueue, webhooks
 from app.api.middleware import headers, keys
 from app.api.middleware.observation import ObservationMiddleware
 from app.api.middleware.request_id import RequestIdMiddleware
@@ -27,8 +28,8 @@ from app.service.warmup import warm_up
 
 DESCRIPTION = """\
 Transcribes any audio or video file in the answer to one request: aligned words, speakers, and JSON,
-text, SRT, VTT or TSV. Speaks the dialects of whisper-asr-webservice and of the WhisperX ASR API
-services; every query parameter may also be sent as a form field.
+text, SRT, VTT, TSV or Markdown. Speaks the dialects of whisper-asr-webservice and of the WhisperX
+ASR API services; every query parameter may also be sent as a form field.
 """
 
 
@@ -67,6 +68,9 @@ def create_app(service: Service) -> FastAPI:
         license_info={"name": "MIT"},
     )
     routers = [contract.build_router(service) for contract in (asr, openai, ops)]
+    if jobs is not None:
+        routers.append(enqueue.build_router(service, jobs))
+        routers.append(webhooks.build_router(jobs))
     app.add_middleware(UnreadBodyMiddleware)
     app.add_middleware(WebSocketMiddleware)
     errors.install(app, [getattr(r, "path", "") for router in routers for r in router.routes])
