@@ -28,6 +28,7 @@ from app.config.server import ServerSettings
 from app.config.storage import StorageSettings
 from app.config.transcription import TranscriptionSettings
 from app.config.uploads import UploadSettings
+from app.config.waiting import WaitingSettings
 from app.domain.errors import ConfigurationError
 
 DEMO_DIR = Path(__file__).parent.parent / "demo"
@@ -41,6 +42,7 @@ class Settings(
     AnswerSettings,
     LimitSettings,
     UploadSettings,
+    WaitingSettings,
     AudioDecodingSettings,
     StorageSettings,
     AccessSettings,
