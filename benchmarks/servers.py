@@ -59,7 +59,11 @@ def running(side: str) -> Iterator[Server]:
             [sys.executable, "-m", *module, "--port", str(port)],
             cwd=Path(__file__).parent.parent,
             env=os.environ
-            | {"TEMP_DIR": str(OUT / f"tmp-{side}-{port}"), "SHUTDOWN_DRAIN_SECONDS": "0"},
+            | {
+                "TEMP_DIR": str(OUT / f"tmp-{side}-{port}"),
+                "SHUTDOWN_DRAIN_SECONDS": "0",
+                "JOIN_EQUAL_UPLOADS": "false",  # every request is work, as on the other side
+            },
             stdout=log,
             stderr=subprocess.STDOUT,
         )
