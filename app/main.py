@@ -12,6 +12,7 @@ from fastapi_offline import FastAPIOffline
 from app import __version__
 from app.api import errors, ops
 from app.api.asr import router as asr
+from app.api.jobs import synchronous
 from app.api.middleware import headers, keys
 from app.api.middleware.observation import ObservationMiddleware
 from app.api.middleware.request_id import RequestIdMiddleware
@@ -58,7 +59,7 @@ def create_app(service: Service) -> FastAPI:
         redirect_slashes=False,  # see TrailingSlashMiddleware
         license_info={"name": "MIT"},
     )
-    routers = [contract.build_router(service) for contract in (asr, openai, ops)]
+    routers = [contract.build_router(service) for contract in (asr, openai, synchronous, ops)]
     app.add_middleware(UnreadBodyMiddleware)
     app.add_middleware(WebSocketMiddleware)
     errors.install(app, [getattr(r, "path", "") for router in routers for r in router.routes])
