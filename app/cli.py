@@ -155,6 +155,7 @@ def _demo(options: argparse.Namespace) -> int:
             RATE_LIMIT_AUDIO_MINUTES_PER_HOUR="",
             CACHE_DIR=folder,
             TEMP_DIR=f"{folder}/tmp",
+            DATA_DIR=f"{folder}/data",
             SHUTDOWN_DRAIN_SECONDS="0",
         )
         command = [sys.executable, "-m", "app.cli", "serve", "--host", "127.0.0.1"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import threading
 from collections.abc import AsyncIterator
@@ -20,6 +21,7 @@ from app.api.middleware.trailing_slash import TrailingSlashMiddleware
 from app.api.middleware.unread_body import UnreadBodyMiddleware
 from app.api.middleware.websockets import WebSocketMiddleware
 from app.api.openai import router as openai
+from app.jobs.build import build_jobs
 from app.service.build import close_service
 from app.service.service import Service
 from app.service.warmup import warm_up
@@ -34,6 +36,8 @@ services; every query parameter may also be sent as a form field.
 def create_app(service: Service) -> FastAPI:
     """The app that serves a service and closes it at shutdown."""
 
+    jobs = build_jobs(service)
+
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         stopping = threading.Event()
@@ -42,10 +46,14 @@ def create_app(service: Service) -> FastAPI:
             target=warm_up, args=(service, stopping), name="warm-up", daemon=True
         )
         warming.start()
+        if jobs is not None:
+            await asyncio.to_thread(jobs.start)
         try:
             yield
         finally:
             stopping.set()
+            if jobs is not None:
+                await asyncio.to_thread(jobs.close)
             close_service(service)
 
     settings = service.settings

@@ -57,6 +57,7 @@ def apply_settings(models: Any) -> Settings:
             "DECODE_TIMEOUT_SECONDS": "10000",
             "CACHE_DIR": str(OUT / "cache"),
             "TEMP_DIR": str(OUT / f"tmp-{os.getpid()}"),
+            "DATA_DIR": str(OUT / f"data-{os.getpid()}"),
             "LOG_LEVEL": "warning",
             "MODEL_IDLE_TIMEOUT": "0",
         }

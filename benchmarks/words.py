@@ -130,6 +130,7 @@ def _ours(weights: Path, settings: dict[str, str]) -> Ours:
         "HF_HUB_OFFLINE": "1",
         "CACHE_DIR": str(OUT / "cache"),
         "TEMP_DIR": str(OUT / f"tmp-words-{os.getpid()}"),
+        "DATA_DIR": str(OUT / f"data-words-{os.getpid()}"),
         "COMPUTE_TYPE": os.environ.get("COMPUTE_TYPE") or "int8",
         "CPU_THREADS": str(_threads()),
         "LOG_LEVEL": "error",

@@ -12,7 +12,13 @@ from app.config.models import ModelSettings
 
 # Read into the settings, and then nobody's: no library, no child process, nobody who looks into
 # /proc/PID/environ.
-SECRETS = ("API_KEYS", "RATE_LIMIT_STORAGE_URL", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+SECRETS = (
+    "API_KEYS",
+    "DATABASE_URL",
+    "HF_TOKEN",
+    "HUGGING_FACE_HUB_TOKEN",
+    "RATE_LIMIT_STORAGE_URL",
+)
 # What a decoding process may know.
 PLAIN = {
     "PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "TERM", "NO_COLOR",

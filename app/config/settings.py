@@ -20,6 +20,7 @@ from app.config.decoding import AudioDecodingSettings
 from app.config.devices import DeviceSettings
 from app.config.diarization import DiarizationSettings
 from app.config.fields import SettingsGroup
+from app.config.jobs import JobSettings
 from app.config.limits import LimitSettings
 from app.config.logs import LogSettings
 from app.config.models import ModelSettings
@@ -45,6 +46,7 @@ class Settings(
     WaitingSettings,
     AudioDecodingSettings,
     StorageSettings,
+    JobSettings,
     AccessSettings,
     RateLimitSettings,
     ServerSettings,

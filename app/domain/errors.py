@@ -15,11 +15,13 @@ TOO_LATE = "The request took longer than it may."
 
 class ServiceError(Exception):
     """`code` is stable and machine readable, `message` is for people. `ends_request`: it is why all
-    of a request was cancelled, so no stage goes on without it.
+    of a request was cancelled, so no stage goes on without it. `is_permanent`: the same request
+    would fail again.
     """
 
     code = "error"
     ends_request = False
+    is_permanent = False
 
     def __init__(self, message: str, retry_after_s: int | None = None) -> None:
         super().__init__(message, retry_after_s)
@@ -34,6 +36,7 @@ class UndecodableAudio(ServiceError):
     """The upload cannot be decoded or has no sound."""
 
     code = "undecodable_audio"
+    is_permanent = True
 
 
 class TooCostly(UndecodableAudio):
@@ -62,12 +65,14 @@ class UploadTooLarge(ServiceError):
     """Over the size or the duration limit."""
 
     code = "upload_too_large"
+    is_permanent = True
 
 
 class UnsupportedOption(ServiceError):
     """A parameter has a value that is not allowed."""
 
     code = "unsupported_option"
+    is_permanent = True
 
 
 class UnknownModel(UnsupportedOption):
@@ -95,6 +100,7 @@ class Forbidden(ServiceError):
     """This API key does not permit the request."""
 
     code = "forbidden"
+    is_permanent = True
 
 
 class RateLimited(ServiceError):
@@ -122,6 +128,7 @@ class DeadlineExceeded(ServiceError):
     """The request took too long."""
 
     code = "deadline_exceeded"
+    is_permanent = True
 
     def __init__(self, message: str = TOO_LATE, retry_after_s: int | None = None) -> None:
         super().__init__(message, retry_after_s)
@@ -168,3 +175,54 @@ class ConfigurationError(ServiceError):
     """Settings that cannot work. The service prints one line and does not start."""
 
     code = "configuration"
+
+
+class UnknownJob(ServiceError):
+    """No job of this client has this ID."""
+
+    code = "unknown_job"
+
+    def __init__(
+        self, message: str = "There is no job with this ID.", retry_after_s: int | None = None
+    ) -> None:
+        super().__init__(message, retry_after_s)
+
+
+class NotEnded(ServiceError):
+    """The job has not ended yet."""
+
+    code = "not_ended"
+
+    def __init__(
+        self,
+        message: str = "The job has not ended yet: cancel it first.",
+        retry_after_s: int | None = None,
+    ) -> None:
+        super().__init__(message, retry_after_s)
+
+
+class StillAccepting(ServiceError):
+    """Another request with the same idempotency key is being accepted."""
+
+    code = "still_accepting"
+
+    def __init__(
+        self,
+        message: str = "Another request with this Idempotency-Key is being accepted.",
+        retry_after_s: int | None = 5,
+    ) -> None:
+        super().__init__(message, retry_after_s)
+
+
+class IdempotencyMismatch(ServiceError):
+    """The idempotency key came with another payload before."""
+
+    code = "idempotency_mismatch"
+    is_permanent = True
+
+    def __init__(
+        self,
+        message: str = "This Idempotency-Key was used for another request before.",
+        retry_after_s: int | None = None,
+    ) -> None:
+        super().__init__(message, retry_after_s)

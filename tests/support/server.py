@@ -106,6 +106,7 @@ def server_environment(folder: Path, **settings: Any) -> dict[str, str]:
         "HF_HUB_OFFLINE": "1",
         "CACHE_DIR": str(folder / "cache"),
         "TEMP_DIR": str(folder / "tmp"),
+        "DATA_DIR": str(folder / "data"),
         "SHUTDOWN_DRAIN_SECONDS": "0",
         "JOIN_EQUAL_UPLOADS": "false",  # else, few of the tests' requests are computed
         **{key: str(value) for key, value in settings.items()},

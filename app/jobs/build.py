@@ -1,0 +1,62 @@
+"""The jobs' part of the object graph."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from app.domain.errors import ConfigurationError
+from app.domain.transcript import Transcript
+from app.jobs.database import Database
+from app.jobs.doors.rest import RestDoor
+from app.jobs.executors import Executors
+from app.jobs.history import History
+from app.jobs.job import Job
+from app.jobs.jobs import Jobs
+from app.jobs.keeper import Keeper
+from app.jobs.queue import JobQueue
+from app.jobs.retention import Retention
+from app.jobs.runner import Runner, RunnerOptions, UnknownDoors
+from app.jobs.runs import Runs
+from app.jobs.sources import Sources
+from app.jobs.store import JobStore
+from app.service.service import Service
+from app.storage.objects import LocalObjects
+from app.storage.tempdir import check_writable
+
+
+def build_jobs(service: Service) -> Jobs | None:
+    """The jobs of a service; None if they are turned off. Nothing runs yet.
+
+    Raises:
+        ConfigurationError: the data directory or the database cannot be used.
+    """
+    settings = service.settings
+    if not settings.jobs:
+        return None
+    check_writable(settings.data_dir, "DATA_DIR")
+    try:
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(
+            f"DATA_DIR: {settings.data_dir} cannot be written: {error.strerror}."
+        ) from None
+    database = Database(settings.database_url.get_secret_value(), settings.data_dir)
+    executors = Executors(database, settings.data_dir / "executors", settings.job_takeover_s)
+    queue = JobQueue(database, executors.id)
+    store = JobStore(database, queue, executors.id, settings.max_jobs)
+    uploads = LocalObjects(settings.data_dir / "uploads")
+    sources = Sources(uploads, service.temp)
+    doors = UnknownDoors(rest=RestDoor())
+
+    def ending(connection: sa.Connection, job: Job, transcript: Transcript | None) -> None:
+        """What else happens in the transaction that ends a job."""
+
+    runs = Runs(database, queue, executors.id, ending)
+    retention = Retention(store, sources, settings.job_keep_days)
+    keeper = Keeper(executors, queue, runs, settings.job_takeover_s, retention.clean)
+    options = RunnerOptions(settings.job_timeout_s, settings.job_max_attempts, settings.job_retry_s)
+    runner = Runner(service, store, runs, keeper, sources, doors, options)
+    return Jobs(
+        store, History(database), queue, executors, keeper, runner, retention, uploads,
+        settings.job_workers,
+    )  # fmt: skip

@@ -1,0 +1,92 @@
+"""History: a client's jobs, newest first, in pages."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from app.domain.errors import UnsupportedOption
+from app.jobs.database import Database
+from app.jobs.job import Job, JobState
+from app.jobs.rows import job_of
+from app.jobs.tables import jobs
+
+WRONG_CURSOR = "cursor: not one that /history returned."
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """What a client looks for. Times are seconds since 1970. `search`: part of the file name."""
+
+    states: tuple[JobState, ...] = ()
+    since: float | None = None
+    until: float | None = None
+    search: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """`cursor`: where the next page begins; empty on the last one."""
+
+    jobs: Sequence[Job]
+    cursor: str
+    total: int
+
+
+class History:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def page(
+        self, client: str, limit: int, cursor: str = "", offset: int = 0,
+        filters: Filters = Filters(),
+    ) -> Page:  # fmt: skip
+        """`limit` jobs from a cursor or an offset on.
+
+        Raises:
+            UnsupportedOption: the cursor is none of ours.
+        """
+        wanted = _wanted(client, filters)
+        query = sa.select(jobs).where(*wanted)
+        if cursor:
+            created_at, job_id = _place(cursor)
+            query = query.where(
+                sa.tuple_(jobs.c.created_at, jobs.c.id) < sa.tuple_(created_at, job_id)
+            )
+        query = query.order_by(jobs.c.created_at.desc(), jobs.c.id.desc())
+        with self._database.read() as connection:
+            rows = connection.execute(query.offset(offset).limit(limit + 1)).all()
+            total = connection.execute(
+                sa.select(sa.func.count()).select_from(jobs).where(*wanted)
+            ).scalar_one()
+        found = [job_of(row) for row in rows[:limit]]
+        return Page(found, _cursor(found[-1]) if len(rows) > limit else "", total)
+
+
+def _wanted(client: str, filters: Filters) -> list[sa.ColumnElement[bool]]:
+    wanted = [jobs.c.client == client]
+    if filters.states:
+        wanted.append(jobs.c.state.in_(filters.states))
+    if filters.since is not None:
+        wanted.append(jobs.c.created_at >= filters.since)
+    if filters.until is not None:
+        wanted.append(jobs.c.created_at < filters.until)
+    if filters.search:
+        wanted.append(jobs.c.file_name.icontains(filters.search, autoescape=True))
+    return wanted
+
+
+def _cursor(job: Job) -> str:
+    return base64.urlsafe_b64encode(json.dumps([job.created_at, job.id]).encode()).decode()
+
+
+def _place(cursor: str) -> tuple[float, str]:
+    try:
+        created_at, job_id = json.loads(base64.urlsafe_b64decode(cursor))
+        return float(created_at), str(job_id)
+    except (ValueError, TypeError):
+        raise UnsupportedOption(WRONG_CURSOR) from None

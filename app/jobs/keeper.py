@@ -1,0 +1,152 @@
+"""Keeper: the thread that tells others of a process's jobs, and takes over those of the dead."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.domain.errors import Cancelled
+from app.engine.work import Work
+from app.jobs.executors import Executors
+from app.jobs.job import JobStep
+from app.jobs.queue import JobQueue
+from app.jobs.runs import Progress, Run, Runs
+
+log = logging.getLogger(__name__)
+
+TICK_S = 1.0
+BEATS = 4  # heartbeats in the time after which a process counts as dead
+RETENTION_S = 600.0
+CANCELLED = "The job was cancelled."
+SUPERSEDED = "Another process has taken over this job."
+# Progress after a step, as a share of its time: see pipeline/flow.py and transcriber.py.
+RECOGNIZED, ALIGNED = 0.7, 0.8
+
+
+class Watch:
+    """A run in this process. `step`: set by the runner, refined by the progress of its work."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.step = JobStep.FETCH
+        self.work: Work | None = None
+        self.audio_s: float | None = None
+        self.cancel_requested = False
+        self.superseded = False
+
+    def progress(self) -> Progress:
+        share = self.work.progress if self.work is not None else 0.0
+        step = self.step
+        if step is JobStep.DECODE and share > 0:
+            step = self._by_share(share)
+        return Progress(step, min(share, 0.99) * 100, self.audio_s)
+
+    def _by_share(self, share: float) -> JobStep:
+        if share < RECOGNIZED:
+            return JobStep.RECOGNIZE
+        diarize = self.run.job.request.options.diarize
+        return JobStep.DIARIZE if share >= ALIGNED and diarize else JobStep.ALIGN
+
+    def cancel(self, superseded: bool = False) -> None:
+        self.superseded = self.superseded or superseded
+        self.cancel_requested = True
+        if self.work is not None:
+            self.work.cancel(Cancelled(SUPERSEDED if superseded else CANCELLED))
+
+
+class Keeper:
+    """Heartbeats, progress, requests to cancel, jobs of dead processes, and what is too old."""
+
+    def __init__(
+        self,
+        executors: Executors,
+        queue: JobQueue,
+        runs: Runs,
+        takeover_s: float,
+        clean: Callable[[], None],
+    ) -> None:
+        self._executors = executors
+        self._queue = queue
+        self._runs = runs
+        self._beat_s = takeover_s / BEATS
+        self._clean = clean
+        self._lock = threading.Lock()
+        self._watches: dict[str, Watch] = {}
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="job-keeper", daemon=True)
+        self._beaten = self._cleaned = -float("inf")
+        self._reachable = True
+
+    def start(self) -> None:
+        self._thread.start()
+
+    @contextmanager
+    def watching(self, run: Run) -> Iterator[Watch]:
+        """Keep a run's progress in the database until the block ends."""
+        watch = Watch(run)
+        with self._lock:
+            self._watches[run.id] = watch
+        try:
+            yield watch
+        finally:
+            with self._lock:
+                del self._watches[run.id]
+
+    def cancel(self, job_id: str) -> None:
+        """Cancel a job's run at once if it is in this process."""
+        for watch in self._running():
+            if watch.run.job.id == job_id:
+                watch.cancel()
+
+    def close(self) -> None:
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(TICK_S)
+
+    def _running(self) -> list[Watch]:
+        with self._lock:
+            return list(self._watches.values())
+
+    def _loop(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._tick()
+                self._reachable = True
+            except SQLAlchemyError as error:
+                self._complain(error)
+            except Exception:  # without this thread, others would take its jobs
+                log.exception("the keeper of the jobs failed")
+            self._stopping.wait(TICK_S)
+
+    def _complain(self, error: SQLAlchemyError) -> None:
+        if self._reachable:
+            log.error("the database of the jobs cannot be reached: %s", type(error).__name__)
+        self._reachable = False
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        if now - self._beaten >= self._beat_s:
+            self._executors.beat()
+            self._queue.take_over(self._executors.living())
+            self._beaten = now
+        self._tell()
+        if now - self._cleaned >= RETENTION_S:
+            self._cleaned = now
+            self._clean()
+
+    def _tell(self) -> None:
+        watches = {watch.run.id: watch for watch in self._running()}
+        if not watches:
+            return
+        told = self._runs.tell({run_id: watch.progress() for run_id, watch in watches.items()})
+        running = {watch.run.id for watch in self._running()}
+        for run_id, watch in watches.items():
+            if run_id not in told and run_id in running:
+                watch.cancel(superseded=True)
+            elif told.get(run_id):
+                watch.cancel()

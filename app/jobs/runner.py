@@ -1,0 +1,199 @@
+"""Runner: takes one job through its steps, and decides what happens when one fails."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from sqlalchemy.exc import OperationalError
+from structlog.contextvars import bound_contextvars
+
+from app.domain.errors import (
+    Cancelled,
+    RateLimited,
+    ServiceError,
+    ShuttingDown,
+    StageFailed,
+    UnsupportedOption,
+)
+from app.domain.transcript import Transcript
+from app.jobs.database import patiently
+from app.jobs.door import Door
+from app.jobs.job import Job, JobStep
+from app.jobs.keeper import Keeper, Watch
+from app.jobs.runs import Run, Runs, Superseded
+from app.jobs.sources import Sources
+from app.jobs.store import JobStore
+from app.observability.record import RequestRecord
+from app.service.calls import Call, Recording
+from app.service.service import Service
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+BACKOFF = 4  # each wait for a retry is as many times longer
+KIND = "job"
+HAND_OVER_S = 2.0  # so that a process that ends does not take its own jobs again
+INTERRUPTED = "The job ended its process or was interrupted each time that it was tried."
+FAILED = "A stage failed unexpectedly."
+STATUS_DONE, STATUS_REFUSED, STATUS_FAILED = 200, 422, 500  # in log and metrics
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerOptions:
+    timeout_s: float
+    max_attempts: int
+    retry_s: float
+
+
+class Runner:
+    def __init__(
+        self,
+        service: Service,
+        store: JobStore,
+        runs: Runs,
+        keeper: Keeper,
+        sources: Sources,
+        doors: Mapping[str, Door],
+        options: RunnerOptions,
+    ) -> None:
+        self._service = service
+        self._store = store
+        self._runs = runs
+        self._keeper = keeper
+        self._sources = sources
+        self._doors = doors
+        self._options = options
+        self._closed = threading.Event()
+
+    def close(self) -> None:
+        """Give up waiting for the database. Other processes take the jobs over."""
+        self._closed.set()
+
+    def run(self, job_id: str) -> None:
+        """One attempt at a job, from its source to its result. Raises nothing."""
+        try:
+            run = self._patiently(lambda: self._runs.begin(job_id))
+            if run is not None:
+                with bound_contextvars(request_id=job_id):
+                    self._attempt(run)
+        except Superseded:
+            log.warning(
+                "the result of job %s is refused: another process has taken it over", job_id
+            )
+        except OperationalError:
+            log.error("job %s is left to others: the database cannot be reached", job_id)
+        except Exception:
+            log.exception("job %s failed unexpectedly", job_id)
+
+    def _patiently(self, write: Callable[[], T]) -> T:
+        return patiently(write, self._closed.is_set)
+
+    # -- one attempt -----------------------------------------------------------------------------
+
+    def _attempt(self, run: Run) -> None:
+        if run.job.attempts > self._options.max_attempts:
+            self._fail(run, StageFailed(INTERRUPTED))
+            return
+        job = run.job
+        record = RequestRecord(
+            job.id, "JOB", f"/{job.request.door}", f"job/{job.request.door}",
+            model=job.request.options.model, client_name=job.request.client,
+        )  # fmt: skip
+        with self._keeper.watching(run) as watch:
+            try:
+                self._through_steps(run, watch, record)
+                record.status = STATUS_DONE
+            except ServiceError as error:
+                self._note(record, error)
+                self._settle(run, watch, error)
+            except (Superseded, OperationalError):
+                record.error = Cancelled.__name__
+                raise
+            except Exception:  # the boundary of a job
+                log.exception("job %s: a stage failed unexpectedly", job.id)
+                self._note(record, StageFailed(FAILED))
+                self._settle(run, watch, StageFailed(FAILED))
+            finally:
+                record.end()
+                self._service.report(record)
+
+    def _through_steps(self, run: Run, watch: Watch, record: RequestRecord) -> None:
+        job = run.job
+        entering = self._service.calls.enter(
+            KIND, record, job.request.client, job.request.account,
+            background=True, timeout_s=self._options.timeout_s,
+        )  # fmt: skip
+        with entering as call:
+            watch.work = call.work
+            if watch.cancel_requested or job.cancel_requested:
+                watch.cancel()
+            call.work.check()
+            transcript = self._store.transcript(job.id)
+            if transcript is None:
+                transcript = self._transcribe(run, watch, call)
+            watch.step = JobStep.STORE
+            door = self._doors[job.request.door]
+            published = door.publish(job, transcript, call.work)
+            call.work.check()
+            watch.step = JobStep.NOTIFY
+            seconds = call.elapsed_s
+            self._patiently(lambda: self._runs.succeed(run, transcript, published, seconds))
+        self._sources.discard(job.request.source)
+
+    def _transcribe(self, run: Run, watch: Watch, call: Call) -> Transcript:
+        request = run.job.request
+        options = request.options
+        call.model = options.model
+        with self._sources.open(request.source, call.work) as path:
+            watch.step = JobStep.DECODE
+            transcript = call.transcribe(
+                Recording(path, audio_track=options.audio_track),
+                options.transcribe_options(),
+                by_channel=options.by_channel,
+            )
+        watch.audio_s = transcript.duration_s
+        self._patiently(lambda: self._runs.keep(run, transcript))
+        return transcript
+
+    # -- what happens then -----------------------------------------------------------------------
+
+    def _note(self, record: RequestRecord, error: ServiceError) -> None:
+        record.error = type(error).__name__
+        record.status = STATUS_REFUSED if error.is_permanent else STATUS_FAILED
+
+    def _settle(self, run: Run, watch: Watch, error: ServiceError) -> None:
+        if watch.superseded:
+            raise Superseded
+        if isinstance(error, Cancelled):
+            self._patiently(lambda: self._runs.cancelled(run))
+            self._sources.discard(run.job.request.source)
+        elif isinstance(error, ShuttingDown):
+            self._runs.again(run, HAND_OVER_S, counts=False)
+        elif isinstance(error, RateLimited):
+            wait_s = float(error.retry_after_s or self._options.retry_s)
+            self._patiently(lambda: self._runs.again(run, wait_s, error, counts=False))
+        elif error.is_permanent or run.job.attempts >= self._options.max_attempts:
+            self._fail(run, error)
+        else:
+            self._again(run, error)
+
+    def _again(self, run: Run, error: ServiceError) -> None:
+        delay_s = self._options.retry_s * BACKOFF ** (run.job.attempts - 1)
+        log.warning("job %s is tried again in %.0f s: %s", run.job.id, delay_s, error.message)
+        self._patiently(lambda: self._runs.again(run, delay_s, error))
+
+    def _fail(self, run: Run, error: ServiceError) -> Job:
+        log.warning("job %s failed: %s", run.job.id, error.message)
+        return self._patiently(lambda: self._runs.fail(run, error))
+
+
+class UnknownDoors(dict[str, Door]):
+    """Doors by name; a job of a door that this process lacks fails with a clear sentence."""
+
+    def __missing__(self, name: str) -> Door:
+        raise UnsupportedOption(f"This service does not publish results of {name!r}.")

@@ -1,0 +1,248 @@
+"""JobStore: accepts jobs, and answers what is known about them. The tables are the truth."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+
+from app.domain.errors import (
+    IdempotencyMismatch,
+    Overloaded,
+    StillAccepting,
+    UnknownJob,
+    UnsupportedOption,
+)
+from app.domain.transcript import Transcript
+from app.jobs.database import Database
+from app.jobs.job import Job, JobRequest, JobState
+from app.jobs.queue import JobQueue
+from app.jobs.rows import CLASSES, job_of, new_row, queue_priority, select_job
+from app.jobs.tables import idempotency, jobs, transcripts, turns
+from app.jobs.transcripts import unpack
+
+JOBS_QUEUE = "jobs"
+MAX_KEY = 255
+RETRY_AFTER_S = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Idempotency:
+    """A client's key for a request. `payload`: a hash of what it asks for, hex SHA-256."""
+
+    key: str
+    payload: str
+
+
+class JobStore:
+    def __init__(
+        self,
+        database: Database,
+        queue: JobQueue,
+        executor: str,
+        max_jobs: int,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.database = database
+        self.queue = queue
+        self.executor = executor
+        self._max_jobs = max_jobs
+        self._clock = clock
+
+    # -- accepting -------------------------------------------------------------------------------
+
+    def reserve(self, client: str, key: str) -> Job | None:
+        """Take a client's idempotency key before its request is read. The job that has it, if any.
+
+        A key that is taken must be used by `submit` or given back by `release`.
+
+        Raises:
+            StillAccepting: another request with this key is being accepted.
+            UnsupportedOption: the key is too long.
+        """
+        if not 0 < len(key) <= MAX_KEY:
+            raise UnsupportedOption(f"Idempotency-Key: 1 to {MAX_KEY} characters.")
+        mine = (idempotency.c.client == client) & (idempotency.c.key == key)
+        try:
+            with self.database.begin() as connection:
+                row = connection.execute(sa.select(idempotency).where(mine)).one_or_none()
+                if row is None:
+                    connection.execute(self._reservation(client, key))
+                    return None
+                if row.job_id is None:
+                    raise StillAccepting
+                return job_of(connection.execute(select_job(row.job_id)).one())
+        except IntegrityError:  # another took it between the two statements
+            raise StillAccepting from None
+
+    def _reservation(self, client: str, key: str) -> sa.Insert:
+        return sa.insert(idempotency).values(
+            client=client, key=key, executor=self.executor, created_at=self._clock()
+        )
+
+    def release(self, client: str, key: str) -> None:
+        """Give a reserved key back, because its request was not accepted."""
+        with self.database.begin() as connection:
+            connection.execute(
+                sa.delete(idempotency).where(
+                    idempotency.c.client == client,
+                    idempotency.c.key == key,
+                    idempotency.c.job_id.is_(None),
+                )
+            )
+
+    def check_payload(self, client: str, same: Idempotency) -> None:
+        """Raises IdempotencyMismatch if the key came with another payload before."""
+        with self.database.read() as connection:
+            payload = connection.execute(
+                sa.select(idempotency.c.payload).where(
+                    idempotency.c.client == client, idempotency.c.key == same.key
+                )
+            ).scalar()
+        if payload != same.payload:
+            raise IdempotencyMismatch
+
+    def submit(self, request: JobRequest, same: Idempotency | None = None) -> Job:
+        """A new job, queued.
+
+        Its turn comes after the client's earlier jobs, and as if the client had only begun to queue
+        when the job that started last was queued. So a client with a thousand jobs does not hold up
+        the first of another. Source: start-time fair queueing, Goyal et al. 1996.
+
+        Raises:
+            Overloaded: too many jobs wait.
+        """
+        job_id = str(uuid.uuid4())
+        with self.database.begin() as connection:
+            self._check_room(connection)
+            rank = self._next_rank(connection, request)
+            row = new_row(job_id, request, rank, self._clock())
+            connection.execute(sa.insert(jobs).values(row))
+            if same is not None:
+                connection.execute(
+                    sa.update(idempotency)
+                    .where(idempotency.c.client == request.client, idempotency.c.key == same.key)
+                    .values(job_id=job_id, payload=same.payload)
+                )
+            self.queue.add(connection, JOBS_QUEUE, job_id, queue_priority(row["priority"], rank))
+            return job_of(connection.execute(select_job(job_id)).one())
+
+    def _check_room(self, connection: sa.Connection) -> None:
+        waiting = sa.select(sa.func.count()).where(jobs.c.state == JobState.QUEUED)
+        if connection.execute(waiting).scalar_one() >= self._max_jobs:
+            raise Overloaded("Too many jobs are waiting; try again later.", RETRY_AFTER_S)
+
+    def _next_rank(self, connection: sa.Connection, request: JobRequest) -> int:
+        priority = CLASSES[request.priority]
+        turn = sa.select(turns.c.rank).where(turns.c.priority == priority)
+        last = sa.select(sa.func.max(jobs.c.rank)).where(
+            jobs.c.state == JobState.QUEUED,
+            jobs.c.account == (request.account or request.client),
+            jobs.c.priority == priority,
+        )
+        found = (connection.execute(query).scalar() or 0 for query in (turn, last))
+        return max(found) + 1
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def find(self, job_id: str, client: str) -> Job:
+        """A client's job. Raises UnknownJob, also for the job of another client."""
+        with self.database.read() as connection:
+            row = connection.execute(select_job(job_id)).one_or_none()
+        if row is None or row.client != client:
+            raise UnknownJob
+        return job_of(row)
+
+    def transcript(self, job_id: str) -> Transcript | None:
+        """The transcript of a job of which recognition has ended."""
+        with self.database.read() as connection:
+            body = connection.execute(
+                sa.select(transcripts.c.body).where(transcripts.c.job_id == job_id)
+            ).scalar()
+        return None if body is None else unpack(body)
+
+    def counts(self) -> dict[JobState, int]:
+        """How many jobs wait and run."""
+        with self.database.read() as connection:
+            rows = connection.execute(
+                sa.select(jobs.c.state, sa.func.count())
+                .where(jobs.c.state.in_([JobState.QUEUED, JobState.RUNNING]))
+                .group_by(jobs.c.state)
+            ).all()
+        found: dict[str, int] = dict(row.tuple() for row in rows)
+        return {state: found.get(state, 0) for state in (JobState.QUEUED, JobState.RUNNING)}
+
+    # -- ending ----------------------------------------------------------------------------------
+
+    def request_cancel(self, job_id: str, client: str) -> Job:
+        """Cancel a job: at once if it waits, else as soon as its run notices. An ended one stays.
+
+        Raises:
+            UnknownJob
+        """
+        self.find(job_id, client)
+        with self.database.begin() as connection:
+            waits = (jobs.c.id == job_id) & (jobs.c.state == JobState.QUEUED)
+            connection.execute(
+                sa.update(jobs)
+                .where(waits)
+                .values(
+                    state=JobState.CANCELLED,
+                    cancel_requested=True,
+                    finished_at=self._clock(),
+                    retry_at=None,
+                )
+            )
+            runs = (jobs.c.id == job_id) & (jobs.c.state == JobState.RUNNING)
+            connection.execute(sa.update(jobs).where(runs).values(cancel_requested=True))
+            return job_of(connection.execute(select_job(job_id)).one())
+
+    def retry(self, job_id: str, client: str) -> Job:
+        """Queue a failed or cancelled job again, with all its attempts.
+
+        Raises:
+            UnknownJob
+        """
+        self.find(job_id, client)
+        with self.database.begin() as connection:
+            row = connection.execute(select_job(job_id)).one()
+            if row.state not in (JobState.FAILED, JobState.CANCELLED):
+                return job_of(row)
+            rank = self._next_rank(connection, JobRequest.model_validate(row.request))
+            connection.execute(
+                sa.update(jobs)
+                .where(jobs.c.id == job_id)
+                .values(
+                    state=JobState.QUEUED,
+                    step=None,
+                    progress=0.0,
+                    attempts=0,
+                    rank=rank,
+                    finished_at=None,
+                    cancel_requested=False,
+                    error_code="",
+                    error="",
+                )
+            )
+            self.queue.add(connection, JOBS_QUEUE, job_id, queue_priority(row.priority, rank))
+            return job_of(connection.execute(select_job(job_id)).one())
+
+    def delete(self, job_id: str) -> None:
+        """Remove an ended job with all that belongs to it in the tables."""
+        with self.database.begin() as connection:
+            connection.execute(sa.delete(jobs).where(jobs.c.id == job_id))
+
+    def expired(self, before: float, limit: int) -> list[Job]:
+        """Jobs that ended before a time, oldest first."""
+        with self.database.read() as connection:
+            rows = connection.execute(
+                sa.select(jobs)
+                .where(jobs.c.finished_at < before)
+                .order_by(jobs.c.finished_at)
+                .limit(limit)
+            ).all()
+        return [job_of(row) for row in rows]

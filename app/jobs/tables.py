@@ -1,0 +1,79 @@
+"""The tables of the jobs. The migrations create them; a test compares both."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+metadata = sa.MetaData()
+
+jobs = sa.Table(
+    "jobs",
+    metadata,
+    sa.Column("id", sa.String(36), primary_key=True),
+    sa.Column("client", sa.Text, nullable=False),
+    sa.Column("account", sa.Text, nullable=False),
+    sa.Column("door", sa.Text, nullable=False),
+    sa.Column("file_name", sa.Text, nullable=False),
+    sa.Column("request", sa.JSON, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("step", sa.Text),
+    sa.Column("progress", sa.Double, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("priority", sa.Integer, nullable=False),
+    sa.Column("rank", sa.BigInteger, nullable=False),  # its place in the priority's queue
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("started_at", sa.Double),
+    sa.Column("finished_at", sa.Double),
+    sa.Column("retry_at", sa.Double),
+    sa.Column("run_id", sa.String(32)),  # fences the writes of a run: only the last one's count
+    sa.Column("executor", sa.String(32)),
+    sa.Column("cancel_requested", sa.Boolean, nullable=False),
+    sa.Column("error_code", sa.Text, nullable=False),
+    sa.Column("error", sa.Text, nullable=False),
+    sa.Column("warnings", sa.JSON, nullable=False),
+    sa.Column("language", sa.Text, nullable=False),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("audio_s", sa.Double),
+    sa.Column("processing_s", sa.Double),
+    sa.Column("published", sa.JSON),
+    sa.Index("jobs_by_client", "client", "created_at", "id"),
+    sa.Index("jobs_by_state", "state", "account"),
+    sa.Index("jobs_by_end", "finished_at"),
+)
+
+transcripts = sa.Table(
+    "transcripts",
+    metadata,
+    sa.Column(
+        "job_id", sa.String(36), sa.ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True
+    ),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+)
+
+# A key of a client: `job_id` is NULL while the request that brought it is still being accepted.
+idempotency = sa.Table(
+    "idempotency",
+    metadata,
+    sa.Column("client", sa.Text, primary_key=True),
+    sa.Column("key", sa.String(255), primary_key=True),
+    sa.Column("payload", sa.String(64)),
+    sa.Column("job_id", sa.String(36), sa.ForeignKey("jobs.id", ondelete="CASCADE")),
+    sa.Column("executor", sa.String(32), nullable=False),
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Index("idempotency_by_job", "job_id"),
+)
+
+# How far the queue of each priority has come: newcomers start there, see JobStore.submit.
+turns = sa.Table(
+    "turns",
+    metadata,
+    sa.Column("priority", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("rank", sa.BigInteger, nullable=False),
+)
+
+executors = sa.Table(
+    "executors",
+    metadata,
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("seen_at", sa.Double, nullable=False),  # by the database's clock
+)

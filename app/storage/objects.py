@@ -1,0 +1,61 @@
+"""ObjectStore: uploads under names of ours, on this machine or in a bucket."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from app.domain.errors import ConfigurationError, StageFailed
+from app.storage.tempdir import told_when_full
+
+Check = Callable[[], None]  # raises to end a transfer
+
+
+class ObjectStore(Protocol):
+    def put(self, path: Path, name: str, check: Check) -> None:
+        """Move a file into the store."""
+
+    def get(self, name: str, path: Path, check: Check) -> Path:
+        """A file with the object's content: `path`, or one of the store's own, not to be changed.
+
+        Raises:
+            StageFailed: there is no such object.
+        """
+
+    def delete(self, name: str) -> None:
+        """Remove an object, if it exists."""
+
+
+class LocalObjects:
+    """Objects as files of a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises ConfigurationError if the folder is not writable."""
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigurationError(
+                f"DATA_DIR: {folder} cannot be written: {error.strerror}."
+            ) from None
+        self._folder = folder
+
+    def put(self, path: Path, name: str, check: Check) -> None:
+        part = self._folder / f"{name}.part"
+        try:
+            with told_when_full():
+                shutil.move(path, part)  # copies it from another file system
+                part.chmod(0o600)
+                part.replace(self._folder / name)
+        finally:
+            part.unlink(missing_ok=True)
+
+    def get(self, name: str, path: Path, check: Check) -> Path:
+        kept = self._folder / name
+        if not kept.is_file():
+            raise StageFailed("The upload of this job is not on this machine.")
+        return kept
+
+    def delete(self, name: str) -> None:
+        (self._folder / name).unlink(missing_ok=True)
