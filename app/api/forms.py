@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from python_multipart.multipart import parse_options_header
 
@@ -44,6 +45,14 @@ class FormLayout:
 ASR_FORM = FormLayout("audio_file")
 
 
+class Digest(Protocol):
+    """What hashlib makes."""
+
+    def update(self, data: bytes, /) -> None: ...
+
+    def hexdigest(self) -> str: ...
+
+
 class Form:
     """The parser's callbacks. They sort each byte into its field or file."""
 
@@ -61,6 +70,7 @@ class Form:
         self.pending_bytes = 0
         self.complete = False
         self.path = new_file()
+        self.digest: Digest | None = None  # of the recording, if anybody asks for it
         self._new_file = new_file
         self._num_large = 0
         self._large_bytes = 0

@@ -30,6 +30,7 @@ from app.config.server import ServerSettings
 from app.config.storage import StorageSettings
 from app.config.transcription import TranscriptionSettings
 from app.config.uploads import UploadSettings
+from app.config.waiting import WaitingSettings
 from app.config.webhooks import WebhookSettings
 from app.domain.errors import ConfigurationError
 
@@ -44,6 +45,7 @@ class Settings(
     AnswerSettings,
     LimitSettings,
     UploadSettings,
+    WaitingSettings,
     AudioDecodingSettings,
     StorageSettings,
     EgressSettings,

@@ -37,6 +37,7 @@ EXPOSED = (
     "Retry-After",
     "WWW-Authenticate",
     "X-ASR-Ignored",
+    "X-ASR-Joined",
     "X-ASR-Warning",
     "X-Request-ID",
 )
