@@ -61,13 +61,9 @@ def running(side: str) -> Iterator[Server]:
             env=os.environ
             | {
                 "TEMP_DIR": str(OUT / f"tmp-{side}-{port}"),
-<<<<<<< HEAD
                 "DATA_DIR": str(OUT / f"data-{side}-{port}"),
                 "SHUTDOWN_DRAIN_SECONDS": "0",
-=======
-                "SHUTDOWN_DRAIN_SECONDS": "0",
                 "JOIN_EQUAL_UPLOADS": "false",  # every request is work, as on the other side
->>>>>>> j-joining
             },
             stdout=log,
             stderr=subprocess.STDOUT,

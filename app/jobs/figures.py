@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.jobs.job import JobState
+
 log = logging.getLogger(__name__)
 
 PATIENCE_S = 1.0
@@ -18,7 +20,9 @@ Counts = Mapping[str, int]
 class Figures:
     """Asks in a thread of its own, one question at a time. Any thread may call it."""
 
-    def __init__(self, count: Callable[[], Counts], patience_s: float = PATIENCE_S) -> None:
+    def __init__(
+        self, count: Callable[[], Mapping[JobState, int]], patience_s: float = PATIENCE_S
+    ) -> None:
         self._count = count
         self._patience_s = patience_s
         self._lock = threading.Lock()
@@ -35,7 +39,7 @@ class Figures:
 
 
 class _Question:
-    def __init__(self, count: Callable[[], Counts]) -> None:
+    def __init__(self, count: Callable[[], Mapping[JobState, int]]) -> None:
         self._count = count
         self.counts: Counts = {}
         self.answered = threading.Event()
@@ -43,7 +47,7 @@ class _Question:
 
     def _ask(self) -> None:
         try:
-            self.counts = self._count()
+            self.counts = {str(state): number for state, number in self._count().items()}
         except SQLAlchemyError as error:  # said in the log by the keeper, too
             log.debug("the jobs cannot be counted: %s", type(error).__name__)
         finally:
