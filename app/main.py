@@ -68,14 +68,10 @@ def create_app(service: Service) -> FastAPI:
         redirect_slashes=False,  # see TrailingSlashMiddleware
         license_info={"name": "MIT"},
     )
-<<<<<<< HEAD
     routers = [contract.build_router(service) for contract in (asr, openai, ops)]
     routers.append(job_rest.build_router(service, jobs))
     if jobs is not None:
         routers.append(webhooks.build_router(jobs))
-=======
-    routers = [contract.build_router(service) for contract in (asr, openai, ops)]
->>>>>>> j-joining
     app.add_middleware(UnreadBodyMiddleware)
     app.add_middleware(WebSocketMiddleware)
     errors.install(app, [getattr(r, "path", "") for router in routers for r in router.routes])
