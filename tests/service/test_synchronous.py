@@ -74,7 +74,6 @@ def test_its_parameters_come_in_any_order_and_in_the_query(synchronous: Server) 
 
 def test_mistakes(synchronous: Server) -> None:
     for form, query, status, what in (
-        ([file()], {}, 422, "model_size"),
         ([file(), ("model_size", "huge")], {}, 422, "'huge' is not offered"),
         ([file()], {"model_size": "huge"}, 422, "'huge' is not offered"),
         ([file(), ("model_size", "base"), ("task", "sing")], {}, 422, "task"),
