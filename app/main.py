@@ -13,7 +13,8 @@ from fastapi_offline import FastAPIOffline
 from app import __version__
 from app.api import errors, ops
 from app.api.asr import router as asr
-from app.api.jobs import enqueue, synchronous, webhooks
+from app.api.jobs import enqueue, webhooks
+from app.api.jobs import router as job_rest
 from app.api.middleware import headers, keys
 from app.api.middleware.observation import ObservationMiddleware
 from app.api.middleware.request_id import RequestIdMiddleware
@@ -67,7 +68,8 @@ def create_app(service: Service) -> FastAPI:
         redirect_slashes=False,  # see TrailingSlashMiddleware
         license_info={"name": "MIT"},
     )
-    routers = [contract.build_router(service) for contract in (asr, openai, synchronous, ops)]
+    routers = [contract.build_router(service) for contract in (asr, openai, ops)]
+    routers.append(job_rest.build_router(service, jobs))
     if jobs is not None:
         routers.append(enqueue.build_router(service, jobs))
         routers.append(webhooks.build_router(jobs))

@@ -19,6 +19,7 @@ from app.api.forms import Digest, Form, FormLayout, parse_options, too_large
 from app.api.json_body import JsonBody
 from app.api.multipart import PatientParser
 from app.api.upload_pace import UploadPace
+from app.api.urlencoded import URLENCODED, UrlencodedBody
 from app.domain.errors import ClientGone, MalformedRequest, UnsupportedOption
 from app.engine.work import Work
 from app.service.pace import Pace
@@ -35,7 +36,7 @@ class Upload:
 
     `lists`: the values of each field, in order; name[] and name[0] count as name. `large`: the
     files that hold the large fields. `dropped`: fields with files too large for a value. `digest`:
-    of the recording; empty if nobody asks for it.
+    of the recording; empty if nobody asks for it. `has_file`: else it is empty.
     """
 
     file: SharedFile
@@ -45,6 +46,7 @@ class Upload:
     dropped: tuple[str, ...] = ()
     num_bytes: int = 0
     digest: str = ""
+    has_file: bool = True
 
 
 @asynccontextmanager
@@ -85,7 +87,8 @@ async def receive_upload(
 def _upload(form: Form, file: SharedFile) -> Upload:
     digest = form.digest.hexdigest() if form.digest else ""
     name, dropped = form.file_name or "", tuple(form.dropped)
-    return Upload(file, name, form.lists, form.large, dropped, form.file_bytes, digest)
+    has_file = form.file_name is not None
+    return Upload(file, name, form.lists, form.large, dropped, form.file_bytes, digest, has_file)
 
 
 async def _receive(
@@ -118,13 +121,15 @@ async def _receive(
         raise MalformedRequest(form.fault) from None
     if not form.complete:
         raise MalformedRequest("The multipart form is incomplete.")
-    if form.file_name is None:
+    if form.file_name is None and not form.layout.file_optional:
         raise UnsupportedOption(form.without_file)
 
 
-def _parser(request: Request, form: Form, pace: Pace) -> PatientParser | JsonBody:
+def _parser(request: Request, form: Form, pace: Pace) -> PatientParser | JsonBody | UrlencodedBody:
     if _is_json(request, form):
         return JsonBody(form)
+    if form.layout.file_optional and _content_type(request)[0] in (URLENCODED, b""):
+        return UrlencodedBody(form)
     return PatientParser(_boundary(request, form.layout.file_field), form, pace)
 
 

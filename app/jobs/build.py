@@ -16,6 +16,7 @@ from app.jobs.deliveries import Deliveries
 from app.jobs.doors.enqueue import ENQUEUE, EnqueueDoor
 from app.jobs.doors.rest import RestDoor
 from app.jobs.executors import Executors
+from app.jobs.figures import Figures
 from app.jobs.history import History
 from app.jobs.job import Job, Source, Url
 from app.jobs.jobs import Jobs
@@ -80,6 +81,7 @@ def build_jobs(service: Service) -> Jobs | None:
         retention.clean()
         deliveries.requeue_lost()
 
+    service.metrics.show_jobs(Figures(store.counts))
     runs = Runs(database, queue, executors.id, ending)
     retention = Retention(store, sources, settings.job_keep_days)
     keeper = Keeper(executors, queue, runs, settings.job_takeover_s, clean)

@@ -18,7 +18,7 @@ from app.jobs.deliveries import (
 )
 from app.jobs.executors import Executors
 from app.jobs.history import History
-from app.jobs.job import Job, JobRequest, Source, Upload
+from app.jobs.job import Job, JobRequest, JobState, Source, Upload
 from app.jobs.keeper import Keeper
 from app.jobs.queue import JobQueue, Worker
 from app.jobs.retention import Retention
@@ -87,6 +87,8 @@ class Jobs:
         """Cancel a job that has not ended. Raises UnknownJob."""
         job = self.store.request_cancel(job_id, client)
         self.keeper.cancel(job_id)
+        if job.state is JobState.CANCELLED:
+            self.retention.discard_upload(job)
         return job
 
     def retry(self, job_id: str, client: str) -> Job:

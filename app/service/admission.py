@@ -99,6 +99,11 @@ class Admission:
         self._closed = False
 
     @property
+    def closed(self) -> bool:
+        """Whether the service is ending."""
+        return self._closed
+
+    @property
     def num_requests(self) -> int:
         return len(self._tickets)
 

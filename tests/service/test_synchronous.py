@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from app.api.jobs.router import ADDRESSES, PREFIXES, TURNED_OFF
 from tests.support.media import FORMATS, encode, speech
 from tests.support.server import Server, running_server
 from tests.support.truth import audio_of, truth_of, word_error_rate
@@ -17,8 +18,8 @@ from tests.support.truth import audio_of, truth_of, word_error_rate
 
 @pytest.fixture(scope="module")
 def synchronous(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """`base` is a name of the demo model here."""
-    settings = {"ALLOWED_MODELS": "demo", "OPENAI_MODELS": '{"base": "demo"}'}
+    """`base` is a name of the demo model here, and there are no jobs."""
+    settings = {"JOBS": "false", "ALLOWED_MODELS": "demo", "OPENAI_MODELS": '{"base": "demo"}'}
     with running_server(tmp_path_factory.mktemp("synchronous"), **settings) as server:
         yield server
 
@@ -74,7 +75,6 @@ def test_its_parameters_come_in_any_order_and_in_the_query(synchronous: Server) 
 
 def test_mistakes(synchronous: Server) -> None:
     for form, query, status, what in (
-        ([file()], {}, 422, "model_size"),
         ([file(), ("model_size", "huge")], {}, 422, "'huge' is not offered"),
         ([file()], {"model_size": "huge"}, 422, "'huge' is not offered"),
         ([file(), ("model_size", "base"), ("task", "sing")], {}, 422, "task"),
@@ -87,3 +87,15 @@ def test_mistakes(synchronous: Server) -> None:
         assert what in refused.json()["error"]
         assert refused.json()["detail"] == refused.json()["error"]
     assert send(synchronous, file(), ("model_size", "base")).status_code == 200
+
+
+def test_a_service_without_jobs_says_so(synchronous: Server) -> None:
+    for address, method in ADDRESSES.items():
+        for prefix in PREFIXES:
+            path = prefix + address.replace("{task_id}", "x")
+            answer = httpx.request(method, synchronous.url + path, verify=False)
+            assert answer.status_code == 404, path
+            assert answer.json()["detail"] == TURNED_OFF
+    assert send(synchronous, file()).status_code == 404
+    assert not (synchronous.folder / "data").exists()
+    assert "/transcribe" not in synchronous.get("/openapi.json").text

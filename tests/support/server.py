@@ -33,7 +33,7 @@ CLEAN = (
     "ASR_", "HF_", "DIARIZ", "MODEL", "DEVICE", "MAX_", "SUBTITLE_", "PRELOAD", "DEFAULT_",
     "API_KEYS", "OPS_", "RATE_LIMIT_", "CORS_", "TRUSTED_", "FORWARDED_",
     "LOG_", "OTEL_", "JOIN_", "KEEPALIVE_",
-    "TORCH_FORCE_", "WORD_ALIGNER", "ALIGN_", "URL_", "EGRESS_", "WEBHOOK_",
+    "TORCH_FORCE_", "WORD_ALIGNER", "ALIGN_", "URL_", "EGRESS_", "WEBHOOK_", "JOB",
 )  # fmt: skip
 
 

@@ -12,7 +12,8 @@ from typing import Annotated
 from pydantic import BaseModel, WithJsonSchema
 
 from app.api.asr.decoding import BOOLEAN, DecodingParameters, Text, about
-from app.api.asr.parameters import OUTPUTS, SPEAKERS, TASKS
+from app.api.asr.parameters import OUTPUTS, TASKS
+from app.api.decoding_parameters import SPEAKERS
 from app.api.parameters import MAX_SPEAKERS
 from app.api.subtitles import MAX_COUNT, MAX_WIDTH
 from app.formats.subtitles import STYLES

@@ -11,14 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
-from app.api.error_responses import ERROR_RESPONSES
-from app.api.forms import FormLayout
-from app.api.intake import Intake, admitted, ignored_headers, resolve_model, warning_headers
-from app.api.parameters import Reader, merge_parameters
+from app.api.intake import Intake, ignored_headers, resolve_model, warning_headers
+from app.api.parameters import Reader
 from app.api.request_state import record_of
-from app.domain.errors import UnsupportedOption
 from app.domain.languages import parse_language
 from app.domain.options import Task, TranscribeOptions
 from app.formats.streaming_service import to_json
@@ -27,52 +24,7 @@ from app.service.service import Service
 
 DIALECT = "streaming-service"
 MODEL_SIZE = "model_size"
-TRANSCRIBE_FORM = FormLayout("file")
 TASKS = {task.value: task for task in Task}
-
-DESCRIPTION = """\
-The synchronous call of the Whisper streaming service: the form fields `file`, `model_size`,
-`language` (empty: it is detected) and `task` (`transcribe` or `translate`). The answer is the
-transcript. `model_size` is one of `/v1/models`, such as `base`.
-"""
-FORM: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["file", MODEL_SIZE],
-                    "properties": {
-                        "file": {"type": "string", "format": "binary"},
-                        MODEL_SIZE: {"type": "string", "example": "base"},
-                        "language": {"type": "string", "example": "en"},
-                        "task": {"type": "string", "enum": list(TASKS)},
-                    },
-                }
-            }
-        },
-    }
-}
-RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "The transcript.",
-        "content": {
-            "application/json": {
-                "schema": {"type": "object"},
-                "example": {
-                    "text": "Hello.",
-                    "language": "en",
-                    "language_probability": 1.0,
-                    "segments": [{"id": 0, "text": " Hello.", "start": 0.6, "end": 1.0}],
-                    "processing_time": 0.4,
-                    "total_processing_time": 0.5,
-                },
-            }
-        },
-    },
-    **ERROR_RESPONSES,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,26 +81,3 @@ def _transcribe(intake: Intake[Any], wanted: SynchronousRequest) -> Response:
         **warning_headers(transcript.warnings),
     }
     return Response(text, media_type="application/json", headers=headers)
-
-
-def build_router(service: Service) -> APIRouter:
-    router = APIRouter(tags=["streaming service"])
-
-    @router.post(
-        "/transcribe",
-        summary="Transcribe, as the streaming service does",
-        description=DESCRIPTION,
-        openapi_extra=FORM,
-        responses=RESPONSES,
-    )
-    async def transcribe(request: Request) -> Response:
-        def parse(fields: Mapping[str, list[str]]) -> SynchronousRequest | None:
-            given = merge_parameters(fields, request.query_params)
-            return parse_synchronous(service, request, given) if is_synchronous(given) else None
-
-        async with admitted(service, request, "transcription", TRANSCRIBE_FORM, parse) as intake:
-            if intake.wanted is None:
-                raise UnsupportedOption(f"{MODEL_SIZE}: required, such as base.")
-            return await answer_synchronously(intake, intake.wanted)
-
-    return router

@@ -30,6 +30,7 @@ DOCS = ("/docs", "/docs/oauth2-redirect")
 EXPOSED = (
     "Asr-Engine",
     "Content-Disposition",
+    "Location",
     "RateLimit-Limit",
     "RateLimit-Policy",
     "RateLimit-Remaining",
