@@ -28,8 +28,8 @@ from app.service.warmup import warm_up
 
 DESCRIPTION = """\
 Transcribes any audio or video file in the answer to one request: aligned words, speakers, and JSON,
-text, SRT, VTT or TSV. Speaks the dialects of whisper-asr-webservice and of the WhisperX ASR API
-services; every query parameter may also be sent as a form field.
+text, SRT, VTT, TSV or Markdown. Speaks the dialects of whisper-asr-webservice and of the WhisperX
+ASR API services; every query parameter may also be sent as a form field.
 """
 
 

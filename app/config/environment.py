@@ -13,6 +13,11 @@ from app.config.models import ModelSettings
 # Read into the settings, and then nobody's: no library, no child process, nobody who looks into
 # /proc/PID/environ.
 SECRETS = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "MINIO_ACCESS_KEY",
+    "MINIO_SECRET_KEY",
     "API_KEYS",
     "DATABASE_URL",
     "HF_TOKEN",

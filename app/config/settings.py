@@ -16,16 +16,19 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from app.config.access import AccessSettings
 from app.config.answers import AnswerSettings
+from app.config.aws import AwsSettings
 from app.config.decoding import AudioDecodingSettings
 from app.config.devices import DeviceSettings
 from app.config.diarization import DiarizationSettings
 from app.config.egress import EgressSettings
+from app.config.enqueue import EnqueueSettings
 from app.config.fields import SettingsGroup
 from app.config.jobs import JobSettings
 from app.config.limits import LimitSettings
 from app.config.logs import LogSettings
 from app.config.models import ModelSettings
 from app.config.rate_limits import RateLimitSettings
+from app.config.s3 import S3Settings
 from app.config.server import ServerSettings
 from app.config.storage import StorageSettings
 from app.config.transcription import TranscriptionSettings
@@ -49,6 +52,9 @@ class Settings(
     EgressSettings,
     JobSettings,
     WebhookSettings,
+    EnqueueSettings,
+    S3Settings,
+    AwsSettings,
     AccessSettings,
     RateLimitSettings,
     ServerSettings,

@@ -81,6 +81,26 @@ class FetchFailed(ServiceError):
     code = "fetch_failed"
 
 
+class ObjectMissing(ServiceError):
+    """There is no such object in the bucket, or no such bucket."""
+
+    code = "object_missing"
+    is_permanent = True
+
+
+class StorageRefused(ServiceError):
+    """The object store does not permit what was asked of it."""
+
+    code = "storage_refused"
+    is_permanent = True
+
+
+class StorageUnavailable(ServiceError):
+    """The object store cannot be reached, or fails."""
+
+    code = "storage_unavailable"
+
+
 class UnsupportedOption(ServiceError):
     """A parameter has a value that is not allowed."""
 

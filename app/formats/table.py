@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from functools import partial
 
 from app.domain.transcript import Transcript
+from app.formats.markdown import to_markdown
 from app.formats.subtitles import SubtitleStyle, to_srt, to_vtt
 from app.formats.text import to_text, to_tsv
 
 PLAIN_TEXT = "text/plain; charset=utf-8"
+TEXT_MARKDOWN = "text/markdown; charset=utf-8"
 APPLICATION_JSON = "application/json"
 
 Writer = Callable[[Transcript, SubtitleStyle], str]
@@ -40,10 +42,13 @@ VTT = OutputFormat("vtt", "vtt", PLAIN_TEXT, to_vtt)
 OPENAI_VTT = OutputFormat("vtt", "vtt", PLAIN_TEXT, partial(to_vtt, always_hours=True))
 SRT = OutputFormat("srt", "srt", PLAIN_TEXT, to_srt)
 TSV = OutputFormat("tsv", "tsv", PLAIN_TEXT, lambda t, _: to_tsv(t))
+MARKDOWN = OutputFormat(
+    "md", "md", TEXT_MARKDOWN, lambda t, _: to_markdown(t), aliases=("markdown",)
+)
 JSON = OutputFormat("json", "json", APPLICATION_JSON)
 VERBOSE_JSON = OutputFormat("verbose_json", "json", APPLICATION_JSON)
 DIARIZED_JSON = OutputFormat("diarized_json", "json", APPLICATION_JSON)
 
-ASR_FORMATS = (TEXT, VTT, SRT, TSV, JSON)
-OPENAI_TRANSLATION_FORMATS = (JSON, TEXT, SRT, VERBOSE_JSON, OPENAI_VTT)
+ASR_FORMATS = (TEXT, VTT, SRT, TSV, MARKDOWN, JSON)
+OPENAI_TRANSLATION_FORMATS = (JSON, TEXT, SRT, VERBOSE_JSON, OPENAI_VTT, MARKDOWN)
 OPENAI_FORMATS = (*OPENAI_TRANSLATION_FORMATS, DIARIZED_JSON)

@@ -75,7 +75,7 @@ def test_nothing_to_decode(server: Server, kind: str, endpoint: str) -> None:
     eventually(lambda: server.get("/health").json()["requests"] == 0)
 
 
-FORMATS_OUT = ("json", "txt", "srt", "vtt", "tsv")
+FORMATS_OUT = ("json", "txt", "srt", "vtt", "tsv", "md")
 
 
 @pytest.mark.parametrize("output", FORMATS_OUT)
@@ -87,7 +87,13 @@ def test_silence_is_a_success(server: Server, output: str) -> None:
         assert (body["text"], body["segments"]) == ("", [])
         assert body["duration"] == 10.0
     else:
-        expected = {"txt": "", "srt": "", "vtt": "WEBVTT", "tsv": "start\tend\ttext"}[output]
+        expected = {
+            "txt": "",
+            "srt": "",
+            "vtt": "WEBVTT",
+            "tsv": "start\tend\ttext",
+            "md": "# Full Transcript\n\n# Timestamped Transcript",
+        }[output]
         assert response.text.strip() == expected
     assert "X-ASR-Warning" not in response.headers
 

@@ -85,10 +85,10 @@ def json_of(response: httpx.Response) -> dict[str, Any]:
     return body
 
 
-def text_of(response: httpx.Response) -> str:
+def text_of(response: httpx.Response, kind: str = "plain") -> str:
     """The body of a success in a text format."""
     assert response.status_code == 200, response.text
-    assert response.headers["content-type"] == "text/plain; charset=utf-8"
+    assert response.headers["content-type"] == f"text/{kind}; charset=utf-8"
     return response.content.decode("utf-8")
 
 
@@ -366,8 +366,8 @@ BOUNDS = ("num_speakers", "min_speakers", "max_speakers")
 REFUSED = [
     *(({name: count}, name, "from 1 to 100") for name in BOUNDS for count in COUNTS),
     ({"min_speakers": "3", "max_speakers": "2"}, "min_speakers", "max_speakers"),
-    ({"output": "docx"}, "output", "txt, text, vtt, srt, tsv, json"),
-    ({"output_format": "docx"}, "output_format", "txt, text, vtt, srt, tsv, json"),
+    ({"output": "docx"}, "output", "txt, text, vtt, srt, tsv, markdown, md, json"),
+    ({"output_format": "docx"}, "output_format", "txt, text, vtt, srt, tsv, markdown, md, json"),
     ({"output": "json", "output_format": "pdf"}, "output_format", "json"),
     ({"task": "foo"}, "task", "transcribe, translate"),
     ({"language": "klingon"}, "language", '"en"'),
@@ -432,7 +432,7 @@ def test_what_is_no_media_is_refused(server: Server) -> None:
 # -- responses -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("output", ["json", "txt", "srt", "vtt", "tsv"])
+@pytest.mark.parametrize("output", ["json", "txt", "srt", "vtt", "tsv", "md"])
 def test_headers_of_a_success(server: Server, output: str) -> None:
     response = server.post(ENGLISH, name="meeting.mp3", output=output)
     assert response.status_code == 200
@@ -443,7 +443,7 @@ def test_headers_of_a_success(server: Server, output: str) -> None:
     assert disposition == f'attachment; filename="meeting.mp3.{output}"'
     assert "x-asr-warning" not in response.headers
     if output != "json":
-        body = text_of(response)
+        body = text_of(response, "markdown" if output == "md" else "plain")
         assert not body.startswith('"')
         assert "\\n" not in body
         assert "\ufeff" not in body

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from itertools import groupby
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ import srt
 import webvtt
 
 from tests.support.json_bodies import refuse_constant
+from tests.support.markdown import read_markdown
+from tests.support.markdown import seconds_of as whole_seconds
 from tests.support.server import Server
 from tests.support.truth import audio_of, truth_of, word_error_rate
 
@@ -22,7 +25,7 @@ CONVERSATION = "en_two_b"
 def answers(server: Server) -> dict[str, str]:
     """One recording with two speakers in every format."""
     found = {}
-    for output in ("json", "srt", "vtt", "tsv", "txt"):
+    for output in ("json", "srt", "vtt", "tsv", "txt", "md"):
         response = server.post(audio_of(CONVERSATION), output=output, diarize=True)
         assert response.status_code == 200, response.text
         found[output] = response.text
@@ -70,6 +73,26 @@ def test_tsv_says_what_json_says(answers: dict[str, str], segments: list[dict[st
 
 def test_txt_says_what_json_says(answers: dict[str, str], segments: list[dict[str, Any]]) -> None:
     assert answers["txt"].splitlines() == [line_of(item) for item in segments]
+
+
+def test_markdown_says_what_json_says(
+    answers: dict[str, str], segments: list[dict[str, Any]]
+) -> None:
+    document = read_markdown(answers["md"])
+    assert document.whole == [
+        (speaker, "".join(item["text"] for item in spoken).strip())
+        for speaker, spoken in groupby(segments, key=lambda item: item["speaker"])
+    ]
+    for number, (section, item) in enumerate(zip(document.segments, segments, strict=True), 1):
+        assert (section.number, section.speaker) == (number, item["speaker"])
+        assert section.text == item["text"].strip()
+        clocks = [section.start, *(word[-8:] for _, word in section.words), section.end]
+        times = [whole_seconds(clock) for clock in clocks]
+        assert times == sorted(times)
+        assert (times[0], times[-1]) == (int(item["start"]), int(item["end"]))
+        assert [(who, word[:-11]) for who, word in section.words] == [
+            (item["speaker"], word) for word in item["text"].split()
+        ]
 
 
 def seconds_of(clock: str) -> float:

@@ -24,6 +24,7 @@ from openai.types.audio import (
 )
 from tokenizers import Tokenizer
 
+from tests.support.markdown import read_markdown
 from tests.support.openai_client import (
     DIARIZING,
     MODEL,
@@ -124,6 +125,18 @@ def test_vtt(client: OpenAI) -> None:
     for caption, sentence in zip(captions, truth_of("en_two_b")["sentences"], strict=True):
         assert caption.text == sentence["text"]
         assert caption.start_in_seconds == pytest.approx(sentence["start"], abs=PAUSE_S + 1)
+
+
+def test_markdown(client: OpenAI) -> None:
+    """Not one of OpenAI's formats. A model that tells speakers apart names them."""
+    truth = truth_of("en_two_b")["sentences"]
+    plain = read_markdown(transcribed_text(client, "en_two_b", "md"))
+    [(speaker, text)] = plain.whole
+    assert (speaker, text) == (None, spoken("en_two_b"))
+    assert [segment.text for segment in plain.segments] == [s["text"] for s in truth]
+    options = {"model": "gpt-4o-transcribe-diarize"}
+    named = read_markdown(transcribed_text(client, "en_two_b", "md", **options))
+    assert {speaker for speaker, _ in named.whole} == {"SPEAKER_00", "SPEAKER_01"}
 
 
 @pytest.mark.parametrize(("name", "language"), [("en_two_b", "english"), ("es_two_b", "spanish")])

@@ -148,7 +148,12 @@ def test_every_status_is_documented(schema: dict[str, Any], path: str) -> None:
 
 def test_the_answers_are_documented(schema: dict[str, Any]) -> None:
     success = schema["paths"]["/asr"]["post"]["responses"]["200"]
-    assert success["content"].keys() == {"application/json", "text/plain", "text/event-stream"}
+    assert success["content"].keys() == {
+        "application/json",
+        "text/plain",
+        "text/markdown",
+        "text/event-stream",
+    }
     assert success["headers"].keys() == {
         "Asr-Engine",
         "Content-Disposition",

@@ -62,7 +62,8 @@ def transcribed_text(client: OpenAI, name: str, response_format: str, **options:
     answer = client.audio.transcriptions.with_raw_response.create(
         **{"file": audio_of(name), "model": MODEL, "response_format": response_format, **options}
     )
-    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+    kind = "markdown" if response_format == "md" else "plain"
+    assert answer.headers["content-type"] == f"text/{kind}; charset=utf-8"
     text: Any = answer.parse()
     assert isinstance(text, str)
     return text

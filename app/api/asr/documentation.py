@@ -80,6 +80,7 @@ ASR_RESPONSES: dict[int | str, dict[str, Any]] = {
                 "schema": {"type": "string"},
                 "example": "1\n00:00:00,620 --> 00:00:01,040\n[SPEAKER_00]: Hello.\n\n",
             },
+            "text/markdown": {"schema": {"type": "string"}},
             "text/event-stream": {},
         },
     },

@@ -225,7 +225,7 @@ class AnswerParameters(BaseModel):
         OUTPUT,
         about(
             "Format of the answer in the webservice dialect; giving it chooses that dialect. "
-            "`text` is the same as `txt`.",
+            "`text` is the same as `txt`, `markdown` as `md`.",
             "`txt`",
             "srt",
         ),

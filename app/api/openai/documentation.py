@@ -189,6 +189,7 @@ OPENAI_RESPONSES: dict[int | str, dict[str, Any]] = {
                 "example": {"text": "Hello.", "usage": {"type": "duration", "seconds": 3}},
             },
             "text/plain": {"schema": {"type": "string"}},
+            "text/markdown": {"schema": {"type": "string"}},
             "text/event-stream": {},
         },
     },

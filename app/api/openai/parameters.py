@@ -25,6 +25,7 @@ from app.domain.options import SpeakerBounds, SpeechDetection, Task
 from app.formats.table import (
     DIARIZED_JSON,
     JSON,
+    MARKDOWN,
     OPENAI_FORMATS,
     OPENAI_TRANSLATION_FORMATS,
     OPENAI_VTT,
@@ -46,7 +47,7 @@ LISTS = ("timestamp_granularities", "include", "keywords", "languages", NAMES)
 OPENAI_FORM = FormLayout("file", {REFERENCES: 6 << 20}, MAX_REFERENCES, or_json=True)
 
 # Formats in which a diarizing model, or known speakers, tell speakers apart unasked.
-SHOW_SPEAKERS = (VERBOSE_JSON, SRT, OPENAI_VTT)
+SHOW_SPEAKERS = (VERBOSE_JSON, SRT, OPENAI_VTT, MARKDOWN)
 ABOUT_SPEAKERS = ("num_speakers", "min_speakers", "max_speakers")
 
 TRANSLATED = {output.name: output for output in OPENAI_TRANSLATION_FORMATS}

@@ -232,7 +232,7 @@ def test_no_number_that_json_lacks_can_get_there(bad: float) -> None:
         speakers_known=True,
         speaker_embeddings={"SPEAKER_00": (0.5, bad), "SPEAKER_01": (1.0, 2.0)},
     )
-    for output in ("json", "srt", "vtt", "tsv", "text"):
+    for output in ("json", "srt", "vtt", "tsv", "text", "md"):
         for style in (PLAIN, SubtitleStyle(20, 2), SubtitleStyle(highlight_words=True)):
             assert formats.write(written, OUTPUTS[output], LIST, style)
     body = json.loads(
