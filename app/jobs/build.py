@@ -13,6 +13,7 @@ from app.engine.work import Work
 from app.jobs.database import Database
 from app.jobs.deliveries import Deliveries
 from app.jobs.doors.rest import RestDoor
+from app.jobs.doors.sqs import SqsDoor
 from app.jobs.executors import Executors
 from app.jobs.history import History
 from app.jobs.job import Job, Source, Url
@@ -54,7 +55,7 @@ def build_jobs(service: Service) -> Jobs | None:
     store = JobStore(database, queue, executors.id, settings.max_jobs)
     uploads = LocalObjects(settings.data_dir / "uploads")
     sources = Sources(uploads, service.temp, build_url_fetch(settings, service.temp))
-    doors = UnknownDoors(rest=RestDoor())
+    doors = UnknownDoors(rest=RestDoor(), sqs=SqsDoor())
 
     deliveries = build_deliveries(settings, database, queue)
 
