@@ -13,7 +13,7 @@ from fastapi_offline import FastAPIOffline
 from app import __version__
 from app.api import errors, ops
 from app.api.asr import router as asr
-from app.api.jobs import webhooks
+from app.api.jobs import enqueue, webhooks
 from app.api.middleware import headers, keys
 from app.api.middleware.observation import ObservationMiddleware
 from app.api.middleware.request_id import RequestIdMiddleware
@@ -80,6 +80,7 @@ def create_app(service: Service, sqs: bool = False) -> FastAPI:
     )
     routers = [contract.build_router(service) for contract in (asr, openai, ops)]
     if jobs is not None:
+        routers.append(enqueue.build_router(service, jobs))
         routers.append(webhooks.build_router(jobs))
     app.add_middleware(UnreadBodyMiddleware)
     app.add_middleware(WebSocketMiddleware)

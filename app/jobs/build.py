@@ -10,8 +10,10 @@ from app.config.settings import Settings
 from app.domain.errors import ConfigurationError
 from app.domain.transcript import Transcript
 from app.engine.work import Work
+from app.jobs.buckets import build_buckets, build_s3, build_uploads
 from app.jobs.database import Database
 from app.jobs.deliveries import Deliveries
+from app.jobs.doors.enqueue import ENQUEUE, EnqueueDoor
 from app.jobs.doors.rest import RestDoor
 from app.jobs.doors.sqs import SqsDoor
 from app.jobs.executors import Executors
@@ -29,7 +31,6 @@ from app.jobs.store import JobStore
 from app.service.service import Service
 from app.storage.egress import EgressRules
 from app.storage.fetch import Fetcher
-from app.storage.objects import LocalObjects
 from app.storage.tempdir import PrivateDirectory, check_writable
 
 
@@ -53,10 +54,18 @@ def build_jobs(service: Service) -> Jobs | None:
     executors = Executors(database, settings.data_dir / "executors", settings.job_takeover_s)
     queue = JobQueue(database, executors.id)
     store = JobStore(database, queue, executors.id, settings.max_jobs)
-    uploads = LocalObjects(settings.data_dir / "uploads")
-    sources = Sources(uploads, service.temp, build_url_fetch(settings, service.temp))
+    s3 = build_s3(settings)
+    uploads = build_uploads(settings, s3, service.temp.min_free_bytes)
+    buckets = build_buckets(settings, s3, service.temp.min_free_bytes)
+    sources = Sources(
+        uploads,
+        service.temp,
+        build_url_fetch(settings, service.temp),
+        buckets.fetch if buckets else None,
+    )
     doors = UnknownDoors(rest=RestDoor(), sqs=SqsDoor())
-
+    if buckets is not None:
+        doors[ENQUEUE] = EnqueueDoor(buckets, settings.webhook_url)
     deliveries = build_deliveries(settings, database, queue)
 
     def ending(connection: sa.Connection, job: Job, transcript: Transcript | None) -> None:

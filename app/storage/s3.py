@@ -15,7 +15,6 @@ from typing import Any
 
 from app.domain.errors import (
     ConfigurationError,
-    ServiceError,
     UploadTooLarge,
 )
 from app.storage.objects import Check
@@ -175,8 +174,6 @@ def _explained(check: Check = lambda: None) -> Iterator[None]:
 
     try:
         yield
-    except (ServiceError, OSError):
-        raise
     except (Boto3Error, BotoCoreError, ClientError) as error:
         check()  # the libraries wrap what a callback raises
         raise error_of(error) from None

@@ -59,9 +59,10 @@ FORBIDDEN, TOO_MANY, LEAST_SERVER_ERROR = 403, 429, 500
 
 def error_of(error: Exception) -> ServiceError:
     """`error`: of boto3 or botocore."""
-    cause = next((found for found in _chain(error) if hasattr(found, "response")), None)
-    if cause is not None:
-        return _answered(getattr(cause, "response", None) or {})
+    responses = (getattr(found, "response", None) for found in _chain(error))
+    answered = next((response for response in responses if isinstance(response, dict)), None)
+    if answered is not None:
+        return _answered(answered)
     names = {type(found).__name__ for found in _chain(error)}
     if names & NO_CREDENTIALS:
         return StorageRefused(NO_KEY)

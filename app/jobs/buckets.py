@@ -1,0 +1,73 @@
+"""Buckets: those that jobs may read and write, and nothing else in the object store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from app.config.settings import Settings
+from app.domain.errors import Forbidden
+from app.engine.work import Work
+from app.jobs.job import S3Object, Source
+from app.storage.objects import LocalObjects, ObjectStore
+from app.storage.s3 import S3, Room, S3Access, S3Objects
+
+
+class Buckets:
+    """`allowed`: names of buckets. `room`: what a recording may take on this machine."""
+
+    def __init__(self, s3: S3, allowed: tuple[str, ...], room: Room) -> None:
+        self._s3 = s3
+        self._allowed = frozenset(allowed)
+        self._room = room
+
+    def fetch(self, source: Source, path: Path, work: Work) -> None:
+        """Download an object. Raises ServiceError, see `S3.download`."""
+        assert isinstance(source, S3Object)
+        check_bucket(source.bucket, self._allowed)
+        self._s3.download(source.bucket, source.key, path, self._room, work.check)
+
+    def write(self, body: str, bucket: str, key: str, content_type: str) -> None:
+        """Create or replace an object. Raises ServiceError."""
+        check_bucket(bucket, self._allowed)
+        self._s3.write(body.encode(), bucket, key, content_type)
+
+
+def check_bucket(bucket: str, allowed: frozenset[str] | tuple[str, ...]) -> None:
+    """Raises Forbidden."""
+    if bucket not in allowed:
+        raise Forbidden(
+            f"s3_bucket: {bucket[:64]!r} is not a bucket that jobs of this service may use "
+            "(S3_ALLOWED_BUCKETS)."
+        )
+
+
+# -- building ------------------------------------------------------------------------------------
+
+
+def build_s3(settings: Settings) -> S3 | None:
+    """None if no setting names a bucket. Raises ConfigurationError."""
+    if not settings.uses_s3:
+        return None
+    return S3(
+        S3Access(
+            settings.s3_address,
+            settings.aws_region,
+            settings.aws_access_key_id.get_secret_value(),
+            settings.aws_secret_access_key.get_secret_value(),
+            settings.aws_session_token.get_secret_value(),
+        )
+    )
+
+
+def build_buckets(settings: Settings, s3: S3 | None, min_free_bytes: int) -> Buckets | None:
+    if s3 is None:
+        return None
+    room = Room(settings.max_file_size_mb << 20, min_free_bytes)
+    return Buckets(s3, settings.s3_allowed_buckets, room)
+
+
+def build_uploads(settings: Settings, s3: S3 | None, min_free_bytes: int) -> ObjectStore:
+    """Where the uploads of jobs are kept. Raises ConfigurationError."""
+    if s3 is None or not settings.s3_upload_target:
+        return LocalObjects(settings.data_dir / "uploads")
+    return S3Objects(s3, settings.s3_upload_target, settings.s3_upload_prefix, min_free_bytes)

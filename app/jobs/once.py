@@ -1,0 +1,35 @@
+"""Accepts a job once, however often the same request comes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+
+from app.jobs.job import Job, JobRequest
+from app.jobs.store import Idempotency, JobStore
+
+
+def submit_once(store: JobStore, request: JobRequest, same: Idempotency) -> Job:
+    """The job of an earlier request of this client with the same key, or a new one.
+
+    Raises:
+        StillAccepting: another request with this key is being accepted.
+        IdempotencyMismatch: the earlier one asked for something else.
+        Overloaded: too many jobs wait.
+    """
+    job = store.reserve(request.client, same.key)
+    if job is not None:
+        store.check_payload(request.client, same)
+        return job
+    try:
+        return store.submit(request, same)
+    except BaseException:
+        store.release(request.client, same.key)
+        raise
+
+
+def hash_of(payload: Mapping[str, object]) -> str:
+    """The same for the same content, in whatever order. Hex SHA-256."""
+    text = json.dumps(payload, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
