@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import socket
 import threading
-from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -43,7 +42,8 @@ class Outage:
 
     def failed(self, error: Exception) -> None:
         self.num_failures += 1
-        sentence = str(error) if isinstance(error, QueueUnavailable) else type(error).__name__
+        told = isinstance(error, QueueUnavailable | Overloaded)
+        sentence = str(error) if told else f"the database cannot be used ({type(error).__name__})"
         if sentence != self._sentence:
             log.error("%s: %s", self._what, sentence)
         self._sentence = sentence
@@ -114,17 +114,18 @@ class SqsWorker:
         if room <= 0 or not self._takes_messages():
             return
         try:
+            self._intake.check()
             messages = self._queue.receive(
                 min(room, self._polling.max_messages), self._polling.wait_s
             )
-        except QueueUnavailable as error:
+            for message in messages:
+                self._take(message)
+        except (QueueUnavailable, SQLAlchemyError, Overloaded) as error:
             outage.failed(error)
             pause_s = self._polling.interval_s * 2 ** min(outage.num_failures - 1, 10)
             self._closing.wait(min(pause_s, max(LONGEST_PAUSE_S, self._polling.interval_s)))
             return
         outage.over()
-        for message in messages:
-            self._take(message)
         if not messages:
             self._closing.wait(self._polling.interval_s)
 
@@ -132,32 +133,24 @@ class SqsWorker:
         return self._polling.ready.is_set() and not self._closing.is_set()
 
     def _take(self, message: Message) -> None:
+        """One that cannot be taken comes again after its visibility time.
+
+        Raises:
+            QueueUnavailable, SQLAlchemyError, Overloaded: it is better to wait with the next ones.
+        """
+        if not self._takes_messages():
+            self._queue.release(message)
+            return
         try:
-            if self._takes_messages():
-                self._holds.add(message, self._intake.accept(message))
-            else:
-                self._queue.release(message)
+            self._holds.add(message, self._intake.accept(message))
         except BadMessage as bad:
-            self._lay_aside(message, Verdict(bad.reason, BAD_MESSAGE))
-        except (StillAccepting, Overloaded) as error:
-            self._later(message, error.message)
-        except SQLAlchemyError as error:
-            self._later(message, f"the database cannot be reached ({type(error).__name__})")
-        except QueueUnavailable as error:
-            log.error("message %s comes again after its visibility time: %s", message.id, error)
+            self._holds.lay_aside(message, Verdict(bad.reason, BAD_MESSAGE))
+        except StillAccepting:
+            self._queue.release(message, LATER_S)
+        except (QueueUnavailable, SQLAlchemyError, Overloaded):
+            raise
         except Exception:  # the boundary of a message
             log.exception("message %s comes again after its visibility time", message.id)
-
-    def _later(self, message: Message, why: str) -> None:
-        log.warning("message %s comes again: %s", message.id, why)
-        with suppress(QueueUnavailable):
-            self._queue.release(message, LATER_S)
-
-    def _lay_aside(self, message: Message, verdict: Verdict) -> None:
-        try:
-            self._holds.lay_aside(message, verdict)
-        except QueueUnavailable as error:
-            log.error("message %s comes again after its visibility time: %s", message.id, error)
 
     # -- keeping ---------------------------------------------------------------------------------
 

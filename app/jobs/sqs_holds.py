@@ -145,9 +145,9 @@ class Holds:
 
     def _look(self, hold: Hold, now: float) -> None:
         job = self._find(hold.job_id)
-        if job is None:
-            self._queue.release(hold.message)  # it makes a new job
+        if job is None:  # somebody deleted it: the message makes a new one
             self._drop(hold)
+            self._queue.release(hold.message)
             return
         if not job.state.ended:
             hold.next_look = now + self.tick_s
@@ -178,6 +178,7 @@ class Holds:
         try:
             if not verdict.reason:
                 self._queue.delete(hold.message)
+                log.info("message %s of job %s is done", hold.message.id, job.id)
             else:
                 self.lay_aside(hold.message, verdict, str(job.request.details.get("job_id", "")))
         except QueueUnavailable as error:

@@ -37,6 +37,10 @@ class Intake:
         self._jobs = jobs
         self._terms = terms
 
+    def check(self) -> None:
+        """Raises SQLAlchemyError: no message can be taken, because the database is gone."""
+        self._jobs.store.counts()
+
     def accept(self, message: Message) -> str:
         """The ID of the message's job. That of a message with a mistake has failed already, so that
         its sender is told.
