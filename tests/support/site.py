@@ -175,6 +175,12 @@ def reset(first: bytes) -> Answer:
     return answer
 
 
+def hang_up(handler: _Handler) -> None:
+    """The connection ends without an answer."""
+    handler.close_connection = True
+    handler.connection.shutdown(socket.SHUT_RDWR)
+
+
 def in_turn(*answers: Answer) -> Answer:
     """One after the other; the last one stays."""
     left = list(answers)

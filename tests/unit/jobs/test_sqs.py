@@ -119,7 +119,7 @@ def test_what_a_message_asks_for() -> None:
         (message(audioUrl=...), "audioUrl: it is missing.", 1),
         (message(audioUrl=5), "audioUrl: should be a valid string.", 1),
         (message(audioUrl="s3://bucket/" + "x" * 5000), "audioUrl: ", 1),
-        (message(metadata="text"), "metadata: should be a valid dictionary.", 1),
+        (message(metadata="text"), "metadata: should be an object.", 1),
         (message(presentationId=[1]), "presentationId: ", 1),
         (message(queueType="report"), "queueType: this worker takes only 'asr'.", 1),
         (message(audioUrl="s3://other/a"), "audioUrl: 'other' is not a bucket", 1),
