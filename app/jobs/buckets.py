@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from pathlib import Path
 
 from app.config.settings import Settings
@@ -24,12 +28,33 @@ class Buckets:
         """Download an object. Raises ServiceError, see `S3.download`."""
         assert isinstance(source, S3Object)
         check_bucket(source.bucket, self._allowed)
-        self._s3.download(source.bucket, source.key, path, self._room, work.check)
+        bucket, key, room = source.bucket, source.key, self._room
+        _beside(work, lambda: self._s3.download(bucket, key, path, room, work.check))
 
-    def write(self, body: str, bucket: str, key: str, content_type: str) -> None:
+    def write(self, body: str, bucket: str, key: str, content_type: str, work: Work) -> None:
         """Create or replace an object. Raises ServiceError."""
         check_bucket(bucket, self._allowed)
-        self._s3.write(body.encode(), bucket, key, content_type)
+        data = body.encode()
+        _beside(work, lambda: self._s3.write(data, bucket, key, content_type))
+
+
+def _beside(work: Work, transfer: Callable[[], None]) -> None:
+    """Run a transfer in a thread of its own: whoever cancels the work does not wait for a store
+    that stands still. The transfer then ends by itself, and leaves nothing.
+    """
+    ended: Future[None] = Future()
+
+    def run() -> None:
+        with suppress(InvalidStateError):  # nobody waits any more
+            try:
+                transfer()
+            except BaseException as error:  # noqa: BLE001 - passed on to the thread that waits
+                ended.set_exception(error)
+            else:
+                ended.set_result(None)
+
+    threading.Thread(target=run, name="bucket", daemon=True).start()
+    work.wait_tracked(ended)
 
 
 def check_bucket(bucket: str, allowed: frozenset[str] | tuple[str, ...]) -> None:

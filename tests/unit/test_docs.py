@@ -29,8 +29,8 @@ LINK = re.compile(r"\[[^\]]*\]\(([^()\s]+)\)")
 HEADING = re.compile(r"^#{1,6} +(.+?) *#*$", re.MULTILINE)
 # In the repository, in app/, or beside the document: a folder, or anything below the top folders.
 PATH = re.compile(r"(?:\.ci|app|benchmarks|deploy|docs|tests)/[\w./-]+|(?:[\w-]+/)+(?:[\w-]+\.py)?")
-# Not there in a checkout: the operator puts certificates into it.
-ABSENT = {"deploy/certs"}
+# Not there in a checkout: the operator puts certificates into the one, the other is in a bucket.
+ABSENT = {"deploy/certs", "uploads"}
 
 
 def name(path: Path) -> str:

@@ -14,14 +14,19 @@ from app.domain.languages import is_multilingual, parse_language
 from app.jobs.doors.enqueue import ENQUEUE, result_keys
 from app.jobs.job import JobOptions, JobRequest, S3Object
 
-UUID = r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
-BUCKET = r"^[a-zA-Z0-9._-]{1,255}$"
+UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
 MAX_KEY_BYTES = 1024  # as at AWS
 USUAL_MODEL = "large-v2"  # if the client names none
 LEAST_SPEAKERS, MOST_SPEAKERS = 2, 6
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
 
 Resolve = Callable[[str], str]  # a model's name -> the canonical one; raises UnknownModel
+
+
+def _job_id(value: str) -> str:
+    if not UUID.fullmatch(value):
+        raise ValueError("must be a UUID, such as 123e4567-e89b-12d3-a456-426614174000")
+    return value
 
 
 def _object_key(value: str) -> str:
@@ -44,8 +49,12 @@ class EnqueueBody(BaseModel):
 
     model_config = ConfigDict(extra="allow")  # what has no effect is named in the answer
 
-    job_id: Annotated[str, Field(pattern=UUID, description="A UUID of the client's.")]
-    s3_bucket: Annotated[str, Field(pattern=BUCKET, description="One of S3_ALLOWED_BUCKETS.")]
+    job_id: Annotated[
+        str,
+        Field(description="A UUID of the client's.", json_schema_extra={"format": "uuid"}),
+        AfterValidator(_job_id),
+    ]
+    s3_bucket: Annotated[str, Field(min_length=1, description="One of `S3_ALLOWED_BUCKETS`.")]
     object_key: Annotated[
         str, Field(min_length=1, description="The recording."), AfterValidator(_object_key)
     ]

@@ -64,6 +64,6 @@ def _fault(error: ValidationError) -> MalformedRequest | UnsupportedOption:
         return UnsupportedOption("The body must be a JSON object.")
     sentences = []
     for fault in faults[:MAX_FAULTS]:
-        said = "required" if fault["type"] == "missing" else fault["msg"].rstrip(".")
-        sentences.append(f"{fault['loc'][0]}: {said}")
+        said = "required" if fault["type"] == "missing" else fault["msg"]
+        sentences.append(f"{fault['loc'][0]}: {said.removeprefix('Value error, ').rstrip('.')}")
     return UnsupportedOption("; ".join(dict.fromkeys(sentences)) + ".")

@@ -41,8 +41,7 @@ class EnqueueDoor:
             (md_key, to_markdown(transcript), MARKDOWN_TYPE),
             (json_key, write_modal_json(transcript, job_id), JSON_TYPE),
         ):
-            work.check()
-            self._buckets.write(body, source.bucket, key, kind)
+            self._buckets.write(body, source.bucket, key, kind, work)
         return {"md_key": md_key, "json_key": json_key}
 
     def notice(self, job: Job, transcript: Transcript | None) -> Notice | None:
