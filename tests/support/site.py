@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
+import ssl
 import struct
+import subprocess
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+import pytest
 
 PIECE = bytes(64 << 10)
 
@@ -23,11 +29,14 @@ class Received:
 
 
 class Site:
-    """`answers`: by path; others are 404. `received`: all requests, in order."""
+    """`answers`: by path; others are 404. `received`: all requests, in order. `certificate`: a file
+    with it and its key, for TLS.
+    """
 
-    def __init__(self, address: str, port: int) -> None:
+    def __init__(self, address: str, port: int, certificate: Path | None = None) -> None:
         self.host = f"{address}:{port}"
-        self.url = f"http://{self.host}"
+        self.url = f"{'https' if certificate else 'http'}://{self.host}"
+        self._certificate = certificate
         self.answers: dict[str, Answer] = {}
         self.received: list[Received] = []
         self.closing = threading.Event()
@@ -42,6 +51,10 @@ class Site:
 
         self.closing.clear()
         self._server = _Server(self._address, Handler)
+        if self._certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(self._certificate)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
         return self
 
@@ -196,3 +209,16 @@ def dripping(handler: _Handler) -> None:
     handler.wfile.write(b"HTTP/1.1 200 OK\r\n")
     while not handler.served_by.closing.wait(0.1):
         handler.wfile.write(b"a")
+
+
+def own_certificate(folder: Path, address: str) -> Path:
+    """A file with a certificate that nobody has signed, and its key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is missing")
+    key, certificate, both = (folder / name for name in ("key.pem", "certificate.pem", "both.pem"))
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    command += ["-nodes", "-days", "2", "-subj", "/CN=test", "-keyout", key, "-out", certificate]
+    command += ["-addext", f"subjectAltName=IP:{address}"]
+    subprocess.run(command, check=True, capture_output=True)
+    both.write_bytes(key.read_bytes() + certificate.read_bytes())
+    return both

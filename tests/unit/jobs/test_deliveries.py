@@ -53,14 +53,12 @@ class Bench:
     def __init__(self, database: Database) -> None:
         self.database = database
         self.queue = Queue()
-        self.ended: list[Delivery] = []
         self.deliveries = Deliveries(
             database,
             self.queue,  # type: ignore[arg-type]
             Poster(EgressRules([ALLOWED]), 30),
             SECRET,
             [float(delay) for delay in DELAYS],
-            self.ended.append,
             lambda: self.queue.now,
         )
         self.job = self.add_job("job-1")
@@ -121,7 +119,6 @@ def test_a_receiver_that_recovers(bench: Bench, receiver: Site) -> None:
     assert [one.status for one in delivery.tries] == [500, 502, 204]
     assert [one.at - started for one in delivery.tries] == pytest.approx([0, 5, 15])
     assert delivery.next_at is None
-    assert bench.ended == [delivery]
     assert [got.body for got in receiver.received] == [BODY] * 3
     assert {got.headers["webhook-id"] for got in receiver.received} == {delivery.id}
     for got in receiver.received:
@@ -186,6 +183,18 @@ def test_a_process_that_ends_before_its_note(
     assert bench.delivery.state is DeliveryState.DELIVERED
     bench.deliveries.handle(item)
     assert [got.headers["webhook-id"] for got in receiver.received] == [bench.delivery.id] * 2
+
+
+def test_a_try_that_fails_unexpectedly(
+    bench: Bench, receiver: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receiver.answers["/hook"] = status(204)
+    bench.send(f"{receiver.url}/hook")
+    with monkeypatch.context() as patched:
+        patched.setattr(Poster, "post", lambda *_: {}["/secret/path"])
+        bench.handle()
+    assert bench.run().state is DeliveryState.DELIVERED
+    assert [one.reason for one in bench.delivery.tries] == ["The service failed on this try.", ""]
 
 
 def test_sent_again_while_it_waits(bench: Bench, receiver: Site) -> None:

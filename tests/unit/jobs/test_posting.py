@@ -8,6 +8,7 @@ import hmac
 import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from standardwebhooks import Webhook
@@ -17,7 +18,16 @@ from app.jobs.posting import Posted, Poster
 from app.jobs.signing import MODAL, ORATOR, STANDARD, check_secret, signed_headers
 from app.storage.egress import EgressRules
 from tests.support.ports import free_port
-from tests.support.site import Answer, Site, dripping, endless, redirect, silent, status
+from tests.support.site import (
+    Answer,
+    Site,
+    dripping,
+    endless,
+    own_certificate,
+    redirect,
+    silent,
+    status,
+)
 
 ALLOWED, REFUSED = "127.0.0.2", "127.0.0.1"
 RULES = EgressRules([ALLOWED])
@@ -120,6 +130,17 @@ def test_a_receiver_that_is_gone() -> None:
     posted = Poster(RULES, 30).post(f"http://{ALLOWED}:{free_port()}/hook", BODY, {})
     assert posted == Posted(reason="The connection was refused.")
     assert not posted.final
+
+
+def test_certificates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    certificate = own_certificate(tmp_path, ALLOWED)
+    with Site(ALLOWED, free_port(), certificate) as site:
+        site.answers["/hook"] = status(204)
+        posted = Poster(RULES, 30).post(f"{site.url}/hook", BODY, {})
+        assert posted == Posted(reason="The certificate is not valid.")
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        assert Poster(RULES, 30).post(f"{site.url}/hook", BODY, {}).accepted
+        assert len(site.received) == 1
 
 
 # -- where it must not go --------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -35,6 +36,7 @@ from tests.support.site import (
     content,
     endless,
     hanging,
+    own_certificate,
     page,
     playlist,
     redirect,
@@ -342,6 +344,15 @@ def test_nobody_there(sites: Sites) -> None:
     sites.fails(url, FetchFailed, "connection to the URL's server failed")
 
 
+def test_certificates(sites: Sites, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    certificate = own_certificate(tmp_path, ALLOWED)
+    with Site(ALLOWED, free_port(), certificate) as site:
+        site.answers["/a.flac"] = AUDIO
+        sites.fails(f"{site.url}/a.flac", UrlUnusable, "certificate of the URL's server")
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        assert sites.fetch(f"{site.url}/a.flac").num_bytes == len(SPEECH)
+
+
 def test_too_slow(sites: Sites) -> None:
     fetcher = Fetcher(EgressRules([ALLOWED]), 3)
     url = sites.serve("/slow", hanging(SPEECH[:1000]))
@@ -387,6 +398,31 @@ def test_killed_while_it_downloads(sites: Sites) -> None:
     error = under_way(sites, "/killed", act, Work("killed", 120))
     assert isinstance(error, FetchFailed)
     assert error.message == "Fetching the URL was interrupted; try again."
+
+
+SERVICE = """
+import sys
+from pathlib import Path
+from app.engine.work import Work
+from app.storage.egress import EgressRules
+from app.storage.fetch import Fetcher
+url, address, folder = sys.argv[1:]
+Fetcher(EgressRules([address]), 600).fetch(url, Path(folder) / "x", Work("x", 600), 1 << 20, 60)
+"""
+
+
+def test_no_process_survives_a_service_that_is_killed(sites: Sites, tmp_path: Path) -> None:
+    url = sites.serve("/survives", hanging(SPEECH[:1000]))
+    command = [sys.executable, "-c", SERVICE, url, ALLOWED, str(tmp_path)]
+    service = psutil.Popen(command)
+    try:
+        eventually(lambda: sites.allowed.requests_of("/survives"))
+        left = service.children()
+    finally:
+        service.kill()
+        service.wait()
+    assert len(left) == 1
+    assert psutil.wait_procs(left, timeout=60)[1] == []
 
 
 def test_without_the_extra(sites: Sites, monkeypatch: pytest.MonkeyPatch) -> None:
