@@ -48,7 +48,7 @@ class AudioPlaces:
     def _check(self, found: S3Object) -> None:
         if found.bucket not in self.buckets:
             raise UnsupportedOption(self._refusal(found))
-        if not found.key or len(found.key.encode()) > MAX_KEY_BYTES:
+        if not found.key or len(found.key.encode()) > MAX_KEY_BYTES or "\0" in found.key:
             raise UnsupportedOption(f"{PARAMETER}: it names no object of the bucket.")
 
     @staticmethod

@@ -8,7 +8,7 @@ import threading
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DataError, SQLAlchemyError
 
 from app.config.settings import Settings
 from app.config.sqs import ReceiverForm
@@ -30,6 +30,7 @@ LATER_S = 10  # until a message comes again that cannot be taken now
 STOP_S = 2.0  # besides the wait for the answer to the last poll
 READY_S = 0.5
 BAD_MESSAGE = "bad_message"
+UNSTORABLE = "The message holds text that the database cannot keep."
 
 
 class Outage:
@@ -145,6 +146,8 @@ class SqsWorker:
             self._holds.add(message, self._intake.accept(message))
         except BadMessage as bad:
             self._holds.lay_aside(message, Verdict(bad.reason, BAD_MESSAGE))
+        except DataError:
+            self._holds.lay_aside(message, Verdict(UNSTORABLE, BAD_MESSAGE))
         except StillAccepting:
             self._queue.release(message, LATER_S)
         except (QueueUnavailable, SQLAlchemyError, Overloaded):

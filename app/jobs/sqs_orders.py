@@ -12,7 +12,16 @@ import json
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictInt, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StrictInt,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
 from app.domain.errors import UnsupportedOption
 from app.formats.orator import Order
@@ -24,7 +33,9 @@ OUR_QUEUE = "asr"
 MAX_ID_CHARS = 200
 NOT_JSON = "The message is not a JSON object."
 
-Id = Annotated[StrictInt | Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARS)], Field()]
+Number = Annotated[StrictInt, Field(gt=-(2**63), lt=2**63)]
+Text = Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARS)]
+Id = Number | Text
 
 
 class _Body(BaseModel):
@@ -100,11 +111,20 @@ def _problem(first: Any) -> str:
     return f"{first['msg'].removeprefix('Input ')}."
 
 
+def _or_none(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return read(value)
+    except ValidationError:
+        return None
+
+
 class _Ids(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True)
 
     job_id: Id = Field(alias="jobId")
-    presentation_id: Any = Field(None, alias="presentationId")
+    presentation_id: Annotated[Id | None, WrapValidator(_or_none)] = Field(
+        None, alias="presentationId"
+    )
 
 
 def _order_of(text: str) -> Order | None:
@@ -113,5 +133,4 @@ def _order_of(text: str) -> Order | None:
         ids = _Ids.model_validate_json(text)
     except ValidationError:
         return None
-    known = isinstance(ids.presentation_id, int | str) and len(str(ids.presentation_id)) < 200
-    return Order(ids.job_id, ids.presentation_id if known else None)
+    return Order(ids.job_id, ids.presentation_id)

@@ -167,12 +167,17 @@ def _entry(index: int, message: Message, visibility_s: int) -> dict[str, Any]:
 def _with_facts(attributes: Mapping[str, Any], facts: Mapping[str, str]) -> dict[str, Any]:
     """Ours first: there may be only ten."""
     ours = {
-        name: {"DataType": "String", "StringValue": value[:MAX_REASON_CHARS]}
+        name: {"DataType": "String", "StringValue": _printable(value)[:MAX_REASON_CHARS]}
         for name, value in facts.items()
         if value
     }
     theirs = [(name, value) for name, value in attributes.items() if name not in ours]
     return {**ours, **dict(theirs[: MAX_ATTRIBUTES - len(ours)])}
+
+
+def _printable(text: str) -> str:
+    """SQS refuses what XML cannot hold."""
+    return "".join(char if char.isprintable() else "?" for char in text)
 
 
 # -- errors --------------------------------------------------------------------------------------

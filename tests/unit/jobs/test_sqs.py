@@ -116,6 +116,9 @@ def test_what_a_message_asks_for() -> None:
         (message(jobId=""), "jobId: ", None),
         (message(jobId="x" * (MAX_ID_CHARS + 1)), "jobId: ", None),
         (message(jobId={"a": 1}), "jobId: ", None),
+        (message(jobId=2**63), "jobId: ", None),
+        (message(jobId=1.5), "jobId: ", None),
+        (message(audioUrl="s3://bucket/a\0b"), "audioUrl: it names no object", 1),
         (message(audioUrl=...), "audioUrl: it is missing.", 1),
         (message(audioUrl=5), "audioUrl: should be a valid string.", 1),
         (message(audioUrl="s3://bucket/" + "x" * 5000), "audioUrl: ", 1),
@@ -193,12 +196,12 @@ def test_a_dead_letter_keeps_what_fits() -> None:
     theirs = {f"a{i}": {"DataType": "String", "StringValue": "x"} for i in range(10)}
     client = Client()
     letter = Message("m", "r", "body", theirs)
-    facts = {"Reason": "r" * 2000, "JobId": ""}
+    facts = {"Reason": "\0" + "r" * 2000, "JobId": ""}
     assert queue(client, "https://sqs/1/dead.fifo").lay_aside(letter, facts)
     (send, sent), (delete, _) = client.calls
     assert (send, delete) == ("send_message", "delete_message")
     assert len(sent["MessageAttributes"]) == 10
-    assert len(sent["MessageAttributes"]["Reason"]["StringValue"]) == 500
+    assert sent["MessageAttributes"]["Reason"]["StringValue"] == "?" + "r" * 499
     assert (sent["MessageGroupId"], sent["MessageBody"]) == ("m", "body")
     assert not queue(Client()).lay_aside(letter, facts)
 
