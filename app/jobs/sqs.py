@@ -212,13 +212,17 @@ def build_terms(service: Service) -> Terms:
             min_speakers=settings.sqs_min_speakers,
             max_speakers=settings.sqs_max_speakers,
         ),
-        "" if settings.sqs_dry_run else _webhook(settings, rules),
+        "" if settings.sqs_dry_run else webhook_of(settings, rules),
         settings.receiver_form is ReceiverForm.FLAT,
     )
 
 
-def _webhook(settings: Settings, rules: EgressRules) -> str:
-    """Raises ConfigurationError: there is none, or it may not be sent: every message would fail."""
+def webhook_of(settings: Settings, rules: EgressRules) -> str:
+    """Where the end of jobs is announced.
+
+    Raises:
+        ConfigurationError: nowhere, or where it may not be, so that every message would fail.
+    """
     url = settings.receiver_webhook
     if not url:
         raise ConfigurationError("NODE_API_URL: worker --sqs needs the server to report to.")

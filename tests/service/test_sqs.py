@@ -406,12 +406,7 @@ def test_a_dry_run(scene: Scene, tmp_path: Path) -> None:
     ("settings", "sentence"),
     [
         ({"AWS_SQS_ASR_QUEUE_URL": ""}, "AWS_SQS_ASR_QUEUE_URL: worker --sqs needs"),
-        ({"AWS_SQS_ASR_QUEUE_URL": "asr"}, "must be such as https://sqs."),
-        ({"NODE_API_URL": ""}, "NODE_API_URL: worker --sqs needs"),
         ({"NODE_API_URL": "http://localhost:8080"}, "EGRESS_ALLOWED_NETWORKS"),
-        ({"AWS_SECRET_ACCESS_KEY": "", "S3_ALLOWED_BUCKETS": ""}, "set both, or neither"),
-        ({"JOBS": "false"}, "JOBS: worker --sqs needs jobs"),
-        ({"MAX_SPEAKERS": "1", "MIN_SPEAKERS": "2"}, "must not be less than MIN_SPEAKERS"),
     ],
 )
 def test_a_start_that_cannot_work(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,12 +12,13 @@ from botocore.exceptions import ClientError, EndpointConnectionError, NoCredenti
 
 from app.config.settings import load_settings
 from app.config.sqs import LONGEST_VISIBILITY_S
-from app.domain.errors import UnsupportedOption
+from app.domain.errors import ConfigurationError, UnsupportedOption
 from app.formats.orator import Order
 from app.jobs.audio_urls import AudioPlaces, s3_object
 from app.jobs.job import S3Object, Url
+from app.jobs.sqs import build_sqs_worker, webhook_of
 from app.jobs.sqs_orders import MAX_ID_CHARS, NOT_JSON, BadMessage, key_of, read_order
-from app.jobs.sqs_queue import Message, QueueUnavailable, SqsQueue, build_client
+from app.jobs.sqs_queue import Message, QueueUnavailable, SqsQueue, build_client, build_sqs_queue
 from app.storage.egress import EgressRules
 
 PLACES = AudioPlaces(("bucket", "my.bucket"), "http://minio:9000")
@@ -235,13 +237,45 @@ def test_what_went_wrong(error: Exception, sentence: str) -> None:
         ("https://sqs.ap-southeast-1.amazonaws.com/1/asr", "ap-southeast-1"),
         ("https://eu-west-1.queue.amazonaws.com/1/asr", "eu-west-1"),
         ("https://sqs.cn-north-1.amazonaws.com.cn/1/asr", "cn-north-1"),
-        ("https://queue.amazonaws.com/1/asr", "us-east-2"),
-        ("http://localhost:4566/000000000000/asr", "us-east-2"),
+        ("https://queue.amazonaws.com/1/asr", ""),
+        ("http://localhost:4566/000000000000/asr", ""),
     ],
 )
-def test_the_server_and_its_region(monkeypatch: pytest.MonkeyPatch, url: str, region: str) -> None:
+def test_the_region_of_a_queue(url: str, region: str) -> None:
+    assert load_settings({"sqs_queue_url": url}).sqs_region == region
+
+
+def test_the_server_is_that_of_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_REGION", "us-east-2")
-    monkeypatch.setenv("AWS_SQS_ASR_QUEUE_URL", url)
-    client = build_client(load_settings())
-    assert client.meta.region_name == region
-    assert url.startswith(client.meta.endpoint_url + "/")
+    local = build_client(load_settings({"sqs_queue_url": "http://localhost:4566/1/asr"})).meta
+    assert (local.endpoint_url, local.region_name) == ("http://localhost:4566", "us-east-2")
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"sqs_queue_url": "asr"}, "must be such as https://sqs."),
+        ({"aws_access_key_id": "half"}, "set both, or neither"),
+        ({"sqs_min_speakers": 2, "sqs_max_speakers": 1}, "must not be less than MIN_SPEAKERS, 2"),
+        ({"receiver_url": ""}, "NODE_API_URL: worker --sqs needs"),
+        ({"receiver_url": "localhost:8080"}, "must be such as https://api.example.com"),
+        ({"receiver_url": "http://10.1.2.3"}, "Set EGRESS_ALLOWED_NETWORKS"),
+    ],
+)
+def test_settings_that_cannot_work(settings: dict[str, Any], sentence: str) -> None:
+    prepare({})
+    with pytest.raises(ConfigurationError, match=sentence):
+        prepare(settings)
+
+
+def prepare(settings: dict[str, Any]) -> None:
+    working = {"sqs_queue_url": "http://localhost:4566/1/asr", "aws_region": "us-east-2"}
+    loaded = load_settings({**working, "receiver_url": "https://1.1.1.1", **settings})
+    webhook_of(loaded, EgressRules())
+    build_sqs_queue(loaded)
+
+
+def test_a_worker_needs_jobs() -> None:
+    service: Any = SimpleNamespace(settings=load_settings())
+    with pytest.raises(ConfigurationError, match="JOBS"):
+        build_sqs_worker(service, None)
