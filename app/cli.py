@@ -1,4 +1,4 @@
-"""whisperx-asr: serve, demo, download, settings, health."""
+"""whisperx-asr: serve, worker, demo, download, settings, health."""
 
 from __future__ import annotations
 
@@ -56,9 +56,19 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     serve = commands.add_parser("serve", help="start the service")
-    serve.add_argument("--host", help="address to listen on (HOST, default 0.0.0.0)")
-    serve.add_argument("--port", type=int, help="port to listen on (PORT, default 9000)")
-    serve.set_defaults(run=_serve)
+    _add_address(serve)
+    serve.set_defaults(run=_serve, sqs=False)
+
+    worker = commands.add_parser(
+        "worker",
+        help="start a worker: it runs jobs of the database and, with --sqs, those of a queue",
+        description="Like serve, so that /health, /ready and /metrics can be asked as usual.",
+    )
+    worker.add_argument(
+        "--sqs", action="store_true", help="take messages of the queue AWS_SQS_ASR_QUEUE_URL"
+    )
+    _add_address(worker)
+    worker.set_defaults(run=_serve)
 
     demo = commands.add_parser(
         "demo", help="start the service with the embedded demo models and transcribe a file"
@@ -100,6 +110,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_address(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--host", help="address to listen on (HOST, default 0.0.0.0)")
+    parser.add_argument("--port", type=int, help="port to listen on (PORT, default 9000)")
+
+
 # -- serve ---------------------------------------------------------------------------------------
 
 
@@ -126,7 +141,7 @@ def _serve(options: argparse.Namespace) -> int:
 
     sockets = open_sockets(settings)
     service = build_service(settings)
-    app = create_app(service)
+    app = create_app(service, options.sqs)
     gc.freeze()  # libraries stay: no collection looks through their million objects again
     code = serve(service, app, sockets)
     # the interpreter would wait for threads that are inside a model

@@ -23,6 +23,7 @@ from app.api.middleware.unread_body import UnreadBodyMiddleware
 from app.api.middleware.websockets import WebSocketMiddleware
 from app.api.openai import router as openai
 from app.jobs.build import build_jobs
+from app.jobs.sqs import build_sqs_worker
 from app.service.build import close_service
 from app.service.service import Service
 from app.service.warmup import warm_up
@@ -34,10 +35,16 @@ ASR API services; every query parameter may also be sent as a form field.
 """
 
 
-def create_app(service: Service) -> FastAPI:
-    """The app that serves a service and closes it at shutdown."""
+def create_app(service: Service, sqs: bool = False) -> FastAPI:
+    """The app that serves a service and closes it at shutdown. `sqs`: it also takes the messages of
+    a queue.
+
+    Raises:
+        ConfigurationError: jobs or the queue cannot be used.
+    """
 
     jobs = build_jobs(service)
+    sqs_worker = build_sqs_worker(service, jobs) if sqs else None
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -49,10 +56,14 @@ def create_app(service: Service) -> FastAPI:
         warming.start()
         if jobs is not None:
             await asyncio.to_thread(jobs.start)
+        if sqs_worker is not None:
+            sqs_worker.start()
         try:
             yield
         finally:
             stopping.set()
+            if sqs_worker is not None:
+                await asyncio.to_thread(sqs_worker.close)
             if jobs is not None:
                 await asyncio.to_thread(jobs.close)
             close_service(service)

@@ -16,7 +16,7 @@ class DeviceSettings(SettingsGroup):
 
     device: Annotated[Literal["auto", "cpu", "cuda"], Lower] = Field(
         "auto",
-        validation_alias=AliasChoices("ASR_DEVICE", "DEVICE"),
+        validation_alias=AliasChoices("ASR_DEVICE", "DEVICE", "WHISPER_DEVICE"),
         description="Device of all models. auto: CUDA if available.",
     )
     device_index: int = Field(
@@ -41,7 +41,7 @@ class DeviceSettings(SettingsGroup):
         Lower,
     ] = Field(
         "auto",
-        validation_alias=AliasChoices("ASR_QUANTIZATION", "COMPUTE_TYPE"),
+        validation_alias=AliasChoices("ASR_QUANTIZATION", "COMPUTE_TYPE", "WHISPER_COMPUTE_TYPE"),
         description="Precision of recognition. auto: float16 on CUDA, int8 on CPU.",
     )
     align_device: Literal["", "cpu", "cuda"] = Field(

@@ -24,7 +24,7 @@ class ModelSettings(SettingsGroup):
 
     asr_model: str = Field(
         "large-v3",
-        validation_alias=AliasChoices("ASR_MODEL", "PRELOAD_MODEL"),
+        validation_alias=AliasChoices("ASR_MODEL", "PRELOAD_MODEL", "WHISPER_MODEL"),
         description="Default model, for requests that name none.",
     )
     preload_model: str = Field(
@@ -68,7 +68,7 @@ class ModelSettings(SettingsGroup):
     )
     hf_token: SecretStr = Field(
         SecretStr(""),
-        validation_alias=AliasChoices("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"),
+        validation_alias=AliasChoices("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_TOKEN"),
         description="Hugging Face token. Gated models, such as diarization, need one.",
     )
     cache_dir: AbsolutePath = Field(

@@ -10,7 +10,7 @@ _NOT_NEEDED = "has no effect, and nothing needs to be set"
 REPLACED: dict[str, tuple[tuple[str, ...], str]] = {
     "ASR_BACKEND": (("whisper",), "has no effect: ASR_MODEL chooses the model"),
     "ASR_ENGINE": (
-        ("whisperx", "faster_whisper"),
+        ("whisper", "whisperx", "faster_whisper"),
         "has no effect: the engine is WhisperX; ASR_MODEL chooses the model",
     ),
     "DEFAULT_MODEL": ((), "has no effect: set ASR_MODEL"),

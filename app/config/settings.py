@@ -30,6 +30,7 @@ from app.config.models import ModelSettings
 from app.config.rate_limits import RateLimitSettings
 from app.config.s3 import S3Settings
 from app.config.server import ServerSettings
+from app.config.sqs import SqsSettings
 from app.config.storage import StorageSettings
 from app.config.transcription import TranscriptionSettings
 from app.config.uploads import UploadSettings
@@ -53,10 +54,11 @@ class Settings(
     StorageSettings,
     EgressSettings,
     JobSettings,
+    WebhookSettings,
     EnqueueSettings,
     S3Settings,
     AwsSettings,
-    WebhookSettings,
+    SqsSettings,
     AccessSettings,
     RateLimitSettings,
     ServerSettings,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, AliasChoices, Field
 
 from app.config.fields import Lower, SettingsGroup, whisper_language
 from app.domain.options import WordAligner
@@ -17,7 +17,7 @@ class TranscriptionSettings(SettingsGroup):
 
     default_language: Annotated[str | None, AfterValidator(whisper_language)] = Field(
         None,
-        validation_alias="DEFAULT_LANGUAGE",
+        validation_alias=AliasChoices("DEFAULT_LANGUAGE", "WHISPER_LANGUAGE"),
         description=(
             "Language of requests that name none; `auto` in a request still detects it. Empty: "
             "detect."

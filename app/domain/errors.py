@@ -68,6 +68,19 @@ class UploadTooLarge(ServiceError):
     is_permanent = True
 
 
+class UrlUnusable(ServiceError):
+    """A client's URL leads to nothing that may be fetched; another try would not help."""
+
+    code = "url_unusable"
+    is_permanent = True
+
+
+class FetchFailed(ServiceError):
+    """A client's URL could not be fetched this time: its server or the network failed."""
+
+    code = "fetch_failed"
+
+
 class ObjectMissing(ServiceError):
     """There is no such object in the bucket, or no such bucket."""
 
@@ -86,19 +99,6 @@ class StorageUnavailable(ServiceError):
     """The object store cannot be reached, or fails."""
 
     code = "storage_unavailable"
-
-
-class UrlUnusable(ServiceError):
-    """A client's URL leads to nothing that may be fetched; another try would not help."""
-
-    code = "url_unusable"
-    is_permanent = True
-
-
-class FetchFailed(ServiceError):
-    """A client's URL could not be fetched this time: its server or the network failed."""
-
-    code = "fetch_failed"
 
 
 class UnsupportedOption(ServiceError):

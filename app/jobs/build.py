@@ -15,6 +15,7 @@ from app.jobs.database import Database
 from app.jobs.deliveries import Deliveries
 from app.jobs.doors.enqueue import ENQUEUE, EnqueueDoor
 from app.jobs.doors.rest import RestDoor
+from app.jobs.doors.sqs import SqsDoor
 from app.jobs.executors import Executors
 from app.jobs.figures import Figures
 from app.jobs.history import History
@@ -64,10 +65,9 @@ def build_jobs(service: Service) -> Jobs | None:
         build_url_fetch(settings, service.temp),
         buckets.fetch if buckets else None,
     )
-    doors = UnknownDoors(rest=RestDoor())
+    doors = UnknownDoors(rest=RestDoor(), sqs=SqsDoor())
     if buckets is not None:
         doors[ENQUEUE] = EnqueueDoor(buckets, settings.webhook_url)
-
     deliveries = build_deliveries(settings, database, queue)
 
     def ending(connection: sa.Connection, job: Job, transcript: Transcript | None) -> None:

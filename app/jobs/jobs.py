@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.domain.errors import NotEnded
+from app.domain.errors import NotEnded, ServiceError
 from app.domain.transcript import Transcript
 from app.jobs.deliveries import (
     DELIVERIES_QUEUE,
@@ -75,6 +75,10 @@ class Jobs:
     def submit(self, request: JobRequest, same: Idempotency | None = None) -> Job:
         """A new job. See `JobStore.submit`."""
         return self.store.submit(request, same)
+
+    def refuse(self, request: JobRequest, error: ServiceError, same: Idempotency) -> Job:
+        """A job that has failed already, so that its end is announced as that of any other."""
+        return self.runner.refuse(request, error, same)
 
     def find(self, job_id: str, client: str) -> Job:
         """Raises UnknownJob."""

@@ -22,11 +22,11 @@ from app.domain.errors import (
 from app.domain.transcript import Transcript
 from app.jobs.database import patiently
 from app.jobs.door import Door
-from app.jobs.job import Job, JobState, JobStep
+from app.jobs.job import Job, JobRequest, JobState, JobStep
 from app.jobs.keeper import Keeper, Watch
 from app.jobs.runs import Run, Runs, Superseded
 from app.jobs.sources import Sources
-from app.jobs.store import JobStore
+from app.jobs.store import Idempotency, JobStore
 from app.observability.record import RequestRecord
 from app.service.calls import Call, Recording
 from app.service.service import Service
@@ -73,6 +73,10 @@ class Runner:
     def close(self) -> None:
         """Give up waiting for the database. Other processes take the jobs over."""
         self._closed.set()
+
+    def refuse(self, request: JobRequest, error: ServiceError, same: Idempotency) -> Job:
+        """See `Runs.refuse`."""
+        return self._runs.refuse(request, error, same)
 
     def run(self, job_id: str) -> None:
         """One attempt at a job, from its source to its result. Raises nothing."""

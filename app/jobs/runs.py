@@ -17,10 +17,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 from app.domain.errors import ServiceError
 from app.domain.transcript import Transcript
 from app.jobs.database import Database
-from app.jobs.job import ENDED, Job, JobState, JobStep
+from app.jobs.job import ENDED, Job, JobRequest, JobState, JobStep
 from app.jobs.queue import JobQueue
-from app.jobs.rows import job_of, queue_priority, select_job
-from app.jobs.store import JOBS_QUEUE
+from app.jobs.rows import job_of, new_row, queue_priority, select_job
+from app.jobs.store import JOBS_QUEUE, Idempotency, keep_key
 from app.jobs.tables import jobs, transcripts, turns
 from app.jobs.transcripts import pack
 
@@ -88,6 +88,22 @@ class Runs:
             )
             job = job_of(connection.execute(select_job(job_id)).one())
         return Run(run_id, job)
+
+    def refuse(self, request: JobRequest, error: ServiceError, same: Idempotency) -> Job:
+        """A job that failed before it could be queued. Whoever hears of its end is told."""
+        job_id, now = str(uuid.uuid4()), self._clock()
+        row = new_row(job_id, request, 0, now) | {
+            "state": JobState.FAILED,
+            "finished_at": now,
+            "error_code": error.code,
+            "error": error.message,
+        }
+        with self._database.begin() as connection:
+            connection.execute(sa.insert(jobs).values(row))
+            keep_key(connection, request.client, same, job_id)
+            job = job_of(connection.execute(select_job(job_id)).one())
+            self._ending(connection, job, None)
+        return job
 
     def _advance_turn(self, connection: sa.Connection, priority: int, rank: int) -> None:
         dialect = sqlite if self._database.is_sqlite else postgresql

@@ -40,6 +40,15 @@ class Idempotency:
     payload: str
 
 
+def keep_key(connection: sa.Connection, client: str, same: Idempotency, job_id: str) -> None:
+    """Give a reserved key to a job."""
+    connection.execute(
+        sa.update(idempotency)
+        .where(idempotency.c.client == client, idempotency.c.key == same.key)
+        .values(job_id=job_id, payload=same.payload)
+    )
+
+
 class JobStore:
     def __init__(
         self,
@@ -125,11 +134,7 @@ class JobStore:
             row = new_row(job_id, request, rank, self._clock())
             connection.execute(sa.insert(jobs).values(row))
             if same is not None:
-                connection.execute(
-                    sa.update(idempotency)
-                    .where(idempotency.c.client == request.client, idempotency.c.key == same.key)
-                    .values(job_id=job_id, payload=same.payload)
-                )
+                keep_key(connection, request.client, same, job_id)
             self.queue.add(connection, JOBS_QUEUE, job_id, queue_priority(row["priority"], rank))
             return job_of(connection.execute(select_job(job_id)).one())
 

@@ -34,6 +34,7 @@ CLEAN = (
     "API_KEYS", "OPS_", "RATE_LIMIT_", "CORS_", "TRUSTED_", "FORWARDED_",
     "LOG_", "OTEL_", "JOIN_", "KEEPALIVE_",
     "TORCH_FORCE_", "WORD_ALIGNER", "ALIGN_", "URL_", "EGRESS_", "WEBHOOK_", "JOB",
+    "AWS_", "SQS_", "WHISPER_", "NODE_API_",
 )  # fmt: skip
 
 
@@ -134,24 +135,28 @@ def running_server(
     script: Path | None = None,
     remembered: Path | None = None,
     port: int | None = None,
+    command: Sequence[str] = ("serve",),
     **settings: Any,
 ) -> Iterator[Server]:
     """The service with the demo models and these settings; `program`: started by itself, such as
     users start it (COMMAND), else forked, and runs `script` where there is one. `remembered`: the
-    folder of what models answered, which then answer the same again.
+    folder of what models answered, which then answer the same again. `command`: of `whisperx-asr`.
     """
     if remembered:
         script, settings = REMEMBERING, {REMEMBERED: remembered, **settings}
     port = port or free_port()
     folder.mkdir(parents=True, exist_ok=True)
-    arguments = ["serve", "--host", "127.0.0.1", "--port", str(port)]
+    arguments = [*command, "--host", "127.0.0.1", "--port", str(port)]
     environment = server_environment(folder, **settings)
     process: Process
     if program:
-        command = [sys.executable, *program, *arguments]
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(
-                command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT
+                [sys.executable, *program, *arguments],
+                cwd=folder,
+                env=environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
             )
     else:
         process = forge().start(arguments, folder, environment, str(script or ""))

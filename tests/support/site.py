@@ -80,6 +80,7 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     served_by: Site
+    body: bytes  # of the request
 
     def do_GET(self) -> None:
         self._answer()
@@ -91,7 +92,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer()
 
     def _answer(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.body = body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.served_by.received.append(Received(self.command, self.path, headers, body))
         answer = self.served_by.answers.get(self.path.partition("?")[0], status(404))
@@ -185,6 +186,12 @@ def reset(first: bytes) -> Answer:
         handler.connection.close()
 
     return answer
+
+
+def hang_up(handler: _Handler) -> None:
+    """The connection ends without an answer."""
+    handler.close_connection = True
+    handler.connection.shutdown(socket.SHUT_RDWR)
 
 
 def in_turn(*answers: Answer) -> Answer:

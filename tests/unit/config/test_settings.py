@@ -23,6 +23,37 @@ from app.models.devices import choose_devices
 from tests.support.paths import ROOT
 from tests.support.server import ended_start
 
+ORATOR = """\
+# AWS Configuration
+AWS_ACCESS_KEY_ID=your_access_key
+AWS_SECRET_ACCESS_KEY=your_secret_key
+AWS_REGION=ap-southeast-1
+AWS_S3_BUCKET=amzn-s3-oratorai
+AWS_SQS_ASR_QUEUE_URL=https://sqs.ap-southeast-1.amazonaws.com/.../oratorai-asr-queue
+
+# Node API Configuration
+NODE_API_URL=http://localhost:8080
+WEBHOOK_SECRET=your_webhook_secret
+
+# ASR Configuration
+ASR_ENGINE=whisper
+WHISPER_MODEL=base  # Options: tiny, base, small, medium, large
+WHISPER_LANGUAGE=vi # Vietnamese
+WHISPER_DEVICE=cuda # Use 'cuda' for GPU (17x faster), 'cpu' for CPU
+WHISPER_COMPUTE_TYPE=float16 # Use 'float16' for GPU, 'int8' for CPU
+
+# Diarization Configuration
+DIARIZATION_ENABLED=true
+HUGGINGFACE_TOKEN=your_hf_token_here  # Get from https://huggingface.co/settings/tokens
+MIN_SPEAKERS=1
+MAX_SPEAKERS=5
+
+# Worker Configuration
+POLL_INTERVAL=5  # seconds
+MAX_WORKERS=3
+LOG_LEVEL=INFO
+"""
+
 
 @pytest.fixture(autouse=True)
 def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -196,6 +227,44 @@ def test_dotenv_is_read_and_the_environment_wins(
     monkeypatch.delenv("HF_TOKEN")
 
 
+def test_the_environment_of_orators_worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As its documentation shows it."""
+    (tmp_path / ".env").write_text(ORATOR)
+    variables = [line.partition("=")[0] for line in ORATOR.splitlines() if "=" in line]
+    try:
+        settings = load_settings()
+        assert list(replaced_variables()) == []
+    finally:
+        for name in variables:
+            monkeypatch.delenv(name, raising=False)
+    expected = {
+        "aws_region": "ap-southeast-1",
+        "s3_allowed_buckets": ("amzn-s3-oratorai",),
+        "sqs_queue_url": "https://sqs.ap-southeast-1.amazonaws.com/.../oratorai-asr-queue",
+        "sqs_region": "ap-southeast-1",
+        "receiver_webhook": "http://localhost:8080/api/v1/webhooks/asr-complete",
+        "asr_model": "base",
+        "default_language": "vi",
+        "device": "cuda",
+        "compute_type": "float16",
+        "sqs_diarize": True,
+        "sqs_min_speakers": 1,
+        "sqs_max_speakers": 5,
+        "sqs_poll_interval_s": 5,
+        "job_workers": 3,
+        "log_level": "info",
+    }
+    assert {name: getattr(settings, name) for name in expected} == expected
+    secrets = {
+        "aws_access_key_id": "your_access_key",
+        "aws_secret_access_key": "your_secret_key",
+        "webhook_secret": "your_webhook_secret",
+        "hf_token": "your_hf_token_here",
+    }
+    for name, value in secrets.items():
+        assert getattr(settings, name).get_secret_value() == value
+
+
 def test_diarization_parameters_are_merged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DIARIZATION_CLUSTERING_THRESHOLD", "0.7")
     monkeypatch.setenv("DIARIZATION_MIN_DURATION_OFF", "0.2")
@@ -212,7 +281,7 @@ def test_the_example_lists_every_setting() -> None:
     for field in Settings.model_fields:
         name, *others = variable_names(field)
         assert f"\n#{name}=" in example
-        assert all(f"also {other})" in example for other in others)
+        assert not others or f"also {', '.join(others)})" in example
 
 
 def test_the_documentation_lists_every_setting() -> None:
