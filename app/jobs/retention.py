@@ -42,9 +42,13 @@ class Retention:
 
     def remove(self, job: Job) -> None:
         """Remove an ended job: its upload, its transcript and what the queue knows."""
-        try:
-            self._sources.discard(job.request.source)
-        except ServiceError as error:  # the bucket is gone; the upload stays there
-            log.warning("the upload of job %s is left behind: %s", job.id, error.message)
+        self.discard(job)
         self._store.delete(job.id)
         self._store.queue.forget([job.id])
+
+    def discard(self, job: Job) -> None:
+        """Delete the upload of a job that does not need it any more."""
+        try:
+            self._sources.discard(job.request.source)
+        except (ServiceError, OSError) as error:  # the bucket is gone; the upload stays there
+            log.warning("the upload of job %s is left behind: %s", job.id, error)

@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
@@ -19,7 +20,7 @@ from app.domain.errors import (
 )
 from app.domain.transcript import Transcript
 from app.jobs.database import Database
-from app.jobs.job import Job, JobRequest, JobState
+from app.jobs.job import Job, JobRequest, JobState, Upload
 from app.jobs.queue import JobQueue
 from app.jobs.rows import CLASSES, job_of, new_row, queue_priority, select_job
 from app.jobs.tables import idempotency, jobs, transcripts, turns
@@ -87,13 +88,16 @@ class JobStore:
     def release(self, client: str, key: str) -> None:
         """Give a reserved key back, because its request was not accepted."""
         with self.database.begin() as connection:
-            connection.execute(
-                sa.delete(idempotency).where(
-                    idempotency.c.client == client,
-                    idempotency.c.key == key,
-                    idempotency.c.job_id.is_(None),
-                )
-            )
+            connection.execute(sa.delete(idempotency).where(*self._reserved(client, key)))
+
+    def _reserved(self, client: str, key: str) -> tuple[sa.ColumnElement[bool], ...]:
+        """This process's reservation. Others free it if they think that the process has ended."""
+        return (
+            idempotency.c.client == client,
+            idempotency.c.key == key,
+            idempotency.c.job_id.is_(None),
+            idempotency.c.executor == self.executor,
+        )
 
     def check_payload(self, client: str, same: Idempotency) -> None:
         """Raises IdempotencyMismatch if the key came with another payload before."""
@@ -115,6 +119,8 @@ class JobStore:
 
         Raises:
             Overloaded: too many jobs wait.
+            StillAccepting: another process has taken the reserved key meanwhile.
+            DatabaseUnavailable: it is not known whether the job was accepted.
         """
         job_id = str(uuid.uuid4())
         with self.database.begin() as connection:
@@ -123,11 +129,13 @@ class JobStore:
             row = new_row(job_id, request, rank, self._clock())
             connection.execute(sa.insert(jobs).values(row))
             if same is not None:
-                connection.execute(
+                kept = connection.execute(
                     sa.update(idempotency)
-                    .where(idempotency.c.client == request.client, idempotency.c.key == same.key)
+                    .where(*self._reserved(request.client, same.key))
                     .values(job_id=job_id, payload=same.payload)
                 )
+                if kept.rowcount == 0:
+                    raise StillAccepting
             self.queue.add(connection, JOBS_QUEUE, job_id, queue_priority(row["priority"], rank))
             return job_of(connection.execute(select_job(job_id)).one())
 
@@ -184,33 +192,29 @@ class JobStore:
         Raises:
             UnknownJob
         """
-        self.find(job_id, client)
         with self.database.begin() as connection:
-            waits = (jobs.c.id == job_id) & (jobs.c.state == JobState.QUEUED)
-            connection.execute(
-                sa.update(jobs)
-                .where(waits)
-                .values(
-                    state=JobState.CANCELLED,
-                    cancel_requested=True,
-                    finished_at=self._clock(),
-                    retry_at=None,
-                )
-            )
-            runs = (jobs.c.id == job_id) & (jobs.c.state == JobState.RUNNING)
-            connection.execute(sa.update(jobs).where(runs).values(cancel_requested=True))
+            row = _locked(connection, job_id, client)
+            values: dict[str, Any] = {"cancel_requested": True}
+            if row.state == JobState.QUEUED:
+                values |= {"state": JobState.CANCELLED, "finished_at": self._clock()}
+            if not JobState(row.state).ended:
+                change = sa.update(jobs).where(jobs.c.id == job_id)
+                connection.execute(change.values(**values, retry_at=None))
             return job_of(connection.execute(select_job(job_id)).one())
 
     def retry(self, job_id: str, client: str) -> Job:
-        """Queue a failed or cancelled job again, with all its attempts.
+        """Queue a failed or cancelled job again, with all its attempts. Not one whose upload was
+        removed when it was cancelled, nor any other: they stay as they are.
 
         Raises:
             UnknownJob
         """
-        self.find(job_id, client)
         with self.database.begin() as connection:
-            row = connection.execute(select_job(job_id)).one()
-            if row.state not in (JobState.FAILED, JobState.CANCELLED):
+            row = _locked(connection, job_id, client)
+            has_source = not isinstance(job_of(row).request.source, Upload)
+            if row.state != JobState.FAILED and not (
+                row.state == JobState.CANCELLED and has_source
+            ):
                 return job_of(row)
             rank = self._next_rank(connection, JobRequest.model_validate(row.request))
             connection.execute(
@@ -246,3 +250,11 @@ class JobStore:
                 .limit(limit)
             ).all()
         return [job_of(row) for row in rows]
+
+
+def _locked(connection: sa.Connection, job_id: str, client: str) -> sa.Row[Any]:
+    """A client's job, which nobody else changes until the transaction ends. Raises UnknownJob."""
+    row = connection.execute(select_job(job_id).with_for_update()).one_or_none()
+    if row is None or row.client != client:
+        raise UnknownJob
+    return row

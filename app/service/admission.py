@@ -95,6 +95,11 @@ class Admission:
     def num_requests(self) -> int:
         return len(self._tickets)
 
+    @property
+    def closed(self) -> bool:
+        """Whether the service is ending."""
+        return self._closed
+
     @contextmanager
     def enter(self, kind: str, work: Work, client: str = "", account: str = "") -> Iterator[Ticket]:
         """Take a place until the block ends. If all are taken, a client with more than its share
