@@ -15,7 +15,7 @@ from structlog.contextvars import bind_contextvars
 
 from app.api.forms import FormLayout
 from app.api.rate_limits import account_of, admit
-from app.api.request_state import client_name, record_of
+from app.api.request_state import client_name, on_answer, record_of
 from app.api.uploads import Upload, receive_upload
 from app.domain.errors import ClientGone, DeadlineExceeded, ShuttingDown
 from app.domain.warnings import TranscriptWarning
@@ -45,7 +45,8 @@ class Intake(Generic[Wanted]):
     wanted: Wanted
 
     def recording(self, raw_pcm: bool = False, audio_track: str = "") -> Recording:
-        return Recording(self.upload.path, raw_pcm, audio_track)
+        file, digest = self.upload.file, self.upload.digest
+        return Recording(file.path, raw_pcm, audio_track, digest, file.held)
 
     async def run(self, job: Callable[[], T]) -> T:
         """The job's value. The job is cancelled if the client hangs up."""
@@ -78,6 +79,7 @@ async def admitted(
     )
     with entering as call:
         request.state.request_id = record.request_id  # changed if it was taken
+        on_answer(request, lambda: {"X-ASR-Joined": "true"} if record.joined else {})
         bind_contextvars(request_id=record.request_id)
         try:
             # Only with a place: a request that goes on to another replica is counted there.

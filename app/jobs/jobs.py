@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.domain.errors import DatabaseUnavailable, NotEnded, ServiceError
 from app.domain.transcript import Transcript
+from app.jobs.deliveries import DELIVERIES_QUEUE, DELIVERY_THREADS, Deliveries
 from app.jobs.executors import Executors
 from app.jobs.history import History
 from app.jobs.job import Job, JobRequest, JobState, Source, Upload
@@ -39,17 +40,24 @@ class Jobs:
     runner: Runner
     retention: Retention
     uploads: ObjectStore
+    deliveries: Deliveries
     num_workers: int
 
     def start(self) -> None:
         """Begin to work on jobs, also on those that an earlier process left."""
         self.executors.beat()
-        self.queue.start({JOBS_QUEUE: Worker(self.runner.run, self.num_workers)})
+        self.queue.start(
+            {
+                JOBS_QUEUE: Worker(self.runner.run, self.num_workers),
+                DELIVERIES_QUEUE: Worker(self.deliveries.handle, DELIVERY_THREADS),
+            }
+        )
         self.keeper.start()
 
     def close(self) -> None:
         """Give the jobs that run back to the queue, and stop. Takes seconds, whatever is broken."""
         self.runner.close()
+        self.deliveries.close()
         closing = threading.Thread(target=self._close, name="jobs-close", daemon=True)
         closing.start()
         closing.join(CLOSE_S)

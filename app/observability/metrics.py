@@ -142,6 +142,9 @@ class Metrics:
             "endpoint",
             "model",
         )
+        self._joined = self._counter(
+            "joined", "Requests that joined an equal one, which counts for both.", "endpoint"
+        )
         self._upload_bytes = self._counter("upload_bytes", "Bytes of uploaded files.")
 
     def _define_models(self) -> None:
@@ -187,6 +190,8 @@ class Metrics:
             self._errors.labels(record.error if known else INTERNAL_ERROR).inc()
         for warning in record.warnings:
             self._warnings.labels(warning if warning in self._warnings_known else OTHER).inc()
+        if record.joined:
+            self._joined.labels(endpoint).inc()
         if record.upload_bytes:
             self._upload_bytes.inc(record.upload_bytes)
         if record.rtf is not None and record.audio_s:

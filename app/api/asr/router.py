@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated
-from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request, Response
 
@@ -20,6 +19,7 @@ from app.api.asr.parameters import (
     parse_asr_request,
     parse_detect_request,
 )
+from app.api.file_names import content_disposition
 from app.api.forms import ASR_FORM
 from app.api.intake import Intake, admitted, ignored_headers, resolve_model, warning_headers
 from app.api.parameters import merge_parameters
@@ -174,14 +174,3 @@ class _Transcribing:
 
 def _error_event(error: ServiceError) -> Event:
     return Event("error", {"detail": error.message, "status": status_of(error)})
-
-
-def content_disposition(file_name: str, extension: str) -> str:
-    """A header that no file name can break. Source: RFC 6266, RFC 5987."""
-    base = file_name.replace("\\", "/").rsplit("/", 1)[-1]
-    shown = "".join(c for c in base if c.isprintable()).strip(" .")[-150:]
-    name = f"{shown or 'audio'}.{extension}"
-    plain = "".join(c if c.isascii() and c not in '"%;' else "_" for c in name)
-    if plain == name:
-        return f'attachment; filename="{plain}"'
-    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
