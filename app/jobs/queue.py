@@ -204,7 +204,10 @@ class _OnceAMinute(logging.Filter):
         self._passed: dict[str, float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        line = record.getMessage().partition("\n")[0][:300]
+        line = record.getMessage()
+        if record.exc_info and record.exc_info[1] is not None:
+            line += f" {record.exc_info[1]!r}"
+        line = line.partition("\n")[0][:300]
         kind, now = line[:30], time.monotonic()
         if now - self._passed.get(kind, -REPEAT_S) < REPEAT_S:
             return False
