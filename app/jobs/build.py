@@ -14,6 +14,7 @@ from app.jobs.database import Database
 from app.jobs.deliveries import Deliveries
 from app.jobs.doors.rest import RestDoor
 from app.jobs.executors import Executors
+from app.jobs.figures import Figures
 from app.jobs.history import History
 from app.jobs.job import Job, Source, Url
 from app.jobs.jobs import Jobs
@@ -70,6 +71,7 @@ def build_jobs(service: Service) -> Jobs | None:
         retention.clean()
         deliveries.requeue_lost()
 
+    service.metrics.show_jobs(Figures(store.counts))
     runs = Runs(database, queue, executors.id, ending, executors.living)
     rescue = Rescue(database, queue, executors)
     retention = Retention(store, sources, settings.job_keep_days)

@@ -107,7 +107,7 @@ class Jobs:
         job = self.store.request_cancel(job_id, client)
         self.keeper.cancel(job_id)
         if job.state is JobState.CANCELLED:
-            self.retention.discard(job)
+            self.retention.discard_upload(job)
         return job
 
     def retry(self, job_id: str, client: str) -> Job:

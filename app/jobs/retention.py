@@ -42,11 +42,11 @@ class Retention:
 
     def remove(self, job: Job) -> None:
         """Remove an ended job: its upload, its transcript and what the queue knows."""
-        self.discard(job)
+        self.discard_upload(job)
         self._store.delete(job.id)
         self._store.queue.forget([job.id])
 
-    def discard(self, job: Job) -> None:
+    def discard_upload(self, job: Job) -> None:
         """Delete the upload of a job that does not need it any more."""
         try:
             self._sources.discard(job.request.source)

@@ -22,7 +22,7 @@ from app.domain.errors import (
 from app.domain.transcript import Transcript
 from app.jobs.database import patiently
 from app.jobs.door import Door
-from app.jobs.job import Job, JobStep
+from app.jobs.job import Job, JobState, JobStep
 from app.jobs.keeper import Keeper, Watch
 from app.jobs.runs import Run, Runs, Superseded
 from app.jobs.sources import Sources
@@ -133,8 +133,7 @@ class Runner:
 
     def _attempt(self, run: Run) -> None:
         if run.job.attempts > self._options.max_attempts:
-            log.warning("job %s failed: %s", run.job.id, INTERRUPTED)
-            self._patiently(lambda: self._runs.fail(run, StageFailed(INTERRUPTED), counts=False))
+            self._fail(run, StageFailed(INTERRUPTED), counts=False)
             return
         job = run.job
         record = RequestRecord(
@@ -182,6 +181,7 @@ class Runner:
             watch.step = JobStep.NOTIFY
             seconds = call.elapsed_s
             self._patiently(lambda: self._runs.succeed(run, transcript, published, seconds))
+        self._count(JobState.DONE)
         self._discard(job)
 
     def _transcribe(self, run: Run, watch: Watch, call: Call) -> Transcript:
@@ -212,6 +212,7 @@ class Runner:
             raise Superseded
         if isinstance(error, Cancelled):
             self._patiently(lambda: self._runs.cancelled(run))
+            self._count(JobState.CANCELLED)
             self._discard(run.job)
         elif isinstance(error, ShuttingDown):
             self._runs.again(run, HAND_OVER_S, counts=False)
@@ -235,9 +236,14 @@ class Runner:
         log.warning("job %s is tried again in %.0f s: %s", run.job.id, delay_s, error.message)
         self._patiently(lambda: self._runs.again(run, delay_s, error))
 
-    def _fail(self, run: Run, error: ServiceError) -> Job:
+    def _fail(self, run: Run, error: ServiceError, counts: bool = True) -> Job:
         log.warning("job %s failed: %s", run.job.id, error.message)
-        return self._patiently(lambda: self._runs.fail(run, error))
+        failed = self._patiently(lambda: self._runs.fail(run, error, counts))
+        self._count(JobState.FAILED)
+        return failed
+
+    def _count(self, outcome: JobState) -> None:
+        self._service.metrics.job_ended(outcome)
 
 
 class UnknownDoors(dict[str, Door]):

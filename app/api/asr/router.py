@@ -22,6 +22,7 @@ from app.api.asr.parameters import (
 from app.api.file_names import content_disposition
 from app.api.forms import ASR_FORM
 from app.api.intake import Intake, admitted, ignored_headers, resolve_model, warning_headers
+from app.api.keepalive import Spacing
 from app.api.parameters import merge_parameters
 from app.api.request_state import record_of
 from app.api.sse import Event, Tell, Wire, respond
@@ -108,15 +109,20 @@ class _Transcribing:
     def wire(self) -> Wire | None:
         return Wire(self.progress, _error_event, self._headers) if self._wanted.stream else None
 
+    @property
+    def spacing(self) -> Spacing | None:
+        every_s = self.intake.service.settings.keepalive_bytes_s
+        is_json = self._wanted.output.media_type == "application/json"
+        return Spacing(every_s, self._file_headers) if is_json and every_s else None
+
+    @property
+    def _file_headers(self) -> dict[str, str]:
+        name, extension = self.intake.upload.file_name, self._wanted.output.extension
+        return {**self._headers, "Content-Disposition": content_disposition(name, extension)}
+
     def answer(self) -> Response:
         wanted, transcript = self._wanted, self._transcribe()
-        headers = {
-            **self._headers,
-            "Content-Disposition": content_disposition(
-                self.intake.upload.file_name, wanted.output.extension
-            ),
-            **warning_headers(transcript.warnings),
-        }
+        headers = {**self._file_headers, **warning_headers(transcript.warnings)}
         body = self._written(transcript)
         return Response(body, media_type=wanted.output.media_type, headers=headers)
 

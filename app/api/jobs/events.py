@@ -20,7 +20,8 @@ from starlette.types import Receive, Scope, Send
 from app.api.intake import hung_up
 from app.api.jobs.bodies import status_of_job, task_fields
 from app.api.jobs.desk import Desk
-from app.api.sse import HEADERS, HEARTBEAT_S, Event
+from app.api.keepalive import UNBUFFERED
+from app.api.sse import HEARTBEAT_S, Event
 from app.domain.errors import Overloaded, ServiceError
 from app.jobs.job import Job
 from app.jobs.jobs import Jobs
@@ -111,7 +112,7 @@ class JobEvents(Response):
     media_type = "text/event-stream"
 
     def __init__(self, request: Request, feed: Feed, job: Job, account: str) -> None:
-        super().__init__(headers=HEADERS)
+        super().__init__(headers=UNBUFFERED)
         del self.headers["content-length"]
         self._request = request
         self._feed = feed
