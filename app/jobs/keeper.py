@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 TICK_S = 1.0
 BEATS = 4  # heartbeats in the time after which a process counts as dead
 RETENTION_S = 600.0
-RESCUE_S = 60.0
+RESCUE_S = 10.0
 CANCELLED = "The job was cancelled."
 SUPERSEDED = "Another process has taken over this job."
 # Progress after a step, as a share of its time: see pipeline/flow.py and transcriber.py.

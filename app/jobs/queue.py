@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 APPLICATION = "whisperx-asr"
 # Constant: DBOS leaves what another version has queued to that version.
 VERSION = "1"
-POLL_S = 0.25
+POLL_S = 1.0  # of all that it costs to be idle, most
 NOTIFICATIONS_S = 0.9  # we use none, but the end waits for the thread that looks for them
 WORKFLOW = "work_on"
 PENDING = "PENDING"

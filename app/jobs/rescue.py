@@ -20,6 +20,7 @@ from app.jobs.rows import queue_priority
 from app.jobs.store import JOBS_QUEUE
 from app.jobs.tables import jobs
 
+SETTLED_S = 10.0  # a run that has just begun may not be among those of its process yet
 BATCH = 100  # of those that wait: what the queue has lost comes to the front some time
 
 
@@ -48,7 +49,9 @@ class Rescue:
     def _active(self) -> list[sa.Row[Any]]:
         """The jobs that run, and the first of those that wait."""
         due = sa.or_(jobs.c.retry_at.is_(None), jobs.c.retry_at < self._clock())
-        running = sa.select(jobs).where(jobs.c.state == JobState.RUNNING)
+        running = sa.select(jobs).where(
+            jobs.c.state == JobState.RUNNING, jobs.c.started_at < self._clock() - SETTLED_S
+        )
         waiting = (
             sa.select(jobs)
             .where(jobs.c.state == JobState.QUEUED, due)

@@ -86,23 +86,35 @@ class Runner:
                 log.debug("job %s has ended meanwhile", run.job.id)
 
     def run(self, job_id: str) -> None:
-        """One attempt at a job, from its source to its result. Raises nothing."""
+        """One attempt at a job, from its source to its result; then at those that wait, as long as
+        there are any. Raises nothing.
+        """
+        if self._safely(lambda: self._work_on(job_id)):
+            while not self._is_ending and self._safely(self._work_on_next):
+                pass
+
+    def _safely(self, work: Callable[[], bool]) -> bool:
+        """The value of `work`; false if it failed."""
         try:
-            if self._is_ending:
-                self._pass_on(job_id)
-            elif self._patiently(lambda: self._runs.num_interrupted(job_id)) < self._last:
-                self._begin(job_id)
-            else:
-                with self._last_attempt:
-                    self._begin(job_id)
-        except Superseded:
-            log.warning(
-                "the result of job %s is refused: another process has taken it over", job_id
-            )
+            return work()
         except DatabaseUnavailable:
-            log.error("job %s is left to others: the database cannot be reached", job_id)
+            log.error("a job is left to others: the database cannot be reached")
         except Exception:
-            log.exception("job %s failed unexpectedly", job_id)
+            log.exception("a job failed unexpectedly")
+        return False
+
+    def _work_on(self, job_id: str) -> bool:
+        if self._is_ending:
+            self._pass_on(job_id)
+        elif self._patiently(lambda: self._runs.num_interrupted(job_id)) < self._last:
+            self._begin(lambda: self._runs.begin(job_id))
+        else:
+            with self._last_attempt:
+                self._begin(lambda: self._runs.begin(job_id))
+        return True
+
+    def _work_on_next(self) -> bool:
+        return self._begin(self._runs.begin_next)
 
     @property
     def _is_ending(self) -> bool:
@@ -120,11 +132,21 @@ class Runner:
         self._patiently(lambda: self._runs.pass_on(job_id, HAND_OVER_S))
         self._closed.wait()
 
-    def _begin(self, job_id: str) -> None:
-        run = self._patiently(lambda: self._runs.begin(job_id))
+    def _begin(self, begin: Callable[[], Run | None]) -> bool:
+        """Whether there was a run."""
+        run = self._patiently(begin)
         if run is not None:
-            with bound_contextvars(request_id=job_id):
-                self._attempt(run)
+            with bound_contextvars(request_id=run.job.id):
+                self._attempt_fenced(run)
+        return run is not None
+
+    def _attempt_fenced(self, run: Run) -> None:
+        try:
+            self._attempt(run)
+        except Superseded:
+            log.warning(
+                "the result of job %s is refused: another process has taken it over", run.job.id
+            )
 
     def _patiently(self, write: Callable[[], T]) -> T:
         return patiently(write, self._closed.is_set)

@@ -74,28 +74,48 @@ class Runs:
         seen = self._row(job_id)
         if seen is None or (seen.executor is not None and seen.executor in self._living()):
             return None
-        run_id = uuid.uuid4().hex
         with self._database.begin() as connection:
             row = connection.execute(select_job(job_id).with_for_update()).one_or_none()
             if row is None or JobState(row.state) in ENDED or row.run_id != seen.run_id:
                 return None
-            self._advance_turn(connection, row.priority, row.rank)
-            connection.execute(
-                sa.update(jobs)
-                .where(jobs.c.id == job_id)
-                .values(
-                    state=JobState.RUNNING,
-                    step=JobStep.FETCH,
-                    progress=0.0,
-                    attempts=jobs.c.attempts + 1,
-                    started_at=self._clock(),
-                    retry_at=None,
-                    run_id=run_id,
-                    executor=self._executor,
-                )
+            return self._begin(connection, row)
+
+    def begin_next(self) -> Run | None:
+        """A run of the job whose turn it is. None if none waits.
+
+        Spares a worker that is free again the time until the queue is asked the next time. What the
+        queue says of this job later has no effect.
+        """
+        due = sa.or_(jobs.c.retry_at.is_(None), jobs.c.retry_at <= self._clock())
+        first = (
+            sa.select(jobs)
+            .where(jobs.c.state == JobState.QUEUED, due)
+            .order_by(jobs.c.priority, jobs.c.rank, jobs.c.created_at)
+            .limit(1)
+            .with_for_update(skip_locked=True)
+        )
+        with self._database.begin() as connection:
+            row = connection.execute(first).one_or_none()
+            return None if row is None else self._begin(connection, row)
+
+    def _begin(self, connection: sa.Connection, row: sa.Row[Any]) -> Run:
+        run_id = uuid.uuid4().hex
+        self._advance_turn(connection, row.priority, row.rank)
+        connection.execute(
+            sa.update(jobs)
+            .where(jobs.c.id == row.id)
+            .values(
+                state=JobState.RUNNING,
+                step=JobStep.FETCH,
+                progress=0.0,
+                attempts=jobs.c.attempts + 1,
+                started_at=self._clock(),
+                retry_at=None,
+                run_id=run_id,
+                executor=self._executor,
             )
-            job = job_of(connection.execute(select_job(job_id)).one())
-        return Run(run_id, job)
+        )
+        return Run(run_id, job_of(connection.execute(select_job(row.id)).one()))
 
     def _advance_turn(self, connection: sa.Connection, priority: int, rank: int) -> None:
         dialect = sqlite if self._database.is_sqlite else postgresql

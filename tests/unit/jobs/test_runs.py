@@ -10,8 +10,8 @@ import pytest
 import sqlalchemy as sa
 
 from app.domain.errors import StageFailed
-from app.jobs.job import Job, JobState, JobStep
-from app.jobs.rescue import Rescue
+from app.jobs.job import Job, JobState, JobStep, Priority
+from app.jobs.rescue import SETTLED_S, Rescue
 from app.jobs.runs import Progress, Run, Runs, Superseded
 from app.jobs.tables import executors
 from tests.support.job_tables import TRANSCRIPT, Process
@@ -83,6 +83,19 @@ def test_a_job_that_runs_is_not_begun_again(process: Process, other: Process) ->
     assert process.runs.begin("nonsense") is None
 
 
+def test_the_next_in_turn_is_begun(process: Process, other: Process) -> None:
+    low = process.submit(priority=Priority.LOW)
+    first, second, put_off = (process.submit() for _ in range(3))
+    process.runs.again(process.begin(put_off), 60.0, BROKEN)
+    begun = [one.runs.begin_next() for one in (process, other, process, other)]
+    assert [run and run.job.id for run in begun] == [first.id, second.id, low.id, None]
+    assert process.runs.begin(first.id) is None  # when its turn comes in the queue
+    process.now += 61
+    run = process.runs.begin_next()
+    assert run is not None
+    assert (run.job.id, run.job.attempts) == (put_off.id, 2)
+
+
 def test_late_writes_of_a_frozen_process_are_refused(process: Process, other: Process) -> None:
     run = process.begin(process.submit())
     silent(process, other)
@@ -139,7 +152,12 @@ def test_what_counts_as_an_attempt(process: Process) -> None:
 
 
 def test_what_is_lost_to_the_queue_is_rescued(process: Process, other: Process) -> None:
-    rescue = Rescue(process.database, process.line, process.executors)  # type: ignore[arg-type]
+    rescue = Rescue(
+        process.database,
+        process.line,  # type: ignore[arg-type]
+        process.executors,
+        lambda: process.now + SETTLED_S + 1,
+    )
     stranded, running, elsewhere, waiting = (process.submit() for _ in range(4))
     runs = [process.begin(stranded), process.begin(running), other.begin(elsewhere)]
     process.line.entries.clear()
