@@ -70,6 +70,7 @@ def build_jobs(service: Service) -> Jobs | None:
     def clean() -> None:
         retention.clean()
         deliveries.requeue_lost()
+        uploads.sweep(store.uploads_in_use)
 
     service.metrics.show_jobs(Figures(store.counts))
     runs = Runs(database, queue, executors.id, ending, executors.living)

@@ -29,6 +29,7 @@ from app.jobs.transcripts import unpack
 
 JOBS_QUEUE = "jobs"
 MAX_KEY = 255
+MAX_NAMES = 1000  # in one question
 JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 RETRY_AFTER_S = 30
 
@@ -249,6 +250,17 @@ class JobStore:
         """Remove an ended job with all that belongs to it in the tables."""
         with self.database.begin() as connection:
             connection.execute(sa.delete(jobs).where(jobs.c.id == job_id))
+
+    def uploads_in_use(self, names: Collection[str]) -> set[str]:
+        """Those of some uploads that belong to jobs."""
+        name = jobs.c.request["source"]["name"].as_string()
+        found: set[str] = set()
+        ordered = list(names)
+        with self.database.read() as connection:
+            for start in range(0, len(ordered), MAX_NAMES):
+                some = ordered[start : start + MAX_NAMES]
+                found |= set(connection.scalars(sa.select(name).where(name.in_(some))))
+        return found
 
     def expired(self, before: float, limit: int) -> list[Job]:
         """Jobs that ended before a time, oldest first."""

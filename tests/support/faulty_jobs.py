@@ -119,7 +119,9 @@ def main() -> int:
     from app.config.environment import prepare_environment
     from app.config.settings import load_settings
 
+    environment = dict(os.environ)
     prepare_environment(load_settings())
+    os.environ.update(environment)  # it forgets secrets, such as the database's address
     FAULTS.mkdir(exist_ok=True)
     if not os.environ.get("ALONE"):
         code = started_again()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Collection
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from app.jobs.retention import A_DAY_S, Retention
 from app.jobs.sources import Sources
 from app.jobs.store import Idempotency
 from app.jobs.tables import idempotency, jobs, transcripts
-from app.storage.objects import LocalObjects
+from app.storage.objects import FORGOTTEN_S, LocalObjects
 from app.storage.tempdir import PrivateDirectory
 from tests.support.job_tables import TRANSCRIPT, Line, Process
 
@@ -74,6 +76,21 @@ def test_what_ended_long_ago_is_removed_with_all_that_belongs_to_it(
     left = {path.name for path in (tmp_path / "uploads").iterdir()}
     assert left == {"waiting", "done"}
     temp.close()
+
+
+def test_uploads_without_a_job_do_not_stay_for_good(process: Process, tmp_path: Path) -> None:
+    """A process may end between an upload and its job."""
+    folder = tmp_path / "uploads"
+    uploads = LocalObjects(folder)
+    process.submit(source=Upload(name="used"))
+    process.submit(source=S3Object(bucket="theirs", key="input"))
+    for name in ("used", "forgotten", "forgotten.part", "recent"):
+        (folder / name).write_bytes(b"sound")
+        age_s = 0 if name == "recent" else FORGOTTEN_S + 60
+        os.utime(folder / name, (time.time() - age_s,) * 2)
+    assert uploads.sweep(process.store.uploads_in_use) == 2
+    assert {path.name for path in folder.iterdir()} == {"used", "recent"}
+    assert uploads.sweep(process.store.uploads_in_use) == 0
 
 
 def count(process: Process, table: sa.Table) -> int:
