@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks.results import HEADER, Figure, write_json, write_markdown
 from benchmarks.setup import OUT, Plan, apply_settings, describe_machine
 
-SECTIONS = ("stages", "overhead", "callers", "head-of-line", "streaming", "memory", "words")
+SECTIONS = ("stages", "overhead", "callers", "head-of-line", "streaming", "memory", "jobs", "words")
 MODELS = ("demo", "tiny", "base", "small", "large-v3", "large-v3-turbo")  # of geometry.py
 
 
@@ -43,6 +43,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--clips-per-caller", type=int, default=2, help="clips per caller (default: 2)")
     add("--speakers", action="store_true", help="diarize clips in callers and head-of-line")
     add("--repeats", type=int, default=3, help="runs of anything up to --minutes (default: 3)")
+    add("--job-clips", type=int, default=200, help="clips as jobs (default: 200)")
+    add("--job-minutes", default="10", help="a long job's memory, e.g. 480 (default: 10)")
+    add("--idle-seconds", type=float, default=60, help="idle CPU of the jobs; 0: not (default: 60)")
     add("--words-model", default="base", help="base, tiny.en or a folder (default: base)")
     add("--words-seed", type=int, default=0, help="0: shipped material; others need espeak-ng")
     add("--words-kinds", default="", help="some of sentences,commands,languages,real,nothing")
@@ -63,6 +66,9 @@ def _plan(options: argparse.Namespace) -> Plan:
         repeats=options.repeats,
         clips_per_caller=options.clips_per_caller,
         speakers_in_clips=options.speakers,
+        job_clips=options.job_clips,
+        job_minutes=_numbers(options.job_minutes),
+        idle_s=options.idle_seconds,
     )
 
 
@@ -111,6 +117,7 @@ def _measure_speed(
     from benchmarks.callers import run_callers
     from benchmarks.geometry import build_models
     from benchmarks.head_of_line import run_head_of_line
+    from benchmarks.jobs import run_jobs
     from benchmarks.memory import run_memory
     from benchmarks.results import BARS
     from benchmarks.stages import Stages, run_overhead
@@ -133,6 +140,8 @@ def _measure_speed(
         yield from run_streaming(plan)
     if "memory" in sections:
         yield from run_memory(plan)
+    if "jobs" in sections:
+        yield from run_jobs(plan)
 
 
 if __name__ == "__main__":

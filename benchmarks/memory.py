@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import psutil
@@ -61,7 +61,13 @@ def _figures(minutes: float, peaks: Mapping[str, Peak]) -> Iterator[Figure]:
 
 
 def _peak(side: str, minutes: float) -> Peak:
-    warm_up, recording = (tile(m, OUT / "audio") for m in (0.5, minutes))
+    recording = tile(minutes, OUT / "audio")
+    return peak(side, lambda server: server.post(recording, diarize=True))
+
+
+def peak(side: str, send: Callable[[Server], object]) -> Peak:
+    """Of a fresh server while `send` has it work."""
+    warm_up = tile(0.5, OUT / "audio")
     with running(side) as server:
         server.post(warm_up, diarize=True)
         before = psutil.Process(server.process.pid).memory_info().rss / GB
@@ -70,7 +76,7 @@ def _peak(side: str, minutes: float) -> Peak:
         sampler = threading.Thread(target=_sample, args=(server, stop, unique))
         sampler.start()
         try:
-            server.post(recording, diarize=True)
+            send(server)
         finally:
             stop.set()
             sampler.join()

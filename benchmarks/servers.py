@@ -49,8 +49,10 @@ class Server:
 
 
 @contextmanager
-def running(side: str) -> Iterator[Server]:
-    """A ready server with the environment's settings, not warmed up. It stops after the block."""
+def running(side: str, **settings: str) -> Iterator[Server]:
+    """A ready server with the environment's settings and these, not warmed up. It stops after the
+    block.
+    """
     port = free_port()
     module = {"ours": ["app.cli", "serve"], "reference": ["benchmarks.reference_server"]}[side]
     OUT.mkdir(parents=True, exist_ok=True)
@@ -64,7 +66,8 @@ def running(side: str) -> Iterator[Server]:
                 "DATA_DIR": str(OUT / f"data-{side}-{port}"),
                 "SHUTDOWN_DRAIN_SECONDS": "0",
                 "JOIN_EQUAL_UPLOADS": "false",  # every request is work, as on the other side
-            },
+            }
+            | settings,
             stdout=log,
             stderr=subprocess.STDOUT,
         )

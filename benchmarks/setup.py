@@ -36,6 +36,9 @@ class Plan:
     repeats: int
     clips_per_caller: int
     speakers_in_clips: bool
+    job_clips: int = 0
+    job_minutes: tuple[float, ...] = ()
+    idle_s: float = 0.0
 
 
 def apply_settings(models: Any) -> Settings:

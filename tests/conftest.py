@@ -9,6 +9,7 @@ import pytest
 
 from app.models.host_memory import keep_freed_memory
 from tests.support.paths import DEMO
+from tests.support.postgres import PostgresServer, running_postgres
 from tests.support.real_models import SOURCES, whisper_folder
 from tests.support.server import Server, running_server
 from tests.support.waiting import eventually
@@ -115,3 +116,10 @@ def real_settings(real_models: dict[str, Path]) -> dict[str, str]:
         "ALLOWED_MODELS": ",".join(map(str, real_models.values())),
         "DIARIZATION_MODEL": "demo",
     }
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """One PostgreSQL for all tests of this process, each with databases of its own."""
+    with running_postgres() as running:
+        yield running

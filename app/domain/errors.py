@@ -10,6 +10,7 @@ HUNG_UP = "The client hung up."
 NO_WEBSOCKET = (
     "No WebSocket can be opened at this address. Send a recording as a multipart form with POST."
 )
+NO_DATABASE = "The database of the jobs cannot be reached; try again."
 TOO_LATE = "The request took longer than it may."
 
 
@@ -146,6 +147,15 @@ class Overloaded(ServiceError):
     """Too much work is already waiting."""
 
     code = "overloaded"
+
+
+class DatabaseUnavailable(Overloaded):
+    """The database of the jobs cannot be reached."""
+
+    code = "database_unavailable"
+
+    def __init__(self, message: str = NO_DATABASE, retry_after_s: int | None = 10) -> None:
+        super().__init__(message, retry_after_s)
 
 
 class ShuttingDown(ServiceError):

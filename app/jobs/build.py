@@ -24,6 +24,7 @@ from app.jobs.jobs import Jobs
 from app.jobs.keeper import Keeper
 from app.jobs.posting import Poster
 from app.jobs.queue import JobQueue
+from app.jobs.rescue import Rescue
 from app.jobs.retention import Retention
 from app.jobs.runner import Runner, RunnerOptions, UnknownDoors
 from app.jobs.runs import Runs
@@ -80,11 +81,13 @@ def build_jobs(service: Service) -> Jobs | None:
     def clean() -> None:
         retention.clean()
         deliveries.requeue_lost()
+        uploads.sweep(store.uploads_in_use)
 
     service.metrics.show_jobs(Figures(store.counts))
-    runs = Runs(database, queue, executors.id, ending)
+    runs = Runs(database, queue, executors.id, ending, executors.living)
+    rescue = Rescue(database, queue, executors)
     retention = Retention(store, sources, settings.job_keep_days)
-    keeper = Keeper(executors, queue, runs, settings.job_takeover_s, clean)
+    keeper = Keeper(executors, queue, runs, rescue, settings.job_takeover_s, clean)
     options = RunnerOptions(settings.job_timeout_s, settings.job_max_attempts, settings.job_retry_s)
     runner = Runner(service, store, runs, keeper, sources, doors, options)
     return Jobs(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,13 +18,14 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import (
     ArgumentError,
     DBAPIError,
-    InterfaceError,
+    InternalError,
     NoSuchModuleError,
     OperationalError,
 )
-from sqlalchemy.exc import TimeoutError as NoConnection
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from app.domain.errors import ConfigurationError, Overloaded
+from app.domain.errors import ConfigurationError, DatabaseUnavailable, DiskFull
+from app.storage.tempdir import DISK_FULL
 
 T = TypeVar("T")
 
@@ -33,8 +36,15 @@ POOL_SIZE, POOL_OVERFLOW = 10, 20
 CONNECT_TIMEOUT_S = 5
 BUSY_TIMEOUT_S = 30
 RETRY_S = 0.5
-UNREACHABLE = "The database of the jobs cannot be reached at present; try again later."
-UNREACHABLE_RETRY_S = 5
+# Notices within some 20 s that a machine is gone, which may never say so.
+KEEPALIVE = {
+    "keepalives_idle": 10,
+    "keepalives_interval": 3,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+# InternalError: the server has become a replica that only reads.
+UNREACHABLE = (OperationalError, InternalError, PoolTimeout)
 
 
 class Database:
@@ -69,15 +79,21 @@ class Database:
 
     @contextmanager
     def begin(self) -> Iterator[sa.Connection]:
-        """A transaction that writes. On SQLite it has the file to itself from its start."""
-        with self.engine.begin() as connection:
+        """A transaction that writes. On SQLite it has the file to itself from its start.
+
+        Raises:
+            DatabaseUnavailable: it is not known whether something was written.
+            DiskFull: nothing was.
+        """
+        with told_when_unreachable(), self.engine.begin() as connection:
             if self.is_sqlite:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
-        with self.engine.connect() as connection:
+        """Raises DatabaseUnavailable."""
+        with told_when_unreachable(), self.engine.connect() as connection:
             yield connection
 
     def now(self) -> sa.ColumnElement[float]:
@@ -92,8 +108,10 @@ class Database:
     def _migrate(self) -> None:
         config = Config()
         config.set_main_option("script_location", str(MIGRATIONS))
-        with self.begin() as connection:
-            if not self.is_sqlite:
+        with self.engine.begin() as connection:
+            if self.is_sqlite:
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            else:
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK)))
             config.attributes["connection"] = connection
             logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -101,6 +119,8 @@ class Database:
 
 
 def _sqlite(path: Path) -> sa.Engine:
+    # transcripts are nobody else's to read; SQLite's other files get the same mode
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
     engine = sa.create_engine(
         f"sqlite:///{path}",
         pool_size=POOL_SIZE,
@@ -111,10 +131,25 @@ def _sqlite(path: Path) -> sa.Engine:
     @sa.event.listens_for(engine, "connect")
     def prepare(connection: Any, record: Any) -> None:
         connection.isolation_level = "IMMEDIATE"
-        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+        _use_wal(connection)
+        for pragma in ("synchronous=NORMAL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")
 
     return engine
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Kept in the file: only its first user changes it, which SQLite refuses without a wait while
+    another one is there."""
+    deadline = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.05)
 
 
 def _postgresql(url: str) -> sa.Engine:
@@ -126,7 +161,11 @@ def _postgresql(url: str) -> sa.Engine:
         pool_size=POOL_SIZE,
         max_overflow=POOL_OVERFLOW,
         pool_pre_ping=True,
-        connect_args={"connect_timeout": CONNECT_TIMEOUT_S, "application_name": "whisperx-asr"},
+        connect_args={
+            "connect_timeout": CONNECT_TIMEOUT_S,
+            "application_name": "whisperx-asr",
+            **KEEPALIVE,
+        },
     )
 
 
@@ -134,28 +173,28 @@ def _first_line(error: DBAPIError) -> str:
     return str(error.orig).strip().splitlines()[0][:300]
 
 
-def told_when_unreachable(what: Callable[[], T]) -> Callable[[], T]:
-    """The same for those who cannot wait: raises Overloaded if the database cannot be reached."""
-
-    def asked() -> T:
-        try:
-            return what()
-        except (OperationalError, InterfaceError, NoConnection):
-            raise Overloaded(UNREACHABLE, UNREACHABLE_RETRY_S) from None
-
-    return asked
+@contextmanager
+def told_when_unreachable() -> Iterator[None]:
+    """Raises DatabaseUnavailable, or DiskFull if SQLite has no room."""
+    try:
+        yield
+    except UNREACHABLE as error:
+        code = getattr(getattr(error, "orig", None), "sqlite_errorcode", None)
+        if code == sqlite3.SQLITE_FULL:
+            raise DiskFull(DISK_FULL) from None
+        raise DatabaseUnavailable from error
 
 
 def patiently(what: Callable[[], T], give_up: Callable[[], bool]) -> T:
-    """The value of `what`, called again as long as the database cannot be reached.
+    """The value of `what`, called again as long as the database cannot be reached or is full.
 
     Raises:
-        OperationalError: the last one, if `give_up` says so.
+        DatabaseUnavailable, DiskFull: the last one, if `give_up` says so.
     """
     while True:
         try:
             return what()
-        except OperationalError:
+        except (DatabaseUnavailable, DiskFull):
             if give_up():
                 raise
         time.sleep(RETRY_S)

@@ -18,8 +18,8 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.exc import OperationalError
 
+from app.domain.errors import DatabaseUnavailable
 from app.jobs.database import Database, patiently
 from app.jobs.door import Notice
 from app.jobs.job import Job
@@ -136,7 +136,7 @@ class Deliveries:
             row = self._patiently(lambda: self._waiting(delivery_id, turn))
             if row is not None:
                 self._try(row)
-        except OperationalError:
+        except DatabaseUnavailable:
             log.error("webhook %s is left to others: no database", delivery_id)
         except Exception:  # the boundary of a try
             log.exception("webhook %s failed unexpectedly", delivery_id)

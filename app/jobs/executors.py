@@ -67,7 +67,6 @@ class Executors:
             return False
         finally:
             os.close(descriptor)
-        (self._folder / executor).unlink(missing_ok=True)
         return True
 
     def _forget(self, dead: set[str]) -> None:
@@ -79,6 +78,8 @@ class Executors:
                 )
             )
             connection.execute(sa.delete(executors).where(executors.c.id.in_(dead)))
+        for executor in dead:
+            (self._folder / executor).unlink(missing_ok=True)
 
     def leave(self) -> None:
         """Tell the others that this process ends."""

@@ -6,8 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 
-from sqlalchemy.exc import SQLAlchemyError
-
+from app.domain.errors import DatabaseUnavailable
 from app.jobs.job import JobState
 
 log = logging.getLogger(__name__)
@@ -48,7 +47,7 @@ class _Question:
     def _ask(self) -> None:
         try:
             self.counts = {str(state): number for state, number in self._count().items()}
-        except SQLAlchemyError as error:  # said in the log by the keeper, too
+        except DatabaseUnavailable as error:  # said in the log by the keeper, too
             log.debug("the jobs cannot be counted: %s", type(error).__name__)
         finally:
             self.answered.set()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.domain.errors import NotEnded, ServiceError
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.domain.errors import DatabaseUnavailable, NotEnded, ServiceError
 from app.domain.transcript import Transcript
 from app.jobs.deliveries import (
     DELIVERIES_QUEUE,
@@ -25,6 +29,10 @@ from app.jobs.retention import Retention
 from app.jobs.runner import Runner
 from app.jobs.store import JOBS_QUEUE, Idempotency, JobStore
 from app.storage.objects import ObjectStore
+
+log = logging.getLogger(__name__)
+
+CLOSE_S = 12.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,22 +60,38 @@ class Jobs:
         self.keeper.start()
 
     def close(self) -> None:
-        """Stop. Runs that have not handed over their jobs lose them to other processes."""
+        """Give the jobs that run back to the queue, and stop. Takes seconds, whatever is broken."""
         self.runner.close()
         self.deliveries.close()
-        self.keeper.close()
-        self.queue.close()
-        self.executors.leave()
+        closing = threading.Thread(target=self._close, name="jobs-close", daemon=True)
+        closing.start()
+        closing.join(CLOSE_S)
+        if closing.is_alive():
+            log.warning("the jobs have not stopped in time; others take them over")
         self.executors.close()
+
+    def _close(self) -> None:
+        steps = (self.keeper.close, self.runner.hand_over, self.queue.close, self.executors.leave)
+        for step in steps:
+            try:
+                step()
+            except (ServiceError, SQLAlchemyError) as error:
+                log.warning("while the jobs stop: %s", error)
         self.store.database.close()
 
     @contextmanager
     def keeping(self, path: Path) -> Iterator[Source]:
-        """Keep a file as the upload of a job that the block submits; not if the block fails."""
+        """Keep a file as the upload of a job that the block submits; not if the block fails.
+
+        Raises:
+            DiskFull
+        """
         name = secrets.token_hex(16)
         self.uploads.put(path, name, lambda: None)
         try:
             yield Upload(name=name)
+        except DatabaseUnavailable:
+            raise  # the job may have been accepted all the same
         except BaseException:
             self.uploads.delete(name)
             raise

@@ -10,11 +10,12 @@ from contextlib import contextmanager
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.domain.errors import Cancelled
+from app.domain.errors import Cancelled, ServiceError, ShuttingDown
 from app.engine.work import Work
 from app.jobs.executors import Executors
 from app.jobs.job import JobStep
 from app.jobs.queue import JobQueue
+from app.jobs.rescue import Rescue
 from app.jobs.runs import Progress, Run, Runs
 
 log = logging.getLogger(__name__)
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 TICK_S = 1.0
 BEATS = 4  # heartbeats in the time after which a process counts as dead
 RETENTION_S = 600.0
+RESCUE_S = 10.0
 CANCELLED = "The job was cancelled."
 SUPERSEDED = "Another process has taken over this job."
 # Progress after a step, as a share of its time: see pipeline/flow.py and transcriber.py.
@@ -38,6 +40,7 @@ class Watch:
         self.audio_s: float | None = None
         self.cancel_requested = False
         self.superseded = False
+        self.handed_over = False
 
     def progress(self) -> Progress:
         share = self.work.progress if self.work is not None else 0.0
@@ -58,6 +61,12 @@ class Watch:
         if self.work is not None:
             self.work.cancel(Cancelled(SUPERSEDED if superseded else CANCELLED))
 
+    def hand_over(self) -> None:
+        """End the run because its process ends."""
+        self.handed_over = True
+        if self.work is not None:
+            self.work.cancel(ShuttingDown())
+
 
 class Keeper:
     """Heartbeats, progress, requests to cancel, jobs of dead processes, and what is too old."""
@@ -67,23 +76,32 @@ class Keeper:
         executors: Executors,
         queue: JobQueue,
         runs: Runs,
+        rescue: Rescue,
         takeover_s: float,
         clean: Callable[[], None],
     ) -> None:
         self._executors = executors
         self._queue = queue
         self._runs = runs
+        self._rescue = rescue
         self._beat_s = takeover_s / BEATS
-        self._clean = clean
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         self._watches: dict[str, Watch] = {}
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._loop, name="job-keeper", daemon=True)
-        self._beaten = self._cleaned = -float("inf")
+        self._threads = [
+            threading.Thread(target=self._loop, args=work, name=f"job-{name}", daemon=True)
+            for name, *work in (
+                ("keeper", self._tick, TICK_S),
+                ("retention", clean, RETENTION_S),  # may take long, and heartbeats must not wait
+            )
+        ]
+        self._beaten = -float("inf")
+        self._rescued = time.monotonic()
         self._reachable = True
 
     def start(self) -> None:
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     @contextmanager
     def watching(self, run: Run) -> Iterator[Watch]:
@@ -96,6 +114,7 @@ class Keeper:
         finally:
             with self._lock:
                 del self._watches[run.id]
+                self._lock.notify_all()
 
     def cancel(self, job_id: str) -> None:
         """Cancel a job's run at once if it is in this process."""
@@ -105,27 +124,36 @@ class Keeper:
 
     def close(self) -> None:
         self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join(TICK_S)
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(TICK_S)
+
+    def hand_over(self, patience_s: float) -> list[Run]:
+        """End all runs of this process. Those that have not ended in time."""
+        for watch in self._running():
+            watch.hand_over()
+        with self._lock:
+            self._lock.wait_for(lambda: not self._watches, patience_s)
+        return [watch.run for watch in self._running()]
 
     def _running(self) -> list[Watch]:
         with self._lock:
             return list(self._watches.values())
 
-    def _loop(self) -> None:
+    def _loop(self, work: Callable[[], None], interval_s: float) -> None:
         while not self._stopping.is_set():
             try:
-                self._tick()
+                work()
                 self._reachable = True
-            except SQLAlchemyError as error:
+            except (ServiceError, SQLAlchemyError) as error:
                 self._complain(error)
-            except Exception:  # without this thread, others would take its jobs
+            except Exception:  # without these threads, others would take its jobs
                 log.exception("the keeper of the jobs failed")
-            self._stopping.wait(TICK_S)
+            self._stopping.wait(interval_s)
 
-    def _complain(self, error: SQLAlchemyError) -> None:
-        if self._reachable:
-            log.error("the database of the jobs cannot be reached: %s", type(error).__name__)
+    def _complain(self, error: Exception) -> None:
+        if self._reachable and not self._stopping.is_set():
+            log.error("the database of the jobs cannot be used: %s", error)
         self._reachable = False
 
     def _tick(self) -> None:
@@ -135,15 +163,16 @@ class Keeper:
             self._queue.take_over(self._executors.living())
             self._beaten = now
         self._tell()
-        if now - self._cleaned >= RETENTION_S:
-            self._cleaned = now
-            self._clean()
+        if now - self._rescued >= RESCUE_S:
+            self._rescued = now
+            for job_id in self._rescue.rescue({watch.run.id for watch in self._running()}):
+                log.warning("job %s was lost to the queue, and is in it again", job_id)
 
     def _tell(self) -> None:
         watches = {watch.run.id: watch for watch in self._running()}
         if not watches:
             return
-        told = self._runs.tell({run_id: watch.progress() for run_id, watch in watches.items()})
+        told = self._runs.tell((watch.run, watch.progress()) for watch in watches.values())
         running = {watch.run.id for watch in self._running()}
         for run_id, watch in watches.items():
             if run_id not in told and run_id in running:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
+import time
 import uuid
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -16,17 +18,21 @@ from typing import Any
 import sqlalchemy as sa
 from dbos import DBOS, DBOSClient, DBOSConfig, EnqueueOptions, Serializer
 
-from app.jobs.database import Database
+from app.domain.errors import ShuttingDown
+from app.jobs.database import Database, told_when_unreachable
 
 log = logging.getLogger(__name__)
 
 APPLICATION = "whisperx-asr"
 # Constant: DBOS leaves what another version has queued to that version.
 VERSION = "1"
-POLL_S = 0.25
+POLL_S = 1.0  # of all that it costs to be idle, most
 NOTIFICATIONS_S = 0.9  # we use none, but the end waits for the thread that looks for them
 WORKFLOW = "work_on"
 PENDING = "PENDING"
+UNDER_WAY = [PENDING, "ENQUEUED", "DELAYED"]
+REPEAT_S = 60.0  # DBOS complains at each poll
+CLOSE_S = 5.0  # it waits for threads that may try to reach the database
 MAX_PRIORITY = 2**31 - 1
 
 Handler = Callable[[str], None]
@@ -87,11 +93,14 @@ class JobQueue:
         }
         _quiet()
         DBOS(config=config)
+        # those of a newer version are not for this one
+        DBOS.listen_queues(list(workers))
         DBOS.launch()
         self._client = DBOSClient(
             system_database_engine=self._database.engine,
             serializer=JsonSerializer(),
             application_name=APPLICATION,
+            retry_connection_errors=False,
         )
         for name, worker in workers.items():
             DBOS.register_queue(
@@ -110,7 +119,6 @@ class JobQueue:
         delay_s: float = 0.0,
     ) -> None:
         """Queue an item in a transaction of the caller. Lower priorities go first."""
-        assert self._client is not None
         options: EnqueueOptions = {
             "workflow_name": WORKFLOW,
             "queue_name": queue,
@@ -120,36 +128,64 @@ class JobQueue:
         }
         if delay_s > 0:
             options["delay_seconds"] = delay_s
-        self._client.enqueue_in_transaction(connection, options, queue, item)
+        self._opened.enqueue_in_transaction(connection, options, queue, item)
+
+    @property
+    def _opened(self) -> DBOSClient:
+        if self._client is None:
+            raise ShuttingDown
+        return self._client
 
     def take_over(self, living: Collection[str]) -> int:
-        """Queue again what processes work on that no longer live. Returns how many items."""
+        """Queue again what processes work on that no longer live. Returns how many items.
+
+        Raises:
+            DatabaseUnavailable
+        """
         taken = 0
-        for status in DBOS.list_workflows(
-            status=PENDING, name=WORKFLOW, load_input=False, load_output=False
-        ):
-            if status.executor_id in living or status.queue_name is None:
-                continue
-            log.warning("taking over %s from a process that ended", status.workflow_id)
-            DBOS.resume_workflow(status.workflow_id, queue_name=status.queue_name)
-            taken += 1
+        with told_when_unreachable():
+            for status in self._opened.list_workflows(
+                status=PENDING, name=WORKFLOW, load_input=False, load_output=False
+            ):
+                if status.executor_id in living or status.queue_name is None:
+                    continue
+                log.warning("taking over %s from a process that ended", status.workflow_id)
+                self._opened.resume_workflow(status.workflow_id, queue_name=status.queue_name)
+                taken += 1
         return taken
+
+    def known(self, items: Collection[str]) -> set[str]:
+        """Those of the items that wait in a queue, or that a process works on."""
+        if not items:
+            return set()
+        with told_when_unreachable():
+            found = self._opened.list_workflows(
+                workflow_id_prefix=[f"{item}." for item in items],
+                status=UNDER_WAY,
+                load_input=False,
+                load_output=False,
+            )
+        return {status.workflow_id.rpartition(".")[0] for status in found}
 
     def forget(self, items: Collection[str]) -> None:
         """Remove what the queue still knows about items that are no longer needed."""
         prefixes = [f"{item}." for item in items]
-        found = DBOS.list_workflows(
-            workflow_id_prefix=prefixes, load_input=False, load_output=False
-        )
-        if found:
-            DBOS.delete_workflows([status.workflow_id for status in found])
+        with told_when_unreachable():
+            found = self._opened.list_workflows(
+                workflow_id_prefix=prefixes, load_input=False, load_output=False
+            )
+            if found:
+                self._opened.delete_workflows([status.workflow_id for status in found])
 
     def close(self) -> None:
         """Stop working on the queues. What runs is not waited for."""
-        if self._client is not None:
-            DBOS.destroy()
-            self._client.destroy()
-            self._client = None
+        if self._client is None:
+            return
+        client, self._client = self._client, None
+        stopping = threading.Thread(target=DBOS.destroy, name="queue-stop", daemon=True)
+        stopping.start()
+        stopping.join(CLOSE_S)
+        client.destroy()
 
 
 def _quiet() -> None:
@@ -157,3 +193,27 @@ def _quiet() -> None:
     logger = logging.getLogger("dbos")
     logger.addHandler(logging.NullHandler())  # else it brings one of its own
     logger.propagate = True
+    if not any(isinstance(known, _OnceAMinute) for known in logger.filters):
+        logger.addFilter(_OnceAMinute())
+
+
+class _OnceAMinute(logging.Filter):
+    """Lets a warning pass once a minute, and only its first line: with the database gone, each
+    thread of DBOS says so at each try.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._passed: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        line = record.getMessage()
+        if record.exc_info and record.exc_info[1] is not None:
+            line += f" {record.exc_info[1]!r}"
+        line = line.partition("\n")[0][:300]
+        kind, now = line[:30], time.monotonic()
+        if now - self._passed.get(kind, -REPEAT_S) < REPEAT_S:
+            return False
+        self._passed[kind] = now
+        record.msg, record.args, record.exc_info, record.exc_text = f"queue: {line}", (), None, None
+        return True

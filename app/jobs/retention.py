@@ -47,7 +47,8 @@ class Retention:
         self._store.queue.forget([job.id])
 
     def discard_upload(self, job: Job) -> None:
+        """Delete the upload of a job that does not need it any more."""
         try:
             self._sources.discard(job.request.source)
-        except ServiceError as error:  # the bucket is gone; the upload stays there
-            log.warning("the upload of job %s is left behind: %s", job.id, error.message)
+        except (ServiceError, OSError) as error:  # the bucket is gone; the upload stays there
+            log.warning("the upload of job %s is left behind: %s", job.id, error)

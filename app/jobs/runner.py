@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from sqlalchemy.exc import OperationalError
 from structlog.contextvars import bound_contextvars
 
 from app.domain.errors import (
     Cancelled,
+    DatabaseUnavailable,
     RateLimited,
     ServiceError,
     ShuttingDown,
@@ -37,10 +37,12 @@ T = TypeVar("T")
 
 BACKOFF = 4  # each wait for a retry is as many times longer
 KIND = "job"
+HAND_OVER_PATIENCE_S = 2.0
 HAND_OVER_S = 2.0  # so that a process that ends does not take its own jobs again
 INTERRUPTED = "The job ended its process or was interrupted each time that it was tried."
 FAILED = "A stage failed unexpectedly."
-STATUS_DONE, STATUS_REFUSED, STATUS_FAILED = 200, 422, 500  # in log and metrics
+# In log and metrics. Ended: nobody wants it any more, or another process goes on.
+STATUS_DONE, STATUS_REFUSED, STATUS_FAILED, STATUS_ENDED = 200, 422, 500, 499
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,30 +71,86 @@ class Runner:
         self._doors = doors
         self._options = options
         self._closed = threading.Event()
+        self._last_attempt = threading.Lock()
 
     def close(self) -> None:
-        """Give up waiting for the database. Other processes take the jobs over."""
+        """Begin no more runs, and give up waiting for the database."""
         self._closed.set()
 
     def refuse(self, request: JobRequest, error: ServiceError, same: Idempotency) -> Job:
         """See `Runs.refuse`."""
         return self._runs.refuse(request, error, same)
 
+    def hand_over(self) -> None:
+        """Give the jobs that run back to the queue. What their runs still do is refused."""
+        for run in self._keeper.hand_over(HAND_OVER_PATIENCE_S):
+            try:
+                self._runs.again(run, HAND_OVER_S, counts=False)
+            except Superseded:
+                log.debug("job %s has ended meanwhile", run.job.id)
+
     def run(self, job_id: str) -> None:
-        """One attempt at a job, from its source to its result. Raises nothing."""
+        """One attempt at a job, from its source to its result; then at those that wait, as long as
+        there are any. Raises nothing.
+        """
+        if self._safely(lambda: self._work_on(job_id)):
+            while not self._is_ending and self._safely(self._work_on_next):
+                pass
+
+    def _safely(self, work: Callable[[], bool]) -> bool:
+        """The value of `work`; false if it failed."""
         try:
-            run = self._patiently(lambda: self._runs.begin(job_id))
-            if run is not None:
-                with bound_contextvars(request_id=job_id):
-                    self._attempt(run)
+            return work()
+        except DatabaseUnavailable:
+            log.error("a job is left to others: the database cannot be reached")
+        except Exception:
+            log.exception("a job failed unexpectedly")
+        return False
+
+    def _work_on(self, job_id: str) -> bool:
+        if self._is_ending:
+            self._pass_on(job_id)
+        elif self._patiently(lambda: self._runs.num_interrupted(job_id)) < self._last:
+            self._begin(lambda: self._runs.begin(job_id))
+        else:
+            with self._last_attempt:
+                self._begin(lambda: self._runs.begin(job_id))
+        return True
+
+    def _work_on_next(self) -> bool:
+        return self._begin(self._runs.begin_next)
+
+    @property
+    def _is_ending(self) -> bool:
+        return self._closed.is_set() or self._service.admission.closed
+
+    @property
+    def _last(self) -> int:
+        """After so many interrupted runs, the next one is the last. Runs one of these at a time: it
+        may be what ends processes, and would take along others that were beside it each time.
+        """
+        return max(1, self._options.max_attempts - 1)
+
+    def _pass_on(self, job_id: str) -> None:
+        """Leave a job to other processes, and take no further ones: it keeps its thread."""
+        self._patiently(lambda: self._runs.pass_on(job_id, HAND_OVER_S))
+        self._closed.wait()
+
+    def _begin(self, begin: Callable[[], Run | None]) -> bool:
+        """Whether there was a run."""
+        run = self._patiently(begin)
+        if run is not None:
+            with bound_contextvars(request_id=run.job.id):
+                self._attempt_fenced(run)
+        return run is not None
+
+    def _attempt_fenced(self, run: Run) -> None:
+        try:
+            self._attempt(run)
         except Superseded:
             log.warning(
-                "the result of job %s is refused: another process has taken it over", job_id
+                "the result of job %s is refused: another process has taken it over", run.job.id
             )
-        except OperationalError:
-            log.error("job %s is left to others: the database cannot be reached", job_id)
-        except Exception:
-            log.exception("job %s failed unexpectedly", job_id)
 
     def _patiently(self, write: Callable[[], T]) -> T:
         return patiently(write, self._closed.is_set)
@@ -101,7 +159,7 @@ class Runner:
 
     def _attempt(self, run: Run) -> None:
         if run.job.attempts > self._options.max_attempts:
-            self._fail(run, StageFailed(INTERRUPTED))
+            self._fail(run, StageFailed(INTERRUPTED), counts=False)
             return
         job = run.job
         record = RequestRecord(
@@ -112,12 +170,12 @@ class Runner:
             try:
                 self._through_steps(run, watch, record)
                 record.status = STATUS_DONE
+            except (Superseded, DatabaseUnavailable):
+                record.error = Cancelled.__name__
+                raise
             except ServiceError as error:
                 self._note(record, error)
                 self._settle(run, watch, error)
-            except (Superseded, OperationalError):
-                record.error = Cancelled.__name__
-                raise
             except Exception:  # the boundary of a job
                 log.exception("job %s: a stage failed unexpectedly", job.id)
                 self._note(record, StageFailed(FAILED))
@@ -134,10 +192,12 @@ class Runner:
         )  # fmt: skip
         with entering as call:
             watch.work = call.work
+            if watch.handed_over:
+                watch.hand_over()
             if watch.cancel_requested or job.cancel_requested:
                 watch.cancel()
             call.work.check()
-            transcript = self._store.transcript(job.id)
+            transcript = self._patiently(lambda: self._store.transcript(job.id))
             if transcript is None:
                 transcript = self._transcribe(run, watch, call)
             watch.step = JobStep.STORE
@@ -148,7 +208,7 @@ class Runner:
             seconds = call.elapsed_s
             self._patiently(lambda: self._runs.succeed(run, transcript, published, seconds))
         self._count(JobState.DONE)
-        self._sources.discard(job.request.source)
+        self._discard(job)
 
     def _transcribe(self, run: Run, watch: Watch, call: Call) -> Transcript:
         request = run.job.request
@@ -170,6 +230,8 @@ class Runner:
     def _note(self, record: RequestRecord, error: ServiceError) -> None:
         record.error = type(error).__name__
         record.status = STATUS_REFUSED if error.is_permanent else STATUS_FAILED
+        if isinstance(error, Cancelled | ShuttingDown):
+            record.status = STATUS_ENDED
 
     def _settle(self, run: Run, watch: Watch, error: ServiceError) -> None:
         if watch.superseded:
@@ -177,7 +239,7 @@ class Runner:
         if isinstance(error, Cancelled):
             self._patiently(lambda: self._runs.cancelled(run))
             self._count(JobState.CANCELLED)
-            self._sources.discard(run.job.request.source)
+            self._discard(run.job)
         elif isinstance(error, ShuttingDown):
             self._runs.again(run, HAND_OVER_S, counts=False)
         elif isinstance(error, RateLimited):
@@ -188,14 +250,21 @@ class Runner:
         else:
             self._again(run, error)
 
+    def _discard(self, job: Job) -> None:
+        """Delete the upload. If that fails, retention does it."""
+        try:
+            self._sources.discard(job.request.source)
+        except (ServiceError, OSError) as error:
+            log.warning("the upload of job %s stays for now: %s", job.id, error)
+
     def _again(self, run: Run, error: ServiceError) -> None:
         delay_s = self._options.retry_s * BACKOFF ** (run.job.attempts - 1)
         log.warning("job %s is tried again in %.0f s: %s", run.job.id, delay_s, error.message)
         self._patiently(lambda: self._runs.again(run, delay_s, error))
 
-    def _fail(self, run: Run, error: ServiceError) -> Job:
+    def _fail(self, run: Run, error: ServiceError, counts: bool = True) -> Job:
         log.warning("job %s failed: %s", run.job.id, error.message)
-        failed = self._patiently(lambda: self._runs.fail(run, error))
+        failed = self._patiently(lambda: self._runs.fail(run, error, counts))
         self._count(JobState.FAILED)
         return failed
 

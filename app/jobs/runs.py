@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,38 +56,66 @@ class Runs:
         queue: JobQueue,
         executor: str,
         ending: Ending,
+        living: Callable[[], Collection[str]],
         clock: Callable[[], float] = time.time,
     ) -> None:
+        """`living`: the executors that live, asked when a job has a run already."""
         self._database = database
         self._queue = queue
         self._executor = executor
         self._ending = ending
+        self._living = living
         self._clock = clock
 
     def begin(self, job_id: str) -> Run | None:
-        """A run of a job that waits, or whose process has ended. None if there is nothing to do."""
-        run_id = uuid.uuid4().hex
+        """A run of a job that waits, or whose process has ended. None if there is nothing to do:
+        a job may be in the queue twice, after faults.
+        """
+        seen = self._row(job_id)
+        if seen is None or (seen.executor is not None and seen.executor in self._living()):
+            return None
         with self._database.begin() as connection:
             row = connection.execute(select_job(job_id).with_for_update()).one_or_none()
-            if row is None or JobState(row.state) in ENDED:
+            if row is None or JobState(row.state) in ENDED or row.run_id != seen.run_id:
                 return None
-            self._advance_turn(connection, row.priority, row.rank)
-            connection.execute(
-                sa.update(jobs)
-                .where(jobs.c.id == job_id)
-                .values(
-                    state=JobState.RUNNING,
-                    step=JobStep.FETCH,
-                    progress=0.0,
-                    attempts=jobs.c.attempts + 1,
-                    started_at=self._clock(),
-                    retry_at=None,
-                    run_id=run_id,
-                    executor=self._executor,
-                )
+            return self._begin(connection, row)
+
+    def begin_next(self) -> Run | None:
+        """A run of the job whose turn it is. None if none waits.
+
+        Spares a worker that is free again the time until the queue is asked the next time. What the
+        queue says of this job later has no effect.
+        """
+        due = sa.or_(jobs.c.retry_at.is_(None), jobs.c.retry_at <= self._clock())
+        first = (
+            sa.select(jobs)
+            .where(jobs.c.state == JobState.QUEUED, due)
+            .order_by(jobs.c.priority, jobs.c.rank, jobs.c.created_at)
+            .limit(1)
+            .with_for_update(skip_locked=True)
+        )
+        with self._database.begin() as connection:
+            row = connection.execute(first).one_or_none()
+            return None if row is None else self._begin(connection, row)
+
+    def _begin(self, connection: sa.Connection, row: sa.Row[Any]) -> Run:
+        run_id = uuid.uuid4().hex
+        self._advance_turn(connection, row.priority, row.rank)
+        connection.execute(
+            sa.update(jobs)
+            .where(jobs.c.id == row.id)
+            .values(
+                state=JobState.RUNNING,
+                step=JobStep.FETCH,
+                progress=0.0,
+                attempts=jobs.c.attempts + 1,
+                started_at=self._clock(),
+                retry_at=None,
+                run_id=run_id,
+                executor=self._executor,
             )
-            job = job_of(connection.execute(select_job(job_id)).one())
-        return Run(run_id, job)
+        )
+        return Run(run_id, job_of(connection.execute(select_job(row.id)).one()))
 
     def refuse(self, request: JobRequest, error: ServiceError, same: Idempotency) -> Job:
         """A job that failed before it could be queued. Whoever hears of its end is told."""
@@ -100,7 +128,7 @@ class Runs:
         }
         with self._database.begin() as connection:
             connection.execute(sa.insert(jobs).values(row))
-            keep_key(connection, request.client, same, job_id)
+            keep_key(connection, request.client, same, self._executor, job_id)
             job = job_of(connection.execute(select_job(job_id)).one())
             self._ending(connection, job, None)
         return job
@@ -116,24 +144,24 @@ class Runs:
             )
         )
 
-    def tell(self, progress: Mapping[str, Progress]) -> dict[str, bool]:
-        """Write the progress of runs. For each that is still the job's: whether to cancel it."""
+    def tell(self, progress: Iterable[tuple[Run, Progress]]) -> dict[str, bool]:
+        """Write the progress of runs. For the ID of each that is still the job's: whether to cancel
+        it.
+        """
+        ordered = sorted(progress, key=lambda one: one[0].job.id)  # all lock rows in one order
         with self._database.begin() as connection:
             return {
-                run_id: bool(cancel)
-                for run_id, told in progress.items()
-                if (cancel := self._tell(connection, run_id, told)) is not None
+                run.id: bool(cancel)
+                for run, told in ordered
+                if (cancel := self._tell(connection, run, told)) is not None
             }
 
-    def _tell(self, connection: sa.Connection, run_id: str, told: Progress) -> bool | None:
+    def _tell(self, connection: sa.Connection, run: Run, told: Progress) -> bool | None:
         values: dict[str, Any] = {"step": told.step, "progress": round(told.progress, 1)}
         if told.audio_s is not None:
             values["audio_s"] = told.audio_s
         return connection.execute(
-            sa.update(jobs)
-            .where(jobs.c.run_id == run_id, jobs.c.state == JobState.RUNNING)
-            .values(values)
-            .returning(jobs.c.cancel_requested)
+            sa.update(jobs).where(*_current(run)).values(values).returning(jobs.c.cancel_requested)
         ).scalar()
 
     def keep(self, run: Run, transcript: Transcript) -> None:
@@ -171,10 +199,15 @@ class Runs:
             error="",
         )
 
-    def fail(self, run: Run, error: ServiceError) -> Job:
-        """Raises Superseded."""
+    def fail(self, run: Run, error: ServiceError, counts: bool = True) -> Job:
+        """`counts`: the run was an attempt. Raises Superseded."""
         return self._end(
-            run, None, state=JobState.FAILED, error_code=error.code, error=error.message
+            run,
+            None,
+            state=JobState.FAILED,
+            error_code=error.code,
+            error=error.message,
+            attempts=jobs.c.attempts - (0 if counts else 1),
         )
 
     def cancelled(self, run: Run) -> Job:
@@ -183,15 +216,25 @@ class Runs:
 
     def _end(self, run: Run, transcript: Transcript | None, **values: Any) -> Job:
         with self._database.begin() as connection:
-            self._update(connection, run, step=None, finished_at=self._clock(), **values)
-            job = job_of(connection.execute(select_job(run.job.id)).one())
-            self._ending(connection, job, transcript)
+            return self._end_within(connection, run, transcript, **values)
+
+    def _end_within(
+        self, connection: sa.Connection, run: Run, transcript: Transcript | None, **values: Any
+    ) -> Job:
+        row = connection.execute(select_job(run.job.id).with_for_update()).one_or_none()
+        if row is not None and (row.run_id, row.state) == (run.id, values["state"]):
+            return job_of(row)  # written before: the answer was lost with a connection
+        now = self._clock()
+        self._update(connection, run, step=None, finished_at=now, executor=None, **values)
+        job = job_of(connection.execute(select_job(run.job.id)).one())
+        self._ending(connection, job, transcript)
         return job
 
     def again(
         self, run: Run, delay_s: float, reason: ServiceError | None = None, counts: bool = True
     ) -> None:
         """Queue the job again. `counts`: the attempt was one; not if the process only ends.
+        A job that somebody wants to cancel is cancelled instead.
 
         Raises:
             Superseded
@@ -202,23 +245,42 @@ class Runs:
         if not counts:
             values["attempts"] = jobs.c.attempts - 1
         with self._database.begin() as connection:
+            row = connection.execute(select_job(run.job.id).with_for_update()).one_or_none()
+            if row is not None and row.cancel_requested:
+                self._end_within(connection, run, None, state=JobState.CANCELLED)
+                return
             self._update(
                 connection, run, state=JobState.QUEUED, step=None, progress=0.0, run_id=None,
                 executor=None, **values,
             )  # fmt: skip
-            row = connection.execute(select_job(run.job.id)).one()
+            self._enqueue(connection, run.job.id, delay_s)
+
+    def pass_on(self, job_id: str, delay_s: float) -> None:
+        """Queue a job again of which no run has begun."""
+        with self._database.begin() as connection:
+            self._enqueue(connection, job_id, delay_s)
+
+    def _enqueue(self, connection: sa.Connection, job_id: str, delay_s: float) -> None:
+        row = connection.execute(select_job(job_id)).one_or_none()
+        if row is not None and not JobState(row.state).ended:
             priority = queue_priority(row.priority, row.rank)
-            self._queue.add(connection, JOBS_QUEUE, run.job.id, priority, delay_s)
+            self._queue.add(connection, JOBS_QUEUE, job_id, priority, delay_s)
+
+    def _row(self, job_id: str) -> sa.Row[Any] | None:
+        with self._database.read() as connection:
+            return connection.execute(select_job(job_id)).one_or_none()
+
+    def num_interrupted(self, job_id: str) -> int:
+        """How many runs of a job there were, if the last one's process has ended; else 0."""
+        row = self._row(job_id)
+        return row.attempts if row is not None and row.state == JobState.RUNNING else 0
 
     def _update(self, connection: sa.Connection, run: Run, **values: Any) -> None:
-        updated = connection.execute(
-            sa.update(jobs)
-            .where(
-                jobs.c.id == run.job.id,
-                jobs.c.run_id == run.id,
-                jobs.c.state == JobState.RUNNING,
-            )
-            .values(**values)
-        )
+        updated = connection.execute(sa.update(jobs).where(*_current(run)).values(**values))
         if updated.rowcount == 0:
             raise Superseded
+
+
+def _current(run: Run) -> tuple[sa.ColumnElement[bool], ...]:
+    """That a job's row is still this run's."""
+    return jobs.c.id == run.job.id, jobs.c.run_id == run.id, jobs.c.state == JobState.RUNNING

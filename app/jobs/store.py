@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
@@ -20,7 +21,7 @@ from app.domain.errors import (
 )
 from app.domain.transcript import Transcript
 from app.jobs.database import Database
-from app.jobs.job import Job, JobRequest, JobState
+from app.jobs.job import Job, JobRequest, JobState, Upload
 from app.jobs.queue import JobQueue
 from app.jobs.rows import CLASSES, job_of, new_row, queue_priority, select_job
 from app.jobs.tables import idempotency, jobs, transcripts, turns
@@ -28,6 +29,7 @@ from app.jobs.transcripts import unpack
 
 JOBS_QUEUE = "jobs"
 MAX_KEY = 255
+MAX_NAMES = 1000  # in one question
 JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 RETRY_AFTER_S = 30
 
@@ -40,13 +42,27 @@ class Idempotency:
     payload: str
 
 
-def keep_key(connection: sa.Connection, client: str, same: Idempotency, job_id: str) -> None:
-    """Give a reserved key to a job."""
-    connection.execute(
+def reserved(client: str, key: str, executor: str) -> tuple[sa.ColumnElement[bool], ...]:
+    """A process's reservation. Others free it if they think that the process has ended."""
+    return (
+        idempotency.c.client == client,
+        idempotency.c.key == key,
+        idempotency.c.job_id.is_(None),
+        idempotency.c.executor == executor,
+    )
+
+
+def keep_key(
+    connection: sa.Connection, client: str, same: Idempotency, executor: str, job_id: str
+) -> None:
+    """Give a reserved key to a job. Raises StillAccepting if another process has it now."""
+    kept = connection.execute(
         sa.update(idempotency)
-        .where(idempotency.c.client == client, idempotency.c.key == same.key)
+        .where(*reserved(client, same.key, executor))
         .values(job_id=job_id, payload=same.payload)
     )
+    if kept.rowcount == 0:
+        raise StillAccepting
 
 
 class JobStore:
@@ -98,13 +114,7 @@ class JobStore:
     def release(self, client: str, key: str) -> None:
         """Give a reserved key back, because its request was not accepted."""
         with self.database.begin() as connection:
-            connection.execute(
-                sa.delete(idempotency).where(
-                    idempotency.c.client == client,
-                    idempotency.c.key == key,
-                    idempotency.c.job_id.is_(None),
-                )
-            )
+            connection.execute(sa.delete(idempotency).where(*reserved(client, key, self.executor)))
 
     def check_payload(self, client: str, same: Idempotency) -> None:
         """Raises IdempotencyMismatch if the key came with another payload before."""
@@ -126,6 +136,8 @@ class JobStore:
 
         Raises:
             Overloaded: too many jobs wait.
+            StillAccepting: another process has taken the reserved key meanwhile.
+            DatabaseUnavailable: it is not known whether the job was accepted.
         """
         job_id = str(uuid.uuid4())
         with self.database.begin() as connection:
@@ -134,7 +146,7 @@ class JobStore:
             row = new_row(job_id, request, rank, self._clock())
             connection.execute(sa.insert(jobs).values(row))
             if same is not None:
-                keep_key(connection, request.client, same, job_id)
+                keep_key(connection, request.client, same, self.executor, job_id)
             self.queue.add(connection, JOBS_QUEUE, job_id, queue_priority(row["priority"], rank))
             return job_of(connection.execute(select_job(job_id)).one())
 
@@ -199,33 +211,29 @@ class JobStore:
         Raises:
             UnknownJob
         """
-        self.find(job_id, client)
         with self.database.begin() as connection:
-            waits = (jobs.c.id == job_id) & (jobs.c.state == JobState.QUEUED)
-            connection.execute(
-                sa.update(jobs)
-                .where(waits)
-                .values(
-                    state=JobState.CANCELLED,
-                    cancel_requested=True,
-                    finished_at=self._clock(),
-                    retry_at=None,
-                )
-            )
-            runs = (jobs.c.id == job_id) & (jobs.c.state == JobState.RUNNING)
-            connection.execute(sa.update(jobs).where(runs).values(cancel_requested=True))
+            row = _locked(connection, job_id, client)
+            values: dict[str, Any] = {"cancel_requested": True}
+            if row.state == JobState.QUEUED:
+                values |= {"state": JobState.CANCELLED, "finished_at": self._clock()}
+            if not JobState(row.state).ended:
+                change = sa.update(jobs).where(jobs.c.id == job_id)
+                connection.execute(change.values(**values, retry_at=None))
             return job_of(connection.execute(select_job(job_id)).one())
 
     def retry(self, job_id: str, client: str) -> Job:
-        """Queue a failed or cancelled job again, with all its attempts.
+        """Queue a failed or cancelled job again, with all its attempts. Not one whose upload was
+        removed when it was cancelled, nor any other: they stay as they are.
 
         Raises:
             UnknownJob
         """
-        self.find(job_id, client)
         with self.database.begin() as connection:
-            row = connection.execute(select_job(job_id)).one()
-            if row.state not in (JobState.FAILED, JobState.CANCELLED):
+            row = _locked(connection, job_id, client)
+            has_source = not isinstance(job_of(row).request.source, Upload)
+            if row.state != JobState.FAILED and not (
+                row.state == JobState.CANCELLED and has_source
+            ):
                 return job_of(row)
             rank = self._next_rank(connection, JobRequest.model_validate(row.request))
             connection.execute(
@@ -251,6 +259,17 @@ class JobStore:
         with self.database.begin() as connection:
             connection.execute(sa.delete(jobs).where(jobs.c.id == job_id))
 
+    def uploads_in_use(self, names: Collection[str]) -> set[str]:
+        """Those of some uploads that belong to jobs."""
+        name = jobs.c.request["source"]["name"].as_string()
+        found: set[str] = set()
+        ordered = list(names)
+        with self.database.read() as connection:
+            for start in range(0, len(ordered), MAX_NAMES):
+                some = ordered[start : start + MAX_NAMES]
+                found |= set(connection.scalars(sa.select(name).where(name.in_(some))))
+        return found
+
     def expired(self, before: float, limit: int) -> list[Job]:
         """Jobs that ended before a time, oldest first."""
         with self.database.read() as connection:
@@ -261,3 +280,11 @@ class JobStore:
                 .limit(limit)
             ).all()
         return [job_of(row) for row in rows]
+
+
+def _locked(connection: sa.Connection, job_id: str, client: str) -> sa.Row[Any]:
+    """A client's job, which nobody else changes until the transaction ends. Raises UnknownJob."""
+    row = connection.execute(select_job(job_id).with_for_update()).one_or_none()
+    if row is None or row.client != client:
+        raise UnknownJob
+    return row

@@ -38,6 +38,7 @@ jobs = sa.Table(
     sa.Column("published", sa.JSON),
     sa.Index("jobs_by_client", "client", "created_at", "id"),
     sa.Index("jobs_by_state", "state", "account"),
+    sa.Index("jobs_by_turn", "state", "priority", "rank"),
     sa.Index("jobs_by_end", "finished_at"),
 )
 

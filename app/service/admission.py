@@ -99,13 +99,13 @@ class Admission:
         self._closed = False
 
     @property
+    def num_requests(self) -> int:
+        return len(self._tickets)
+
+    @property
     def closed(self) -> bool:
         """Whether the service is ending."""
         return self._closed
-
-    @property
-    def num_requests(self) -> int:
-        return len(self._tickets)
 
     @contextmanager
     def enter(self, kind: str, work: Work, client: str = "", account: str = "") -> Iterator[Ticket]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Protocol
 
 from app.domain.errors import ConfigurationError, StageFailed
 from app.storage.tempdir import told_when_full
+
+FORGOTTEN_S = 86_400.0
 
 Check = Callable[[], None]  # raises to end a transfer
 
@@ -59,3 +62,14 @@ class LocalObjects:
 
     def delete(self, name: str) -> None:
         (self._folder / name).unlink(missing_ok=True)
+
+    def sweep(self, used: Callable[[Collection[str]], Collection[str]]) -> int:
+        """Remove old files that nobody uses: a process ended between a file and what needs it.
+        Returns how many. `used`: those of some names that are used.
+        """
+        before = time.time() - FORGOTTEN_S
+        old = {path.name for path in self._folder.iterdir() if path.stat().st_mtime < before}
+        forgotten = old - set(used(old)) if old else set()
+        for name in forgotten:
+            self.delete(name)
+        return len(forgotten)

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from app.domain.errors import Overloaded
-from app.jobs.database import told_when_unreachable
 from app.service.threads import Threads
 
 T = TypeVar("T")
@@ -39,6 +38,6 @@ class Desk:
             raise Overloaded(BUSY, RETRY_AFTER_S)
         self._num_asking += 1
         try:
-            return await asyncio.wrap_future(self._threads.start(told_when_unreachable(question)))
+            return await asyncio.wrap_future(self._threads.start(question))
         finally:
             self._num_asking -= 1

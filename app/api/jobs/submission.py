@@ -30,7 +30,6 @@ from app.api.rate_limits import account_of
 from app.api.request_state import client_name, record_of
 from app.api.uploads import Upload
 from app.domain.errors import UnsupportedOption
-from app.jobs.database import told_when_unreachable
 from app.jobs.job import Job, JobRequest, JobState, Source, Url, WebhookTarget
 from app.jobs.jobs import Jobs
 from app.jobs.store import Idempotency
@@ -115,7 +114,7 @@ class Reception:
             with self.jobs.keeping(upload.file.path) as source:
                 return self.jobs.submit(self._described(request, upload, wanted, source), same)
 
-        return await intake.run(told_when_unreachable(submit))
+        return await intake.run(submit)
 
     def _described(
         self, request: Request, upload: Upload, wanted: Submission, source: Source

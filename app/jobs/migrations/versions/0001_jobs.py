@@ -42,6 +42,7 @@ def upgrade() -> None:
     )
     op.create_index("jobs_by_client", "jobs", ["client", "created_at", "id"])
     op.create_index("jobs_by_state", "jobs", ["state", "account"])
+    op.create_index("jobs_by_turn", "jobs", ["state", "priority", "rank"])
     op.create_index("jobs_by_end", "jobs", ["finished_at"])
     op.create_table(
         "transcripts",

@@ -1,0 +1,142 @@
+"""What the queue costs: clips and a long file as jobs, and the same through /asr of one service.
+
+In these figures the column of the reference is the service's own /asr.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import cycle, islice
+from pathlib import Path
+
+import httpx
+import psutil
+
+from benchmarks.audio import clips, tile
+from benchmarks.memory import Peak, peak
+from benchmarks.results import Figure, show
+from benchmarks.servers import REQUEST_TIMEOUT_S, Server, running
+from benchmarks.setup import OUT, Plan
+
+CALLERS = 4  # and as many workers
+NUM_CLIPS = 32
+MOST_OVERHEAD = 1.10
+MOST_IDLE = 0.01  # of a core
+SETTLE_S = 5.0
+POLL_S = 0.1
+
+
+def run_jobs(plan: Plan) -> Iterator[Figure]:
+    yield from _shown(_throughput(plan.job_clips, plan.speakers_in_clips))
+    if plan.idle_s:
+        yield from _shown(_idle(plan.idle_s))
+    for minutes in plan.job_minutes:
+        yield from _shown(_memory(minutes))
+
+
+def _shown(figures: Iterator[Figure]) -> Iterator[Figure]:
+    for figure in figures:
+        show(figure)
+        yield figure
+
+
+def _throughput(count: int, speakers: bool) -> Iterator[Figure]:
+    recordings = clips(NUM_CLIPS)
+    with running("ours", JOB_WORKERS=str(CALLERS), MAX_JOBS="100000") as server:
+        for clip in recordings[:3]:
+            server.post(clip, speakers)
+        chosen = list(islice(cycle(recordings), count))
+        # half, all, half: so that drift hits both
+        asr_s = _burst(chosen[: count // 2], lambda clip: server.post(clip, speakers))
+        jobs_s = _burst(chosen, lambda clip: submit(server, clip, speakers), lambda: wait(server))
+        asr_s += _burst(chosen[count // 2 :], lambda clip: server.post(clip, speakers))
+        failed = _total(server, "failed")
+    yield Figure(
+        f"{count} clips as jobs, against {CALLERS} callers of /asr",
+        count / jobs_s * 60,
+        count / asr_s * 60,
+        "/min",
+        higher_is_better=True,
+        bar=round(1 / MOST_OVERHEAD, 3),
+        note=f"{jobs_s / asr_s - 1:+.1%} time" + (f", {failed} FAILED" if failed else ""),
+    )
+
+
+def _burst(
+    recordings: list[bytes],
+    send: Callable[[bytes], object],
+    finish: Callable[[], object] = lambda: None,
+) -> float:
+    started = time.perf_counter()
+    with ThreadPoolExecutor(CALLERS) as callers:
+        for sent in [callers.submit(send, clip) for clip in recordings]:
+            sent.result()
+    finish()
+    return time.perf_counter() - started
+
+
+def submit(server: Server, audio: bytes | Path, diarize: bool) -> None:
+    content = audio if isinstance(audio, bytes) else audio.open("rb")
+    httpx.post(
+        f"{server.url}/transcribe",
+        data={"diarization": str(diarize).lower(), "lang": "en"},
+        files={"file": ("audio", content)},
+        timeout=REQUEST_TIMEOUT_S,
+    ).raise_for_status()
+
+
+def wait(server: Server) -> None:
+    """Until all jobs have ended."""
+    while _total(server, "queued,processing"):
+        time.sleep(POLL_S)
+
+
+def _total(server: Server, status: str) -> int:
+    query = {"status": status, "limit": "1"}
+    response = httpx.get(f"{server.url}/history", params=query, timeout=60)
+    return int(response.raise_for_status().json()["total"])
+
+
+def _idle(idle_s: float) -> Iterator[Figure]:
+    """Cores that a service uses to which nobody talks."""
+    cores = {jobs: _idle_cores(jobs, idle_s) for jobs in ("true", "false")}
+    yield Figure(
+        "idle CPU because of the jobs",
+        cores["true"] - cores["false"],
+        None,
+        "cores",
+        limit=MOST_IDLE,
+        note=f"{cores['true']:.4f} with and {cores['false']:.4f} without, over {idle_s:g} s",
+    )
+
+
+def _idle_cores(jobs: str, idle_s: float) -> float:
+    with running("ours", JOBS=jobs) as server:
+        process = psutil.Process(server.process.pid)
+        time.sleep(SETTLE_S)
+        before = process.cpu_times()
+        time.sleep(idle_s)
+        after = process.cpu_times()
+    return (after.user + after.system - before.user - before.system) / idle_s
+
+
+def _memory(minutes: float) -> Iterator[Figure]:
+    recording = tile(minutes, OUT / "audio")
+
+    def as_job(server: Server) -> None:
+        submit(server, recording, diarize=True)
+        wait(server)
+
+    job, asr = peak("ours", as_job), peak("ours", lambda server: server.post(recording, True))
+    for name, of in (("resident", _resident), ("shared with nobody", _unique)):
+        yield Figure(f"peak memory {name}, {minutes:g} min as a job", of(job), of(asr), "GB")
+
+
+def _resident(found: Peak) -> float:
+    return found.resident
+
+
+def _unique(found: Peak) -> float:
+    return found.unique

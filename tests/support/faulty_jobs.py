@@ -1,0 +1,136 @@
+"""The service as its command line starts it, but that a job meets its fate at a step of its way.
+
+A file in the folder FAULTS, named as the step, says which: `kill` and `freeze` once, each by the
+signal that does it; `hold` as long as the file is there. `<step>.held` tells whom it has met, by
+its process. A job with `{"poison": true}` in its metadata kills its process each time, once one
+with `{"beside": true}` has been seen. With a file `full`, there is no disk space for uploads. A
+process that was killed is started again, unless ALONE is set.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+FAULTS = Path(os.environ.get("FAULTS", "faults"))
+
+
+def meet(step: str) -> None:
+    file = FAULTS / step
+    try:
+        fate = file.read_text()
+    except FileNotFoundError:
+        return
+    (FAULTS / f"{step}.held").write_text(str(os.getpid()))
+    if fate == "hold":
+        while file.exists():
+            time.sleep(0.02)
+        return
+    file.unlink(missing_ok=True)
+    os.kill(os.getpid(), {"kill": signal.SIGKILL, "freeze": signal.SIGSTOP}[fate])
+
+
+def before(step: str, owner: Any, name: str) -> None:
+    """Has whoever calls this meet the fate of a step first."""
+    known: Callable[..., Any] = getattr(owner, name)
+
+    def called(*args: Any, **kwargs: Any) -> Any:
+        meet(step)
+        return known(*args, **kwargs)
+
+    setattr(owner, name, called)
+
+
+def poison(begin: Callable[..., Any]) -> Callable[..., Any]:
+    def called(self: Any, run: Any, *args: Any) -> Any:
+        if run.job.request.metadata.get("poison"):
+            while not (FAULTS / "beside").exists():
+                time.sleep(0.02)
+            os.kill(os.getpid(), signal.SIGKILL)
+        if run.job.request.metadata.get("beside"):
+            (FAULTS / "beside").touch()
+        return begin(self, run, *args)
+
+    return called
+
+
+def full_disk(put: Callable[..., Any]) -> Callable[..., Any]:
+    def called(*args: Any) -> Any:
+        if (FAULTS / "full").exists():
+            raise OSError(errno.ENOSPC, "full")
+        return put(*args)
+
+    return called
+
+
+def prepare() -> None:
+    from app.jobs import keeper
+    from app.jobs.doors.rest import RestDoor
+    from app.jobs.runner import Runner
+    from app.jobs.runs import Runs
+    from app.jobs.sources import Sources
+    from app.models.alignment import aligner
+    from app.models.pyannote import diarizer
+    from app.models.recognizers import whisper
+    from app.service.calls import Call
+    from app.storage import objects
+
+    before("fetch", Sources, "open")
+    before("decode", Call, "transcribe")
+    before("recognize", whisper.WhisperRecognizer, "run")
+    before("align", aligner.Wav2Vec2Aligner, "run")
+    before("diarize", diarizer.PyannoteDiarizer, "run")
+    before("store", RestDoor, "publish")
+    before("notify", Runs, "succeed")
+    Runner._through_steps = poison(Runner._through_steps)  # type: ignore[method-assign]
+    objects.shutil.move = full_disk(objects.shutil.move)  # type: ignore[attr-defined]
+    keeper.RETENTION_S = keeper.RESCUE_S = 1.0
+
+
+def started_again() -> int | None:
+    """In the process that serves: None. In the one that watches it: its exit code in the end."""
+    stopping = False
+
+    def stop(sig: int, frame: object) -> None:
+        nonlocal stopping
+        stopping = True
+        os.kill(child, signal.SIGTERM)
+
+    child = 0
+    while True:
+        child = os.fork()
+        if child == 0:
+            return None
+        signal.signal(signal.SIGTERM, stop)
+        _, status = os.waitpid(child, 0)
+        code = os.waitstatus_to_exitcode(status)
+        if code != -signal.SIGKILL or stopping:
+            return code
+
+
+def main() -> int:
+    from app.cli import main as serve
+    from app.config.environment import prepare_environment
+    from app.config.settings import load_settings
+
+    environment = dict(os.environ)
+    prepare_environment(load_settings())
+    os.environ.update(environment)  # it forgets secrets, such as the database's address
+    FAULTS.mkdir(exist_ok=True)
+    if not os.environ.get("ALONE"):
+        code = started_again()
+        if code is not None:
+            return code
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    prepare()
+    return serve()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,226 @@
+"""JobStore: whose turn it is, idempotency, limits, cancelling and trying again."""
+
+from __future__ import annotations
+
+import threading
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.domain.errors import (
+    IdempotencyMismatch,
+    Overloaded,
+    StageFailed,
+    StillAccepting,
+    UnknownJob,
+    UnsupportedOption,
+)
+from app.jobs.database import Database
+from app.jobs.job import Job, JobState, JobStep, Priority, S3Object
+from app.jobs.queue import MAX_PRIORITY
+from app.jobs.rows import CLASSES, RANKS, queue_priority
+from app.jobs.runs import Progress
+from app.jobs.store import Idempotency
+from tests.support.job_tables import Process
+
+SAME = Idempotency("key", "0" * 64)
+
+# -- turns ---------------------------------------------------------------------------------------
+
+
+def clients_in_turn(process: Process, count: int) -> list[str]:
+    found = []
+    for _ in range(count):
+        run = process.runs.begin(process.line.first())
+        assert run is not None
+        found.append(run.job.request.client)
+    return found
+
+
+def test_hundreds_of_jobs_do_not_hold_up_the_first_of_another(tmp_path: Path) -> None:
+    process = Process(Database("", tmp_path), tmp_path)
+    for _ in range(200):
+        process.submit("big")
+    assert clients_in_turn(process, 3) == ["big"] * 3
+    for _ in range(3):
+        process.submit("small")
+    assert sorted(clients_in_turn(process, 6)) == ["big"] * 3 + ["small"] * 3
+    process.submit("late")
+    assert "late" in clients_in_turn(process, 2)
+
+
+def test_an_account_is_in_turn_as_one_client(process: Process) -> None:
+    for name in ("a", "b", "a", "b"):
+        process.submit(name, account="both")
+    process.submit("other")
+    assert "other" in clients_in_turn(process, 2)
+
+
+def test_a_higher_priority_goes_first(process: Process) -> None:
+    process.submit("low", priority=Priority.LOW)
+    for _ in range(3):
+        process.submit("normal")
+    process.submit("high", priority=Priority.HIGH)
+    assert clients_in_turn(process, 5) == ["high", "normal", "normal", "normal", "low"]
+
+
+def test_no_number_of_jobs_mixes_up_the_priorities() -> None:
+    first, last = 1, 10**12
+    bounds = [(queue_priority(c, first), queue_priority(c, last)) for c in CLASSES.values()]
+    assert bounds == sorted(bounds)
+    for (_, before), (after, _) in pairwise(bounds):
+        assert before < after
+    assert bounds[0][0] >= 1
+    assert bounds[-1][1] <= MAX_PRIORITY
+    assert len(CLASSES) * RANKS <= MAX_PRIORITY
+
+
+def test_too_many_waiting_jobs_are_refused(database: Database, tmp_path: Path) -> None:
+    process = Process(database, tmp_path, max_jobs=2)
+    first = process.submit()
+    process.submit()
+    with pytest.raises(Overloaded) as caught:
+        process.submit()
+    assert caught.value.retry_after_s
+    process.begin(first)
+    process.submit("next")
+
+
+# -- idempotency ---------------------------------------------------------------------------------
+
+
+def accept(process: Process, same: Idempotency = SAME, client: str = "a") -> Job:
+    earlier = process.store.reserve(client, same.key)
+    if earlier is None:
+        return process.submit(client, same)
+    process.store.check_payload(client, same)
+    return earlier
+
+
+def test_a_key_stands_for_one_job(process: Process) -> None:
+    job = accept(process)
+    assert accept(process) == job
+    with pytest.raises(IdempotencyMismatch):
+        accept(process, Idempotency("key", "1" * 64))
+    assert accept(process, client="b").id != job.id
+    assert accept(process, Idempotency("other", "0" * 64)).id != job.id
+    process.store.release("a", "key")  # no effect on a key that is used
+    assert accept(process) == job
+    process.runs.cancelled(process.begin(job))
+    assert accept(process).state is JobState.CANCELLED
+    process.store.delete(job.id)
+    assert accept(process).id != job.id
+
+
+def test_a_key_is_taken_while_its_request_is_accepted(process: Process) -> None:
+    assert process.store.reserve("a", "key") is None
+    with pytest.raises(StillAccepting):
+        process.store.reserve("a", "key")
+    process.store.release("a", "key")
+    accept(process)
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256])
+def test_keys_have_a_length(process: Process, key: str) -> None:
+    with pytest.raises(UnsupportedOption):
+        process.store.reserve("a", key)
+
+
+def test_of_many_equal_requests_at_once_one_is_accepted(process: Process) -> None:
+    begin = threading.Barrier(12)
+    found: list[Any] = []
+
+    def ask() -> None:
+        begin.wait()
+        try:
+            found.append(accept(process).id)
+        except StillAccepting:
+            found.append(None)
+        except Exception as error:  # noqa: BLE001 - told by the test
+            found.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 12
+    assert {name for name in found if name is not None} == {accept(process).id}
+    assert len(process.line.entries) == 1
+
+
+def test_keys_of_a_dead_process_are_free(process: Process, tmp_path: Path) -> None:
+    other = Process(process.database, tmp_path)
+    assert other.store.reserve("a", "key") is None
+    assert process.executors.living() == {process.executors.id, other.executors.id}
+    other.die()
+    assert process.executors.living() == {process.executors.id}
+    job = accept(process)
+    with pytest.raises(StillAccepting):  # it was only frozen: its request may not count, too
+        other.submit("a", SAME)
+    other.store.release("a", "key")
+    assert accept(process) == job
+    assert process.store.counts()[JobState.QUEUED] == 1
+
+
+# -- other things --------------------------------------------------------------------------------
+
+
+def test_the_jobs_of_others_are_unknown(process: Process) -> None:
+    job = process.submit("a")
+    for ask in (process.store.find, process.store.request_cancel, process.store.retry):
+        with pytest.raises(UnknownJob):
+            ask(job.id, "b")
+        with pytest.raises(UnknownJob):
+            ask("nonsense", "a")
+    assert process.store.find(job.id, "a").state is JobState.QUEUED
+
+
+def test_cancelled_at_once_or_as_soon_as_possible(process: Process) -> None:
+    waiting, running = process.submit(), process.submit()
+    run = process.begin(running)
+    assert process.store.request_cancel(waiting.id, "a").state is JobState.CANCELLED
+    assert process.runs.begin(waiting.id) is None
+    assert process.store.request_cancel(running.id, "a").state is JobState.RUNNING
+    assert process.runs.tell([(run, Progress(JobStep.DECODE, 1.0))]) == {run.id: True}
+    # an attempt that failed meanwhile is not repeated
+    process.runs.again(run, 5.0, StageFailed("broken"))
+    assert process.store.find(running.id, "a").state is JobState.CANCELLED
+    assert process.ended[-1].id == running.id
+    assert process.store.request_cancel(running.id, "a").state is JobState.CANCELLED
+
+
+def test_tried_again_with_all_attempts(process: Process) -> None:
+    source = S3Object(bucket="b", key="k")
+    failed, cancelled = process.submit(source=source), process.submit(source=source)
+    gone = process.submit()
+    process.runs.fail(process.begin(failed), StageFailed("broken"))
+    process.store.request_cancel(cancelled.id, "a")
+    process.store.request_cancel(gone.id, "a")
+    for job in (failed, cancelled):
+        again = process.store.retry(job.id, "a")
+        assert (again.state, again.attempts, again.error) == (JobState.QUEUED, 0, "")
+        assert process.begin(job).job.attempts == 1
+    # its upload was deleted when it was cancelled
+    assert process.store.retry(gone.id, "a").state is JobState.CANCELLED
+
+
+def test_the_time_left_is_not_invented(process: Process) -> None:
+    job = process.submit()
+    assert job.left_s(process.clock()) is None
+    run = process.begin(job)
+    started = run.job.started_at
+    assert started is not None
+
+    def left_s(progress: float) -> float | None:
+        process.runs.tell([(run, Progress(JobStep.RECOGNIZE, progress))])
+        return process.store.find(job.id, "a").left_s(started + 30.0)
+
+    assert left_s(0.0) is None
+    assert left_s(14.9) is None
+    assert left_s(50.0) == pytest.approx(30.0)
+    assert left_s(75.0) == pytest.approx(10.0)
+    process.runs.cancelled(run)
+    assert process.store.find(job.id, "a").left_s(started + 30.0) is None
