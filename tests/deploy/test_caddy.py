@@ -6,6 +6,7 @@ import io
 import os
 import re
 import signal
+import struct
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
 import pytest
 from scipy.io import wavfile
 
@@ -28,16 +28,17 @@ from tests.support.deployment import (
     caddy_program,
     compose,
     has_rate_limit,
+    keeps_bodies,
 )
 from tests.support.events import streaming
 from tests.support.media import speech
 from tests.support.ports import free_port
-from tests.support.server import Server, heard, running_server
-from tests.support.truth import audio_of
+from tests.support.server import Server, running_server
+from tests.support.truth import audio_of, normalize, truth_of
 from tests.support.waiting import eventually
 
 BURST = 8
-STUDIO_HZ = 192_000
+PADDING_BYTES = 50_000_000
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
 
 
 def test_events_pass_as_they_come(front: Front) -> None:
-    with streaming(front.server, audio_of("en_three")) as (response, events):
+    with streaming(front.server, audio_of("en_mono")) as (response, events):
         assert response.status_code == 200
         first = next(events)
         running = [r.get("/queue").json() for r in front.replicas]
@@ -104,20 +105,20 @@ def test_events_pass_as_they_come(front: Front) -> None:
 
 
 def test_a_large_upload_passes(front: Front) -> None:
-    content = _studio_recording()
-    assert len(content) > 40e6
-    response = front.server.post(content, name="studio.wav", output_format="json")
+    response = front.server.post(_padded_wave("en_short"), name="padded.wav", output="txt")
     assert response.status_code == 200, response.text
-    truth = heard(front.replicas[0], "en_two")
-    assert response.json()["segments"][0]["text"] == truth["segments"][0]["text"]
+    said = " ".join(sentence["text"] for sentence in truth_of("en_short")["sentences"])
+    assert normalize(response.text) == normalize(said)
 
 
-def _studio_recording() -> bytes:
-    """A conversation in a format with twenty-four times as many bytes."""
-    samples = np.repeat(speech("en_two"), STUDIO_HZ // 16_000)
+def _padded_wave(name: str) -> bytes:
+    """A recording behind a chunk of 50 MB that players skip."""
     file = io.BytesIO()
-    wavfile.write(file, STUDIO_HZ, np.stack([samples, samples], 1))
-    return file.getvalue()
+    wavfile.write(file, 16_000, speech(name))
+    wave = file.getvalue()
+    padded = wave[8:12] + b"JUNK" + struct.pack("<I", PADDING_BYTES) + bytes(PADDING_BYTES)
+    padded += wave[12:]
+    return b"RIFF" + struct.pack("<I", len(padded)) + padded
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/metrics/", "//metrics", "/%6detrics"])
@@ -167,7 +168,8 @@ def test_a_lost_replica_costs_only_what_it_was_working_on(front: Front) -> None:
         statuses = {answer.result() for answer in answers}
     assert 200 in statuses
     assert statuses <= {200, 502}  # Caddy has no copy of the uploads that the replica had read
-    assert [post(index) for index in range(BURST)] == [200] * BURST
+    if keeps_bodies():
+        assert [post(index) for index in range(BURST)] == [200] * BURST
     assert [front.server.get("/v1/models").status_code for _ in range(4)] == [200] * 4
 
 

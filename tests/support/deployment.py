@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,8 @@ def nginx_version(nginx: str) -> tuple[int, ...]:
 
 
 def caddy_program() -> str:
-    caddy = shutil.which("caddy")
+    """That of a wheel, which is the newer one, or the installed one."""
+    caddy = shutil.which("caddy", path=Path(sys.executable).parent) or shutil.which("caddy")
     if caddy is None:
         pytest.skip("no caddy here (Debian: apt install caddy)")
     return caddy
@@ -123,3 +125,13 @@ def has_rate_limit() -> bool:
         [caddy_program(), "list-modules"], capture_output=True, text=True, check=True
     )
     return "http.handlers.rate_limit" in listed.stdout
+
+
+def keeps_bodies() -> bool:
+    """Whether this Caddy can send a request with a body to a second replica, although the first one
+    has not read any of it. Debian's, 2.6.2, closes the body with the first attempt.
+    """
+    shown = subprocess.run([caddy_program(), "version"], capture_output=True, text=True, check=True)
+    found = re.match(r"v?(\d+)\.(\d+)", shown.stdout)
+    assert found is not None
+    return tuple(map(int, found.groups())) > (2, 6)
