@@ -13,6 +13,8 @@ from fastapi_offline import FastAPIOffline
 from app import __version__
 from app.api import errors, ops
 from app.api.asr import router as asr
+from app.api.jobs import router as job_rest
+from app.api.jobs import webhooks
 from app.api.middleware import headers, keys
 from app.api.middleware.observation import ObservationMiddleware
 from app.api.middleware.request_id import RequestIdMiddleware
@@ -67,6 +69,9 @@ def create_app(service: Service) -> FastAPI:
         license_info={"name": "MIT"},
     )
     routers = [contract.build_router(service) for contract in (asr, openai, ops)]
+    routers.append(job_rest.build_router(service, jobs))
+    if jobs is not None:
+        routers.append(webhooks.build_router(jobs))
     app.add_middleware(UnreadBodyMiddleware)
     app.add_middleware(WebSocketMiddleware)
     errors.install(app, [getattr(r, "path", "") for router in routers for r in router.routes])

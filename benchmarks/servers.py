@@ -63,6 +63,7 @@ def running(side: str) -> Iterator[Server]:
                 "TEMP_DIR": str(OUT / f"tmp-{side}-{port}"),
                 "DATA_DIR": str(OUT / f"data-{side}-{port}"),
                 "SHUTDOWN_DRAIN_SECONDS": "0",
+                "JOIN_EQUAL_UPLOADS": "false",  # every request is work, as on the other side
             },
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.api.parameters import Reader
+from app.api.parameters import Reader, not_allowed
 from app.domain.errors import UnsupportedOption
 from app.domain.languages import is_unset
 from app.domain.options import SpeakerBounds, SpeechDetection
@@ -10,6 +10,9 @@ from app.domain.options import SpeakerBounds, SpeechDetection
 MAX_BEAM_SIZE = 10  # the work and the memory of a request grow with it
 MAX_TEMPERATURE = 1
 SCORE_LIMITS = (0.01, 0.99)
+MAX_TRACK_LENGTH = 40
+SPEAKERS = {name: name for name in ("voices", "channels")}
+SPEAKER_COUNTS = ("num_speakers", "min_speakers", "max_speakers")
 
 
 def read_temperature(read: Reader) -> float:
@@ -62,3 +65,23 @@ def read_speaker_bounds(read: Reader) -> SpeakerBounds:
             f"which is {most}."
         )
     return SpeakerBounds(min_speakers=least, max_speakers=most)
+
+
+def read_audio_track(read: Reader) -> str:
+    """The track as written; whether it exists is known once the file is opened."""
+    value = read.text("audio_track")
+    if len(value) > MAX_TRACK_LENGTH:
+        raise not_allowed("audio_track", value, "an index from 0 or a language, such as 1 or fre")
+    return value
+
+
+def read_by_channel(read: Reader) -> bool:
+    """Whether each channel is a speaker. Raises UnsupportedOption beside counts of speakers."""
+    by_channel = read.choice("speakers", SPEAKERS, "voices") == "channels"
+    if by_channel:
+        for name in SPEAKER_COUNTS:
+            if read.text(name):
+                raise UnsupportedOption(
+                    f"{name}: not allowed with speakers=channels; each channel is one speaker."
+                )
+    return by_channel

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from python_multipart.multipart import parse_options_header
 
@@ -24,13 +25,19 @@ LIST_NAME = re.compile(r"([^\[\]]+)\[\d*\]")  # name[], name[0]
 @dataclass(frozen=True, slots=True)
 class FormLayout:
     """The fields of a form. `large`: text fields that go to disk, with their maximum bytes; a form
-    has at most `max_large` of them. `or_json`: a JSON body may say the same.
+    has at most `max_large` of them. `or_json`: a JSON body may say the same. `aliases`: other names
+    of the file's field. `file_optional`: a form may do without, and then come in any encoding.
     """
 
     file_field: str
     large: Mapping[str, int] = field(default_factory=dict)
     max_large: int = 0
     or_json: bool = False
+    aliases: tuple[str, ...] = ()
+    file_optional: bool = False
+
+    def is_file(self, name: str) -> bool:
+        return name == self.file_field or name in self.aliases
 
     @property
     def overhead_bytes(self) -> int:
@@ -42,6 +49,14 @@ class FormLayout:
 
 
 ASR_FORM = FormLayout("audio_file")
+
+
+class Digest(Protocol):
+    """What hashlib makes."""
+
+    def update(self, data: bytes, /) -> None: ...
+
+    def hexdigest(self) -> str: ...
 
 
 class Form:
@@ -61,6 +76,7 @@ class Form:
         self.pending_bytes = 0
         self.complete = False
         self.path = new_file()
+        self.digest: Digest | None = None  # of the recording, if anybody asks for it
         self._new_file = new_file
         self._num_large = 0
         self._large_bytes = 0
@@ -119,7 +135,7 @@ class Form:
         is_file = bool(self._content_type) or b"filename" in self._disposition
         if listed := LIST_NAME.fullmatch(self._name):
             self._name = listed[1]
-        if self._name != self.layout.file_field:
+        if not self.layout.is_file(self._name):
             if self._name in self.layout.large:
                 self._begin_large()
             else:

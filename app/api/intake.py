@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError
@@ -15,14 +16,22 @@ from structlog.contextvars import bind_contextvars
 
 from app.api.forms import FormLayout
 from app.api.rate_limits import account_of, admit
-from app.api.request_state import client_name, record_of
+from app.api.request_state import client_name, on_answer, record_of
 from app.api.uploads import Upload, receive_upload
-from app.domain.errors import ClientGone, DeadlineExceeded, ShuttingDown
+from app.domain.errors import (
+    ClientGone,
+    DeadlineExceeded,
+    ServiceError,
+    ShuttingDown,
+    StageFailed,
+)
 from app.domain.warnings import TranscriptWarning
 from app.engine.work import Work
 from app.observability.stages import Stage
 from app.service.calls import Call, Recording
 from app.service.service import Service
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Wanted = TypeVar("Wanted")
@@ -45,7 +54,8 @@ class Intake(Generic[Wanted]):
     wanted: Wanted
 
     def recording(self, raw_pcm: bool = False, audio_track: str = "") -> Recording:
-        return Recording(self.upload.path, raw_pcm, audio_track)
+        file, digest = self.upload.file, self.upload.digest
+        return Recording(file.path, raw_pcm, audio_track, digest, file.held)
 
     async def run(self, job: Callable[[], T]) -> T:
         """The job's value. The job is cancelled if the client hangs up."""
@@ -78,6 +88,7 @@ async def admitted(
     )
     with entering as call:
         request.state.request_id = record.request_id  # changed if it was taken
+        on_answer(request, lambda: {"X-ASR-Joined": "true"} if record.joined else {})
         bind_contextvars(request_id=record.request_id)
         try:
             # Only with a place: a request that goes on to another replica is counted there.
@@ -137,6 +148,17 @@ def resolve_model(service: Service, name: str) -> str:
 async def hung_up(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
+
+
+def failure_of(done: Future[Any] | asyncio.Future[Any]) -> ServiceError | None:
+    """The error that a job ended with, as a ServiceError."""
+    if done.cancelled():
+        return ShuttingDown()
+    error = done.exception()
+    if error is None or isinstance(error, ServiceError):
+        return error
+    log.error("a job failed", exc_info=error)
+    return StageFailed("The service failed on this request.")
 
 
 def ignored_headers(ignored: Iterable[str], dropped: Iterable[str]) -> dict[str, str]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from ipaddress import IPv6Address, ip_address, ip_network
 
 from fastapi import Request
 from starlette.types import Scope
 
 from app.access.rate_limits import Account, Usage
-from app.api.request_state import client_name
+from app.api.request_state import client_name, on_answer
 
 
 async def admit(request: Request, account: Account) -> None:
@@ -19,9 +19,7 @@ async def admit(request: Request, account: Account) -> None:
     Raises:
         RateLimited: too many requests, or no audio is left.
     """
-    sources: list[Callable[[], Mapping[str, str]]]
-    sources = request.scope["state"].setdefault("answer_headers", [])
-    sources.append(lambda: rate_limit_headers(account.usage))
+    on_answer(request, lambda: rate_limit_headers(account.usage))
     await asyncio.to_thread(account.admit)
 
 

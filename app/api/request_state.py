@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 from starlette.requests import Request
 from starlette.types import Scope
 
@@ -24,6 +26,13 @@ def client_name(scope: Scope) -> str:
     """The name of the request's API key; empty if no keys are configured."""
     name: str = scope.get("state", {}).get("client_name", "")
     return name
+
+
+def on_answer(request: Request, headers: Callable[[], Mapping[str, str]]) -> None:
+    """Add the headers that are known when the answer begins."""
+    sources: list[Callable[[], Mapping[str, str]]]
+    sources = request.scope["state"].setdefault("answer_headers", [])
+    sources.append(headers)
 
 
 def report_error(request: Request, error: ServiceError) -> None:

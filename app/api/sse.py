@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
@@ -17,20 +16,15 @@ from typing import Any, Protocol
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from app.api.intake import ANSWER_S, Intake, Wanted, hung_up
+from app.api.intake import ANSWER_S, Intake, Wanted, failure_of, hung_up
+from app.api.keepalive import UNBUFFERED, Spacing, answer_spaced
 from app.api.request_state import report_error
-from app.domain.errors import ClientGone, DeadlineExceeded, ServiceError, ShuttingDown, StageFailed
-
-log = logging.getLogger(__name__)
+from app.domain.errors import ClientGone, DeadlineExceeded, ServiceError
 
 Headers = Mapping[str, str]
 
 HEARTBEAT_S = 5.0  # proxies give up after a silent minute
 FIRST_WAIT_S = 25.0  # a failure before that still gets its own status
-HEADERS = {
-    "Cache-Control": "no-store",
-    "X-Accel-Buffering": "no",  # else nginx buffers the events
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +65,10 @@ class Answering(Protocol):
     def wire(self) -> Wire | None:
         """None: the client wants the whole answer."""
 
+    @property
+    def spacing(self) -> Spacing | None:
+        """Whether spaces may come before the whole answer."""
+
     def answer(self) -> Response: ...
 
     def stream(self, tell: Tell) -> None: ...
@@ -84,9 +82,12 @@ async def respond(
     async with AsyncExitStack() as stack:
         answering = begin(await stack.enter_async_context(admitting))
         wire = answering.wire
-        if wire is None:
-            return await answering.intake.run(answering.answer)
-        return await open_stream(answering.intake, stack, answering.stream, wire)
+        spacing = answering.spacing
+        if wire is not None:
+            return await open_stream(answering.intake, stack, answering.stream, wire)
+        if spacing is not None:
+            return await answer_spaced(answering.intake, stack, answering.answer, spacing)
+        return await answering.intake.run(answering.answer)
 
 
 async def open_stream(
@@ -136,7 +137,7 @@ class Told:
             loop.call_soon_threadsafe(self._queue.put_nowait, told)
 
         def end(done: Future[None]) -> None:
-            put(_failure(done))
+            put(failure_of(done))
             loop.call_soon_threadsafe(self.job_over.set)
 
         running = intake.service.threads.start(lambda: job(lambda event: put(event.encode())))
@@ -173,17 +174,6 @@ class Told:
         self._work.cancel(ClientGone("Nobody reads the answer."))
 
 
-def _failure(done: Future[None]) -> ServiceError | None:
-    """The error that a job ended with, as a ServiceError."""
-    if done.cancelled():
-        return ShuttingDown()
-    error = done.exception()
-    if error is None or isinstance(error, ServiceError):
-        return error
-    log.error("a job failed", exc_info=error)
-    return StageFailed("The service failed on this request.")
-
-
 class EventStream(Response):
     """Streams events. Frees the request's resources as soon as its job ends, even if the client
     reads the rest slowly.
@@ -194,7 +184,7 @@ class EventStream(Response):
     def __init__(
         self, events: AsyncIterator[bytes], told: Told, stack: AsyncExitStack, headers: Headers
     ) -> None:
-        super().__init__(headers={**HEADERS, **headers})
+        super().__init__(headers={**UNBUFFERED, **headers})
         del self.headers["content-length"]
         self._events = events
         self._told = told

@@ -7,6 +7,7 @@ from app.domain.errors import (
     ClientGone,
     DeadlineExceeded,
     DiskFull,
+    FetchFailed,
     Forbidden,
     IdempotencyMismatch,
     MalformedRequest,
@@ -26,6 +27,7 @@ from app.domain.errors import (
     UnsupportedOption,
     UploadStalled,
     UploadTooLarge,
+    UrlUnusable,
 )
 
 STATUSES: dict[type[ServiceError], int] = {
@@ -42,10 +44,12 @@ STATUSES: dict[type[ServiceError], int] = {
     UploadTooLarge: 413,
     UnsupportedEncoding: 415,
     UnsupportedOption: 422,
+    UrlUnusable: 422,
     IdempotencyMismatch: 422,
     RateLimited: 429,
     ClientGone: 499,
     StageFailed: 500,
+    FetchFailed: 502,
     ModelUnavailable: 503,
     Overloaded: 503,
     ShuttingDown: 503,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,14 +15,16 @@ from python_multipart.exceptions import FormParserError
 from starlette.requests import ClientDisconnect, Request
 
 from app.api.encodings import check_encoding
-from app.api.forms import Form, FormLayout, parse_options, too_large
+from app.api.forms import Digest, Form, FormLayout, parse_options, too_large
 from app.api.json_body import JsonBody
 from app.api.multipart import PatientParser
 from app.api.upload_pace import UploadPace
+from app.api.urlencoded import URLENCODED, UrlencodedBody
 from app.domain.errors import ClientGone, MalformedRequest, UnsupportedOption
 from app.engine.work import Work
 from app.service.pace import Pace
 from app.service.service import Service
+from app.storage.shared_file import SharedFile
 from app.storage.tempdir import check_room, told_when_full
 
 FLUSH_BYTES = 1 << 20
@@ -32,22 +35,26 @@ class Upload:
     """A received form. `file_name` comes from the client: use it in answers, never on disk.
 
     `lists`: the values of each field, in order; name[] and name[0] count as name. `large`: the
-    files that hold the large fields. `dropped`: fields with files too large for a value.
+    files that hold the large fields. `dropped`: fields with files too large for a value. `digest`:
+    of the recording; empty if nobody asks for it. `has_file`: else it is empty.
     """
 
-    path: Path
+    file: SharedFile
     file_name: str = ""
     lists: dict[str, list[str]] = field(default_factory=dict)
     large: dict[str, list[Path]] = field(default_factory=dict)
     dropped: tuple[str, ...] = ()
     num_bytes: int = 0
+    digest: str = ""
+    has_file: bool = True
 
 
 @asynccontextmanager
 async def receive_upload(
     request: Request, service: Service, work: Work, layout: FormLayout
 ) -> AsyncIterator[Upload]:
-    """The form of a request. Its files stay on disk until the block ends.
+    """The form of a request. Its files stay on disk until the block ends, that of the recording as
+    long as anybody holds it.
 
     Raises:
         DeadlineExceeded, Cancelled: from `work`
@@ -55,28 +62,38 @@ async def receive_upload(
         ClientGone, DiskFull, Overloaded
     """
     check_encoding(request)
-    paths: list[Path] = []
+    files: dict[Path, SharedFile] = {}
 
     def new_file() -> Path:
-        paths.append(service.temp.new_path())
-        paths[-1].touch(exist_ok=False)
-        return paths[-1]
+        path = service.temp.new_path()
+        files[path] = SharedFile(path)
+        path.touch(exist_ok=False)
+        return path
 
     try:
         with service.admission.uploading(work) as place:
             pace = UploadPace(service.settings, place)
             with told_when_full():
                 form = Form(layout, service.settings.max_file_size_mb << 20, new_file)
-            upload = await _receive(request, form, service, work, pace)
-        yield upload
+            if service.settings.join_equal_uploads:
+                form.digest = hashlib.sha256()
+            await _receive(request, form, service, work, pace)
+        yield _upload(form, files[form.path])
     finally:
-        for path in paths:
-            path.unlink(missing_ok=True)
+        for file in files.values():
+            file.release()
+
+
+def _upload(form: Form, file: SharedFile) -> Upload:
+    digest = form.digest.hexdigest() if form.digest else ""
+    name, dropped = form.file_name or "", tuple(form.dropped)
+    has_file = form.file_name is not None
+    return Upload(file, name, form.lists, form.large, dropped, form.file_bytes, digest, has_file)
 
 
 async def _receive(
     request: Request, form: Form, service: Service, work: Work, pace: UploadPace
-) -> Upload:
+) -> None:
     max_file_bytes = form.max_file_bytes
     max_bytes = form.layout.max_bytes(max_file_bytes, _is_json(request, form))
     stated = request.headers.get("content-length", "")
@@ -104,15 +121,15 @@ async def _receive(
         raise MalformedRequest(form.fault) from None
     if not form.complete:
         raise MalformedRequest("The multipart form is incomplete.")
-    if form.file_name is None:
+    if form.file_name is None and not form.layout.file_optional:
         raise UnsupportedOption(form.without_file)
-    dropped = tuple(form.dropped)
-    return Upload(form.path, form.file_name, form.lists, form.large, dropped, form.file_bytes)
 
 
-def _parser(request: Request, form: Form, pace: Pace) -> PatientParser | JsonBody:
+def _parser(request: Request, form: Form, pace: Pace) -> PatientParser | JsonBody | UrlencodedBody:
     if _is_json(request, form):
         return JsonBody(form)
+    if form.layout.file_optional and _content_type(request)[0] in (URLENCODED, b""):
+        return UrlencodedBody(form)
     return PatientParser(_boundary(request, form.layout.file_field), form, pace)
 
 
@@ -155,10 +172,14 @@ async def _flush(form: Form) -> None:
     pending, form.pending = form.pending, []
     form.pending_bytes = 0
     for path, pieces in groupby(pending, key=lambda piece: piece[0]):
-        await asyncio.to_thread(_append, path, b"".join(data for _, data in pieces))
+        data = b"".join(data for _, data in pieces)
+        digest = form.digest if path == form.path else None
+        await asyncio.to_thread(_append, path, data, digest)
 
 
-def _append(path: Path, data: bytes) -> None:
+def _append(path: Path, data: bytes, digest: Digest | None) -> None:
+    if digest is not None:
+        digest.update(data)
     # "r+" does not recreate a file that was removed with its request
     with path.open("r+b", buffering=0) as file:
         file.seek(0, os.SEEK_END)

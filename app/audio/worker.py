@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
 import resource
-import select
 import signal
 import sys
 import threading
@@ -17,9 +15,10 @@ import av
 import numpy as np  # noqa: F401 - before the limits
 from structlog.contextvars import bound_contextvars
 
-from app.audio.confinement import confine
 from app.audio.decode import DecodedFile, DecodeRequest, decode
 from app.domain.errors import ServiceError, StageFailed
+from app.storage.child import end_with_parent, limit
+from app.storage.confinement import confine
 
 log = logging.getLogger(__name__)
 
@@ -39,10 +38,10 @@ def _serve(connection: Connection) -> None:
     memory_mb, folder, prepare = connection.recv()
     prepare()
     av.logging.set_level(None)
-    _limit(resource.RLIMIT_AS, memory_mb << 20, for_good=True)
+    limit(resource.RLIMIT_AS, memory_mb << 20, for_good=True)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     confine(folder)
-    threading.Thread(target=_end_with_service, args=(connection,), daemon=True).start()
+    threading.Thread(target=end_with_parent, args=(connection,), daemon=True).start()
     while True:
         function, arguments = connection.recv()
         connection.send(True)
@@ -65,17 +64,6 @@ def _answer(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
         return StageFailed(FAILED)
 
 
-def _end_with_service(connection: Connection) -> None:
-    """End this process when the service is killed, so that no worker is left behind.
-
-    Not PR_SET_PDEATHSIG: that fires when the *thread* that started this process ends.
-    """
-    hung_up = select.poll()
-    hung_up.register(connection, 0)  # only that the other side is closed
-    hung_up.poll()
-    os._exit(1)
-
-
 def decode_for(context: dict[str, Any], request: DecodeRequest) -> DecodedFile:
     """Decode with the request's log `context`."""
     with bound_contextvars(**context):
@@ -84,11 +72,4 @@ def decode_for(context: dict[str, Any], request: DecodeRequest) -> DecodedFile:
 
 def _limit_cpu(seconds: float) -> None:
     """The kernel ends this process once it has used this much, even inside of FFmpeg."""
-    _limit(resource.RLIMIT_CPU, int(seconds) + 2)
-
-
-def _limit(which: int, most: int, for_good: bool = False) -> None:
-    """Lower a limit, as far as the hard one, which an operator may have set, is not lower."""
-    hard = resource.getrlimit(which)[1]
-    soft = most if hard == resource.RLIM_INFINITY else min(most, hard)
-    resource.setrlimit(which, (soft, soft if for_good else hard))
+    limit(resource.RLIMIT_CPU, int(seconds) + 2)

@@ -18,11 +18,12 @@ SECRETS = (
     "HF_TOKEN",
     "HUGGING_FACE_HUB_TOKEN",
     "RATE_LIMIT_STORAGE_URL",
+    "WEBHOOK_SECRET",
 )
-# What a decoding process may know.
+# What a process may know that sees hostile data.
 PLAIN = {
     "PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "TERM", "NO_COLOR",
-    "FORCE_COLOR",
+    "FORCE_COLOR", "SSL_CERT_FILE", "SSL_CERT_DIR",
 }  # fmt: skip
 PLAIN_PREFIXES = ("LC_", "PYTHON", "MALLOC_")
 ENVIRONMENT_BEGINS, ENVIRONMENT_ENDS = 47, 48  # of /proc/PID/stat, counted after the name

@@ -19,6 +19,7 @@ from app.config.answers import AnswerSettings
 from app.config.decoding import AudioDecodingSettings
 from app.config.devices import DeviceSettings
 from app.config.diarization import DiarizationSettings
+from app.config.egress import EgressSettings
 from app.config.fields import SettingsGroup
 from app.config.jobs import JobSettings
 from app.config.limits import LimitSettings
@@ -29,6 +30,8 @@ from app.config.server import ServerSettings
 from app.config.storage import StorageSettings
 from app.config.transcription import TranscriptionSettings
 from app.config.uploads import UploadSettings
+from app.config.waiting import WaitingSettings
+from app.config.webhooks import WebhookSettings
 from app.domain.errors import ConfigurationError
 
 DEMO_DIR = Path(__file__).parent.parent / "demo"
@@ -42,9 +45,12 @@ class Settings(
     AnswerSettings,
     LimitSettings,
     UploadSettings,
+    WaitingSettings,
     AudioDecodingSettings,
     StorageSettings,
+    EgressSettings,
     JobSettings,
+    WebhookSettings,
     AccessSettings,
     RateLimitSettings,
     ServerSettings,

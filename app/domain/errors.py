@@ -68,6 +68,19 @@ class UploadTooLarge(ServiceError):
     is_permanent = True
 
 
+class UrlUnusable(ServiceError):
+    """A client's URL leads to nothing that may be fetched; another try would not help."""
+
+    code = "url_unusable"
+    is_permanent = True
+
+
+class FetchFailed(ServiceError):
+    """A client's URL could not be fetched this time: its server or the network failed."""
+
+    code = "fetch_failed"
+
+
 class UnsupportedOption(ServiceError):
     """A parameter has a value that is not allowed."""
 

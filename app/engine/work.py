@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterable
 from concurrent.futures import CancelledError, Future
+from queue import Empty, SimpleQueue
 from typing import Any, NoReturn, TypeVar
 
 from app.domain.errors import Cancelled, DeadlineExceeded, ModelUnavailable, ServiceError
@@ -30,9 +31,11 @@ class Work:
     ) -> None:
         """`background`: it takes only what room the work of others leaves (`background.py`)."""
         self.request_id = request_id
-        self.background_since = time.monotonic() if background else None
+        self.background_since: float | None = None
+        self.background = background
         self.stages = stages or StageClock()
-        self.progress = 0.0  # 0 to 1, estimated
+        self._progress = 0.0
+        self._followed: Work | None = None
         self._deadline = time.monotonic() + timeout_s
         self._lock = threading.Lock()
         self._open: set[Future[Any]] = set()
@@ -41,6 +44,23 @@ class Work:
     @property
     def background(self) -> bool:
         return self.background_since is not None
+
+    @background.setter
+    def background(self, background: bool) -> None:
+        self.background_since = time.monotonic() if background else None
+
+    @property
+    def progress(self) -> float:
+        """0 to 1, estimated."""
+        return self._progress if self._followed is None else self._followed.progress
+
+    @progress.setter
+    def progress(self, progress: float) -> None:
+        self._progress, self._followed = progress, None
+
+    def follow(self, other: Work) -> None:
+        """From now on, its progress is that of the other one, which is done for it."""
+        self._followed = other
 
     def cancel(self, reason: ServiceError | None = None) -> None:
         """Drop what is queued; whoever waits gets the reason. A running batch runs to its end."""
@@ -83,6 +103,10 @@ class Work:
         """Seconds until the deadline; 0 beyond it."""
         return max(0.0, self._deadline - time.monotonic())
 
+    def extend(self, timeout_s: float) -> None:
+        """Move the deadline, if this is later."""
+        self._deadline = max(self._deadline, time.monotonic() + timeout_s)
+
     def wait(self, future: Future[T]) -> T:
         """The future's value.
 
@@ -91,25 +115,45 @@ class Work:
             DeadlineExceeded: the request has run out of time.
         """
         try:
-            error = future.exception(timeout=self.left_s)
+            error = self._error_of(future)
         except CancelledError:
             self.check()
             raise ModelUnavailable("The work was dropped; try again.") from None
-        except TimeoutError:
-            self.cancel(DeadlineExceeded())
-            error = self._reason
         if isinstance(error, ServiceError):
             raise _fresh(error)
         value = future.result()
         self.check()
         return value
 
+    def _error_of(self, future: Future[T]) -> BaseException | None:
+        """Why the future failed, or why the request is over."""
+        while True:
+            try:
+                return future.exception(timeout=self.left_s)
+            except TimeoutError:
+                if not self.left_s:  # else it was extended meanwhile
+                    self.cancel(DeadlineExceeded())
+                    return self._reason
+
+    def next_of(self, queue: SimpleQueue[T]) -> T:
+        """The next thing in a queue.
+
+        Raises:
+            DeadlineExceeded: the request has run out of time, or the earlier reason of its end.
+        """
+        while True:
+            try:
+                return queue.get(timeout=self.left_s)
+            except Empty:
+                if not self.left_s:
+                    self._expire()
+
     def wait_tracked(self, future: Future[T]) -> T:
         """As `wait`, for a future that nobody else needs: `cancel` cancels it."""
         return self.wait(self.track(future))
 
-    def expire(self) -> NoReturn:
-        """End the request: its time is over. Raises DeadlineExceeded, or the earlier reason."""
+    def _expire(self) -> NoReturn:
+        """Raises DeadlineExceeded, or the earlier reason."""
         self.cancel(DeadlineExceeded())
         self.check()
         raise AssertionError("a cancelled request has a reason")

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import sqlalchemy as sa
 
+from app.config.settings import Settings
 from app.domain.errors import ConfigurationError
 from app.domain.transcript import Transcript
+from app.engine.work import Work
 from app.jobs.database import Database
+from app.jobs.deliveries import Deliveries
 from app.jobs.doors.rest import RestDoor
 from app.jobs.executors import Executors
+from app.jobs.figures import Figures
 from app.jobs.history import History
-from app.jobs.job import Job
+from app.jobs.job import Job, Source, Url
 from app.jobs.jobs import Jobs
 from app.jobs.keeper import Keeper
+from app.jobs.posting import Poster
 from app.jobs.queue import JobQueue
 from app.jobs.retention import Retention
 from app.jobs.runner import Runner, RunnerOptions, UnknownDoors
 from app.jobs.runs import Runs
-from app.jobs.sources import Sources
+from app.jobs.sources import Fetch, Sources
 from app.jobs.store import JobStore
 from app.service.service import Service
+from app.storage.egress import EgressRules
+from app.storage.fetch import Fetcher
 from app.storage.objects import LocalObjects
-from app.storage.tempdir import check_writable
+from app.storage.tempdir import PrivateDirectory, check_writable
 
 
 def build_jobs(service: Service) -> Jobs | None:
@@ -45,18 +54,58 @@ def build_jobs(service: Service) -> Jobs | None:
     queue = JobQueue(database, executors.id)
     store = JobStore(database, queue, executors.id, settings.max_jobs)
     uploads = LocalObjects(settings.data_dir / "uploads")
-    sources = Sources(uploads, service.temp)
+    sources = Sources(uploads, service.temp, build_url_fetch(settings, service.temp))
     doors = UnknownDoors(rest=RestDoor())
+
+    deliveries = build_deliveries(settings, database, queue)
 
     def ending(connection: sa.Connection, job: Job, transcript: Transcript | None) -> None:
         """What else happens in the transaction that ends a job."""
+        door = doors.get(job.request.door)  # none of a door that this process lacks
+        notice = door.notice(job, transcript) if door is not None else None
+        if notice is not None:
+            deliveries.add(connection, job, notice)
 
+    def clean() -> None:
+        retention.clean()
+        deliveries.requeue_lost()
+
+    service.metrics.show_jobs(Figures(store.counts))
     runs = Runs(database, queue, executors.id, ending)
     retention = Retention(store, sources, settings.job_keep_days)
-    keeper = Keeper(executors, queue, runs, settings.job_takeover_s, retention.clean)
+    keeper = Keeper(executors, queue, runs, settings.job_takeover_s, clean)
     options = RunnerOptions(settings.job_timeout_s, settings.job_max_attempts, settings.job_retry_s)
     runner = Runner(service, store, runs, keeper, sources, doors, options)
     return Jobs(
-        store, History(database), queue, executors, keeper, runner, retention, uploads,
+        store, History(database), queue, executors, keeper, runner, retention, uploads, deliveries,
         settings.job_workers,
     )  # fmt: skip
+
+
+def egress_rules(settings: Settings) -> EgressRules:
+    """Where URLs of clients may lead."""
+    return EgressRules(settings.egress_allowed_networks)
+
+
+def build_deliveries(settings: Settings, database: Database, queue: JobQueue) -> Deliveries:
+    return Deliveries(
+        database,
+        queue,
+        Poster(egress_rules(settings), settings.webhook_timeout_s),
+        settings.webhook_secret.get_secret_value(),
+        [float(delay) for delay in settings.webhook_retry_delays],
+    )
+
+
+def build_url_fetch(settings: Settings, temp: PrivateDirectory) -> Fetch | None:
+    """None if URLs are not accepted."""
+    if not settings.url_ingest:
+        return None
+    fetcher = Fetcher(egress_rules(settings), settings.url_timeout_s, temp.min_free_bytes)
+    max_bytes = settings.max_file_size_mb << 20
+
+    def fetch(source: Source, path: Path, work: Work) -> None:
+        assert isinstance(source, Url)
+        fetcher.fetch(source.url, path, work, max_bytes, settings.max_duration_s)
+
+    return fetch

@@ -13,9 +13,16 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    InterfaceError,
+    NoSuchModuleError,
+    OperationalError,
+)
+from sqlalchemy.exc import TimeoutError as NoConnection
 
-from app.domain.errors import ConfigurationError
+from app.domain.errors import ConfigurationError, Overloaded
 
 T = TypeVar("T")
 
@@ -26,6 +33,8 @@ POOL_SIZE, POOL_OVERFLOW = 10, 20
 CONNECT_TIMEOUT_S = 5
 BUSY_TIMEOUT_S = 30
 RETRY_S = 0.5
+UNREACHABLE = "The database of the jobs cannot be reached at present; try again later."
+UNREACHABLE_RETRY_S = 5
 
 
 class Database:
@@ -123,6 +132,18 @@ def _postgresql(url: str) -> sa.Engine:
 
 def _first_line(error: DBAPIError) -> str:
     return str(error.orig).strip().splitlines()[0][:300]
+
+
+def told_when_unreachable(what: Callable[[], T]) -> Callable[[], T]:
+    """The same for those who cannot wait: raises Overloaded if the database cannot be reached."""
+
+    def asked() -> T:
+        try:
+            return what()
+        except (OperationalError, InterfaceError, NoConnection):
+            raise Overloaded(UNREACHABLE, UNREACHABLE_RETRY_S) from None
+
+    return asked
 
 
 def patiently(what: Callable[[], T], give_up: Callable[[], bool]) -> T:

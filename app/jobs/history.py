@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from app.jobs.job import Job, JobState
 from app.jobs.rows import job_of
 from app.jobs.tables import jobs
 
+MAX_CURSOR = 200
 WRONG_CURSOR = "cursor: not one that /history returned."
 
 
@@ -86,7 +88,9 @@ def _cursor(job: Job) -> str:
 
 def _place(cursor: str) -> tuple[float, str]:
     try:
+        if len(cursor) > MAX_CURSOR:
+            raise ValueError
         created_at, job_id = json.loads(base64.urlsafe_b64decode(cursor))
-        return float(created_at), str(job_id)
-    except (ValueError, TypeError):
+        return float(created_at), str(uuid.UUID(job_id))
+    except (ValueError, TypeError, AttributeError):
         raise UnsupportedOption(WRONG_CURSOR) from None

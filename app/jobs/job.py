@@ -79,6 +79,8 @@ class JobOptions(_Stored):
 
     model: str
     language: str | None = None
+    usual_language: str | None = None
+    multilingual: bool = False
     task: TranscribeTask = TranscribeTask.TRANSCRIBE
     initial_prompt: str = ""
     hotwords: str = ""
@@ -95,6 +97,8 @@ class JobOptions(_Stored):
         return TranscribeOptions(
             model=self.model,
             language=self.language,
+            usual_language=self.usual_language,
+            multilingual=self.multilingual,
             task=self.task,
             initial_prompt=self.initial_prompt,
             hotwords=self.hotwords,

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from app.domain.errors import NotEnded
 from app.domain.transcript import Transcript
+from app.jobs.deliveries import DELIVERIES_QUEUE, DELIVERY_THREADS, Deliveries
 from app.jobs.executors import Executors
 from app.jobs.history import History
-from app.jobs.job import Job, JobRequest, Source, Upload
+from app.jobs.job import Job, JobRequest, JobState, Source, Upload
 from app.jobs.keeper import Keeper
 from app.jobs.queue import JobQueue, Worker
 from app.jobs.retention import Retention
@@ -31,17 +32,24 @@ class Jobs:
     runner: Runner
     retention: Retention
     uploads: ObjectStore
+    deliveries: Deliveries
     num_workers: int
 
     def start(self) -> None:
         """Begin to work on jobs, also on those that an earlier process left."""
         self.executors.beat()
-        self.queue.start({JOBS_QUEUE: Worker(self.runner.run, self.num_workers)})
+        self.queue.start(
+            {
+                JOBS_QUEUE: Worker(self.runner.run, self.num_workers),
+                DELIVERIES_QUEUE: Worker(self.deliveries.handle, DELIVERY_THREADS),
+            }
+        )
         self.keeper.start()
 
     def close(self) -> None:
         """Stop. Runs that have not handed over their jobs lose them to other processes."""
         self.runner.close()
+        self.deliveries.close()
         self.keeper.close()
         self.queue.close()
         self.executors.leave()
@@ -74,6 +82,8 @@ class Jobs:
         """Cancel a job that has not ended. Raises UnknownJob."""
         job = self.store.request_cancel(job_id, client)
         self.keeper.cancel(job_id)
+        if job.state is JobState.CANCELLED:
+            self.retention.discard_upload(job)
         return job
 
     def retry(self, job_id: str, client: str) -> Job:

@@ -42,9 +42,12 @@ class Retention:
 
     def remove(self, job: Job) -> None:
         """Remove an ended job: its upload, its transcript and what the queue knows."""
+        self.discard_upload(job)
+        self._store.delete(job.id)
+        self._store.queue.forget([job.id])
+
+    def discard_upload(self, job: Job) -> None:
         try:
             self._sources.discard(job.request.source)
         except ServiceError as error:  # the bucket is gone; the upload stays there
             log.warning("the upload of job %s is left behind: %s", job.id, error.message)
-        self._store.delete(job.id)
-        self._store.queue.forget([job.id])

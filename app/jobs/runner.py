@@ -22,7 +22,7 @@ from app.domain.errors import (
 from app.domain.transcript import Transcript
 from app.jobs.database import patiently
 from app.jobs.door import Door
-from app.jobs.job import Job, JobStep
+from app.jobs.job import Job, JobState, JobStep
 from app.jobs.keeper import Keeper, Watch
 from app.jobs.runs import Run, Runs, Superseded
 from app.jobs.sources import Sources
@@ -143,6 +143,7 @@ class Runner:
             watch.step = JobStep.NOTIFY
             seconds = call.elapsed_s
             self._patiently(lambda: self._runs.succeed(run, transcript, published, seconds))
+        self._count(JobState.DONE)
         self._sources.discard(job.request.source)
 
     def _transcribe(self, run: Run, watch: Watch, call: Call) -> Transcript:
@@ -171,6 +172,7 @@ class Runner:
             raise Superseded
         if isinstance(error, Cancelled):
             self._patiently(lambda: self._runs.cancelled(run))
+            self._count(JobState.CANCELLED)
             self._sources.discard(run.job.request.source)
         elif isinstance(error, ShuttingDown):
             self._runs.again(run, HAND_OVER_S, counts=False)
@@ -189,7 +191,12 @@ class Runner:
 
     def _fail(self, run: Run, error: ServiceError) -> Job:
         log.warning("job %s failed: %s", run.job.id, error.message)
-        return self._patiently(lambda: self._runs.fail(run, error))
+        failed = self._patiently(lambda: self._runs.fail(run, error))
+        self._count(JobState.FAILED)
+        return failed
+
+    def _count(self, outcome: JobState) -> None:
+        self._service.metrics.job_ended(outcome)
 
 
 class UnknownDoors(dict[str, Door]):

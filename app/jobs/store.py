@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -27,6 +28,7 @@ from app.jobs.transcripts import unpack
 
 JOBS_QUEUE = "jobs"
 MAX_KEY = 255
+JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 RETRY_AFTER_S = 30
 
 
@@ -151,11 +153,19 @@ class JobStore:
 
     def find(self, job_id: str, client: str) -> Job:
         """A client's job. Raises UnknownJob, also for the job of another client."""
+        if not JOB_ID.fullmatch(job_id):  # a database may not take what is written in an address
+            raise UnknownJob
         with self.database.read() as connection:
             row = connection.execute(select_job(job_id)).one_or_none()
         if row is None or row.client != client:
             raise UnknownJob
         return job_of(row)
+
+    def several(self, job_ids: Collection[str]) -> dict[str, Job]:
+        """Those that exist of the jobs with these IDs, by ID."""
+        with self.database.read() as connection:
+            rows = connection.execute(sa.select(jobs).where(jobs.c.id.in_(job_ids))).all()
+        return {row.id: job_of(row) for row in rows}
 
     def transcript(self, job_id: str) -> Transcript | None:
         """The transcript of a job of which recognition has ended."""

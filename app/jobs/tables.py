@@ -77,3 +77,25 @@ executors = sa.Table(
     sa.Column("id", sa.String(32), primary_key=True),
     sa.Column("seen_at", sa.Double, nullable=False),  # by the database's clock
 )
+
+# Webhooks, see deliveries.py. `body` is compressed; `tries`: what happened, oldest first.
+deliveries = sa.Table(
+    "deliveries",
+    metadata,
+    sa.Column("id", sa.String(36), primary_key=True),
+    sa.Column(
+        "job_id", sa.String(36), sa.ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False
+    ),
+    sa.Column("url", sa.Text, nullable=False),
+    sa.Column("form", sa.Text, nullable=False),
+    sa.Column("headers", sa.JSON, nullable=False),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("turn", sa.String(8), nullable=False),  # fences: only the last one's try counts
+    sa.Column("num_tries", sa.Integer, nullable=False),  # since it was queued or sent again
+    sa.Column("tries", sa.JSON, nullable=False),
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("next_at", sa.Double),
+    sa.Index("deliveries_by_job", "job_id", "created_at"),
+    sa.Index("deliveries_by_time", "next_at"),
+)

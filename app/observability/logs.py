@@ -203,6 +203,7 @@ def _fields(record: RequestRecord) -> MutableMapping[str, Any]:
         "audio_seconds": _rounded(record.audio_s),
         "rtf": _rounded(record.rtf),
         "stages": {str(name): round(s, 3) for name, s in record.stages.seconds().items()},
+        "joined": record.joined or None,
         "warnings": list(record.warnings),
         "text": record.text,
     }

@@ -27,6 +27,7 @@ MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")  # the container's limit (cgrou
 
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
 RATIOS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 5, 10)
+JOB_OUTCOMES = ("done", "failed", "cancelled")
 ITEMS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 
@@ -142,7 +143,13 @@ class Metrics:
             "endpoint",
             "model",
         )
+        self._joined = self._counter(
+            "joined", "Requests that joined an equal one, which counts for both.", "endpoint"
+        )
         self._upload_bytes = self._counter("upload_bytes", "Bytes of uploaded files.")
+        self._jobs_ended = self._counter(
+            "jobs_ended", "Jobs that ended in this process.", "outcome"
+        )
 
     def _define_models(self) -> None:
         self._batch_items = self._histogram("batch_items", "Items in a batch.", ITEMS, "kind")
@@ -187,6 +194,8 @@ class Metrics:
             self._errors.labels(record.error if known else INTERNAL_ERROR).inc()
         for warning in record.warnings:
             self._warnings.labels(warning if warning in self._warnings_known else OTHER).inc()
+        if record.joined:
+            self._joined.labels(endpoint).inc()
         if record.upload_bytes:
             self._upload_bytes.inc(record.upload_bytes)
         if record.rtf is not None and record.audio_s:
@@ -197,6 +206,15 @@ class Metrics:
     def connection_refused(self, status: int) -> None:
         """Count a connection that was refused without a request."""
         self._refused.labels(str(status)).inc()
+
+    def show_jobs(self, read: Callable[[], Mapping[str, int]]) -> None:
+        """Show how many jobs are in each state. `read`: empty if that is not known at present."""
+        for outcome in JOB_OUTCOMES:
+            self._jobs_ended.labels(outcome)
+        self.registry.register(_JobGauges(read))
+
+    def job_ended(self, outcome: str) -> None:
+        self._jobs_ended.labels(outcome).inc()
 
     def batch(self, kind: str, num_items: int, room: int, seconds: float) -> None:
         """Count a batch that a model worked on, with room for `room` items."""
@@ -269,6 +287,20 @@ class _Gauges(Collector):
         ):
             values = {(gpu.device,): getattr(gpu, name) for gpu in now.gpus}
             yield _gauge(f"gpu_memory_{name}_bytes", description, values, "device")
+
+
+class _JobGauges(Collector):
+    """Jobs of all processes that share the database, read at each scrape."""
+
+    def __init__(self, read: Callable[[], Mapping[str, int]]) -> None:
+        self._read = read
+
+    def describe(self) -> Iterable[Metric]:
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        values = {(state,): number for state, number in self._read().items()}
+        yield _gauge("jobs", "Jobs of all processes that have not ended.", values, "state")
 
 
 def _gauge(name: str, description: str, values: Mapping[Any, float], *labels: str) -> Metric:

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import TypeAlias
 
 from app.domain.options import DecodingOptions, Task, TranscribeOptions
@@ -111,12 +111,7 @@ class Flow:
 
     def _wait(self) -> None:
         """Wait for a hypothesis, or for the end of the request, which cancels them all."""
-        work = self._request.work
-        try:
-            number = self._woken.get(timeout=work.left_s)
-        except Empty:
-            work.expire()
-        self._advance(number)
+        self._advance(self._request.work.next_of(self._woken))
 
     def _advance(self, number: int) -> None:
         if decoding := self._recognizing.get(number):

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app.domain.errors import Cancelled, Forbidden, Overloaded, ServiceError, ShuttingDown
 from app.engine.work import Work
@@ -28,6 +28,7 @@ class Ticket:
     name of its API key, if any; `account` tells whose share of the places it takes. Once it
     `gave_way`, it is cancelled and has no place any more. `work_s`: of its audio, what has sound.
     Background work is on the list, but has no place: it neither takes one from others nor loses it.
+    `source`: the ticket of what is computed for it, perhaps for others, too, which has the audio.
     """
 
     work: Work
@@ -39,6 +40,7 @@ class Ticket:
     work_s: float = 0.0
     account: str = ""
     gave_way: bool = False
+    source: Ticket | None = None
 
     @property
     def has_place(self) -> bool:
@@ -48,6 +50,10 @@ class Ticket:
     def begun(self) -> bool:
         """Whether models have worked for it."""
         return self.work.progress > 0
+
+    def computed_by(self, work: Work) -> Ticket:
+        """The ticket of what is computed for it."""
+        return replace(self, work=work, started=time.monotonic(), source=None)
 
     def give_way(self, reason: ServiceError) -> None:
         self.gave_way = True
@@ -87,9 +93,15 @@ class Admission:
         self._clock = clock
         self._lock = threading.Lock()
         self._tickets: dict[str, Ticket] = {}
+        self._computed: list[Ticket] = []  # for tickets that have a place
         self._mean_s = FIRST_GUESS_S
         self._pace = FIRST_PACE
         self._closed = False
+
+    @property
+    def closed(self) -> bool:
+        """Whether the service is ending."""
+        return self._closed
 
     @property
     def num_requests(self) -> int:
@@ -126,6 +138,21 @@ class Admission:
                 self._learn(ticket)
 
     @contextmanager
+    def computing(self, ticket: Ticket) -> Iterator[None]:
+        """Until the block ends, something is computed for one or several other tickets. It counts
+        with its audio. It is on the list only when nobody asks for it any more, that is, when it is
+        in the background.
+        """
+        with self._lock:
+            self._computed.append(ticket)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._computed.remove(ticket)
+                self._learn_pace(ticket)
+
+    @contextmanager
     def uploading(self, work: Work) -> Iterator[UploadPlace]:
         """Receive the upload of an admitted request until the block ends.
 
@@ -140,6 +167,16 @@ class Admission:
     def _held(self) -> list[Ticket]:
         """The tickets that have a place, oldest first."""
         return [ticket for ticket in self._tickets.values() if ticket.has_place]
+
+    def _counted(self) -> list[Ticket]:
+        """The tickets whose audio counts."""
+        return [t for t in (*self._tickets.values(), *self._computed) if t.has_place]
+
+    @property
+    def audio_s(self) -> float:
+        """Seconds of decoded audio of those who have a place."""
+        with self._lock:
+            return sum(ticket.audio_s or 0.0 for ticket in self._counted())
 
     def _make_room(self, held: Sequence[Ticket], account: str, places: float) -> bool:
         """Whether one of the tickets gave way to the account."""
@@ -161,7 +198,7 @@ class Admission:
         """
         work_s = audio_s if work_s is None else work_s
         with self._lock:
-            others = [t for t in self._held() if t is not ticket and t.work_s]
+            others = [t for t in self._counted() if t is not ticket and t.work_s]
             others_s = _work_s(others)
             own_s = _work_s([t for t in others if t.account == ticket.account]) + work_s
             if (
@@ -181,7 +218,7 @@ class Admission:
     def entries(self) -> list[QueueEntry]:
         """All admitted requests, oldest first."""
         with self._lock:
-            return [self._entry(t) for t in self._tickets.values() if not t.gave_way]
+            return [self._entry(t) for t in self._listed() if not t.gave_way]
 
     def cancel(self, request_id: str, client: str = "") -> bool:
         """Cancel a request. False if no request has this id.
@@ -190,7 +227,8 @@ class Admission:
             Forbidden: it belongs to another client.
         """
         with self._lock:
-            ticket = self._tickets.get(request_id)
+            found = [t for t in self._listed() if t.work.request_id == request_id]
+        ticket = next(iter(found), None)
         if ticket is None:
             return False
         if ticket.client not in ("", client):
@@ -207,9 +245,14 @@ class Admission:
         """Cancel all requests because the service is ending. Returns how many there were."""
         with self._lock:
             tickets = list(self._tickets.values())
-        for ticket in tickets:
+            computed = list(self._computed)
+        for ticket in (*tickets, *computed):
             ticket.work.cancel(ShuttingDown())
         return len(tickets)
+
+    def _listed(self) -> list[Ticket]:
+        """All requests, and what is still computed though nobody asks for it."""
+        return [*self._tickets.values(), *(t for t in self._computed if t.work.background)]
 
     def _entry(self, ticket: Ticket) -> QueueEntry:
         progress = ticket.work.progress
@@ -219,7 +262,7 @@ class Admission:
             kind=ticket.kind,
             state="running" if progress > 0 else "waiting",
             model=ticket.model,
-            audio_s=ticket.audio_s,
+            audio_s=(ticket.source or ticket).audio_s,
             progress=progress,
             elapsed_s=self._clock() - ticket.started,
             left_s=self._left_s(ticket),
@@ -236,17 +279,21 @@ class Admission:
         """Note how long a request took."""
         if ticket.work.background:
             return
-        took_s = self._clock() - ticket.started
-        self._mean_s += SMOOTHING * (took_s - self._mean_s)
-        if ticket.work_s and ticket.begun:
-            self._pace += SMOOTHING * (took_s / ticket.work_s - self._pace)
+        self._mean_s += SMOOTHING * (self._clock() - ticket.started - self._mean_s)
+        self._learn_pace(ticket)
+
+    def _learn_pace(self, ticket: Ticket) -> None:
+        if ticket.work_s and ticket.begun and not ticket.work.background:
+            pace = (self._clock() - ticket.started) / ticket.work_s
+            self._pace += SMOOTHING * (pace - self._pace)
 
     def _expected_s(self, ticket: Ticket) -> float | None:
         """Seconds until the request ends, by its progress or else its audio; None: not known."""
         left_s = self._left_s(ticket)
-        if left_s is None and ticket.work_s:
+        work_s = (ticket.source or ticket).work_s
+        if left_s is None and work_s:
             elapsed_s = self._clock() - ticket.started
-            left_s = max(0.0, ticket.work_s * self._pace - elapsed_s)
+            left_s = max(0.0, work_s * self._pace - elapsed_s)
         return left_s
 
     def _wait_s(self) -> int:

@@ -32,6 +32,7 @@ from app.pipeline.chunking import ChunkingOptions
 from app.pipeline.transcriber import Transcriber, TranscriberOptions
 from app.service.admission import Admission
 from app.service.calls import CallLimits, Calls
+from app.service.joining import MAX_LINGERING, Joining, JoiningLimits
 from app.service.service import Service
 from app.service.threads import Threads
 from app.service.upload_places import UploadPlaces
@@ -94,7 +95,9 @@ def build_service(settings: Settings, engines: Sequence[RecognizerEngine] = ENGI
         fetcher=fetcher,
         transcriber=transcriber,
         decode_pool=decode_pool,
-        calls=Calls(transcriber, decode_pool, admission, rate_limits, call_limits),
+        calls=Calls(
+            transcriber, decode_pool, admission, rate_limits, call_limits, build_joining(settings)
+        ),
         admission=admission,
         temp=temp,
         # these threads mostly wait for models: one for each admitted request
@@ -105,6 +108,11 @@ def build_service(settings: Settings, engines: Sequence[RecognizerEngine] = ENGI
         metrics=metrics,
         tracing=build_tracing(),
     )
+
+
+def build_joining(settings: Settings) -> Joining:
+    threads = Threads(settings.max_queue_size + MAX_LINGERING, thread_name_prefix="compute")
+    return Joining(threads, JoiningLimits(linger_s=settings.join_linger_s))
 
 
 def build_temp(settings: Settings) -> PrivateDirectory:
@@ -241,7 +249,7 @@ def take_reading(
         ready=ready.is_set(),
         num_waiting=num_waiting,
         num_running=len(entries) - num_waiting,
-        audio_s=sum(entry.audio_s or 0.0 for entry in entries),
+        audio_s=admission.audio_s,
         loaded=tuple((key.kind, key.short_name) for key in store.loaded()),
         gpus=gpus,
     )
@@ -256,6 +264,7 @@ def close_service(service: Service) -> None:
     closing.start()
     closing.join(CLOSE_TIMEOUT_S)
     service.threads.shutdown(wait=False, cancel_futures=True)
+    service.calls.joining.shut_down()
     service.transcriber.close()
     service.temp.close()
     service.tracing.close()

@@ -5,10 +5,11 @@ Independent of HTTP: a worker that polls a queue calls it just as an endpoint do
 
 from __future__ import annotations
 
+import hashlib
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from app.access.rate_limits import Account, RateLimits
@@ -32,6 +33,7 @@ from app.pipeline.channels import transcribe_channels
 from app.pipeline.flow import NOBODY, Listener
 from app.pipeline.transcriber import Transcriber
 from app.service.admission import Admission, Ticket
+from app.service.joining import Computation, Failed, Joining
 
 # Ends of a decoding that are not the client's doing.
 OURS = (DiskFull, ModelUnavailable, Overloaded, ShuttingDown)
@@ -47,12 +49,15 @@ FREE_CPU_S = 0.1  # a broken file is found out sooner
 class Recording:
     """A media file. `raw_pcm`: the file is 16 kHz mono signed 16-bit PCM without a header.
 
-    `audio_track`: an index or a language; empty for the best track.
+    `audio_track`: an index or a language; empty for the best track. `digest`: of its bytes; empty
+    if it is to join no equal one. `held`: keeps a temporary file as long as it is needed.
     """
 
     path: Path
     raw_pcm: bool = False
     audio_track: str = ""
+    digest: str = ""
+    held: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +79,14 @@ class Calls:
         admission: Admission,
         rate_limits: RateLimits,
         limits: CallLimits,
+        joining: Joining,
     ) -> None:
         self.transcriber = transcriber
         self.decode_pool = decode_pool
         self.admission = admission
         self.rate_limits = rate_limits
         self.limits = limits
+        self.joining = joining
 
     @contextmanager
     def enter(
@@ -144,7 +151,7 @@ class Call:
         listener: Listener = NOBODY,
         by_channel: bool = False,
     ) -> Transcript:
-        """The transcript of a recording: decode, weigh, charge, transcribe, note.
+        """The transcript of a recording, perhaps computed for an equal call of the same account.
 
         `by_channel`: each channel is one speaker.
 
@@ -153,6 +160,62 @@ class Call:
                 recognition failed; the call was cancelled.
         """
         self.model = options.model
+        if self.work.background:
+            return self._compute(recording, options, listener, by_channel)
+        key = self._key(recording, options, by_channel) if recording.digest else None
+        computation, member = self._calls.joining.enter(key, self._ticket, self.record)
+        if member.is_first:
+            self._begin(computation, recording, options, by_channel)
+        try:
+            return self._calls.joining.wait(computation, member, listener)
+        except Failed as failed:
+            if failed.told:  # it must not be told twice
+                raise failed.reason from None
+        finally:
+            self._take_over(computation.record)
+        self._ticket.source, self.work.progress, self.record.joined = None, 0.0, False
+        return self._compute(recording, options, listener, by_channel)
+
+    def _key(self, recording: Recording, options: TranscribeOptions, by_channel: bool) -> Hashable:
+        """Equal for calls of one account that get the same transcript."""
+        how = recording.digest, recording.raw_pcm, recording.audio_track, by_channel
+        voices = tuple(
+            (known.name, hashlib.sha256(known.audio.samples.tobytes()).digest())
+            for known in options.known_speakers
+        )
+        return self._ticket.account, how, replace(options, known_speakers=()), voices
+
+    def _begin(
+        self,
+        computation: Computation,
+        recording: Recording,
+        options: TranscribeOptions,
+        by_channel: bool,
+    ) -> None:
+        calls = self._calls
+        used = ExitStack()
+        used.enter_context(recording.held())
+        used.enter_context(calls.admission.computing(computation.ticket))
+        call = Call(calls, computation.ticket, computation.record, self.account)
+        calls.joining.begin(
+            computation,
+            lambda listener: call._compute(recording, options, listener, by_channel),
+            used.close,
+        )
+
+    def _take_over(self, record: RequestRecord) -> None:
+        """What is known about a computation holds for this request, too."""
+        self.record.audio_s = record.audio_s
+        self.record.warnings, self.record.text = record.warnings, record.text
+
+    def _compute(
+        self,
+        recording: Recording,
+        options: TranscribeOptions,
+        listener: Listener,
+        by_channel: bool,
+    ) -> Transcript:
+        """Decode, weigh, charge, transcribe, note."""
         all_counts = options.speech.keep_silence
         if by_channel:
             channels = self._decode_channels_and_weigh(recording, all_counts)

@@ -53,6 +53,7 @@ class Service:
         """Make /ready answer 503 and refuse new requests, so that clients go to another replica."""
         self.ready.clear()
         self.admission.close()
+        self.calls.joining.close()
 
     def report(self, record: RequestRecord) -> None:
         """Count and log a finished request."""

@@ -44,6 +44,7 @@ def supervise(service: Service) -> None:
     """Replace dead parts and detect a fatal failure. Call it about once a second."""
     service.store.check()
     service.decode_pool.check()
+    service.calls.joining.forget()
     fatal = _fatal(service)
     if fatal and not service.broken.is_set():
         log.critical("the service ends and must be restarted: %s", fatal)

@@ -36,7 +36,7 @@ def read_events(response: httpx.Response, started: float) -> Iterator[Told]:
             yield Told(name, json.loads("\n".join(data)), time.monotonic() - started)
             name, data = "", []
         else:
-            assert not line or line.startswith(":"), line
+            assert not line or line.startswith((":", "id: ")), line
 
 
 @contextmanager

@@ -11,14 +11,17 @@ from pydantic import BaseModel, WithJsonSchema
 
 from app.api.asr.decoding import BOOLEAN, DecodingParameters, Text, about
 from app.api.decoding_parameters import (
+    SPEAKERS,
+    read_audio_track,
     read_beam_size,
+    read_by_channel,
     read_speaker_bounds,
     read_speech_detection,
     read_temperature,
     refuse_conditioning,
     wants_usual_language,
 )
-from app.api.parameters import MAX_SPEAKERS, Reader, not_allowed
+from app.api.parameters import MAX_SPEAKERS, Reader
 from app.api.subtitles import MAX_COUNT, MAX_WIDTH, NO_WISHES, SubtitleWishes, read_subtitle_wishes
 from app.domain.errors import UnsupportedOption
 from app.domain.languages import is_multilingual, parse_language
@@ -28,8 +31,6 @@ from app.formats.table import ASR_FORMATS, JSON, TEXT, OutputFormat
 
 OUTPUTS = {name: output for output in ASR_FORMATS for name in (*output.aliases, output.name)}
 TASKS = {task.value: task.value for task in Task}
-SPEAKERS = {name: name for name in ("voices", "channels")}
-MAX_TRACK_LENGTH = 40
 
 
 class Dialect(StrEnum):
@@ -120,8 +121,8 @@ def parse_asr_request(parameters: Mapping[str, str], default_dialect: Dialect) -
         speakers=read_speaker_bounds(read),
         speaker_embeddings=read.flag("return_speaker_embeddings", False),
         stream=stream,
-        audio_track=_audio_track(read),
-        by_channel=_by_channel(read),
+        audio_track=read_audio_track(read),
+        by_channel=read_by_channel(read),
         subtitles=read_subtitle_wishes(read, chosen),
         usual_language=wants_usual_language(read) and not _multilingual(read),
         temperature=read_temperature(read),
@@ -143,7 +144,7 @@ def parse_detect_request(parameters: Mapping[str, str]) -> DetectRequest:
     wanted = DetectRequest(
         model=read.text("model"),
         encode=read.flag("encode", True),
-        audio_track=_audio_track(read),
+        audio_track=read_audio_track(read),
     )
     return replace(wanted, ignored=read.ignored())
 
@@ -158,25 +159,6 @@ def _multilingual(read: Reader) -> bool:
     if wanted and parse_language(read.text("language")):
         raise UnsupportedOption("multilingual: true is not allowed if language names one.")
     return wanted
-
-
-def _audio_track(read: Reader) -> str:
-    """The track as written; whether it exists is known once the file is opened."""
-    value = read.text("audio_track")
-    if len(value) > MAX_TRACK_LENGTH:
-        raise not_allowed("audio_track", value, "an index from 0 or a language, such as 1 or fre")
-    return value
-
-
-def _by_channel(read: Reader) -> bool:
-    by_channel = read.choice("speakers", SPEAKERS, "voices") == "channels"
-    if by_channel:
-        for name in ("num_speakers", "min_speakers", "max_speakers"):
-            if read.text(name):
-                raise UnsupportedOption(
-                    f"{name}: not allowed with speakers=channels; each channel is one speaker."
-                )
-    return by_channel
 
 
 # -- documentation ------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated
-from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request, Response
 
@@ -20,8 +19,10 @@ from app.api.asr.parameters import (
     parse_asr_request,
     parse_detect_request,
 )
+from app.api.file_names import content_disposition
 from app.api.forms import ASR_FORM
 from app.api.intake import Intake, admitted, ignored_headers, resolve_model, warning_headers
+from app.api.keepalive import Spacing
 from app.api.parameters import merge_parameters
 from app.api.request_state import record_of
 from app.api.sse import Event, Tell, Wire, respond
@@ -108,15 +109,20 @@ class _Transcribing:
     def wire(self) -> Wire | None:
         return Wire(self.progress, _error_event, self._headers) if self._wanted.stream else None
 
+    @property
+    def spacing(self) -> Spacing | None:
+        every_s = self.intake.service.settings.keepalive_bytes_s
+        is_json = self._wanted.output.media_type == "application/json"
+        return Spacing(every_s, self._file_headers) if is_json and every_s else None
+
+    @property
+    def _file_headers(self) -> dict[str, str]:
+        name, extension = self.intake.upload.file_name, self._wanted.output.extension
+        return {**self._headers, "Content-Disposition": content_disposition(name, extension)}
+
     def answer(self) -> Response:
         wanted, transcript = self._wanted, self._transcribe()
-        headers = {
-            **self._headers,
-            "Content-Disposition": content_disposition(
-                self.intake.upload.file_name, wanted.output.extension
-            ),
-            **warning_headers(transcript.warnings),
-        }
+        headers = {**self._file_headers, **warning_headers(transcript.warnings)}
         body = self._written(transcript)
         return Response(body, media_type=wanted.output.media_type, headers=headers)
 
@@ -174,14 +180,3 @@ class _Transcribing:
 
 def _error_event(error: ServiceError) -> Event:
     return Event("error", {"detail": error.message, "status": status_of(error)})
-
-
-def content_disposition(file_name: str, extension: str) -> str:
-    """A header that no file name can break. Source: RFC 6266, RFC 5987."""
-    base = file_name.replace("\\", "/").rsplit("/", 1)[-1]
-    shown = "".join(c for c in base if c.isprintable()).strip(" .")[-150:]
-    name = f"{shown or 'audio'}.{extension}"
-    plain = "".join(c if c.isascii() and c not in '"%;' else "_" for c in name)
-    if plain == name:
-        return f'attachment; filename="{plain}"'
-    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"

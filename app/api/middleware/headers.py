@@ -30,6 +30,7 @@ DOCS = ("/docs", "/docs/oauth2-redirect")
 EXPOSED = (
     "Asr-Engine",
     "Content-Disposition",
+    "Location",
     "RateLimit-Limit",
     "RateLimit-Policy",
     "RateLimit-Remaining",
@@ -37,6 +38,7 @@ EXPOSED = (
     "Retry-After",
     "WWW-Authenticate",
     "X-ASR-Ignored",
+    "X-ASR-Joined",
     "X-ASR-Warning",
     "X-Request-ID",
 )

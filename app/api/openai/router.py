@@ -127,6 +127,10 @@ class _Transcribing:
             return None
         return Wire(lambda: Event("", {}), _error_event, self._ignored)
 
+    @property
+    def spacing(self) -> None:
+        return None
+
     def answer(self) -> Response:
         transcript = self._transcribe()
         with self._call.record.stages.measure(Stage.FORMAT):

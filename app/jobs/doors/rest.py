@@ -8,6 +8,7 @@ from app.domain.transcript import Transcript
 from app.engine.work import Work
 from app.jobs.door import Notice
 from app.jobs.job import Job
+from app.jobs.notices import standard_notice
 
 
 class RestDoor:
@@ -15,4 +16,4 @@ class RestDoor:
         return {}
 
     def notice(self, job: Job, transcript: Transcript | None) -> Notice | None:
-        return None
+        return standard_notice(job)

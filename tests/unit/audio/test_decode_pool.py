@@ -21,7 +21,7 @@ import numpy as np
 import psutil
 import pytest
 
-from app.audio import confinement, decoder
+from app.audio import decoder
 from app.audio.decode import NOT_MEDIA, DecodedFile
 from app.audio.decode_job import DecodeJob
 from app.audio.decode_pool import DecodeLimits, DecodePool
@@ -36,6 +36,7 @@ from app.domain.errors import (
     UploadTooLarge,
 )
 from app.domain.warnings import TranscriptWarning
+from app.storage import confinement
 from tests.support.media import FORMATS, encode, speech
 from tests.support.scripted import kill_thread
 from tests.support.waiting import eventually
@@ -458,7 +459,7 @@ def test_closing_ends_all_processes_and_all_waiting(tmp_path: Path, clip: Path) 
 SERVICE = """
 import time
 from pathlib import Path
-from app.audio import confinement, decoder
+from app.audio import decoder
 from app.audio.decode_pool import DecodeLimits, DecodePool
 from app.audio.decoder import DecoderDied, read_answer
 from app.audio.turns import Task, Turns

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from app.config.settings import load_settings
@@ -26,6 +27,7 @@ from app.domain.warnings import TranscriptWarning
 from app.engine.batching import Batcher
 from app.engine.model import ModelKey
 from app.engine.work import Work
+from app.formats.text import text_of
 from app.models.protocols import AlignmentItem, DetectionItem, RecognitionItem
 from app.models.recognizers.whisper_abilities import WHISPER_ABILITIES, WHISPER_THRESHOLDS
 from app.pipeline.flow import Listener
@@ -36,7 +38,8 @@ from app.service.service import Service
 from app.text.letters import num_letters
 from tests.support.media import samples_of
 from tests.support.scripted import ScriptedStore
-from tests.support.truth import audio_of, truth_of
+from tests.support.truth import audio_of, truth_of, word_error_rate
+from tests.support.waiting import eventually
 
 JUDGE = Judge(WHISPER_THRESHOLDS)
 
@@ -78,6 +81,24 @@ def test_the_core_without_http(service: Service) -> None:
     assert transcript.speakers_known
     assert len(transcript.speaker_embeddings) == 2
     assert sum(len(s.words or ()) for s in transcript.segments) == len(truth["words"])
+
+
+def test_a_clip_does_not_wait_for_the_end_of_background_work(service: Service) -> None:
+    """Both are transcribed as if alone."""
+    long = Audio(np.tile(samples_of(audio_of("es_two")), 2))
+    options = TranscribeOptions("demo", diarize=True)
+    job, clip = Work("job", 600, background=True), Work("clip", 600)
+    with ThreadPoolExecutor(1) as threads:
+        running = threads.submit(service.transcriber.transcribe, long, options, job)
+        eventually(lambda: job.progress > 0)
+        heard = service.transcriber.transcribe(audio("en_short"), options, clip)
+        assert not running.done()
+        assert job.progress < 1
+        whole = running.result(600)
+    for transcript, name, times in ((heard, "en_short", 1), (whole, "es_two", 2)):
+        said = " ".join(sentence["text"] for sentence in truth_of(name)["sentences"] * times)
+        assert word_error_rate(said, text_of(transcript.segments)) < 0.02
+        assert transcript.speakers_known
 
 
 @pytest.mark.parametrize("task", list(Task))

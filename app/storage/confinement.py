@@ -1,4 +1,4 @@
-"""What a decoding process gives up before it sees a file: network, programs, the service's memory.
+"""What a process gives up before it sees hostile data: network, programs, the service's memory.
 
 Each fence stands where the kernel has it: seccomp and Landlock need no rights, but a container's
 own rules or an old kernel may lack them. Linux on x86-64 and ARM64.
@@ -11,7 +11,7 @@ import ctypes
 import os
 import platform
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,6 +26,7 @@ CALLS = {
     "keyctl": (250, 219), "perf_event_open": (298, 241),
 }  # fmt: skip
 MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # column, AUDIT_ARCH_...
+NETWORK = frozenset({"socket", "socketpair", "connect", "bind"})  # what a client needs
 SECCOMP, CAPSET = (317, 277), (126, 91)
 CAPABILITY_VERSION = 0x20080522
 X32_BIT = 0x4000_0000  # x86-64's second numbering of the same calls
@@ -37,11 +38,13 @@ PR_SET_NO_NEW_PRIVS, SET_MODE_FILTER = 38, 1
 LANDLOCK_CREATE, LANDLOCK_ADD, LANDLOCK_RESTRICT = 444, 445, 446
 WRITE_FILE, TRUNCATE = 1 << 1, 1 << 14
 CHANGES = WRITE_FILE | 0x1FF0  # and removing and making of any kind
+MAKING_FILES = 1 << 5 | 1 << 8  # and removing them: regular ones
 TRUNCATE_SINCE = 3  # version of Landlock
 
 
-def confine(folder: Path) -> list[str]:
-    """The fences that this kernel put up, for good. `folder`: where files may be written.
+def confine(folder: Path, *, fetching: bool = False) -> list[str]:
+    """The fences that this kernel put up, for good. `folder`: where files may be written; while
+    `fetching` also made and removed, and the process may connect to others.
 
     Only for this thread and those that it starts.
     """
@@ -52,10 +55,10 @@ def confine(folder: Path) -> list[str]:
     with suppress(OSError, KeyError):
         _drop_capabilities(libc)
     with suppress(OSError):
-        _allow_writing(libc, folder)
+        _allow_writing(libc, folder, MAKING_FILES if fetching else 0)
         fences.append("landlock")
     with suppress(OSError, KeyError):
-        _refuse_calls(libc)
+        _refuse_calls(libc, CALLS.keys() - (NETWORK if fetching else ()))
         fences.append("seccomp")
     return fences
 
@@ -66,10 +69,10 @@ def _drop_capabilities(libc: ctypes.CDLL) -> None:
     _checked(libc.syscall(CAPSET[MACHINES[platform.machine()][0]], head, none))
 
 
-def _refuse_calls(libc: ctypes.CDLL) -> None:
+def _refuse_calls(libc: ctypes.CDLL, names: Iterable[str]) -> None:
     """Raises KeyError on other machines, OSError if the kernel does not filter calls."""
     column, machine = MACHINES[platform.machine()]
-    code = _filter([numbers[column] for numbers in CALLS.values()], machine)
+    code = _filter([CALLS[name][column] for name in names], machine)
     program = ctypes.create_string_buffer(code)
     head = struct.pack("HxxxxxxP", len(code) // 8, ctypes.addressof(program))
     _checked(libc.syscall(SECCOMP[column], SET_MODE_FILTER, 0, head))
@@ -85,7 +88,7 @@ def _filter(refused: Sequence[int], machine: int) -> bytes:
     return b"".join(struct.pack("HBBI", *line) for line in lines)
 
 
-def _allow_writing(libc: ctypes.CDLL, folder: Path) -> None:
+def _allow_writing(libc: ctypes.CDLL, folder: Path, more: int) -> None:
     """Files beneath `folder` may be changed, no others. The process can no longer look into others
     of the same user either, the service among them. Raises OSError if the kernel has no Landlock.
     """
@@ -96,7 +99,7 @@ def _allow_writing(libc: ctypes.CDLL, folder: Path) -> None:
     try:
         place = os.open(folder, os.O_PATH)
         try:
-            rule = struct.pack("=Qi", WRITE_FILE | truncate, place)
+            rule = struct.pack("=Qi", WRITE_FILE | truncate | more, place)
             _checked(libc.syscall(LANDLOCK_ADD, rules, 1, rule, 0))
         finally:
             os.close(place)

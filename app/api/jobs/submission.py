@@ -1,0 +1,159 @@
+"""How a recording becomes a job: received like that of /asr, then kept until its turn."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fastapi import Request, Response
+from fastapi.responses import JSONResponse
+
+from app.api.forms import SHOWN
+from app.api.intake import Intake, admitted, ignored_headers, resolve_model
+from app.api.jobs.bodies import CREATED
+from app.api.jobs.desk import Desk
+from app.api.jobs.parameters import JOB_FORM, Rules, Submission, parse_submission
+from app.api.parameters import merge_parameters
+from app.api.rate_limits import account_of
+from app.api.request_state import client_name, record_of
+from app.api.uploads import Upload
+from app.domain.errors import UnsupportedOption
+from app.jobs.database import told_when_unreachable
+from app.jobs.job import Job, JobRequest, JobState, Source, Url, WebhookTarget
+from app.jobs.jobs import Jobs
+from app.jobs.store import Idempotency
+from app.service.service import Service
+
+KIND = "submission"
+DOOR = "rest"
+KEY_HEADER = "Idempotency-Key"
+MAX_FILE_NAME = 255
+
+
+@dataclass(frozen=True, slots=True)
+class Reception:
+    """Accepts jobs over HTTP."""
+
+    service: Service
+    jobs: Jobs
+    desk: Desk
+    rules: Rules
+
+    async def accept(self, request: Request, prefix: str) -> Response:
+        """The answer to a request for a job. `prefix`: of the addresses that it uses."""
+        async with self._reserved(request) as earlier:
+            admitting = admitted(
+                self.service, request, KIND, JOB_FORM, lambda fields: self._parse(request, fields)
+            )
+            async with admitting as intake:
+                job = await self._job(request, intake, earlier)
+                headers = ignored_headers(intake.wanted.ignored, intake.upload.dropped)
+        location = f"{request.scope.get('root_path', '')}{prefix}/status/{job.id}"
+        # The same for a repeated request, whatever has become of the job.
+        body = {"task_id": job.id, "status": JobState.QUEUED, "message": CREATED}
+        return JSONResponse(body, 202, {**headers, "Location": location})
+
+    @asynccontextmanager
+    async def _reserved(self, request: Request) -> AsyncIterator[Job | None]:
+        """Holds the request's idempotency key, if it has one. The job that came with it before."""
+        key, client = request.headers.get(KEY_HEADER), client_name(request.scope)
+        if key is None:
+            yield None
+            return
+        earlier = await self.desk.ask(lambda: self.jobs.store.reserve(client, key))
+        try:
+            yield earlier
+        finally:
+            if earlier is None:  # no effect on a key that a job has got
+                await self.desk.ask(lambda: self.jobs.store.release(client, key))
+
+    def _parse(self, request: Request, fields: Mapping[str, list[str]]) -> Submission:
+        wanted = parse_submission(merge_parameters(fields, request.query_params), self.rules)
+        model = record_of(request).model = resolve_model(self.service, wanted.options.model)
+        return replace(wanted, options=wanted.options.model_copy(update={"model": model}))
+
+    async def _job(self, request: Request, intake: Intake[Submission], earlier: Job | None) -> Job:
+        wanted, upload = intake.wanted, intake.upload
+        _check_source(wanted, upload)
+        same = await self._idempotency(request, intake)
+        if earlier is not None and same is not None:
+            client = client_name(request.scope)
+            await self.desk.ask(lambda: self.jobs.store.check_payload(client, same))
+            return earlier
+
+        def submit() -> Job:
+            if wanted.url:
+                return self.jobs.submit(self._described(request, intake, Url(url=wanted.url)), same)
+            with self.jobs.keeping(upload.file.path) as source:
+                return self.jobs.submit(self._described(request, intake, source), same)
+
+        return await intake.run(told_when_unreachable(submit))
+
+    def _described(
+        self, request: Request, intake: Intake[Submission], source: Source
+    ) -> JobRequest:
+        wanted = intake.wanted
+        return JobRequest(
+            client=client_name(request.scope),
+            account=account_of(request.scope),
+            door=DOOR,
+            source=source,
+            options=wanted.options,
+            output=wanted.output.name,
+            file_name=_file_name(intake.upload.file_name or wanted.url),
+            metadata=wanted.metadata,
+            webhook=WebhookTarget(url=wanted.callback_url) if wanted.callback_url else None,
+            priority=wanted.priority,
+        )
+
+    async def _idempotency(
+        self, request: Request, intake: Intake[Submission]
+    ) -> Idempotency | None:
+        key = request.headers.get(KEY_HEADER)
+        if key is None:
+            return None
+        upload, wanted = intake.upload, intake.wanted
+        digest = upload.digest or await asyncio.to_thread(_digest, upload.file.path)
+        return Idempotency(key, _payload(wanted, digest))
+
+
+def _check_source(wanted: Submission, upload: Upload) -> None:
+    """Raises UnsupportedOption unless there is either a file or a URL."""
+    if upload.has_file and wanted.url:
+        raise UnsupportedOption("url: not allowed beside a file.")
+    if not upload.has_file and not wanted.url:
+        sent = f", not {upload.dropped[0][:SHOWN]}" if upload.dropped else ""
+        raise UnsupportedOption(
+            f"{JOB_FORM.file_field}: required, a multipart file field of this name{sent}; e.g. "
+            f"curl -F {JOB_FORM.file_field}=@speech.mp3"
+        )
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _payload(wanted: Submission, digest: str) -> str:
+    """What a request asks for, as a hash: equal for all that get the same."""
+    asked = [
+        digest,
+        wanted.options.model_dump(mode="json"),
+        wanted.output.name,
+        wanted.url,
+        wanted.callback_url,
+        wanted.metadata,
+        wanted.priority,
+    ]
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+
+def _file_name(sent: str) -> str:
+    """A name of the client, which is only ever shown. Of a URL, its last part."""
+    name = sent.partition("?")[0].rsplit("/", 1)[-1] if "://" in sent else sent
+    return name.replace("\x00", "")[:MAX_FILE_NAME]

@@ -1,0 +1,254 @@
+"""Deliveries: webhooks that are sent until their receiver has them, across restarts.
+
+A delivery is written in the transaction that ends its job, and its tries are items of the queue. So
+none is lost; one whose process ends between the receiver's answer and its note comes twice, with
+the same `webhook-id`.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+import time
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.exc import OperationalError
+
+from app.jobs.database import Database, patiently
+from app.jobs.door import Notice
+from app.jobs.job import Job
+from app.jobs.posting import Posted, Poster
+from app.jobs.queue import JobQueue
+from app.jobs.signing import signed_headers
+from app.jobs.tables import deliveries
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+DELIVERIES_QUEUE = "deliveries"
+DELIVERY_THREADS = 8  # they mostly wait for receivers
+MAX_TRIES_KEPT = 50
+LOST_S = 900.0  # a try that is so late is no longer in the queue
+
+
+class DeliveryState(StrEnum):
+    WAITING = "waiting"
+    DELIVERED = "delivered"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """`at`: seconds since 1970. `status`: of the answer; None: none came, and `reason` says why."""
+
+    at: float
+    status: int | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A webhook as it is now. `next_at`: when it is tried next; None: it is not."""
+
+    id: str
+    job_id: str
+    url: str
+    state: DeliveryState
+    tries: tuple[Try, ...]
+    created_at: float
+    next_at: float | None
+
+
+def ignore(delivery: Delivery) -> None:
+    """The default for `ended`."""
+
+
+class Deliveries:
+    """`delays_s`: between the tries; `ended`: called when one was delivered or given up."""
+
+    def __init__(
+        self,
+        database: Database,
+        queue: JobQueue,
+        poster: Poster,
+        secret: str,
+        delays_s: Sequence[float],
+        ended: Callable[[Delivery], None] = ignore,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._database = database
+        self._queue = queue
+        self._poster = poster
+        self._secret = secret
+        self._delays_s = tuple(delays_s)
+        self._ended = ended
+        self._clock = clock
+        self._closed = threading.Event()
+
+    def close(self) -> None:
+        """Give up waiting for the database. Other processes send what is left."""
+        self._closed.set()
+
+    def add(self, connection: sa.Connection, job: Job, notice: Notice) -> None:
+        """Send a notice once the caller's transaction has ended."""
+        delivery_id = f"msg_{secrets.token_hex(16)}"
+        now = self._clock()
+        connection.execute(
+            sa.insert(deliveries).values(
+                id=delivery_id,
+                job_id=job.id,
+                url=notice.url,
+                form=notice.form,
+                headers=dict(notice.headers),
+                body=zlib.compress(notice.body),
+                state=DeliveryState.WAITING,
+                turn="",
+                num_tries=0,
+                tries=[],
+                created_at=now,
+                next_at=now,
+            )
+        )
+        self._queue_turn(connection, job.id, delivery_id, 0.0)
+
+    def _queue_turn(
+        self, connection: sa.Connection, job_id: str, delivery_id: str, delay_s: float
+    ) -> None:
+        """Queue a try. Whatever else is queued for this delivery does nothing from now on."""
+        turn = secrets.token_hex(4)
+        connection.execute(
+            sa.update(deliveries)
+            .where(deliveries.c.id == delivery_id)
+            .values(turn=turn, next_at=self._clock() + delay_s)
+        )
+        item = f"{job_id}.{delivery_id}.{turn}"  # begins as those of the job, see JobQueue.forget
+        self._queue.add(connection, DELIVERIES_QUEUE, item, delay_s=delay_s)
+
+    # -- sending ---------------------------------------------------------------------------------
+
+    def handle(self, item: str) -> None:
+        """One try. Raises nothing."""
+        _, delivery_id, turn = item.split(".")
+        try:
+            row = self._patiently(lambda: self._waiting(delivery_id, turn))
+            if row is not None:
+                self._try(row)
+        except OperationalError:
+            log.error("webhook %s is left to others: no database", delivery_id)
+        except Exception:  # the boundary of a try
+            log.exception("webhook %s failed unexpectedly", delivery_id)
+
+    def _patiently(self, what: Callable[[], T]) -> T:
+        return patiently(what, self._closed.is_set)
+
+    def _waiting(self, delivery_id: str, turn: str) -> sa.Row[Any] | None:
+        with self._database.read() as connection:
+            return connection.execute(
+                sa.select(deliveries).where(
+                    deliveries.c.id == delivery_id,
+                    deliveries.c.turn == turn,
+                    deliveries.c.state == DeliveryState.WAITING,
+                )
+            ).one_or_none()
+
+    def _try(self, row: sa.Row[Any]) -> None:
+        now = self._clock()
+        body = zlib.decompress(row.body)
+        signed = signed_headers(row.form, self._secret, row.id, body, now)
+        posted = self._poster.post(row.url, body, {**row.headers, **signed})
+        self._patiently(lambda: self._note(row, Try(now, posted.status, posted.reason), posted))
+
+    def _note(self, row: sa.Row[Any], tried: Try, posted: Posted) -> None:
+        num_tries = row.num_tries + 1
+        state = self._state(posted, num_tries)
+        with self._database.begin() as connection:
+            noted = connection.execute(
+                sa.update(deliveries)
+                .where(deliveries.c.id == row.id, deliveries.c.turn == row.turn)
+                .values(
+                    state=state,
+                    num_tries=num_tries,
+                    tries=[*row.tries, [tried.at, tried.status, tried.reason]][-MAX_TRIES_KEPT:],
+                    next_at=None,
+                )
+            )
+            if noted.rowcount and state is DeliveryState.WAITING:
+                delay_s = max(self._delays_s[num_tries - 1], posted.retry_after_s or 0)
+                self._queue_turn(connection, row.job_id, row.id, delay_s)
+        if noted.rowcount:
+            self._report(row, tried, state)
+
+    def _state(self, posted: Posted, num_tries: int) -> DeliveryState:
+        if posted.accepted:
+            return DeliveryState.DELIVERED
+        given_up = posted.final or num_tries > len(self._delays_s)
+        return DeliveryState.FAILED if given_up else DeliveryState.WAITING
+
+    def _report(self, row: sa.Row[Any], tried: Try, state: DeliveryState) -> None:
+        if state is not DeliveryState.DELIVERED:
+            given_up = state is DeliveryState.FAILED
+            log.warning(
+                "webhook %s of job %s %s: %s", row.id, row.job_id,
+                "was given up" if given_up else "is tried again", tried.status or tried.reason,
+            )  # fmt: skip
+        if state is not DeliveryState.WAITING:
+            for delivery in self.of_job(row.job_id):
+                if delivery.id == row.id:
+                    self._ended(delivery)
+
+    # -- asking ----------------------------------------------------------------------------------
+
+    def of_job(self, job_id: str) -> list[Delivery]:
+        """The webhooks of a job, oldest first."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                sa.select(deliveries)
+                .where(deliveries.c.job_id == job_id)
+                .order_by(deliveries.c.created_at, deliveries.c.id)
+            ).all()
+        return [_delivery_of(row) for row in rows]
+
+    def resend(self, job_id: str) -> Delivery | None:
+        """Send the last webhook of a job again, whatever became of it. None: it has none."""
+        found = self.of_job(job_id)
+        if not found:
+            return None
+        with self._database.begin() as connection:
+            connection.execute(
+                sa.update(deliveries)
+                .where(deliveries.c.id == found[-1].id)
+                .values(state=DeliveryState.WAITING, num_tries=0)
+            )
+            self._queue_turn(connection, job_id, found[-1].id, 0.0)
+        return self.of_job(job_id)[-1]
+
+    def requeue_lost(self) -> None:
+        """Queue again what should have been tried long ago. Call this now and then."""
+        late = (deliveries.c.state == DeliveryState.WAITING) & (
+            deliveries.c.next_at < self._clock() - LOST_S
+        )
+        with self._database.begin() as connection:
+            lost = connection.execute(
+                sa.select(deliveries.c.id, deliveries.c.job_id).where(late).with_for_update()
+            ).all()
+            for row in lost:
+                self._queue_turn(connection, row.job_id, row.id, 0.0)
+
+
+def _delivery_of(row: sa.Row[Any]) -> Delivery:
+    return Delivery(
+        id=row.id,
+        job_id=row.job_id,
+        url=row.url,
+        state=DeliveryState(row.state),
+        tries=tuple(Try(*tried) for tried in row.tries),
+        created_at=row.created_at,
+        next_at=row.next_at,
+    )
