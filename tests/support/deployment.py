@@ -110,7 +110,7 @@ def caddy_folder(folder: Path, ports: list[int] | None = None) -> Path:
     text = CADDY.read_text()
     if ports is not None:
         replicas = " ".join(f"127.0.0.1:{port}" for port in ports)
-        text, num_found = re.subn(r"dynamic a [^\n]*\{\n[^}]*\}", f"to {replicas}", text, flags=re.S)
+        text, num_found = re.subn(r"dynamic a [^\n]*\{\n[^}]*\}", f"to {replicas}", text)
         assert num_found == 1
     config = folder / "Caddyfile"
     config.write_text(text)
