@@ -51,8 +51,11 @@ def error_response(error: ServiceError, scope: Scope) -> Response:
 def _body(message: str, status: int, scope: Scope) -> dict[str, Any]:
     """Bazarr does not look at the status of `/detect-language`. It remembers that a file has no
     language if the answer has no code, and tries again later if there is a code without a name.
+    Clients of the streaming service look for an `error` in the answers of `/transcribe`.
     """
     body = {"detail": message}
+    if _path(scope) == "/transcribe":
+        body["error"] = message
     if _path(scope) == "/detect-language" and status not in ABOUT_THE_FILE:
         body["language_code"] = "error"
     return body
