@@ -50,19 +50,21 @@ LABEL org.opencontainers.image.title="whisperx-asr-service" \
       org.opencontainers.image.licenses="MIT"
 RUN groupadd --gid 1000 asr \
     && useradd --uid 1000 --gid asr --create-home asr \
-    && install -d -o asr -g asr /cache
+    && install -d -o asr -g asr /cache \
+    && install -d -o asr -g asr -m 0700 /data
 COPY --from=dependencies /opt/venv /opt/venv
 COPY --from=application /opt/app /opt/app
 ENV PATH=/opt/app/bin:/opt/venv/bin:$PATH \
     PYTHONPATH=/opt/app \
     PYTHONUNBUFFERED=1 \
     CACHE_DIR=/cache \
+    DATA_DIR=/data \
     TEMP_DIR=/tmp/whisperx-asr \
     NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 USER 1000:1000
 WORKDIR /home/asr
-VOLUME /cache
+VOLUME /cache /data
 EXPOSE 9000
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=10s --start-period=2m --retries=3 \

@@ -69,7 +69,7 @@ def build_jobs(service: Service) -> Jobs | None:
     doors = UnknownDoors(rest=RestDoor(), sqs=SqsDoor())
     if buckets is not None:
         doors[ENQUEUE] = EnqueueDoor(buckets, settings.webhook_url)
-    deliveries = build_deliveries(settings, database, queue)
+    deliveries = build_deliveries(service, database, queue)
 
     def ending(connection: sa.Connection, job: Job, transcript: Transcript | None) -> None:
         """What else happens in the transaction that ends a job."""
@@ -101,13 +101,15 @@ def egress_rules(settings: Settings) -> EgressRules:
     return EgressRules(settings.egress_allowed_networks)
 
 
-def build_deliveries(settings: Settings, database: Database, queue: JobQueue) -> Deliveries:
+def build_deliveries(service: Service, database: Database, queue: JobQueue) -> Deliveries:
+    settings = service.settings
     return Deliveries(
         database,
         queue,
         Poster(egress_rules(settings), settings.webhook_timeout_s),
         check_secret(settings.webhook_secret.get_secret_value()),
         [float(delay) for delay in settings.webhook_retry_delays],
+        ended=service.metrics.webhook_ended,
     )
 
 

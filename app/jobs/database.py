@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
+from alembic.util.exc import CommandError
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import (
     ArgumentError,
@@ -54,7 +55,8 @@ class Database:
         """`url` empty: a file in the data directory.
 
         Raises:
-            ConfigurationError: a wrong URL, no driver, or a server that does not answer.
+            ConfigurationError: a wrong URL, no driver, a server that does not answer, or tables of
+                a newer version.
         """
         try:
             self.engine = _postgresql(url) if url else _sqlite(data_dir / FILE_NAME)
@@ -67,6 +69,10 @@ class Database:
             raise ConfigurationError(
                 "DATABASE_URL: the driver of PostgreSQL is missing: "
                 "pip install 'whisperx-asr-service[postgresql]'."
+            ) from None
+        except CommandError:  # it has a migration that this version lacks
+            raise ConfigurationError(
+                "The database of the jobs was changed by a newer version of the service."
             ) from None
         except DBAPIError as error:
             raise ConfigurationError(

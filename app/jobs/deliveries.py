@@ -69,7 +69,7 @@ class Delivery:
 
 
 class Deliveries:
-    """`delays_s`: between the tries."""
+    """`delays_s`: between the tries. `ended`: called when a webhook was delivered or given up."""
 
     def __init__(
         self,
@@ -79,9 +79,11 @@ class Deliveries:
         secret: str,
         delays_s: Sequence[float],
         clock: Callable[[], float] = time.time,
+        ended: Callable[[DeliveryState], object] = lambda state: None,
     ) -> None:
         self._database = database
         self._queue = queue
+        self._ended = ended
         self._poster = poster
         self._secret = secret
         self._delays_s = tuple(delays_s)
@@ -184,6 +186,8 @@ class Deliveries:
                 self._queue_turn(connection, row.job_id, row.id, delay_s)
         if noted.rowcount:
             _report(row, tried, state)
+            if state is not DeliveryState.WAITING:
+                self._ended(state)
 
     def _state(self, posted: Posted, num_tries: int) -> DeliveryState:
         if posted.accepted:

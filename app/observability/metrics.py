@@ -28,6 +28,7 @@ MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")  # the container's limit (cgrou
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
 RATIOS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 5, 10)
 JOB_OUTCOMES = ("done", "failed", "cancelled")
+WEBHOOK_OUTCOMES = ("delivered", "failed")
 ITEMS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 
@@ -150,6 +151,9 @@ class Metrics:
         self._jobs_ended = self._counter(
             "jobs_ended", "Jobs that ended in this process.", "outcome"
         )
+        self._webhooks = self._counter(
+            "webhook_deliveries", "Webhooks that were delivered or given up.", "outcome"
+        )
 
     def _define_models(self) -> None:
         self._batch_items = self._histogram("batch_items", "Items in a batch.", ITEMS, "kind")
@@ -211,10 +215,15 @@ class Metrics:
         """Show how many jobs are in each state. `read`: empty if that is not known at present."""
         for outcome in JOB_OUTCOMES:
             self._jobs_ended.labels(outcome)
+        for outcome in WEBHOOK_OUTCOMES:
+            self._webhooks.labels(outcome)
         self.registry.register(_JobGauges(read))
 
     def job_ended(self, outcome: str) -> None:
         self._jobs_ended.labels(outcome).inc()
+
+    def webhook_ended(self, outcome: str) -> None:
+        self._webhooks.labels(outcome).inc()
 
     def batch(self, kind: str, num_items: int, room: int, seconds: float) -> None:
         """Count a batch that a model worked on, with room for `room` items."""

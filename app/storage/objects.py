@@ -14,6 +14,7 @@ from app.storage.tempdir import told_when_full
 FORGOTTEN_S = 86_400.0
 
 Check = Callable[[], None]  # raises to end a transfer
+Used = Callable[[Collection[str]], Collection[str]]  # those of some names that are used
 
 
 class ObjectStore(Protocol):
@@ -29,6 +30,11 @@ class ObjectStore(Protocol):
 
     def delete(self, name: str) -> None:
         """Remove an object, if it exists."""
+
+    def sweep(self, used: Used) -> int:
+        """Remove old objects that nobody uses: a process ended between an object and what needs it.
+        Returns how many.
+        """
 
 
 class LocalObjects:
@@ -63,10 +69,7 @@ class LocalObjects:
     def delete(self, name: str) -> None:
         (self._folder / name).unlink(missing_ok=True)
 
-    def sweep(self, used: Callable[[Collection[str]], Collection[str]]) -> int:
-        """Remove old files that nobody uses: a process ended between a file and what needs it.
-        Returns how many. `used`: those of some names that are used.
-        """
+    def sweep(self, used: Used) -> int:
         before = time.time() - FORGOTTEN_S
         old = {path.name for path in self._folder.iterdir() if path.stat().st_mtime < before}
         forgotten = old - set(used(old)) if old else set()

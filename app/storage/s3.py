@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from app.domain.errors import (
     ConfigurationError,
     UploadTooLarge,
 )
-from app.storage.objects import Check
+from app.storage.objects import FORGOTTEN_S, Check, Used
 from app.storage.s3_errors import error_of
 from app.storage.tempdir import check_room, told_when_full
 
@@ -100,6 +101,17 @@ class S3:
         with _explained():
             self._client.delete_object(Bucket=bucket, Key=key)
 
+    def old_keys(self, bucket: str, prefix: str, before: float) -> list[str]:
+        """The objects below a prefix that were not changed since a time."""
+        pages = self._client.get_paginator("list_objects_v2")
+        with _explained():
+            return [
+                found["Key"]
+                for page in pages.paginate(Bucket=bucket, Prefix=prefix)
+                for found in page.get("Contents", ())
+                if found["LastModified"].timestamp() < before
+            ]
+
 
 class S3Objects:
     """An object store in a bucket."""
@@ -121,6 +133,14 @@ class S3Objects:
 
     def delete(self, name: str) -> None:
         self._s3.delete(self._bucket, self._prefix + name)
+
+    def sweep(self, used: Used) -> int:
+        keys = self._s3.old_keys(self._bucket, self._prefix, time.time() - FORGOTTEN_S)
+        old = {key.removeprefix(self._prefix) for key in keys}
+        forgotten = old - set(used(old)) if old else set()
+        for name in forgotten:
+            self.delete(name)
+        return len(forgotten)
 
 
 class _Watch:

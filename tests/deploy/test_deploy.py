@@ -54,7 +54,12 @@ def test_agreed_names() -> None:
     for name in REPLICAS:
         service = base["services"][name]
         assert service["networks"]["default"]["aliases"] == ["whisperx-asr-api"]
-        assert service["volumes"] == ["whisperx-cache:/cache", "whisperx-temp:/tmp"]
+        assert service["volumes"] == [
+            "whisperx-cache:/cache",
+            "whisperx-data:/data",
+            "whisperx-temp:/tmp",
+        ]
+        assert service["environment"]["DATA_DIR"] == "/data"
         assert service["ports"] == ["${PORT:-9000}:9000"]
         assert service["restart"] == "unless-stopped"
 
@@ -73,8 +78,23 @@ def test_containers_are_confined_and_limited(path: Path) -> None:
         assert confined["read_only"] is True
         assert confined["cap_drop"] == ["ALL"]
         assert confined["security_opt"] == ["no-new-privileges:true"]
-        assert {"memory", "pids"} <= service["deploy"]["resources"]["limits"].keys()
+        deploy = service.get("deploy", confined["deploy"])
+        assert {"memory", "pids"} <= deploy["resources"]["limits"].keys()
         assert not service.get("privileged")
+
+
+def test_what_jobs_need_is_asked_for_only_with_their_profile() -> None:
+    services = compose(BASE)["services"]
+    behind = ("postgresql", "s3", "redis")
+    for name in (*behind, "caddy"):
+        assert "jobs" in services[name]["profiles"]
+        assert services[name]["healthcheck"]
+    for name in behind:
+        assert "ports" not in services[name]
+    for name in REPLICAS:
+        for needed, how in services[name]["depends_on"].items():
+            assert needed in behind
+            assert how == {"condition": "service_healthy", "required": False}
 
 
 def test_only_the_load_balancer_publishes_a_port_in_production() -> None:
@@ -178,7 +198,12 @@ def test_image_runs_as_nobody_special_and_tells_its_health() -> None:
     assert json.loads(final["CMD"]) == ["whisperx-asr", "serve"]
     assert "ENTRYPOINT" not in final  # so that `docker run IMAGE whisperx-asr download` works
     assert final["EXPOSE"] == "9000"
-    assert final["VOLUME"] == "/cache"
+    # Of its user, so that a container to which nobody gives a volume can write there, too.
+    assert final["VOLUME"] == "/cache /data"
+    made = " ".join(rest for word, rest in _stages()[-1] if word == "RUN")
+    assert re.findall(r"install -d -o asr -g asr(?: -m \d+)? (\S+)", made) == ["/cache", "/data"]
+    environment = next(rest for word, rest in _stages()[-1] if word == "ENV")
+    assert {"CACHE_DIR=/cache", "DATA_DIR=/data"} <= set(environment.split())
     assert final["STOPSIGNAL"] == "SIGTERM"
 
 

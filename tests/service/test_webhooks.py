@@ -107,6 +107,10 @@ def test_from_a_url_to_a_webhook(scene: Scene) -> None:
     eventually(lambda: scene.webhooks(job).json()["webhooks"][0]["status"] == "delivered")
     [webhook] = scene.webhooks(job).json()["webhooks"]
     assert [one["status"] for one in webhook["tries"]] == [500, 503, 204]
+    delivered = 'whisperx_asr_webhook_deliveries_total{outcome="delivered"}'
+    metrics = httpx.get(f"{scene.server.url}/metrics", headers=bearer(ALICE), timeout=30).text
+    assert f"{delivered} 0.0" not in metrics
+    assert delivered in metrics
     assert webhook["url"] == f"{scene.site.url}/hook"
     assert {one.headers["webhook-id"] for one in tries} == {webhook["id"]}
 

@@ -1,10 +1,11 @@
-"""The deployment files as the tests read them, and nginx with its configuration."""
+"""The deployment files as the tests read them, and nginx and Caddy with their configurations."""
 
 from __future__ import annotations
 
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ BASE = ROOT / "docker-compose.yml"
 PROD = ROOT / "docker-compose.prod.yml"
 MULTI_GPU = ROOT / "deploy" / "docker-compose.multi-gpu.yml"
 NGINX = ROOT / "deploy" / "nginx.conf.template"
+CADDY = ROOT / "deploy" / "Caddyfile"
+CADDY_LIMITS = ROOT / "deploy" / "caddy" / "ratelimit.caddy"
 
 
 class Reset(list[Any]):
@@ -88,3 +91,47 @@ def nginx_version(nginx: str) -> tuple[int, ...]:
     found = re.search(r"nginx/(\d+)\.(\d+)\.(\d+)", shown)
     assert found is not None
     return tuple(int(part) for part in found.groups())
+
+
+def caddy_program() -> str:
+    """That of a wheel, which is the newer one, or the installed one."""
+    caddy = shutil.which("caddy", path=Path(sys.executable).parent) or shutil.which("caddy")
+    if caddy is None:
+        pytest.skip("no caddy here (Debian: apt install caddy)")
+    return caddy
+
+
+def caddy_folder(folder: Path, ports: list[int] | None = None) -> Path:
+    """The Caddyfile and what it imports; with replicas on this machine if there are ports.
+
+    Caddy's own builds, such as Debian's, lack the module of the rate limit: without it, its file is
+    replaced by one that does nothing.
+    """
+    text = CADDY.read_text()
+    if ports is not None:
+        replicas = " ".join(f"127.0.0.1:{port}" for port in ports)
+        text, num_found = re.subn(r"dynamic a [^\n]*\{\n[^}]*\}", f"to {replicas}", text)
+        assert num_found == 1
+    config = folder / "Caddyfile"
+    config.write_text(text)
+    (folder / "caddy").mkdir()
+    limits = CADDY_LIMITS.read_text() if has_rate_limit() else "vars rate_limit none\n"
+    (folder / "caddy" / CADDY_LIMITS.name).write_text(limits)
+    return config
+
+
+def has_rate_limit() -> bool:
+    listed = subprocess.run(
+        [caddy_program(), "list-modules"], capture_output=True, text=True, check=True
+    )
+    return "http.handlers.rate_limit" in listed.stdout
+
+
+def keeps_bodies() -> bool:
+    """Whether this Caddy can send a request with a body to a second replica, although the first one
+    has not read any of it. Debian's, 2.6.2, closes the body with the first attempt.
+    """
+    shown = subprocess.run([caddy_program(), "version"], capture_output=True, text=True, check=True)
+    found = re.match(r"v?(\d+)\.(\d+)", shown.stdout)
+    assert found is not None
+    return tuple(map(int, found.groups())) > (2, 6)
