@@ -120,7 +120,6 @@ class Database:
             else:
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK)))
             config.attributes["connection"] = connection
-            logging.getLogger("alembic").setLevel(logging.WARNING)
             command.upgrade(config, "head")
 
 

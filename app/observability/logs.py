@@ -54,6 +54,7 @@ def configure(log_format: str, level: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells of each part at its import
     sys.stdout = _Printed()
     warnings.showwarning = _log_warning
     sys.excepthook = _log_uncaught
