@@ -32,6 +32,7 @@ WORKFLOW = "work_on"
 PENDING = "PENDING"
 UNDER_WAY = [PENDING, "ENQUEUED", "DELAYED"]
 REPEAT_S = 60.0  # DBOS complains at each poll
+NOISE = ("applicationID", "applicationVersion", "executorID")
 CLOSE_S = 5.0  # it waits for threads that may try to reach the database
 MAX_PRIORITY = 2**31 - 1
 
@@ -207,13 +208,23 @@ class _OnceAMinute(logging.Filter):
         self._passed: dict[str, float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        line = record.getMessage()
-        if record.exc_info and record.exc_info[1] is not None:
-            line += f" {record.exc_info[1]!r}"
-        line = line.partition("\n")[0][:300]
+        line = _one_line(record)
         kind, now = line[:30], time.monotonic()
         if now - self._passed.get(kind, -REPEAT_S) < REPEAT_S:
             return False
         self._passed[kind] = now
         record.msg, record.args, record.exc_info, record.exc_text = f"queue: {line}", (), None, None
+        for name in NOISE:
+            record.__dict__.pop(name, None)
         return True
+
+
+def _one_line(record: logging.LogRecord) -> str:
+    """A message without its traceback, which may be part of its text."""
+    what, traceback, rest = record.getMessage().partition("Traceback (most recent call last):")
+    line = what.strip().partition("\n")[0]
+    if record.exc_info and record.exc_info[1] is not None:
+        line += f" {record.exc_info[1]!r}"
+    elif traceback:
+        line += " " + next((said for said in rest.splitlines() if said[:1].strip()), "")
+    return line.partition("\n")[0][:300]
