@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 BACKOFF = 4  # each wait for a retry is as many times longer
+LONGEST_WAIT_S = 3600  # that a server which is down may ask for
 KIND = "job"
 HAND_OVER_PATIENCE_S = 2.0
 HAND_OVER_S = 2.0  # so that a process that ends does not take its own jobs again
@@ -259,6 +260,7 @@ class Runner:
 
     def _again(self, run: Run, error: ServiceError) -> None:
         delay_s = self._options.retry_s * BACKOFF ** (run.job.attempts - 1)
+        delay_s = max(delay_s, min(error.retry_after_s or 0, LONGEST_WAIT_S))
         log.warning("job %s is tried again in %.0f s: %s", run.job.id, delay_s, error.message)
         self._patiently(lambda: self._runs.again(run, delay_s, error))
 
