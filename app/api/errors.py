@@ -32,7 +32,7 @@ def error_response(error: ServiceError, scope: Scope) -> Response:
     headers = {}
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    if status in (429, 503, 507):
+    if status in (429, 503, 507) or error.retry_after_s is not None:
         retry_after_s = error.retry_after_s or RETRY_AFTER_S
         if openai and status == 503:
             retry_after_s = min(retry_after_s, OPENAI_RETRY_AFTER_S)

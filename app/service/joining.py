@@ -48,7 +48,7 @@ Telling = Callable[[Listener], None]  # tells a listener one thing
 @dataclass(frozen=True, slots=True)
 class JoiningLimits:
     """`keep_s`: how long a transcript can be joined after its end. `keep_audio_s`: most audio in
-    all that are kept, about 1 kB for each second. `linger_s`: how long it is computed further if
+    all that are kept, about 2 kB for each second. `linger_s`: how long it is computed further if
     the last client hung up after more than `patience_s`, so probably timed out.
     """
 
