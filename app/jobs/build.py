@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from contextlib import suppress
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -36,9 +38,14 @@ from app.storage.egress import EgressRules
 from app.storage.fetch import Fetcher
 from app.storage.tempdir import PrivateDirectory, check_writable
 
+log = logging.getLogger(__name__)
+
 
 def build_jobs(service: Service) -> Jobs | None:
-    """The jobs of a service; None if they are turned off. Nothing runs yet.
+    """The jobs of a service; None if they are off. Nothing runs yet.
+
+    A data directory that cannot be written turns them off, too, unless JOBS is set: a deployment
+    from before there were jobs has none.
 
     Raises:
         ConfigurationError: the data directory or the database cannot be used.
@@ -46,13 +53,19 @@ def build_jobs(service: Service) -> Jobs | None:
     settings = service.settings
     if not settings.jobs:
         return None
-    check_writable(settings.data_dir, "DATA_DIR")
     try:
-        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigurationError(
-            f"DATA_DIR: {settings.data_dir} cannot be written: {error.strerror}."
-        ) from None
+        with suppress(OSError):  # what follows tells of it
+            settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        check_writable(settings.data_dir, "DATA_DIR")
+    except ConfigurationError as error:
+        if "jobs" in settings.model_fields_set:
+            raise
+        log.warning("jobs are off; JOBS=true makes this an error: %s", error)
+        return None
+    return _build(service, settings)
+
+
+def _build(service: Service, settings: Settings) -> Jobs:
     database = Database(settings.database_url.get_secret_value(), settings.data_dir)
     executors = Executors(database, settings.data_dir / "executors", settings.job_takeover_s)
     queue = JobQueue(database, executors.id)

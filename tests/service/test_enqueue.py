@@ -419,3 +419,21 @@ def test_cancelled_while_a_recording_comes(service: Server, store: S3Server) -> 
 
 def test_without_buckets_nothing_is_taken(server: Server) -> None:
     assert "S3_ALLOWED_BUCKETS" in refused(server, asked(), 403)
+
+
+def test_an_object_is_a_recording_for_the_other_door_too(service: Server) -> None:
+    def submit(url: str) -> httpx.Response:
+        return httpx.post(f"{service.url}/transcribe", data={"url": url}, timeout=60, verify=False)
+
+    accepted = submit(f"s3://media/in/{SHORT}.flac")
+    assert accepted.status_code == 202, accepted.text
+    address = f"{service.url}/result/{accepted.json()['task_id']}"
+
+    def result() -> dict[str, Any] | None:
+        response = httpx.get(address, timeout=60, verify=False)
+        return response.json() if response.status_code == 200 else None
+
+    heard = eventually(result)
+    assert word_error_rate(heard["full_text"], truth_of(SHORT)) == 0
+    assert submit("s3://private/in/talk.flac").status_code == 403
+    assert submit("s3://media").status_code == 422

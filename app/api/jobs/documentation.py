@@ -62,7 +62,10 @@ def _count(description: str) -> dict[str, Any]:
 
 FIELDS = {
     JOB_FORM.file_field: _text("Any audio or video file. Also as `audio_file`.", format="binary"),
-    "url": _text("Instead of a file: where to fetch it (if `URL_INGEST` is on)."),
+    "url": _text(
+        "Instead of a file: a URL (if `URL_INGEST` is on), or `s3://BUCKET/KEY` of a bucket of "
+        "`S3_ALLOWED_BUCKETS`."
+    ),
     "lang": _text(
         "Language spoken: a code, a tag or its English name; `auto`: detect it; `multi`: each part "
         "in its own. Also as `language`."

@@ -26,8 +26,9 @@ from app.domain.errors import UnsupportedOption
 from app.domain.languages import is_multilingual, is_unset, parse_language
 from app.domain.options import Task
 from app.formats.table import JSON, OutputFormat
+from app.jobs.buckets import object_at
 from app.jobs.history import Filters
-from app.jobs.job import JobOptions, JobState, Priority
+from app.jobs.job import JobOptions, JobState, Priority, Source, Url
 from app.storage.egress import EgressRules
 
 JOB_FORM = FormLayout("file", aliases=("audio_file",), file_optional=True)
@@ -46,11 +47,27 @@ NO_URLS = "url: this service does not fetch recordings (URL_INGEST); send the fi
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What the operator has set. `default_language`: of requests that leave it open."""
+    """What the operator has set. `default_language`: of requests that leave it open. `buckets`:
+    those that jobs may read.
+    """
 
     egress: EgressRules
     url_ingest: bool
     default_language: str | None
+    buckets: tuple[str, ...] = ()
+
+    def source_at(self, url: str) -> Source:
+        """What a client's URL names.
+
+        Raises:
+            UnsupportedOption: no URL that may be fetched.
+            Forbidden: an object in a bucket that jobs may not use.
+        """
+        if url.lower().startswith("s3://"):
+            return object_at(url, self.buckets)
+        if not self.url_ingest:
+            raise UnsupportedOption(NO_URLS)
+        return Url(url=self.egress.check_url(url, "url"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +138,10 @@ def _language(read: Reader, name: str) -> str | None:
 
 
 def _url(read: Reader, rules: Rules) -> str:
-    url = read.text("url")
-    if url and not rules.url_ingest:
-        raise UnsupportedOption(NO_URLS)
-    return rules.egress.check_url(url, "url") if url else ""
+    url = read.text("url").strip()
+    if url:
+        rules.source_at(url)
+    return url
 
 
 def _callback(read: Reader, rules: Rules) -> str:

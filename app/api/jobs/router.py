@@ -74,6 +74,7 @@ def build_router(service: Service, jobs: Jobs | None) -> APIRouter:
         EgressRules(settings.egress_allowed_networks),
         settings.url_ingest,
         settings.default_language,
+        settings.s3_allowed_buckets,
     )
     enquiries = Enquiries(service, jobs, desk)
     reception = Reception(service, jobs, desk, rules)

@@ -30,7 +30,7 @@ from app.api.rate_limits import account_of
 from app.api.request_state import client_name, record_of
 from app.api.uploads import Upload
 from app.domain.errors import UnsupportedOption
-from app.jobs.job import Job, JobRequest, JobState, Source, Url, WebhookTarget
+from app.jobs.job import Job, JobRequest, JobState, Source, WebhookTarget
 from app.jobs.jobs import Jobs
 from app.jobs.store import Idempotency
 from app.service.service import Service
@@ -108,9 +108,8 @@ class Reception:
 
         def submit() -> Job:
             if wanted.url:
-                return self.jobs.submit(
-                    self._described(request, upload, wanted, Url(url=wanted.url)), same
-                )
+                source = self.rules.source_at(wanted.url)
+                return self.jobs.submit(self._described(request, upload, wanted, source), same)
             with self.jobs.keeping(upload.file.path) as source:
                 return self.jobs.submit(self._described(request, upload, wanted, source), same)
 
