@@ -25,6 +25,7 @@ from tests.support.truth import (
     audio_of,
     median_start_error_s,
     speaker_accuracy,
+    text_of,
     truth_of,
     word_error_rate,
     words_of,
@@ -429,11 +430,8 @@ def test_an_object_is_a_recording_for_the_other_door_too(service: Server) -> Non
     assert accepted.status_code == 202, accepted.text
     address = f"{service.url}/result/{accepted.json()['task_id']}"
 
-    def result() -> dict[str, Any] | None:
-        response = httpx.get(address, timeout=60, verify=False)
-        return response.json() if response.status_code == 200 else None
-
-    heard = eventually(result)
-    assert word_error_rate(heard["full_text"], truth_of(SHORT)) == 0
+    eventually(lambda: httpx.get(address, timeout=60, verify=False).status_code == 200)
+    heard = httpx.get(address, timeout=60, verify=False).json()
+    assert word_error_rate(text_of(SHORT), heard["full_text"]) == 0
     assert submit("s3://private/in/talk.flac").status_code == 403
     assert submit("s3://media").status_code == 422
