@@ -10,7 +10,12 @@ from pathlib import Path
 
 from app.domain.errors import NotEnded, ServiceError
 from app.domain.transcript import Transcript
-from app.jobs.deliveries import DELIVERIES_QUEUE, DELIVERY_THREADS, Deliveries
+from app.jobs.deliveries import (
+    DELIVERIES_QUEUE,
+    DELIVERY_POLL_S,
+    DELIVERY_THREADS,
+    Deliveries,
+)
 from app.jobs.executors import Executors
 from app.jobs.history import History
 from app.jobs.job import Job, JobRequest, Source, Upload
@@ -41,7 +46,7 @@ class Jobs:
         self.queue.start(
             {
                 JOBS_QUEUE: Worker(self.runner.run, self.num_workers),
-                DELIVERIES_QUEUE: Worker(self.deliveries.handle, DELIVERY_THREADS),
+                DELIVERIES_QUEUE: Worker(self.deliveries.handle, DELIVERY_THREADS, DELIVERY_POLL_S),
             }
         )
         self.keeper.start()

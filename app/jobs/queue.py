@@ -34,10 +34,13 @@ Handler = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """What is done with the items of a queue. `handle` must not raise."""
+    """What is done with the items of a queue. `handle` must not raise. `poll_s`: how often the
+    queue is looked at, which costs some CPU even if it is empty.
+    """
 
     handle: Handler
     num_threads: int
+    poll_s: float = POLL_S
 
 
 class JsonSerializer(Serializer):
@@ -94,7 +97,7 @@ class JobQueue:
             DBOS.register_queue(
                 name,
                 worker_concurrency=worker.num_threads,
-                polling_interval_sec=POLL_S,
+                polling_interval_sec=worker.poll_s,
                 on_conflict="always_update",
             )
 
