@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
@@ -9,11 +10,15 @@ from contextlib import suppress
 from pathlib import Path
 
 from app.config.settings import Settings
-from app.domain.errors import Forbidden
+from app.domain.errors import Forbidden, UnsupportedOption
 from app.engine.work import Work
 from app.jobs.job import S3Object, Source
 from app.storage.objects import LocalObjects, ObjectStore
 from app.storage.s3 import S3, Room, S3Access, S3Objects
+
+MAX_KEY_BYTES = 1024  # as at AWS
+UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+KEYS = f"must have 1 to {MAX_KEY_BYTES} bytes and no control characters"
 
 
 class Buckets:
@@ -57,11 +62,32 @@ def _beside(work: Work, transfer: Callable[[], None]) -> None:
     work.wait_tracked(ended)
 
 
+def object_at(url: str, allowed: tuple[str, ...]) -> S3Object:
+    """The object that `s3://BUCKET/KEY` names.
+
+    Raises:
+        Forbidden: jobs may not use its bucket.
+        UnsupportedOption: not such a URL.
+    """
+    scheme, _, rest = url.partition("://")
+    bucket, _, key = rest.partition("/")
+    if scheme.lower() != "s3" or not bucket or not key:
+        raise UnsupportedOption("The URL of an object must be s3://BUCKET/KEY.")
+    check_bucket(bucket, allowed)
+    if not is_key(key):
+        raise UnsupportedOption(f"The key of the object {KEYS}.")
+    return S3Object(bucket=bucket, key=key)
+
+
+def is_key(key: str) -> bool:
+    return bool(key) and not UNPRINTABLE.search(key) and len(key.encode()) <= MAX_KEY_BYTES
+
+
 def check_bucket(bucket: str, allowed: frozenset[str] | tuple[str, ...]) -> None:
     """Raises Forbidden."""
     if bucket not in allowed:
         raise Forbidden(
-            f"s3_bucket: {bucket[:64]!r} is not a bucket that jobs of this service may use "
+            f"{bucket[:64]!r} is not a bucket that jobs of this service may use "
             "(S3_ALLOWED_BUCKETS)."
         )
 

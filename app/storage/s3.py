@@ -171,10 +171,20 @@ def _explained(check: Check = lambda: None) -> Iterator[None]:
     """Errors of the libraries as errors of the service."""
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError
+    from s3transfer import exceptions as transfers
 
     try:
         yield
-    except (Boto3Error, BotoCoreError, ClientError) as error:
+    except (
+        Boto3Error,
+        BotoCoreError,
+        ClientError,
+        ConnectionError,
+        transfers.CancelledError,  # of a part, because another one failed
+        transfers.RetriesExceededError,
+        transfers.S3DownloadFailedError,
+        transfers.S3ValidationError,
+    ) as error:
         check()  # the libraries wrap what a callback raises
         raise error_of(error) from None
 

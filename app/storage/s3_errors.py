@@ -64,6 +64,8 @@ def error_of(error: Exception) -> ServiceError:
     if answered is not None:
         return _answered(answered)
     names = {type(found).__name__ for found in _chain(error)}
+    if "S3DownloadFailedError" in names:  # a part has another ETag
+        return StorageUnavailable(CHANGED)
     if names & NO_CREDENTIALS:
         return StorageRefused(NO_KEY)
     if names & UNUSABLE_NAME:

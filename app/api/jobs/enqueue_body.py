@@ -11,14 +11,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from app.api.parameters import MAX_SPEAKERS
 from app.domain.errors import UnknownModel, UnsupportedOption
 from app.domain.languages import is_multilingual, parse_language
+from app.jobs.buckets import KEYS, is_key
 from app.jobs.doors.enqueue import ENQUEUE, result_keys
 from app.jobs.job import JobOptions, JobRequest, S3Object
 
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
-MAX_KEY_BYTES = 1024  # as at AWS
 USUAL_MODEL = "large-v2"  # if the client names none
 LEAST_SPEAKERS, MOST_SPEAKERS = 2, 6
-UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
 
 Resolve = Callable[[str], str]  # a model's name -> the canonical one; raises UnknownModel
 
@@ -30,8 +29,8 @@ def _job_id(value: str) -> str:
 
 
 def _object_key(value: str) -> str:
-    if UNPRINTABLE.search(value) or len(value.encode()) > MAX_KEY_BYTES:
-        raise ValueError(f"must have at most {MAX_KEY_BYTES} bytes and no control characters")
+    if not is_key(value):
+        raise ValueError(KEYS)
     return value
 
 
@@ -55,9 +54,7 @@ class EnqueueBody(BaseModel):
         AfterValidator(_job_id),
     ]
     s3_bucket: Annotated[str, Field(min_length=1, description="One of `S3_ALLOWED_BUCKETS`.")]
-    object_key: Annotated[
-        str, Field(min_length=1, description="The recording."), AfterValidator(_object_key)
-    ]
+    object_key: Annotated[str, Field(description="The recording."), AfterValidator(_object_key)]
     media_type: Annotated[
         Literal["video", "audio"], Field(description="Either is recognized in any file.")
     ]

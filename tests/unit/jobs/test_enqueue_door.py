@@ -13,7 +13,7 @@ from app.api.jobs.enqueue_body import EnqueueBody
 from app.config.settings import Settings, load_settings, variable_names
 from app.domain.errors import ConfigurationError, Forbidden, UnknownModel, UnsupportedOption
 from app.engine.work import Work
-from app.jobs.buckets import Buckets, build_s3, build_uploads
+from app.jobs.buckets import Buckets, build_s3, build_uploads, object_at
 from app.jobs.doors.enqueue import EnqueueDoor
 from app.jobs.job import Job, JobState, S3Object
 from app.storage.objects import LocalObjects
@@ -120,6 +120,23 @@ def test_a_bucket_that_is_not_allowed_any_more(s3: S3) -> None:
     work = Work("id", 60)
     with pytest.raises(Forbidden):
         Buckets(s3, ("other",), Room(1)).write("x", "b", "k", "text/plain", work)
+
+
+def test_urls_of_objects() -> None:
+    assert object_at("s3://b/a/talk ä.mp4", ("b",)) == S3Object(bucket="b", key="a/talk ä.mp4")
+    for url in (
+        "s3://b",
+        "s3://b/",
+        "s3:///a",
+        "https://b/a",
+        "b/a",
+        "s3://b/a\0",
+        "s3://b/\ud800",
+    ):
+        with pytest.raises(UnsupportedOption):
+            object_at(url, ("b", ""))
+    with pytest.raises(Forbidden):
+        object_at("s3://other/a", ("b",))
 
 
 # -- settings ------------------------------------------------------------------------------------

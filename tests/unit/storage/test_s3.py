@@ -153,13 +153,26 @@ def test_too_large(s3: S3, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-class Liar(BaseHTTPRequestHandler):
-    """Its objects are larger than it says."""
+class Fake(BaseHTTPRequestHandler):
+    """A server that does what real ones rarely do."""
+
+    num_stated = 10
+    room_mb = 50
 
     def do_HEAD(self) -> None:
         self.send_response(200)
-        self.send_header("Content-Length", "10")
+        self.send_header("Content-Length", str(self.num_stated))
+        self.send_header("ETag", '"one"')
         self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Not among the output of the tests."""
+
+
+class Liar(Fake):
+    """Its objects are larger than it says."""
+
+    room_mb = 2
 
     def do_GET(self) -> None:
         self.send_response(200)
@@ -168,17 +181,49 @@ class Liar(BaseHTTPRequestHandler):
             for _ in range(16):
                 self.wfile.write(b"x" * (1 << 20))
 
-    def log_message(self, *_: object) -> None:
-        pass
+
+class BreaksOff(Fake):
+    """It never sends all of an object."""
+
+    num_stated = 1000
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "1000")
+        self.end_headers()
+        self.wfile.write(b"x" * 500)
 
 
-def test_larger_than_the_server_says(tmp_path: Path) -> None:
-    with ThreadingHTTPServer(("127.0.0.1", free_port()), Liar) as liar:
-        threading.Thread(target=liar.serve_forever, daemon=True).start()
-        s3 = S3(S3Access(f"http://127.0.0.1:{liar.server_port}", "", "a", "b"))
-        with pytest.raises(UploadTooLarge):
-            s3.download("media", "x", tmp_path / "x", Room(2 << 20), never)
-        liar.shutdown()
+class Changes(Fake):
+    """Its objects are replaced before they are read."""
+
+    num_stated = 40 << 20
+
+    def do_GET(self) -> None:
+        body = b"<Error><Code>PreconditionFailed</Code></Error>"
+        self.send_response(412)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+@pytest.mark.parametrize(
+    ("behavior", "kind", "says"),
+    [
+        (Liar, UploadTooLarge, "larger than 2 MB"),
+        (BreaksOff, StorageUnavailable, "broke off"),
+        (Changes, StorageUnavailable, "replaced while it was read"),
+    ],
+)
+def test_odd_servers(
+    tmp_path: Path, behavior: type[Fake], kind: type[ServiceError], says: str
+) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", free_port()), behavior) as fake:
+        threading.Thread(target=fake.serve_forever, daemon=True).start()
+        s3 = S3(S3Access(f"http://127.0.0.1:{fake.server_port}", "", "a", "b"))
+        with pytest.raises(kind, match=says):
+            s3.download("media", "x", tmp_path / "x", Room(behavior.room_mb << 20), never)
+        fake.shutdown()
     assert list(tmp_path.iterdir()) == []
 
 
