@@ -13,13 +13,13 @@ from pathlib import PurePosixPath
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from app.domain.errors import UnsupportedOption
+from app.jobs.buckets import KEYS, is_key
 from app.jobs.job import S3Object, Source, Url
 from app.storage.egress import EgressRules
 
 AWS = r"s3(?:[.-](?:dualstack\.)?[a-z0-9-]+)?\.amazonaws\.com(?:\.cn)?"
 VIRTUAL_HOST = re.compile(rf"(?P<bucket>.+)\.{AWS}")
 PATH_HOST = re.compile(AWS)
-MAX_KEY_BYTES = 1024  # S3's own limit
 PARAMETER = "audioUrl"
 
 
@@ -48,8 +48,8 @@ class AudioPlaces:
     def _check(self, found: S3Object) -> None:
         if found.bucket not in self.buckets:
             raise UnsupportedOption(self._refusal(found))
-        if not found.key or len(found.key.encode()) > MAX_KEY_BYTES or "\0" in found.key:
-            raise UnsupportedOption(f"{PARAMETER}: it names no object of the bucket.")
+        if not is_key(found.key):
+            raise UnsupportedOption(f"{PARAMETER}: the key of the object {KEYS}.")
 
     @staticmethod
     def _refusal(found: S3Object | None) -> str:
