@@ -28,6 +28,7 @@ from app.storage.objects import ObjectStore
 log = logging.getLogger(__name__)
 
 CLOSE_S = 12.0
+DELIVERY_POLL_S = 2.0  # each look costs a little of an idle machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ class Jobs:
         self.queue.start(
             {
                 JOBS_QUEUE: Worker(self.runner.run, self.num_workers),
-                DELIVERIES_QUEUE: Worker(self.deliveries.handle, DELIVERY_THREADS),
+                DELIVERIES_QUEUE: Worker(self.deliveries.handle, DELIVERY_THREADS, DELIVERY_POLL_S),
             }
         )
         self.keeper.start()

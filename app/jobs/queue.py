@@ -41,10 +41,11 @@ Handler = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """What is done with the items of a queue. `handle` must not raise."""
+    """What is done with the items of a queue. `handle` must not raise. `poll_s`: between looks."""
 
     handle: Handler
     num_threads: int
+    poll_s: float = POLL_S
 
 
 class JsonSerializer(Serializer):
@@ -104,7 +105,7 @@ class JobQueue:
             DBOS.register_queue(
                 name,
                 worker_concurrency=worker.num_threads,
-                polling_interval_sec=POLL_S,
+                polling_interval_sec=worker.poll_s,
                 on_conflict="always_update",
             )
 
