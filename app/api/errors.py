@@ -32,7 +32,7 @@ def error_response(error: ServiceError, scope: Scope) -> Response:
     headers = {}
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    if status in (429, 503, 507):
+    if status in (429, 503, 507) or error.retry_after_s is not None:
         retry_after_s = error.retry_after_s or RETRY_AFTER_S
         if openai and status == 503:
             retry_after_s = min(retry_after_s, OPENAI_RETRY_AFTER_S)
@@ -51,8 +51,11 @@ def error_response(error: ServiceError, scope: Scope) -> Response:
 def _body(message: str, status: int, scope: Scope) -> dict[str, Any]:
     """Bazarr does not look at the status of `/detect-language`. It remembers that a file has no
     language if the answer has no code, and tries again later if there is a code without a name.
+    Clients of the streaming service look for an `error` in the answers of `/transcribe`.
     """
     body = {"detail": message}
+    if _path(scope) == "/transcribe":
+        body["error"] = message
     if _path(scope) == "/detect-language" and status not in ABOUT_THE_FILE:
         body["language_code"] = "error"
     return body

@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import ClassVar
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator
-from standardwebhooks import Webhook
 
 from app.config.fields import A_DAY_S, CommaSeparated, SettingsGroup
 
-SECRET_PREFIX = "whsec_"
 # At once, then quickly, then up to a day. Source of the later ones: the schedule in the
 # specification of Standard Webhooks.
 DELAYS = ("5", "10", "20", "300", "1800", "7200", "18000", "36000", "21600")
@@ -41,17 +39,6 @@ class WebhookSettings(SettingsGroup):
             "Seconds between the tries to deliver a webhook. After the last one it is given up."
         ),
     )
-
-    @field_validator("webhook_secret")
-    @classmethod
-    def _secret(cls, value: SecretStr) -> SecretStr:
-        secret = value.get_secret_value()
-        if secret.startswith(SECRET_PREFIX):
-            try:
-                Webhook(secret)
-            except Exception:  # noqa: BLE001 - of the library and of base64
-                raise ValueError("what follows whsec_ is not Base64") from None
-        return value
 
     @field_validator("webhook_retry_delays")
     @classmethod

@@ -25,6 +25,7 @@ from app.jobs.rescue import Rescue
 from app.jobs.retention import Retention
 from app.jobs.runner import Runner, RunnerOptions, UnknownDoors
 from app.jobs.runs import Runs
+from app.jobs.signing import check_secret
 from app.jobs.sources import Fetch, Sources
 from app.jobs.store import JobStore
 from app.service.service import Service
@@ -95,7 +96,7 @@ def build_deliveries(settings: Settings, database: Database, queue: JobQueue) ->
         database,
         queue,
         Poster(egress_rules(settings), settings.webhook_timeout_s),
-        settings.webhook_secret.get_secret_value(),
+        check_secret(settings.webhook_secret.get_secret_value()),
         [float(delay) for delay in settings.webhook_retry_delays],
     )
 

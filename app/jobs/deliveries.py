@@ -33,8 +33,10 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 DELIVERIES_QUEUE = "deliveries"
+DELIVERY_POLL_S = 2.0
 DELIVERY_THREADS = 8  # they mostly wait for receivers
 MAX_TRIES_KEPT = 50
+FAILED = "The service failed on this try."
 LOST_S = 900.0  # a try that is so late is no longer in the queue
 
 
@@ -66,12 +68,8 @@ class Delivery:
     next_at: float | None
 
 
-def ignore(delivery: Delivery) -> None:
-    """The default for `ended`."""
-
-
 class Deliveries:
-    """`delays_s`: between the tries; `ended`: called when one was delivered or given up."""
+    """`delays_s`: between the tries."""
 
     def __init__(
         self,
@@ -80,7 +78,6 @@ class Deliveries:
         poster: Poster,
         secret: str,
         delays_s: Sequence[float],
-        ended: Callable[[Delivery], None] = ignore,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
@@ -88,7 +85,6 @@ class Deliveries:
         self._poster = poster
         self._secret = secret
         self._delays_s = tuple(delays_s)
-        self._ended = ended
         self._clock = clock
         self._closed = threading.Event()
 
@@ -160,9 +156,13 @@ class Deliveries:
 
     def _try(self, row: sa.Row[Any]) -> None:
         now = self._clock()
-        body = zlib.decompress(row.body)
-        signed = signed_headers(row.form, self._secret, row.id, body, now)
-        posted = self._poster.post(row.url, body, {**row.headers, **signed})
+        try:
+            body = zlib.decompress(row.body)
+            signed = signed_headers(row.form, self._secret, row.id, body, now)
+            posted = self._poster.post(row.url, body, {**row.headers, **signed})
+        except Exception:  # it counts as a try, or there would be no end of them
+            log.exception("webhook %s failed unexpectedly", row.id)
+            posted = Posted(reason=FAILED)
         self._patiently(lambda: self._note(row, Try(now, posted.status, posted.reason), posted))
 
     def _note(self, row: sa.Row[Any], tried: Try, posted: Posted) -> None:
@@ -183,25 +183,13 @@ class Deliveries:
                 delay_s = max(self._delays_s[num_tries - 1], posted.retry_after_s or 0)
                 self._queue_turn(connection, row.job_id, row.id, delay_s)
         if noted.rowcount:
-            self._report(row, tried, state)
+            _report(row, tried, state)
 
     def _state(self, posted: Posted, num_tries: int) -> DeliveryState:
         if posted.accepted:
             return DeliveryState.DELIVERED
         given_up = posted.final or num_tries > len(self._delays_s)
         return DeliveryState.FAILED if given_up else DeliveryState.WAITING
-
-    def _report(self, row: sa.Row[Any], tried: Try, state: DeliveryState) -> None:
-        if state is not DeliveryState.DELIVERED:
-            given_up = state is DeliveryState.FAILED
-            log.warning(
-                "webhook %s of job %s %s: %s", row.id, row.job_id,
-                "was given up" if given_up else "is tried again", tried.status or tried.reason,
-            )  # fmt: skip
-        if state is not DeliveryState.WAITING:
-            for delivery in self.of_job(row.job_id):
-                if delivery.id == row.id:
-                    self._ended(delivery)
 
     # -- asking ----------------------------------------------------------------------------------
 
@@ -251,4 +239,13 @@ def _delivery_of(row: sa.Row[Any]) -> Delivery:
         tries=tuple(Try(*tried) for tried in row.tries),
         created_at=row.created_at,
         next_at=row.next_at,
+    )
+
+
+def _report(row: sa.Row[Any], tried: Try, state: DeliveryState) -> None:
+    if state is DeliveryState.DELIVERED:
+        return
+    fate = "was given up" if state is DeliveryState.FAILED else "is tried again"
+    log.warning(
+        "webhook %s of job %s %s: %s", row.id, row.job_id, fate, tried.status or tried.reason
     )

@@ -14,7 +14,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.domain.errors import DatabaseUnavailable, NotEnded, ServiceError
 from app.domain.transcript import Transcript
-from app.jobs.deliveries import DELIVERIES_QUEUE, DELIVERY_THREADS, Deliveries
+from app.jobs.deliveries import (
+    DELIVERIES_QUEUE,
+    DELIVERY_POLL_S,
+    DELIVERY_THREADS,
+    Deliveries,
+)
 from app.jobs.executors import Executors
 from app.jobs.history import History
 from app.jobs.job import Job, JobRequest, JobState, Source, Upload
@@ -28,7 +33,6 @@ from app.storage.objects import ObjectStore
 log = logging.getLogger(__name__)
 
 CLOSE_S = 12.0
-DELIVERY_POLL_S = 2.0  # each look costs a little of an idle machine
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -52,7 +53,7 @@ class Poster:
         self._rules = rules
         self._timeout_s = timeout_s
         self._look_up = look_up
-        self._tls = tls_context()
+        self._tls: ssl.SSLContext | None = None
 
     def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Posted:
         """Redirects are not followed: they would take a signed body elsewhere."""
@@ -69,12 +70,16 @@ class Poster:
             return Posted(reason=_reason_of(error))
 
     @staticmethod
-    def _headers(headers: Mapping[str, str]) -> dict[str, str]:
-        return {
-            "Content-Type": "application/json",
-            "User-Agent": f"whisperx-asr/{__version__}",
-            **headers,
-        }
+    def _headers(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+        """As bytes: httpx takes text in ASCII only, and a secret may be any text."""
+        ours = {"Content-Type": "application/json", "User-Agent": f"whisperx-asr/{__version__}"}
+        return [(name.encode(), value.encode()) for name, value in {**ours, **headers}.items()]
+
+    def _trust(self, url: httpcore.URL) -> ssl.SSLContext | None:
+        """Read when it is needed first: that takes long."""
+        if self._tls is None and url.scheme == b"https":
+            self._tls = tls_context()
+        return self._tls
 
     def _send(self, request: httpx.Request, body: bytes) -> Posted:
         deadline = time.monotonic() + self._timeout_s
@@ -86,7 +91,7 @@ class Poster:
             target=request.url.raw_path,
         )
         with (
-            httpcore.ConnectionPool(ssl_context=self._tls, network_backend=network) as pool,
+            httpcore.ConnectionPool(ssl_context=self._trust(url), network_backend=network) as pool,
             pool.stream("POST", url, headers=request.headers.raw, content=body) as response,
         ):
             _drain(response)

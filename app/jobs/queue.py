@@ -41,7 +41,9 @@ Handler = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """What is done with the items of a queue. `handle` must not raise. `poll_s`: between looks."""
+    """What is done with the items of a queue. `handle` must not raise. `poll_s`: how often the
+    queue is looked at, which costs some CPU even if it is empty.
+    """
 
     handle: Handler
     num_threads: int

@@ -11,10 +11,28 @@ import hmac
 from datetime import UTC, datetime
 
 from standardwebhooks import Webhook
+from standardwebhooks.webhooks import EmptyWebhookSecretError
 
-from app.config.webhooks import SECRET_PREFIX
+from app.domain.errors import ConfigurationError
 
+SECRET_PREFIX = "whsec_"
 STANDARD, MODAL, ORATOR = "standard", "modal", "orator"
+
+
+def check_secret(secret: str) -> str:
+    """The secret. Raises ConfigurationError, which does not show it."""
+    if not secret.isprintable():
+        raise ConfigurationError("WEBHOOK_SECRET: it contains a line break or a control character.")
+    try:
+        if secret:
+            _signer(secret)
+    except (ValueError, EmptyWebhookSecretError):
+        raise ConfigurationError("WEBHOOK_SECRET: what follows whsec_ is not Base64.") from None
+    return secret
+
+
+def _signer(secret: str) -> Webhook:
+    return Webhook(secret if secret.startswith(SECRET_PREFIX) else secret.encode())
 
 
 def signed_headers(
@@ -25,8 +43,7 @@ def signed_headers(
     headers = {"webhook-id": delivery_id, "webhook-timestamp": str(int(now_s))}
     if not secret:
         return headers
-    webhook = Webhook(secret if secret.startswith(SECRET_PREFIX) else secret.encode())
-    headers["webhook-signature"] = webhook.sign(delivery_id, sent, body.decode())
+    headers["webhook-signature"] = _signer(secret).sign(delivery_id, sent, body.decode())
     return headers | _own_headers(form, secret, body)
 
 

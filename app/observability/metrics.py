@@ -144,7 +144,7 @@ class Metrics:
             "model",
         )
         self._joined = self._counter(
-            "joined", "Requests that joined an equal one, which counts for both.", "endpoint"
+            "joined", "Requests that joined an equal one; their audio counts once.", "endpoint"
         )
         self._upload_bytes = self._counter("upload_bytes", "Bytes of uploaded files.")
         self._jobs_ended = self._counter(

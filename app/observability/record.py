@@ -18,6 +18,7 @@ class RequestRecord:
     `endpoint` is the route, never the path as the client wrote it; `model` is a name of the
     catalog. `error` is the class of the ServiceError, `warnings` are kinds, `text` is the
     transcript if LOG_TRANSCRIPTS is on. `joined`: it was computed for an equal request.
+    `counts`: its audio was not counted for another one.
     """
 
     request_id: str
@@ -34,6 +35,7 @@ class RequestRecord:
     warnings: tuple[str, ...] = ()
     error: str = ""
     joined: bool = False
+    counts: bool = True
     text: str | None = None
     stages: StageClock = field(default_factory=StageClock)
     seconds: float = 0.0
@@ -49,8 +51,8 @@ class RequestRecord:
     @property
     def rtf(self) -> float | None:
         """Processing seconds / audio seconds of a successful request. Lower is better. None if
-        nothing was computed for it."""
-        if self.joined or not self.audio_s or not 200 <= self.status < 300:
+        that counts for another request."""
+        if not self.counts or not self.audio_s or not 200 <= self.status < 300:
             return None
         return self.processing_s / self.audio_s
 

@@ -167,7 +167,7 @@ class Call:
         if member.is_first:
             self._begin(computation, recording, options, by_channel)
         try:
-            return self._calls.joining.wait(computation, member, listener)
+            return self._calls.joining.wait(computation, member, listener, self.record)
         except Failed as failed:
             if failed.told:  # it must not be told twice
                 raise failed.reason from None

@@ -6,6 +6,7 @@ a `Work` of its own, so that whoever asked can leave while others still wait for
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import OrderedDict
@@ -33,6 +34,8 @@ from app.pipeline.flow import Listener
 from app.service.admission import Ticket
 from app.service.threads import Threads
 
+log = logging.getLogger(__name__)
+
 # What would happen to everybody who asks for the same.
 SHARED_FAULTS = (UndecodableAudio, UploadTooLarge, UnsupportedOption)
 MAX_LINGERING = 8  # computations that nobody waits for
@@ -45,7 +48,7 @@ Telling = Callable[[Listener], None]  # tells a listener one thing
 @dataclass(frozen=True, slots=True)
 class JoiningLimits:
     """`keep_s`: how long a transcript can be joined after its end. `keep_audio_s`: most audio in
-    all that are kept, about 1 kB for each second. `linger_s`: how long it is computed further if
+    all that are kept, about 2 kB for each second. `linger_s`: how long it is computed further if
     the last client hung up after more than `patience_s`, so probably timed out.
     """
 
@@ -81,6 +84,13 @@ class Computation:
         self.over = threading.Event()
         self.ended: float | None = None  # time.monotonic()
         self.lingering: threading.Timer | None = None
+        self._counted = threading.Lock()  # taken once
+
+    def answer(self, record: RequestRecord) -> Transcript:
+        """The transcript, for one of those who wait. Its audio counts for the first one."""
+        assert self.transcript is not None
+        record.counts = self._counted.acquire(blocking=False)
+        return self.transcript
 
     def tell(self, telling: Telling) -> None:
         self.told.append(telling)
@@ -124,7 +134,7 @@ class Joining:
 
     def __init__(self, threads: Threads, limits: JoiningLimits | None = None) -> None:
         self._threads = threads
-        self._limits = limits or JoiningLimits()
+        self.limits = limits or JoiningLimits()
         self._lock = threading.RLock()
         self._known: OrderedDict[Hashable, Computation] = OrderedDict()
         self._num_lingering = 0
@@ -199,7 +209,13 @@ class Joining:
         computation.over.set()
         self.forget()
 
-    def wait(self, computation: Computation, member: Member, listener: Listener) -> Transcript:
+    def wait(
+        self,
+        computation: Computation,
+        member: Member,
+        listener: Listener,
+        record: RequestRecord,
+    ) -> Transcript:
         """The transcript, once the listener has heard all that was told of it.
 
         Raises:
@@ -213,7 +229,7 @@ class Joining:
             self._leave(computation, member, reason)
             raise
         if computation.transcript is not None:
-            return computation.transcript
+            return computation.answer(record)
         error = computation.error
         assert error is not None
         if member.is_first or isinstance(error, SHARED_FAULTS):
@@ -240,18 +256,19 @@ class Joining:
         waited_s = time.monotonic() - member.since
         return (
             isinstance(reason, ClientGone)
-            and waited_s > self._limits.patience_s
-            and self._limits.linger_s > 0
+            and waited_s > self.limits.patience_s
+            and self.limits.linger_s > 0
             and self._num_lingering < MAX_LINGERING
-            and computation.key in self._known
+            and self._known.get(computation.key) is computation
             and not self._closed
         )
 
     def _linger(self, computation: Computation) -> None:
         """Go on for a while, behind everything that somebody waits for."""
+        log.info("nobody waits any more; the transcription goes on for a second try")
         computation.work.background = True
         self._num_lingering += 1
-        timer = threading.Timer(self._limits.linger_s, self._give_up, [computation])
+        timer = threading.Timer(self.limits.linger_s, self._give_up, [computation])
         timer.daemon = True
         timer.name = "linger"
         computation.lingering = timer
@@ -284,13 +301,13 @@ class Joining:
             now = time.monotonic()
             kept = [c for c in self._known.values() if c.ended is not None]
             kept.sort(key=lambda c: c.ended or 0.0, reverse=True)
-            left_s, num_left = self._limits.keep_audio_s, MAX_KEPT
+            left_s, num_left = self.limits.keep_audio_s, MAX_KEPT
             for computation in kept:
                 assert computation.transcript is not None
                 assert computation.ended is not None
                 left_s -= computation.transcript.duration_s
                 num_left -= 1
-                old = computation.ended + self._limits.keep_s < now
+                old = computation.ended + self.limits.keep_s < now
                 if old or left_s < 0 or num_left < 0:
                     self._drop(computation)
 

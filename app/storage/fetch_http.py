@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from email.message import Message
+from enum import Enum, auto
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -21,19 +22,26 @@ PAUSE_S = 30.0  # longest pause of a server
 CONNECT_S = 15.0
 PIECE_BYTES = 64 << 10
 MAX_NAME_CHARS = 255
-PAGES = {
-    "text/html", "application/xhtml+xml", "application/vnd.apple.mpegurl", "application/mpegurl",
-    "application/x-mpegurl", "audio/mpegurl", "audio/x-mpegurl", "application/dash+xml",
-    "video/vnd.mpeg.dash.mpd", "application/vnd.ms-sstr+xml",
+PAGES = {"text/html", "application/xhtml+xml"}
+PLAYLISTS = {
+    "application/vnd.apple.mpegurl", "application/mpegurl", "application/x-mpegurl",
+    "audio/mpegurl", "audio/x-mpegurl", "application/dash+xml", "video/vnd.mpeg.dash.mpd",
+    "application/vnd.ms-sstr+xml",
 }  # fmt: skip
-PAGE_STARTS = re.compile(
-    rb"\s*(<!doctype html|<html|#EXTM3U|(<\?xml[^>]*>\s*)?<MPD)", re.IGNORECASE
-)
+PAGE_STARTS = re.compile(rb"\s*<(!doctype html|html)", re.IGNORECASE)
+PLAYLIST_STARTS = re.compile(rb"\s*(#EXTM3U|(<\?xml[^>]*>\s*)?<MPD)")
 CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
-def fetch_file(url: str, target: Path, gate: Gate) -> str | None:
-    """The name of the file, now at `target`; None if the URL leads to a page or a playlist.
+class Kind(Enum):
+    """What a URL may lead to besides a file."""
+
+    PAGE = auto()
+    PLAYLIST = auto()
+
+
+def fetch_file(url: str, target: Path, gate: Gate) -> str | Kind:
+    """The name of the file, now at `target`, or what is there instead of one.
 
     Raises Failure.
     """
@@ -43,11 +51,12 @@ def fetch_file(url: str, target: Path, gate: Gate) -> str | None:
         first = next(pieces, b"")
         if not first:
             raise Failure(Reason.EMPTY)
-        if _is_page(response, first):
-            return None
+        kind = _kind(response, first)
+        if kind is not None:
+            return kind
         gate.check(_announced_bytes(response))
         _write(target, first, pieces, gate)
-        return _name(response)
+        return name_of(response)
 
 
 def _client() -> httpx.Client:
@@ -86,14 +95,21 @@ def _announced_bytes(response: httpx.Response) -> int:
     return int(value) if value.isascii() and value.isdecimal() and len(value) < 20 else 0
 
 
-def _is_page(response: httpx.Response, first: bytes) -> bool:
+def _kind(response: httpx.Response, first: bytes) -> Kind | None:
+    if PLAYLIST_STARTS.match(first):
+        return Kind.PLAYLIST
     if PAGE_STARTS.match(first):
-        return True
-    kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    return kind in PAGES and b"\0" not in first  # some servers call every file a page
+        return Kind.PAGE
+    if b"\0" in first:  # some servers call every file a page
+        return None
+    media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if media_type in PLAYLISTS:
+        return Kind.PLAYLIST
+    return Kind.PAGE if media_type in PAGES else None
 
 
-def _name(response: httpx.Response) -> str:
+def name_of(response: httpx.Response) -> str:
+    """How the server calls its file."""
     message = Message()
     message["Content-Disposition"] = response.headers.get("Content-Disposition", "")
     try:

@@ -10,7 +10,7 @@ from typing import Any
 
 from app.storage.fetch_failure import Failure, FetchLimits, Reason
 from app.storage.fetch_gate import Gate
-from app.storage.fetch_http import PAUSE_S, clean_name, reason_of
+from app.storage.fetch_http import PAUSE_S, Kind, clean_name, reason_of
 
 NUM_TRIES = 2  # of each request and segment
 
@@ -23,8 +23,8 @@ class _Silence:
     def error(self, message: str) -> None: ...
 
 
-def fetch_page(url: str, target: Path, gate: Gate, limits: FetchLimits) -> str:
-    """The name of the page's recording, now at `target`.
+def fetch_page(url: str, kind: Kind, target: Path, gate: Gate, limits: FetchLimits) -> str:
+    """The name of the recording of a page or playlist, now at `target`.
 
     Raises Failure.
     """
@@ -34,7 +34,9 @@ def fetch_page(url: str, target: Path, gate: Gate, limits: FetchLimits) -> str:
         raise Failure(Reason.PAGES_OFF) from None
     try:
         with yt_dlp.YoutubeDL(_options(target, gate, limits)) as downloader:
-            info = downloader.extract_info(url, download=True)
+            # a playlist is of no site: to compare it with all of them takes seconds
+            generic = kind is Kind.PLAYLIST
+            info = downloader.extract_info(url, download=True, force_generic_extractor=generic)
     # The boundary of a library that raises what its hundreds of sites make it raise.
     except Exception as error:  # noqa: BLE001
         raise _failure(error) from None

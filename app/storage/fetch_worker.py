@@ -79,9 +79,9 @@ def _fetch(order: dict[str, Any], folder: Path) -> str:
     limits = FetchLimits(order["max_bytes"], order["max_duration_s"])
     gate = Gate(folder, limits.max_bytes, order["min_free_bytes"])
     target = folder / order["target"]
-    name = fetch_file(order["url"], target, gate)
-    if name is None:
-        name = fetch_page(order["url"], target, gate, limits)
+    url = order["url"]
+    found = fetch_file(url, target, gate)
+    name = found if isinstance(found, str) else fetch_page(url, found, target, gate, limits)
     if any(sys.modules.get(native) for native in NATIVE):
         raise Failure(Reason.UNSAFE)  # it may have connected to anywhere
     return name

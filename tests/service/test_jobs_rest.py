@@ -18,7 +18,7 @@ import srt
 import webvtt
 
 from app.api.asr.parameters import OUTPUTS
-from app.api.jobs.router import ADDRESSES, TURNED_OFF
+from app.api.jobs.router import ADDRESSES
 from tests.support.events import Told, read_events
 from tests.support.forms import MULTIPART, form, part
 from tests.support.held_server import HOLD, held
@@ -38,9 +38,10 @@ from tests.support.waiting import eventually
 SCRIPT = ROOT / "tests" / "support" / "held_server.py"
 MVP = "mvp-api-key-123"  # as in the documents of the system that this contract comes from
 CAROL = "c4ca4238a0b923820dcc509a6f75849b"
-CONVERSATION = "en_two"
+CONVERSATION = "en_two_b"
 ENDED = ("done", "failed", "cancelled")
 STEPS = ("fetch", "decode", "recognize", "align", "diarize", "store", "notify", None)
+URLENCODED = "application/x-www-form-urlencoded"
 NOBODY = "00000000-0000-4000-8000-000000000000"
 
 
@@ -52,7 +53,6 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         "JOB_WORKERS": 1,
         "JOB_RETRY_SECONDS": 0.1,
         "OPS_REQUIRE_KEY": "false",
-        "RATE_LIMIT_REQUESTS_PER_MINUTE": 100_000,
     }
     folder = tmp_path_factory.mktemp("tasks")
     with running_server(folder, script=SCRIPT, **settings) as running:
@@ -280,15 +280,13 @@ def test_a_file_is_needed(tasks: Server) -> None:
         {"files": {"recording": ("a.flac", b"x" * 100_000)}},
         {"content": b"\x00RIFF" * 1000, "headers": {"Content-Type": "audio/wav"}},
         {"data": {f"field{i}": "x" for i in range(200)}},
-        {"content": b"x" * (2 << 20), "headers": {"Content-Type": URLENCODED}},
+        {"content": b"x" * (1100 << 10), "headers": {"Content-Type": URLENCODED}},
     ):
         response = call(tasks, "POST", "/transcribe", **more)
         assert response.status_code in (400, 422), response.text
-    assert post(tasks, num_speakers="", prompt="", foo="1").headers["x-asr-ignored"] == "foo"
-    assert uploads(tasks) == [] or works(tasks) is None
-
-
-URLENCODED = "application/x-www-form-urlencoded"
+    ignored = post(tasks, b"x", num_speakers="", prompt="", foo="1").headers["x-asr-ignored"]
+    assert ignored == "foo"
+    works(tasks)
 
 
 def test_another_name_of_the_file_and_parameters_in_the_query(tasks: Server) -> None:
@@ -318,7 +316,7 @@ def test_a_strangers_job_does_not_exist(tasks: Server, conversation: str) -> Non
 
 
 def test_a_repeated_request_is_one_job(tasks: Server) -> None:
-    key = {"Idempotency-Key": "order-7"}
+    key, num_uploads = {"Idempotency-Key": "order-7"}, len(uploads(tasks))
     with ThreadPoolExecutor(20) as pool:
         posts = [
             pool.submit(post, tasks, None, "race.flac", MVP, key, language="en", diarize="false")
@@ -342,15 +340,18 @@ def test_a_repeated_request_is_one_job(tasks: Server) -> None:
     other_client = post(tasks, b"other", "race.flac", BOB, key)
     assert other_client.status_code == 202
     assert other_client.json()["task_id"] != task_id
-    assert len(uploads(tasks)) <= 1  # of Bob's, which is no recording
+    eventually(lambda: len(uploads(tasks)) <= num_uploads + 1)  # Bob's, which is no recording
 
 
 def test_a_key_is_free_again_after_a_refusal(tasks: Server) -> None:
     key = {"Idempotency-Key": "again"}
     assert post(tasks, headers=key, lang="klingon").status_code == 422
     with closing(begun_upload(tasks, "Idempotency-Key: again")):
-        eventually(lambda: post(tasks, headers=key).status_code == 409)
-    eventually(lambda: post(tasks, headers=key).status_code == 202)
+        eventually(lambda: tasks.temp_files() != [])
+        answer = post(tasks, b"x", headers=key)
+        assert answer.status_code == 409
+        assert int(answer.headers["retry-after"]) >= 1
+    eventually(lambda: post(tasks, b"x", headers=key).status_code == 202)
     for wrong in ("", "x" * 256):
         assert post(tasks, headers={"Idempotency-Key": wrong}).status_code == 422
 
@@ -419,7 +420,7 @@ def test_jobs_are_cancelled_waiting_and_running(tasks: Server) -> None:
         assert len(uploads(tasks)) == num_uploads - 1
         answer = call(tasks, "DELETE", f"/cancel/{running}")
         assert answer.json() == {"task_id": running, "status": "cancelling"}
-        eventually(lambda: status(tasks, running)["status"] == "cancelled")
+    eventually(lambda: len(uploads(tasks)) == num_uploads - 2)
     for task_id in (waiting, running):
         gone = call(tasks, "GET", f"/result/{task_id}")
         assert (gone.status_code, gone.json()["status"]) == (410, "cancelled")
@@ -491,7 +492,7 @@ def test_history_has_each_job_once_while_new_ones_come(tasks: Server) -> None:
         ("offset", "-1"),
         ("cursor", "x"),
         ("cursor", "WzEsIlx1MDAwMCJd"),  # [1,"\u0000"]
-        ("cursor", "W1tbW1tb" * 5000),
+        ("cursor", "W1tbW1tb" * 500),
         ("status", "asleep"),
         ("since", "yesterday"),
         ("until", "9" * 400),
@@ -519,9 +520,8 @@ def follow(server: Server, task_id: str) -> list[Told]:
 def test_events_tell_each_step_until_the_end(tasks: Server) -> None:
     with ThreadPoolExecutor(3) as pool:
         with worker_held(tasks):
-            task_id = handed_in(tasks, audio_of("en_two").read_bytes())
+            task_id = handed_in(tasks)
             followers = [pool.submit(follow, tasks, task_id) for _ in range(3)]
-            time.sleep(0.5)
         for follower in followers:
             events = follower.result(300)
             assert [event.name for event in events[:-1]] == ["status"] * (len(events) - 1)
@@ -547,53 +547,48 @@ def test_events_of_a_failure(tasks: Server) -> None:
 # -- names -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        b'a\\"b.mp3',
-        b"../../etc/passwd",
-        "\u202egpj.flac".encode(),
-        b"a\x00b.flac",
-        b"x\x1b[31m\xff.flac",
-        "日本語 <script>.flac".encode(),
-        b"n" * 3000,
-        b"",
-    ],
+NAMES = (
+    b'a\\"b.mp3',
+    b"../../etc/passwd",
+    "\u202egpj.flac".encode(),
+    b"a\x00b.flac",
+    "日本語 <script>.flac".encode(),
+    b"n" * 3000,
+    b"",
+    b"../x\x1b[31m\xff\x00\xe2\x80\xae%22.flac",
 )
-def test_a_file_name_is_only_ever_data(tasks: Server, name: bytes) -> None:
-    body = form(part("file", audio_of("en_short").read_bytes(), name))
-    response = call(
-        tasks,
-        "POST",
-        "/transcribe?format=srt&diarize=false&language=en",
-        content=body,
-        headers={"Content-Type": MULTIPART},
-    )
-    assert response.status_code == 202, response.text
-    task_id = response.json()["task_id"]
-    told = ended(tasks, task_id)
-    assert told["status"] == "done"
-    assert "\x00" not in told["file_name"]
-    assert len(told["file_name"]) <= 255
+
+
+def test_a_file_name_is_only_ever_data(tasks: Server) -> None:
+    def hand_in(content: bytes, name: bytes) -> str:
+        response = call(
+            tasks,
+            "POST",
+            "/transcribe?format=srt&diarize=false&language=en",
+            content=form(part("file", content, name)),
+            headers={"Content-Type": MULTIPART},
+        )
+        assert response.status_code == 202, response.text
+        return str(response.json()["task_id"])
+
+    for name in NAMES:
+        told = status(tasks, hand_in(b"x", name))
+        assert "\x00" not in told["file_name"]
+        assert len(told["file_name"]) <= 255
+    task_id = hand_in(audio_of("en_short").read_bytes(), NAMES[-1])
+    assert ended(tasks, task_id)["status"] == "done"
     result = fetch(tasks, task_id)
     disposition = result.headers["content-disposition"]
     assert re.fullmatch(r'attachment; filename="[^"\\/%;]+\.srt"(; filename\*=\S+)?', disposition)
     assert "Can you check the report?" in result.text
 
 
-# -- turned off ------------------------------------------------------------------------------------
-
-
-def test_a_service_without_jobs_says_so(tmp_path_factory: pytest.TempPathFactory) -> None:
-    folder = tmp_path_factory.mktemp("without")
-    with running_server(folder, JOBS="false", DEFAULT_LANGUAGE="en") as server:
-        for address, method in ADDRESSES.items():
-            for prefix in ("", "/api/v1"):
-                path = prefix + address.replace("{task_id}", NOBODY)
-                response = httpx.request(method, server.url + path, verify=False)
-                assert response.status_code == 404, path
-                assert response.json() == {"detail": TURNED_OFF}
-        assert server.post(audio_of("en_short"), "/transcribe").status_code == 404
-        assert not (folder / "data").exists()
-        assert server.post(audio_of("en_short"), diarize="false").status_code == 200
-        assert "/transcribe" not in server.get("/openapi.json").text
+def test_model_size_asks_for_the_answer_itself(tasks: Server) -> None:
+    files = {"file": ("audio.wav", audio_of("en_short").read_bytes())}
+    fields = {"model_size": "demo", "language": "en"}
+    answer = call(tasks, "POST", "/transcribe", data=fields, files=files)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["text"] == "Can you check the report? The building is late."
+    refused = call(tasks, "POST", "/transcribe", data=fields)
+    assert refused.status_code == 422
+    assert refused.json()["detail"].startswith("file: ")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -165,6 +166,12 @@ def test_equal_uploads_are_one_computation(joining: Server) -> None:
         assert line.get("joined") is has_joined
     metrics = httpx.get(f"{joining.url}/metrics", headers=bearer(ALICE), verify=False).text
     assert 'whisperx_asr_joined_total{endpoint="/asr"} 3.0' in metrics
+    [audio_s] = re.findall(r"whisperx_asr_audio_seconds_total{.*} (.*)", metrics)
+    assert float(audio_s) == pytest.approx(truth_of("en_short")["duration"], abs=0.1), "once"
+
+
+def test_joining_can_be_turned_off(server: Server) -> None:
+    assert not any(joined(server.post(audio_of("en_short"))) for _ in range(2))
 
 
 def text_of(body: dict[str, Any]) -> str:

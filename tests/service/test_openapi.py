@@ -153,6 +153,7 @@ def test_the_answers_are_documented(schema: dict[str, Any]) -> None:
         "Asr-Engine",
         "Content-Disposition",
         "X-ASR-Ignored",
+        "X-ASR-Joined",
         "X-ASR-Warning",
     }
     assert schema["openapi"].startswith("3.1.")

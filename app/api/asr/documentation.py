@@ -65,6 +65,10 @@ ANSWER_HEADERS = {
         "description": "Names of parameters that have no effect here; absent if all have.",
         "schema": {"type": "string"},
     },
+    "X-ASR-Joined": {
+        "description": "`true` if an equal upload of the same client was transcribed for it, too.",
+        "schema": {"type": "string"},
+    },
     "X-ASR-Warning": {
         "description": "What the transcript lacks, and why; absent where it lacks nothing.",
         "schema": {"type": "string"},

@@ -29,6 +29,9 @@ any format. All addresses of jobs are served under `/api/v1` as well.
 
 Every field may also be sent as a query parameter. A request that is repeated with the same
 `Idempotency-Key` header gets the same job.
+
+With `model_size` it is the Whisper streaming service's synchronous call instead: the fields `file`,
+`model_size`, `language` and `task`, answered with the transcript.
 """
 RESULT = """\
 JSON unless the job, or `format` here, says otherwise; speakers are `spk_1`, `spk_2`, ... in order
@@ -84,6 +87,7 @@ FIELDS = {
     "hotwords": _text("Words and names to listen for."),
     "temperature": _number("number", 0, MAX_TEMPERATURE, "0 (default): rise where decoding fails."),
     "beam_size": _number("integer", 1, MAX_BEAM_SIZE, "Width of the beam search."),
+    "model_size": _text("As the streaming service has it: answer with the transcript itself."),
     "audio_track": _text("Which audio track of the file: its index, from 0, or its language."),
 }
 _IDEMPOTENCY_KEY = {
@@ -152,6 +156,22 @@ _UNKNOWN = _error("The client has no such job.", "There is no job with this ID."
 _BUSY = ERROR_RESPONSES[503]
 JOB_RESPONSES: Responses = {**UNAUTHORIZED, 404: _UNKNOWN, 503: _BUSY}
 SUBMIT_RESPONSES: Responses = {
+    200: {
+        "description": "The transcript, if `model_size` asks for it.",
+        "content": {
+            "application/json": {
+                "schema": {"type": "object"},
+                "example": {
+                    "text": "Hello.",
+                    "language": "en",
+                    "language_probability": 1.0,
+                    "segments": [{"id": 0, "text": " Hello.", "start": 0.6, "end": 1.0}],
+                    "processing_time": 0.4,
+                    "total_processing_time": 0.5,
+                },
+            }
+        },
+    },
     202: {
         "description": "The job is accepted.",
         "headers": {

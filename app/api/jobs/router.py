@@ -34,7 +34,7 @@ from app.api.jobs.bodies import (
 from app.api.jobs.desk import Desk
 from app.api.jobs.events import Feed, JobEvents, has_seen_the_end
 from app.api.jobs.parameters import Rules, parse_history, parse_result_format
-from app.api.jobs.submission import Reception
+from app.api.jobs.submission import Reception, answer_without_jobs
 from app.api.parameters import merge_parameters
 from app.api.rate_limits import account_of
 from app.api.request_state import client_name
@@ -66,7 +66,7 @@ def build_router(service: Service, jobs: Jobs | None) -> APIRouter:
     """`jobs` None: they are turned off, and every address says so."""
     router = APIRouter(tags=["jobs"])
     if jobs is None:
-        _add_refusals(router)
+        _add_refusals(router, service)
         return router
     settings = service.settings
     desk = Desk()
@@ -89,14 +89,18 @@ def build_router(service: Service, jobs: Jobs | None) -> APIRouter:
     return router
 
 
-def _add_refusals(router: APIRouter) -> None:
+def _add_refusals(router: APIRouter, service: Service) -> None:
     async def refuse() -> Response:
         return JSONResponse({"detail": TURNED_OFF}, 404)
+
+    async def transcribe(request: Request) -> Response:
+        return await answer_without_jobs(service, request) or await refuse()
 
     for prefix in PREFIXES:
         for address, method in ADDRESSES.items():
             methods = ["GET", "DELETE"] if address.startswith("/result") else [method]
-            router.add_api_route(prefix + address, refuse, methods=methods, include_in_schema=False)
+            answer = transcribe if address == "/transcribe" else refuse
+            router.add_api_route(prefix + address, answer, methods=methods, include_in_schema=False)
 
 
 @dataclass(frozen=True, slots=True)

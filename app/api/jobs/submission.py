@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse
@@ -18,6 +19,12 @@ from app.api.intake import Intake, admitted, ignored_headers, resolve_model
 from app.api.jobs.bodies import CREATED
 from app.api.jobs.desk import Desk
 from app.api.jobs.parameters import JOB_FORM, Rules, Submission, parse_submission
+from app.api.jobs.synchronous import (
+    SynchronousRequest,
+    answer_synchronously,
+    is_synchronous,
+    parse_synchronous,
+)
 from app.api.parameters import merge_parameters
 from app.api.rate_limits import account_of
 from app.api.request_state import client_name, record_of
@@ -50,8 +57,12 @@ class Reception:
                 self.service, request, KIND, JOB_FORM, lambda fields: self._parse(request, fields)
             )
             async with admitting as intake:
-                job = await self._job(request, intake, earlier)
-                headers = ignored_headers(intake.wanted.ignored, intake.upload.dropped)
+                wanted, upload = intake.wanted, intake.upload
+                if isinstance(wanted, SynchronousRequest):
+                    check_file(upload)
+                    return await answer_synchronously(intake, wanted)
+                job = await self._job(request, intake, wanted, earlier)
+                headers = ignored_headers(wanted.ignored, upload.dropped)
         location = f"{request.scope.get('root_path', '')}{prefix}/status/{job.id}"
         # The same for a repeated request, whatever has become of the job.
         body = {"task_id": job.id, "status": JobState.QUEUED, "message": CREATED}
@@ -71,15 +82,25 @@ class Reception:
             if earlier is None:  # no effect on a key that a job has got
                 await self.desk.ask(lambda: self.jobs.store.release(client, key))
 
-    def _parse(self, request: Request, fields: Mapping[str, list[str]]) -> Submission:
-        wanted = parse_submission(merge_parameters(fields, request.query_params), self.rules)
+    def _parse(
+        self, request: Request, fields: Mapping[str, list[str]]
+    ) -> Submission | SynchronousRequest:
+        given = merge_parameters(fields, request.query_params)
+        if is_synchronous(given):
+            return parse_synchronous(self.service, request, given)
+        wanted = parse_submission(given, self.rules)
         model = record_of(request).model = resolve_model(self.service, wanted.options.model)
         return replace(wanted, options=wanted.options.model_copy(update={"model": model}))
 
-    async def _job(self, request: Request, intake: Intake[Submission], earlier: Job | None) -> Job:
-        wanted, upload = intake.wanted, intake.upload
-        _check_source(wanted, upload)
-        same = await self._idempotency(request, intake)
+    async def _job(
+        self, request: Request, intake: Intake[Any], wanted: Submission, earlier: Job | None
+    ) -> Job:
+        upload = intake.upload
+        if upload.has_file and wanted.url:
+            raise UnsupportedOption("url: not allowed beside a file.")
+        if not wanted.url:
+            check_file(upload)
+        same = await self._idempotency(request, upload, wanted)
         if earlier is not None and same is not None:
             client = client_name(request.scope)
             await self.desk.ask(lambda: self.jobs.store.check_payload(client, same))
@@ -87,16 +108,17 @@ class Reception:
 
         def submit() -> Job:
             if wanted.url:
-                return self.jobs.submit(self._described(request, intake, Url(url=wanted.url)), same)
+                return self.jobs.submit(
+                    self._described(request, upload, wanted, Url(url=wanted.url)), same
+                )
             with self.jobs.keeping(upload.file.path) as source:
-                return self.jobs.submit(self._described(request, intake, source), same)
+                return self.jobs.submit(self._described(request, upload, wanted, source), same)
 
         return await intake.run(submit)
 
     def _described(
-        self, request: Request, intake: Intake[Submission], source: Source
+        self, request: Request, upload: Upload, wanted: Submission, source: Source
     ) -> JobRequest:
-        wanted = intake.wanted
         return JobRequest(
             client=client_name(request.scope),
             account=account_of(request.scope),
@@ -104,33 +126,44 @@ class Reception:
             source=source,
             options=wanted.options,
             output=wanted.output.name,
-            file_name=_file_name(intake.upload.file_name or wanted.url),
+            file_name=_file_name(upload.file_name or wanted.url),
             metadata=wanted.metadata,
             webhook=WebhookTarget(url=wanted.callback_url) if wanted.callback_url else None,
             priority=wanted.priority,
         )
 
     async def _idempotency(
-        self, request: Request, intake: Intake[Submission]
+        self, request: Request, upload: Upload, wanted: Submission
     ) -> Idempotency | None:
         key = request.headers.get(KEY_HEADER)
         if key is None:
             return None
-        upload, wanted = intake.upload, intake.wanted
         digest = upload.digest or await asyncio.to_thread(_digest, upload.file.path)
         return Idempotency(key, _payload(wanted, digest))
 
 
-def _check_source(wanted: Submission, upload: Upload) -> None:
-    """Raises UnsupportedOption unless there is either a file or a URL."""
-    if upload.has_file and wanted.url:
-        raise UnsupportedOption("url: not allowed beside a file.")
-    if not upload.has_file and not wanted.url:
+def check_file(upload: Upload) -> None:
+    """Raises UnsupportedOption if the form had no recording."""
+    if not upload.has_file:
         sent = f", not {upload.dropped[0][:SHOWN]}" if upload.dropped else ""
         raise UnsupportedOption(
             f"{JOB_FORM.file_field}: required, a multipart file field of this name{sent}; e.g. "
             f"curl -F {JOB_FORM.file_field}=@speech.mp3"
         )
+
+
+async def answer_without_jobs(service: Service, request: Request) -> Response | None:
+    """The synchronous answer where jobs are turned off; None if the request asks for a job."""
+
+    def parse(fields: Mapping[str, list[str]]) -> SynchronousRequest | None:
+        given = merge_parameters(fields, request.query_params)
+        return parse_synchronous(service, request, given) if is_synchronous(given) else None
+
+    async with admitted(service, request, KIND, JOB_FORM, parse) as intake:
+        if intake.wanted is None:
+            return None
+        check_file(intake.upload)
+        return await answer_synchronously(intake, intake.wanted)
 
 
 def _digest(path: Path) -> str:

@@ -182,7 +182,10 @@ OPENAI_MODEL_RESPONSES: dict[int | str, dict[str, Any]] = {
 OPENAI_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The transcript in the format asked for.",
-        "headers": {name: ANSWER_HEADERS[name] for name in ("X-ASR-Ignored", "X-ASR-Warning")},
+        "headers": {
+            name: ANSWER_HEADERS[name]
+            for name in ("X-ASR-Ignored", "X-ASR-Joined", "X-ASR-Warning")
+        },
         "content": {
             "application/json": {
                 "schema": {"type": "object"},

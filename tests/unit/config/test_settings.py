@@ -134,6 +134,8 @@ def test_variables_of_replaced_services_are_understood_or_named(
         ("RATE_LIMIT_AUDIO_MINUTES_PER_HOUR", "nan", "finite"),
         ("REQUEST_TIMEOUT_SECONDS", "1e10", "less than or equal to 31536000"),
         ("CONNECTION_TIMEOUT_SECONDS", "100000", "less than or equal to 86400"),
+        ("EGRESS_ALLOWED_NETWORKS", "10.0.0.1/8", "10.0.0.1/8 is not a network"),
+        ("WEBHOOK_RETRY_DELAYS", "5, soon", "soon is not a number of seconds"),
     ],
 )
 def test_a_bad_value_is_one_clear_line(

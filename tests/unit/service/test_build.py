@@ -10,7 +10,7 @@ import pytest
 from app.config.settings import load_settings
 from app.domain.errors import ConfigurationError
 from app.formats.subtitles import SubtitleStyle
-from app.service.build import build_service, subtitle_style
+from app.service.build import build_joining, build_service, subtitle_style
 from tests.support.truth import audio_of
 
 
@@ -32,6 +32,11 @@ def test_models_and_disks_that_are_not_there(
     with pytest.raises(ConfigurationError, match=expected):
         build_service(load_settings({"asr_model": "demo", **folders, **settings}))
     assert [p for p in tmp_path.glob("tmp/*") if p.is_dir()] == []
+
+
+def test_how_long_work_goes_on_for_a_second_try() -> None:
+    assert build_joining(load_settings()).limits.linger_s == 30
+    assert build_joining(load_settings({"join_linger_s": 7})).limits.linger_s == 7
 
 
 def test_the_look_of_subtitles() -> None:

@@ -24,7 +24,7 @@ from app.observability.record import RequestRecord
 from app.pipeline.flow import NOBODY, Listener
 from app.service import joining
 from app.service.admission import Ticket
-from app.service.joining import Computation, Failed, Joining, JoiningLimits, Member
+from app.service.joining import Computation, Failed, Joining, JoiningLimits
 from app.service.threads import Threads
 from tests.support.waiting import eventually
 
@@ -47,7 +47,8 @@ class Desk:
         computation, member = self.joining.enter(key, Ticket(work, "asked", 0.0), record)
         if member.is_first:
             self._begin(computation)
-        return work, record, self.waiting.submit(self._wait, computation, member, listener)
+        waiting = self.joining.wait
+        return work, record, self.waiting.submit(waiting, computation, member, listener, record)
 
     def _begin(self, computation: Computation) -> None:
         done: Future[Transcript] = computation.work.track(Future())
@@ -60,9 +61,6 @@ class Desk:
 
         self.joining.begin(computation, compute, lambda: None)
         assert begun.wait(10)
-
-    def _wait(self, computation: Computation, member: Member, listener: Listener) -> Transcript:
-        return self.joining.wait(computation, member, listener)
 
     def finish(self, duration_s: float = 1.0) -> Transcript:
         transcript = Transcript("en", duration_s, "demo")
@@ -98,6 +96,7 @@ def test_one_computation_for_all_and_for_those_who_come_later(opened: Any) -> No
     assert all(answer.result(10) is transcript for _, _, answer in asked)
     assert desk.ask()[2].result(10) is transcript
     assert [record.joined for _, record, _ in asked] == [False, True, True]
+    assert sum(record.counts for _, record, _ in asked) == 1
     desk.ask("another key")
     assert len(desk.computed) == 2
 
@@ -139,9 +138,14 @@ def test_who_leaves_does_not_take_others_along(opened: Any, leaver: int) -> None
 
 
 def test_nothing_is_computed_for_nobody(opened: Any) -> None:
-    """Neither for a client that hung up early, nor for one that was cancelled."""
-    for reason in (ClientGone(), Cancelled("gone")):
-        desk = opened(patience_s=HOUR_S if isinstance(reason, ClientGone) else 0.0)
+    """Neither for one that hung up early, nor without JOIN_LINGER_SECONDS, nor if cancelled."""
+    limits: list[tuple[ServiceError, dict[str, float]]] = [
+        (ClientGone(), {"patience_s": HOUR_S}),
+        (ClientGone(), {"patience_s": 0.0, "linger_s": 0.0}),
+        (Cancelled("gone"), {"patience_s": 0.0}),
+    ]
+    for reason, given in limits:
+        desk = opened(**given)
         for work, _, answer in (desk.ask(), desk.ask()):
             work.cancel(reason)
             with pytest.raises(type(reason)):
@@ -251,5 +255,5 @@ def test_who_comes_during_shutdown_is_told(opened: Any) -> None:
         computation, lambda listener: Transcript("en", 1.0, "demo"), lambda: cleaned.append(True)
     )
     with pytest.raises(ShuttingDown):
-        desk.joining.wait(computation, member, NOBODY)
+        desk.joining.wait(computation, member, NOBODY, record)
     assert cleaned == [True]

@@ -1,0 +1,103 @@
+"""Pages of a long history: by index, complete, each client its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from app.jobs.database import Database
+from app.jobs.history import Filters, History
+from app.jobs.job import JobOptions, JobRequest, JobState, Upload
+from app.jobs.rows import new_row
+from app.jobs.tables import jobs
+
+NUM_JOBS, LIMIT = 10_000, 200
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    """Ten thousand jobs of one client, in pairs of the same time, and as many of another."""
+    database = Database("", tmp_path_factory.mktemp("history"))
+    rows = [
+        new_row(
+            f"{number:08d}-0000-4000-8000-{client:012d}",
+            JobRequest(
+                client=f"client {client}",
+                source=Upload(name="x"),
+                options=JobOptions(model="demo"),
+                file_name=f"{number}.mp3",
+            ),
+            number,
+            1_000_000.0 + number // 2,
+        )
+        for number in range(NUM_JOBS)
+        for client in (1, 2)
+    ]
+    with database.begin() as connection:
+        connection.execute(sa.insert(jobs), rows)
+    yield database
+    database.close()
+
+
+def plans(database: Database, **page: Any) -> list[str]:
+    """How SQLite answers the queries for a page."""
+    asked: list[tuple[str, Any]] = []
+
+    def note(connection: Any, cursor: Any, statement: str, parameters: Any, *more: Any) -> None:
+        asked.append((statement, parameters))
+
+    sa.event.listen(database.engine, "before_cursor_execute", note)
+    try:
+        History(database).page("client 1", LIMIT, **page)
+    finally:
+        sa.event.remove(database.engine, "before_cursor_execute", note)
+    with database.engine.connect() as connection:
+        return [
+            " / ".join(
+                row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}", given)
+            )
+            for query, given in asked
+        ]
+
+
+def test_every_page_is_found_by_the_index(database: Database) -> None:
+    cursor = History(database).page("client 1", LIMIT).cursor
+    filters = Filters(since=1_000_100.0, until=1_000_200.0)
+    for page in (
+        {},
+        {"cursor": cursor},
+        {"filters": filters},
+        {"cursor": cursor, "filters": filters},
+    ):
+        rows, count = plans(database, **page)
+        assert rows.startswith("SEARCH jobs USING INDEX jobs_by_client (client=?"), rows
+        assert "TEMP B-TREE" not in rows
+        assert "USING COVERING INDEX jobs_by_client (client=?" in count
+        if "cursor" in page:
+            assert "created_at" in rows
+
+
+def test_pages_are_complete_while_jobs_come(database: Database) -> None:
+    history, found, cursor = History(database), [], ""
+    while True:
+        page = history.page("client 1", LIMIT, cursor)
+        assert page.total == NUM_JOBS
+        found += [job.id for job in page.jobs]
+        cursor = page.cursor
+        if not cursor:
+            break
+    assert len(found) == NUM_JOBS
+    assert found == sorted(found, reverse=True)
+    assert all(job_id.endswith("1") for job_id in found)
+    assert history.page("client 1", 5, offset=NUM_JOBS - 3).cursor == ""
+    assert history.page("nobody", 5).jobs == []
+    assert history.page("client 1", 5, filters=Filters(states=(JobState.DONE,))).total == 0
+
+
+def test_a_search_takes_signs_as_they_are(database: Database) -> None:
+    history = History(database)
+    for text, total in (("999", 19), ("%", 0), ("_", 0), ("9999.MP3", 1), ("\\", 0)):
+        assert history.page("client 1", 5, filters=Filters(search=text)).total == total, text
