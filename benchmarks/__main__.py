@@ -124,6 +124,10 @@ def _measure_speed(
     from benchmarks.streaming import run_streaming
 
     settings = apply_settings(build_models(plan.models, OUT / "models"))
+    if "jobs" in sections:
+        yield from run_jobs(plan)
+        if not set(sections) - {"jobs", "words"}:
+            return
     both = Stages(settings, plan)
     head["ours"], head["reference"] = both.ours.configuration(), both.reference.configuration()
     bars = BARS[str(both.ours.configuration()["device"]).partition(":")[0]]
@@ -140,8 +144,6 @@ def _measure_speed(
         yield from run_streaming(plan)
     if "memory" in sections:
         yield from run_memory(plan)
-    if "jobs" in sections:
-        yield from run_jobs(plan)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 DELIVERIES_QUEUE = "deliveries"
-DELIVERY_POLL_S = 1.0
+DELIVERY_POLL_S = 2.0
 DELIVERY_THREADS = 8  # they mostly wait for receivers
 MAX_TRIES_KEPT = 50
 FAILED = "The service failed on this try."

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from sqlalchemy.exc import OperationalError
-
+from app.domain.errors import DatabaseUnavailable
 from app.jobs.figures import Figures
 from app.jobs.job import JobState
 from tests.support.waiting import eventually
@@ -28,6 +27,6 @@ def test_a_scrape_does_not_wait_for_a_database_that_hangs() -> None:
 
 def test_a_database_that_is_gone_is_no_failure() -> None:
     def count() -> dict[JobState, int]:
-        raise OperationalError("SELECT", {}, OSError("gone"))
+        raise DatabaseUnavailable
 
     assert Figures(count)() == {}
