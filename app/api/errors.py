@@ -19,6 +19,7 @@ from app.domain.errors import (
     ServiceError,
     ShuttingDown,
 )
+from app.jobs.database import UNREACHABLE_ERRORS, unreachable
 from app.observability.record import INTERNAL_ERROR, RequestRecord
 
 ABOUT_THE_FILE = (400, 413, 415, 422)  # statuses that another try does not change
@@ -81,6 +82,13 @@ def install(app: FastAPI, paths: Iterable[str] = ()) -> None:
     async def _service_error(request: Request, error: ServiceError) -> Response:
         report_error(request, error)
         return error_response(error, request.scope)
+
+    async def _database_error(request: Request, error: Exception) -> Response:
+        log.error("the database of the jobs cannot be reached: %s", type(error).__name__)
+        return await _service_error(request, unreachable())
+
+    for kind in UNREACHABLE_ERRORS:
+        app.add_exception_handler(kind, _database_error)
 
     @app.exception_handler(HTTPException)
     async def _http_error(request: Request, error: HTTPException) -> Response:

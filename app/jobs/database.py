@@ -35,6 +35,7 @@ BUSY_TIMEOUT_S = 30
 RETRY_S = 0.5
 UNREACHABLE = "The database of the jobs cannot be reached at present; try again later."
 UNREACHABLE_RETRY_S = 5
+UNREACHABLE_ERRORS = (OperationalError, InterfaceError, NoConnection)
 
 
 class Database:
@@ -134,14 +135,19 @@ def _first_line(error: DBAPIError) -> str:
     return str(error.orig).strip().splitlines()[0][:300]
 
 
+def unreachable() -> Overloaded:
+    """What clients are told if the database cannot be reached."""
+    return Overloaded(UNREACHABLE, UNREACHABLE_RETRY_S)
+
+
 def told_when_unreachable(what: Callable[[], T]) -> Callable[[], T]:
     """The same for those who cannot wait: raises Overloaded if the database cannot be reached."""
 
     def asked() -> T:
         try:
             return what()
-        except (OperationalError, InterfaceError, NoConnection):
-            raise Overloaded(UNREACHABLE, UNREACHABLE_RETRY_S) from None
+        except UNREACHABLE_ERRORS:
+            raise unreachable() from None
 
     return asked
 
