@@ -44,7 +44,7 @@ KEEPALIVE = {
     "tcp_user_timeout": 20_000,
 }
 # InternalError: the server has become a replica that only reads.
-UNREACHABLE = (OperationalError, InternalError, PoolTimeout)
+UNREACHABLE = (OperationalError, InterfaceError, InternalError, PoolTimeout)
 
 
 class Database:
