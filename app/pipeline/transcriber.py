@@ -114,6 +114,13 @@ class Transcriber:
                 recognizer, is_all
             )
 
+    @contextmanager
+    def recognizer(self, model: str, work: Work) -> Iterator[LeasedRecognizer]:
+        """The recognizer alone, for hypotheses of sound that goes on."""
+        key = self._catalog.recognizer(model)
+        with self._lease(lease_recognizer, key, work) as recognizer:
+            yield recognizer
+
     def _listening(self, audio: Audio, work: Work, speech: SpeechDetection) -> Listening:
         def lease() -> AbstractContextManager[LeasedDetector]:
             return self._lease(lease_detector, self._catalog.vad(), work)
