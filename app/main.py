@@ -13,6 +13,7 @@ from fastapi_offline import FastAPIOffline
 from app import __version__
 from app.api import errors, ops
 from app.api.asr import router as asr
+from app.api.live.router import build_router as build_live_router
 from app.api.middleware import headers, keys
 from app.api.middleware.observation import ObservationMiddleware
 from app.api.middleware.request_id import RequestIdMiddleware
@@ -21,6 +22,7 @@ from app.api.middleware.unread_body import UnreadBodyMiddleware
 from app.api.middleware.websockets import WebSocketMiddleware
 from app.api.openai import router as openai
 from app.jobs.build import build_jobs
+from app.live.live import Live
 from app.service.build import close_service
 from app.service.service import Service
 from app.service.warmup import warm_up
@@ -67,6 +69,8 @@ def create_app(service: Service) -> FastAPI:
         license_info={"name": "MIT"},
     )
     routers = [contract.build_router(service) for contract in (asr, openai, ops)]
+    if settings.live_max_streams:
+        routers.append(build_live_router(Live(service)))
     app.add_middleware(UnreadBodyMiddleware)
     app.add_middleware(WebSocketMiddleware)
     errors.install(app, [getattr(r, "path", "") for router in routers for r in router.routes])

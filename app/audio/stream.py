@@ -79,10 +79,12 @@ def _decoded(data: bytes, encoding: Encoding) -> Samples:
     match encoding:
         case Encoding.F32:
             finite = np.nan_to_num(np.frombuffer(data, "<f4"), posinf=0.0, neginf=0.0)
-            return np.clip(finite, -LOUDEST, LOUDEST).astype(np.float32)
+            floats: Samples = np.clip(finite, -LOUDEST, LOUDEST).astype(np.float32)
+            return floats
         case Encoding.S16:
-            samples: Samples = np.frombuffer(data, "<i2") / np.float32(32768)
-            return samples
+            halves = np.frombuffer(data, "<i2").astype(np.float32)
+            halves /= 32768
+            return halves
         case Encoding.ULAW:
             return ULAW[np.frombuffer(data, np.uint8)]
         case Encoding.ALAW:

@@ -22,6 +22,7 @@ from app.config.diarization import DiarizationSettings
 from app.config.fields import SettingsGroup
 from app.config.jobs import JobSettings
 from app.config.limits import LimitSettings
+from app.config.live import LiveSettings
 from app.config.logs import LogSettings
 from app.config.models import ModelSettings
 from app.config.rate_limits import RateLimitSettings
@@ -45,6 +46,7 @@ class Settings(
     AudioDecodingSettings,
     StorageSettings,
     JobSettings,
+    LiveSettings,
     AccessSettings,
     RateLimitSettings,
     ServerSettings,

@@ -50,17 +50,16 @@ class Track(Protocol):
 class LiveSession:
     def __init__(
         self,
-        ears: Ears,
         new_track: Callable[[], Track],
         new_work: Callable[[], Work],
         options: LiveOptions,
         tell: Callable[[events.LiveEvent], None],
         clock: Callable[[], float] = time.monotonic,
+        start_s: float = 0.0,
     ) -> None:
         """`new_work`: for each utterance, so that a long stream is not taken for one long request.
-        `tell` is called in the session's thread.
+        `tell` is called in the session's thread. `start_s`: the time of the first sound.
         """
-        self._ears = ears
         self._new_track = new_track
         self._new_work = new_work
         self._tell = tell
@@ -77,7 +76,7 @@ class LiveSession:
         self._in_flight = False
         self._heard_s = 0.0
         self._complained = -LAGGING_EVERY_S
-        self._use(options)
+        self._use(options, start_s)
 
     # -- for any thread --------------------------------------------------------------------------
 
@@ -103,6 +102,10 @@ class LiveSession:
         """Other options from here on."""
         self._inbox.put(partial(self._reconfigure, options))
 
+    def look_now(self) -> None:
+        """Ask for a hypothesis of the sound so far, however little is new."""
+        self._inbox.put(partial(self._look_ahead, 0.0))
+
     def call(self, function: Callable[[], None]) -> None:
         """Call something in the session's thread, after all that arrived before."""
         self._inbox.put(function)
@@ -115,8 +118,9 @@ class LiveSession:
         """End at once."""
         self._inbox.put(partial(self._end, reason))
 
-    def run(self) -> None:
+    def run(self, ears: Ears) -> None:
         """Serve the stream until it ends. In a thread of its own."""
+        self._ears = ears
         try:
             while self._running:
                 self._inbox.get()()
@@ -128,13 +132,13 @@ class LiveSession:
 
     # -- sound -----------------------------------------------------------------------------------
 
-    def _use(self, options: LiveOptions) -> None:
+    def _use(self, options: LiveOptions, at_s: float) -> None:
         self._options = options
         self._decoder = StreamDecoder(options.encoding, options.rate)
         self._endpointer = None if options.endpoints is None else Endpointer(options.endpoints)
         self._track = self._new_track()
-        self._tape = Tape()
-        self._begin_s = 0.0  # of the endpointer's time, in the stream
+        self._tape = Tape(at_s)
+        self._begin_s = at_s  # of the endpointer's time
         self._frames = np.zeros(0, np.float32)  # not complete yet
 
     def _reconfigure(self, options: LiveOptions) -> None:
@@ -146,10 +150,7 @@ class LiveSession:
             self._options = options
             return
         self._commit()
-        at_s = self._tape.end_s
-        self._use(options)
-        self._tape = Tape(at_s)
-        self._begin_s = at_s
+        self._use(options, self._tape.end_s)
 
     def _hear(self, data: bytes) -> None:
         self._waiting_bytes -= len(data)
@@ -221,13 +222,14 @@ class LiveSession:
         wanted = STEP_PER_LATENCY * self._latency_s
         return min(LONGEST_STEP_S, max(SHORTEST_STEP_S, wanted))
 
-    def _look_ahead(self) -> None:
+    def _look_ahead(self, step_s: float | None = None) -> None:
         """Ask for a hypothesis of the open utterance, if there is enough new sound."""
         utterance = self._open
         if utterance is None or self._in_flight or not self._options.partials:
             return
         now_s = self._tape.end_s
-        if now_s - self._heard_s < max(self._step_s, LEAST_S):
+        step_s = max(self._step_s, LEAST_S) if step_s is None else step_s
+        if now_s - self._heard_s <= step_s:
             return
         window_s = utterance.window_s(now_s)
         samples = self._tape.between(window_s, now_s)

@@ -92,6 +92,11 @@ class Admission:
         self._closed = False
 
     @property
+    def closed(self) -> bool:
+        """Whether no more requests are admitted."""
+        return self._closed
+
+    @property
     def num_requests(self) -> int:
         return len(self._tickets)
 
