@@ -99,7 +99,11 @@ class Stream:
     call: Call
 
     def open(
-        self, options: LiveOptions, tell: Callable[[LiveEvent], None], start_s: float = 0.0
+        self,
+        options: LiveOptions,
+        tell: Callable[[LiveEvent], None],
+        start_s: float = 0.0,
+        numbers: Iterator[int] | None = None,
     ) -> LiveSession:
         """A session that runs in a thread of its own. `tell` is called in that thread.
 
@@ -114,6 +118,7 @@ class Stream:
             options,
             tell,
             start_s=start_s,
+            numbers=numbers,
         )
 
         def run() -> None:

@@ -5,10 +5,11 @@ All of a session's state belongs to its thread: others leave messages in its inb
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
 from functools import partial
 from queue import SimpleQueue
@@ -56,9 +57,11 @@ class LiveSession:
         tell: Callable[[events.LiveEvent], None],
         clock: Callable[[], float] = time.monotonic,
         start_s: float = 0.0,
+        numbers: Iterator[int] | None = None,
     ) -> None:
         """`new_work`: for each utterance, so that a long stream is not taken for one long request.
         `tell` is called in the session's thread. `start_s`: the time of the first sound.
+        `numbers`: of the utterances.
         """
         self._new_track = new_track
         self._new_work = new_work
@@ -68,7 +71,7 @@ class LiveSession:
         self._waiting_bytes = 0
         self._running = True
         self._finishing = False
-        self._count = 0
+        self._numbers = itertools.count(1) if numbers is None else numbers
         self._open: Utterance | None = None
         self._ended: deque[Utterance] = deque()  # whose transcripts are to be told, in order
         self._context = ""
@@ -182,10 +185,10 @@ class LiveSession:
                     self._stop(at_s)
 
     def _start(self, at_s: float) -> None:
-        self._count += 1
-        self._open = Utterance(self._count, at_s, self._new_work(), self._options.language)
+        number = next(self._numbers)
+        self._open = Utterance(number, at_s, self._new_work(), self._options.language)
         self._heard_s = at_s
-        self._tell(events.SpeechStarted(self._count, at_s))
+        self._tell(events.SpeechStarted(number, at_s))
 
     def _stop(self, at_s: float) -> None:
         utterance, self._open = self._open, None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import logging
 import secrets
@@ -80,6 +81,7 @@ class LiveConnection:
         self._ended = asyncio.Event()
         self._last_heard = self._begun = time.monotonic()
         self._close_code = NORMAL
+        self._numbers = itertools.count(1)  # of utterances
         self._charged_s = 0.0
 
     # -- for contracts ---------------------------------------------------------------------------
@@ -89,9 +91,14 @@ class LiveConnection:
         return self._session
 
     def open(self, options: LiveOptions, start_s: float = 0.0) -> LiveSession:
-        """Begin a session."""
-        self._session = self.stream.open(options, self._tell, start_s)
-        return self._session
+        """Begin a session. One that is open finishes; its events still come."""
+        before = self._session
+        if before is not None:
+            before.finish()
+        self._session = session = self.stream.open(
+            options, lambda event: self._tell(event, session), start_s, self._numbers
+        )
+        return session
 
     def send(self, message: Message) -> None:
         """Send a message after those that were to be sent before."""
@@ -242,10 +249,14 @@ class LiveConnection:
             elif now - self._last_heard > settings.live_idle_timeout_s:
                 self._fail(DeadlineExceeded("Nothing was sent for too long."))
 
-    def _tell(self, event: LiveEvent) -> None:
+    def _tell(self, event: LiveEvent, session: LiveSession) -> None:
         """In the session's thread."""
         with suppress(RuntimeError):  # the loop has ended
-            self._loop.call_soon_threadsafe(self._put, event)
+            self._loop.call_soon_threadsafe(self._take, event, session)
+
+    def _take(self, event: LiveEvent, session: LiveSession) -> None:
+        if session is self._session or not isinstance(event, Ended):
+            self._put(event)
 
     def _put(self, event: LiveEvent) -> None:
         self._outbox.put_nowait(event)

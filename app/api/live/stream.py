@@ -140,17 +140,17 @@ class StreamContract:
             self._complain(error.message)
             return
         session, before = self._connection.session, self._config
-        if session is not None and wanted.options.model != before.options.model:
-            self._complain("model_size: cannot change while a stream is open; open another one.")
-            return
-        if (wanted.options.encoding, wanted.options.rate) != (
+        other_model = wanted.options.model != before.options.model
+        if other_model or (wanted.options.encoding, wanted.options.rate) != (
             before.options.encoding,
             before.options.rate,
         ):
             self._begun_s, self._num_bytes = self._results.received_s, 0
         self._config = wanted
         self._results.chunk_s = wanted.chunk_s
-        if session is not None:
+        if session is not None and other_model:
+            self._connection.open(wanted.options, self._begun_s)
+        elif session is not None:
             session.reconfigure(wanted.options)
         self._connection.send({"status": "config_updated"})
 
