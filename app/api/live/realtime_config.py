@@ -35,7 +35,7 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class RealtimeConfig:
-    """`model`: as the client wrote it. `turn_detection`: as it is shown; None: the client commits."""
+    """`model`: as the client wrote it. `turn_detection` None: the client commits."""
 
     options: LiveOptions
     model: str
