@@ -37,7 +37,8 @@ serve: $(VENV)/.run
 test: check
 	OMP_NUM_THREADS=1 CPU_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -m "not serial" $(FILES) \
 		|| [ $$? -eq $(NO_TESTS) ]
-	$(BIN)/python -m pytest -m serial $(FILES) || [ $$? -eq $(NO_TESTS) ]
+	$(BIN)/python -m pytest -m serial $(or $(FILES),$(shell grep -rl --include=*.py mark.serial tests)) \
+		|| [ $$? -eq $(NO_TESTS) ]
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import os
 import signal
@@ -24,6 +25,7 @@ from app.config.replaced import replaced_variables
 from app.config.server import ServerSettings
 from app.config.settings import DEMO_DIR, load_settings
 from app.domain.errors import ConfigurationError, ServiceError
+from app.models.host_memory import keep_freed_memory
 from app.serving.sockets import address_of
 
 DEMO_START_TIMEOUT_S = 180.0
@@ -102,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    keep_freed_memory()
     given = {"host": options.host, "port": options.port}
     settings = load_settings({name: v for name, v in given.items() if v is not None})
     # Imported here because the server's libraries are slow to import, and `--help` should be fast.
@@ -123,7 +126,9 @@ def _serve(options: argparse.Namespace) -> int:
 
     sockets = open_sockets(settings)
     service = build_service(settings)
-    code = serve(service, create_app(service), sockets)
+    app = create_app(service)
+    gc.freeze()  # libraries stay: no collection looks through their million objects again
+    code = serve(service, app, sockets)
     # the interpreter would wait for threads that are inside a model
     logging.shutdown()
     sys.stdout.flush()

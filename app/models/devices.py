@@ -14,6 +14,7 @@ from torch import nn
 from app.config.devices import DeviceSettings
 from app.domain.errors import ConfigurationError
 from app.engine.pauses import pause
+from app.models.host_memory import return_freed_memory
 from app.observability.metrics import GpuMemory
 
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
@@ -114,6 +115,7 @@ def weights_bytes(*models: nn.Module) -> int:
 def free_memory() -> None:
     """Free the memory of dropped models."""
     gc.collect()
+    return_freed_memory()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 

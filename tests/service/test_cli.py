@@ -15,24 +15,14 @@ import pytest
 
 from app import __version__
 from tests.support.paths import DEMO, ROOT
-from tests.support.server import Server, ended_command, server_environment
+from tests.support.server import Server, ended_command
 from tests.support.truth import audio_of, truth_of
 
 COMMANDS = ["serve", "demo", "download", "settings", "health"]
 
 
-def run(
-    folder: Path, *arguments: str, timeout_s: float = 180, **settings: str
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "app.cli", *arguments],
-        env=server_environment(folder, **settings),
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=timeout_s,
-        check=False,
-    )
+def run(folder: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    return ended_command(folder, *arguments, fresh=True, **settings)
 
 
 def test_the_script_is_installed() -> None:

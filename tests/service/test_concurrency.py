@@ -40,8 +40,10 @@ def times(body: dict[str, Any]) -> np.ndarray:
     return np.array([(w["start"], w["end"]) for w in timed])
 
 
-def test_sixteen_mixed_requests_at_once_give_what_they_give_alone(server: Server) -> None:
-    alone = [server.post(audio_of(name), **query).json() for name, query in REQUESTS]
+def test_sixteen_mixed_requests_at_once_give_what_they_give_alone(
+    server: Server, remembering_server: Server
+) -> None:
+    alone = [remembering_server.post(audio_of(name), **query).json() for name, query in REQUESTS]
     everyone = [*range(len(REQUESTS))] * 2
     with ThreadPoolExecutor(len(everyone)) as pool:
         together = list(

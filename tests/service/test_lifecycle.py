@@ -19,7 +19,7 @@ import pytest
 
 from tests.support.forms import answer, connect, file_part, request_head, works
 from tests.support.media import FORMATS, encode, speech
-from tests.support.server import COMMAND, Server, ended_start, running_server, server_environment
+from tests.support.server import Server, ended_start, running_server, server_environment
 from tests.support.truth import audio_of
 from tests.support.waiting import eventually
 
@@ -57,7 +57,7 @@ def test_a_balancer_sees_the_end_coming(tmp_path: Path, callers: ThreadPoolExecu
     """
     meeting = encode(FORMATS["flac"], (0, np.tile(speech("en_long"), 5)))
     settings = {"SHUTDOWN_DRAIN_SECONDS": 6, "SHUTDOWN_GRACE_SECONDS": 1, "DECODE_WORKERS": 1}
-    with running_server(tmp_path, COMMAND, **settings) as server, closing(connect(server)) as half:
+    with running_server(tmp_path, **settings) as server, closing(connect(server)) as half:
         long = begin(server, callers, 2, meeting)
         half.sendall(request_head(1_000_000) + file_part()[:1000])
         eventually(lambda: len(server.get("/queue").json()["requests"]) == 3)

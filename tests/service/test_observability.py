@@ -521,7 +521,6 @@ def test_a_request_that_breaks_is_reported(error: BaseException, status: int, ou
 def test_the_console_shows_what_it_is_asked_to(tmp_path: Path) -> None:
     with running_server(
         tmp_path,
-        COMMAND,
         LOG_LEVEL="debug",
         LOG_TRANSCRIPTS="true",
         DIARIZATION_MODEL="nobody/nothing",

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from app.api.asr.parameters import OUTPUTS, AsrParameters, DetectParameters
+from app.api.asr.parameters import OUTPUTS
+from app.api.asr.schema import AsrParameters, DetectParameters
 from app.api.parameters import FALSE, TRUE
 from tests.support.paths import ROOT
 from tests.support.server import Server, running_server

@@ -25,9 +25,11 @@ def plain(body: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("name", "diarize"), [("en_two", True), ("en_three", False)])
-def test_the_events_are_the_answer_in_parts(server: Server, name: str, diarize: bool) -> None:
-    told = stream(server, audio_of(name), diarize=diarize)
-    whole = server.post(audio_of(name), diarize=diarize).json()
+def test_the_events_are_the_answer_in_parts(
+    remembering_server: Server, name: str, diarize: bool
+) -> None:
+    told = stream(remembering_server, audio_of(name), diarize=diarize)
+    whole = remembering_server.post(audio_of(name), diarize=diarize).json()
     assert told[-1].name == "result"
     assert plain(told[-1].data) == plain(whole)
     segments = [event.data for event in told if event.name == "segment"]

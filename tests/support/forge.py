@@ -7,6 +7,7 @@ how each ended. When its input ends, so do its servers.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import queue
@@ -29,12 +30,25 @@ from tests.support.paths import ROOT
 LIBRARIES = (
     "app.main",
     "app.models.alignment.aligner",
+    "app.models.builders",
+    "app.models.fetcher",
     "app.models.loader",
     "app.models.pyannote.diarizer",
     "app.models.pyannote.vad",
     "app.models.recognizers.whisper",
     "app.service.build",
     "app.serving.server",
+    # what the libraries import when they are first used
+    "einops._torch_specific",
+    "pyannote.audio.models.segmentation.PyanNet",
+    "pyannote.audio.models.segmentation.SSeRiouSS",
+    "pydantic.v1",
+    "torch.utils.serialization.config",
+    "transformers.models.data2vec",
+    "transformers.models.hubert",
+    "uvicorn.lifespan.on",
+    "uvicorn.loops.auto",
+    "uvloop",
 )
 
 
@@ -139,6 +153,8 @@ def main() -> None:
     with warnings.catch_warnings(action="ignore"):
         for library in LIBRARIES:
             import_module(library)
+    gc.collect()
+    gc.freeze()  # else each server looks through all of it, and copies what it marks
     # what libraries print goes elsewhere: this is for answers only
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)

@@ -21,7 +21,9 @@ from typing import Any
 import httpx
 
 from tests.support.forge import Forge, Forked
+from tests.support.paths import ROOT
 from tests.support.ports import free_port
+from tests.support.remembering_server import REMEMBERED
 from tests.support.truth import audio_of
 
 START_TIMEOUT_S = 300  # a few seconds on a machine that does nothing else
@@ -38,6 +40,7 @@ CLEAN = (
 COMMAND = ("-m", "app.cli")
 # So narrow that nothing an attacker sends takes long.
 LIMITS = {"MAX_DURATION_SECONDS": 30, "MAX_FILE_SIZE_MB": 4, "REQUEST_TIMEOUT_SECONDS": 60}
+REMEMBERING = ROOT / "tests" / "support" / "remembering_server.py"
 Process = subprocess.Popen[bytes] | Forked
 
 
@@ -128,12 +131,16 @@ def running_server(
     program: Sequence[str] = (),
     *,
     script: Path | None = None,
+    remembered: Path | None = None,
     port: int | None = None,
     **settings: Any,
 ) -> Iterator[Server]:
     """The service with the demo models and these settings; `program`: started by itself, such as
-    users start it (COMMAND), else forked, and runs `script` where there is one.
+    users start it (COMMAND), else forked, and runs `script` where there is one. `remembered`: the
+    folder of what models answered, which then answer the same again.
     """
+    if remembered:
+        script, settings = REMEMBERING, {REMEMBERED: remembered, **settings}
     port = port or free_port()
     folder.mkdir(parents=True, exist_ok=True)
     arguments = ["serve", "--host", "127.0.0.1", "--port", str(port)]
@@ -161,10 +168,20 @@ def running_server(
 
 
 def ended_command(
-    folder: Path, *arguments: str, timeout_s: float = 180, **settings: Any
+    folder: Path, *arguments: str, timeout_s: float = 180, fresh: bool = False, **settings: Any
 ) -> subprocess.CompletedProcess[str]:
-    """`whisperx-asr` with these arguments, forked, once it is over."""
+    """`whisperx-asr` with these arguments, once it is over: forked, or as users start it."""
     environment = server_environment(folder, **settings)
+    if fresh:
+        return subprocess.run(
+            [sys.executable, *COMMAND, *arguments],
+            env=environment,
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
     code = forge().start([*arguments], folder, environment, errors="errors").wait(timeout_s)
     out, errors = ((folder / name).read_text() for name in ("log", "errors"))
     return subprocess.CompletedProcess(arguments, code, out, errors)
@@ -174,15 +191,8 @@ def ended_start(
     folder: Path, timeout_s: float = 60, **settings: Any
 ) -> subprocess.CompletedProcess[str]:
     """What a start says that ends by itself. Another service may run on the default port."""
-    return subprocess.run(
-        [sys.executable, "-m", "app.cli", "serve"],
-        env=server_environment(folder, **{"PORT": free_port(), **settings}),
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=timeout_s,
-        check=False,
-    )
+    settings = {"PORT": free_port(), **settings}
+    return ended_command(folder, "serve", timeout_s=timeout_s, **settings)
 
 
 def wait_until_ready(server: Server) -> None:

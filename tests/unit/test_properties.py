@@ -22,13 +22,13 @@ from python_multipart.multipart import MultipartParser
 from app.api import forms
 from app.api.asr.parameters import (
     OUTPUTS,
-    AsrParameters,
     AsrRequest,
     Dialect,
     parse_asr_request,
     parse_detect_request,
 )
 from app.api.asr.router import content_disposition
+from app.api.asr.schema import AsrParameters
 from app.api.multipart import MAX_HEADER_BYTES
 from app.api.parameters import MAX_SPEAKERS, merge_parameters
 from app.config.settings import DEMO_DIR, Settings, load_settings, variable_names

@@ -12,14 +12,13 @@ from fastapi import APIRouter, Query, Request, Response
 
 from app.api.asr import documentation
 from app.api.asr.parameters import (
-    AsrParameters,
     AsrRequest,
-    DetectParameters,
     DetectRequest,
     Dialect,
     parse_asr_request,
     parse_detect_request,
 )
+from app.api.asr.schema import AsrParameters, DetectParameters
 from app.api.forms import ASR_FORM
 from app.api.intake import Intake, admitted, ignored_headers, resolve_model, warning_headers
 from app.api.parameters import merge_parameters

@@ -1,4 +1,4 @@
-"""Whisper on CTranslate2, loaded by faster-whisper: features, generate, detokenize."""
+"""Whisper on CTranslate2, loaded by faster-whisper: encode, generate, detokenize."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from faster_whisper.tokenizer import Tokenizer
 from faster_whisper.transcribe import get_suppressed_tokens
 from faster_whisper.utils import available_models
 from transformers.models.whisper.tokenization_whisper import bytes_to_unicode
-from whisperx.audio import HOP_LENGTH, N_FFT, N_SAMPLES, mel_filters
+from whisperx.audio import HOP_LENGTH, N_SAMPLES
 
 from app.domain.options import DecodingOptions
 from app.domain.transcript import (
@@ -33,13 +33,12 @@ from app.domain.transcript import (
 from app.engine.pauses import pause
 from app.models.devices import free_memory
 from app.models.protocols import DetectionItem, LanguageGuesses, RecognitionItem
+from app.models.recognizers.encodings import Encodings
+from app.models.recognizers.features import log_mel
+from app.models.recognizers.prompts import MAX_PROMPT_CHARS, MAX_TOKENS, prompt_tokens
 from app.models.recognizers.whisper_abilities import WHISPER_ABILITIES, WHISPER_THRESHOLDS
 from app.models.recognizers.word_times import spoken_words
 
-MAX_TOKENS = 448  # of Whisper's decoder, prompt included
-MAX_PROMPT_TOKENS = MAX_TOKENS // 2 - 1  # <|startofprev|> not counted; leaves half for the answer
-MAX_TOKEN_CHARS = 128  # no token of a Whisper vocabulary is longer
-MAX_PROMPT_CHARS = MAX_PROMPT_TOKENS * MAX_TOKEN_CHARS  # what lies beyond never counts
 PROMPTS_KEPT = 64  # tokenized once, not for each chunk
 NUM_CANDIDATES = 5  # sampled at a temperature over 0, the best one taken
 
@@ -53,41 +52,6 @@ BYTE_OF_LETTER = {letter: byte for byte, letter in bytes_to_unicode().items()}
 def known_models() -> tuple[str, ...]:
     """The names that faster-whisper knows."""
     return tuple(available_models())
-
-
-def log_mel(samples: Sequence[Samples], num_mels: int, device: str) -> torch.Tensor:
-    """Whisper's features: float32 (len(samples), num_mels, 3000), each item padded to 30 s.
-
-    The features are padded, not the sound: digital silence after a noise floor is an event that
-    makes short recordings lose words. Source: whisper/audio.py, log_mel_spectrogram, which takes
-    one recording at a time. Padding: faster_whisper/audio.py, pad_or_trim.
-    """
-    padded = np.zeros((len(samples), N_SAMPLES), np.float32)
-    for row, piece in zip(padded, samples, strict=True):
-        row[: min(len(piece), N_SAMPLES)] = piece[:N_SAMPLES]
-    audio = torch.from_numpy(padded).to(device)
-    window = torch.hann_window(N_FFT, device=device)
-    spectrum = torch.stft(audio, N_FFT, HOP_LENGTH, window=window, return_complex=True)
-    power = spectrum[..., :-1].abs() ** 2
-    mel = mel_filters(audio.device, num_mels) @ power
-    log = torch.clamp(mel, min=1e-10).log10()
-    log = torch.maximum(log, log.amax(dim=(1, 2), keepdim=True) - 8.0)
-    features: torch.Tensor = (log + 4.0) / 4.0
-    for row, piece in zip(features, samples, strict=True):
-        row[:, -(-len(piece) // HOP_LENGTH) :] = 0.0
-    return features
-
-
-def fit_prompt(prompt: list[int], hotwords: list[int], limit: int) -> tuple[list[int], list[int]]:
-    """Cut both to `limit` tokens in total.
-
-    Each may take half, and what the other leaves free. The end of a prompt matters most, and the
-    beginning of a list of hotwords.
-    """
-    half = limit // 2
-    num_hotwords = min(len(hotwords), max(half, limit - len(prompt)))
-    num_prompt = min(len(prompt), limit - num_hotwords)
-    return prompt[len(prompt) - num_prompt :], hotwords[:num_hotwords]
 
 
 class WhisperRecognizer:
@@ -113,11 +77,12 @@ class WhisperRecognizer:
             local_files_only=True,
         )
         self._model: Any = model.model
+        self._encodings = Encodings(self._encode)
         self._hf_tokenizer = model.hf_tokenizer
         self._num_mels: int = self._model.n_mels
         self._multilingual: bool = self._model.is_multilingual
         self._prompt_tokens = lru_cache(PROMPTS_KEPT)(
-            partial(_prompt_tokens, self._tokenizer("en", "transcribe"))
+            partial(prompt_tokens, self._tokenizer("en", "transcribe"))
         )
         self._suppressed = get_suppressed_tokens(self._tokenizer("en", "transcribe"), [-1])
         self.languages = frozenset(
@@ -132,7 +97,7 @@ class WhisperRecognizer:
 
     def close(self) -> None:
         self._model.unload_model()
-        del self._model
+        del self._model, self._encodings
         free_memory()
 
     def _tokenizer(self, language: str, task: str) -> Any:
@@ -158,7 +123,7 @@ class WhisperRecognizer:
     def run(
         self, items: Sequence[RecognitionItem | DetectionItem]
     ) -> list[Hypothesis | LanguageGuesses]:
-        encoded = self._encode([item.samples for item in items])
+        encoded = self._encodings.of([item.samples for item in items])
         chunks = [item for item in items if isinstance(item, RecognitionItem)]
         if not chunks:
             return [*self._detect(encoded, len(items))]
@@ -308,20 +273,6 @@ def likeliest(guesses: Sequence[LanguageGuess], options: DecodingOptions) -> str
     """The language of a chunk whose options name none."""
     allowed = [g for g in guesses if not options.languages or g.language in options.languages]
     return (allowed or guesses)[0].language
-
-
-def _prompt_tokens(tokenizer: Any, prompt: str, hotwords: str) -> tuple[list[int], list[int]]:
-    """The tokens of both that the decoder has room for."""
-    return fit_prompt(
-        _encode_prompt(tokenizer, prompt), _encode_prompt(tokenizer, hotwords), MAX_PROMPT_TOKENS
-    )
-
-
-def _encode_prompt(tokenizer: Any, text: str) -> list[int]:
-    """Tokens of plain text: a client's "<|startoftranscript|>" is not a special token."""
-    text = text.strip()
-    tokens: list[int] = tokenizer.encode(" " + text) if text else []
-    return [token for token in tokens if token < tokenizer.eot]
 
 
 def compression_ratio(text: str) -> float:
