@@ -38,6 +38,7 @@ def create_app(service: Service) -> FastAPI:
     """The app that serves a service and closes it at shutdown."""
 
     jobs = build_jobs(service)
+    live = Live(service) if service.settings.live_max_streams else None
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -55,6 +56,8 @@ def create_app(service: Service) -> FastAPI:
             stopping.set()
             if jobs is not None:
                 await asyncio.to_thread(jobs.close)
+            if live is not None:
+                live.close()
             close_service(service)
 
     settings = service.settings
@@ -69,8 +72,8 @@ def create_app(service: Service) -> FastAPI:
         license_info={"name": "MIT"},
     )
     routers = [contract.build_router(service) for contract in (asr, openai, ops)]
-    if settings.live_max_streams:
-        routers.append(build_live_router(Live(service)))
+    if live is not None:
+        routers.append(build_live_router(live))
     app.add_middleware(UnreadBodyMiddleware)
     app.add_middleware(WebSocketMiddleware)
     errors.install(app, [getattr(r, "path", "") for router in routers for r in router.routes])

@@ -2,6 +2,9 @@
 
 Words that two consecutive hypotheses share at their beginning are committed, and never change.
 Source: LocalAgreement-2, Liu et al. 2020, as used by Macháček et al. 2023 for Whisper.
+
+Where the committed words end in a new hypothesis is found by its letters: its times of the same
+word may differ by some tenths of a second, and those of an aligner even more.
 """
 
 from __future__ import annotations
@@ -11,8 +14,7 @@ from dataclasses import dataclass, replace
 
 from app.domain.transcript import SpokenWord
 
-OVERLAP_S = 0.1  # a word may begin so much before the end of the last committed one
-LONGEST_REPEAT = 5  # words that a hypothesis may say again at its beginning
+LETTERS_PER_S = 4.0  # so many wrong letters count as much as a second of difference
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +37,9 @@ class Agreement:
         """Where the committed words end."""
         return self.committed[-1].end_s if self.committed else 0.0
 
-    def hear(self, words: Sequence[SpokenWord]) -> Agreed:
-        """Take the words of the next hypothesis."""
-        new = self._without_committed(words)
+    def hear(self, words: Sequence[SpokenWord], since_s: float = 0.0) -> Agreed:
+        """Take the words of the next hypothesis, for the sound after `since_s`."""
+        new = self._after_committed(words, since_s)
         same = _common(self._last, new)
         self.committed.extend(new[:same])
         self._last = new[same:]
@@ -45,14 +47,12 @@ class Agreement:
 
     def remaining(self, words: Sequence[SpokenWord]) -> tuple[SpokenWord, ...]:
         """The words of the final hypothesis that are not committed yet."""
-        return tuple(self._without_committed(words))
+        return tuple(self._after_committed(words, 0.0))
 
-    def _without_committed(self, words: Sequence[SpokenWord]) -> list[SpokenWord]:
-        if not self.committed:
-            return list(words)
-        later = [word for word in words if word.end_s > self.committed_s + OVERLAP_S / 2]
-        later = [word for word in later if word.start_s > self.committed_s - OVERLAP_S]
-        return later[_repeated(self.committed, later) :]
+    def _after_committed(self, words: Sequence[SpokenWord], since_s: float) -> list[SpokenWord]:
+        committed = [word for word in self.committed if word.end_s > since_s]
+        new = words[_num_repeated(committed, words) :] if committed else words
+        return [_not_before(word, self.committed_s) for word in new]
 
 
 def _key(word: SpokenWord) -> str:
@@ -68,18 +68,40 @@ def _common(last: Sequence[SpokenWord], new: Sequence[SpokenWord]) -> int:
     return min(len(last), len(new))
 
 
-def _repeated(committed: Sequence[SpokenWord], new: Sequence[SpokenWord]) -> int:
-    """How many words `new` begins with that the committed ones end with."""
-    before, after = [_key(w) for w in committed[-LONGEST_REPEAT:]], [_key(w) for w in new]
-    for num in range(min(len(before), len(after)), 0, -1):
-        if before[-num:] == after[:num] and _adjoins(committed[-1], new[num - 1]):
-            return num
-    return 0
+def _num_repeated(committed: Sequence[SpokenWord], new: Sequence[SpokenWord]) -> int:
+    """How many words `new` begins with that are the committed ones, perhaps heard differently."""
+    before, text, ends = "".join(map(_key, committed)), "", [0]
+    for word in new:
+        text += _key(word)
+        ends.append(len(text))
+    wrong = _distances(before, text)
+    until_s = committed[-1].end_s
+    times = [committed[0].start_s, *(word.end_s for word in new)]
+
+    def cost(num: int) -> float:
+        return wrong[ends[num]] / LETTERS_PER_S + abs(times[num] - until_s)
+
+    return min(range(len(ends)), key=cost)
 
 
-def _adjoins(committed: SpokenWord, repeated: SpokenWord) -> bool:
-    """Whether it is the same utterance of the word, not the speaker who says it again."""
-    return repeated.start_s < committed.end_s + OVERLAP_S
+def _distances(before: str, text: str) -> list[int]:
+    """The edit distance of `before` to each beginning of `text`."""
+    differing = (i for i, (a, b) in enumerate(zip(before, text, strict=False)) if a != b)
+    same = next(differing, min(len(before), len(text)))
+    before, rest = before[same:], text[same:]
+    row = list(range(len(rest) + 1))
+    for i, letter in enumerate(before, 1):
+        above, row = row, [i]
+        for j, other in enumerate(rest):
+            row.append(min(above[j] + (letter != other), above[j + 1] + 1, row[j] + 1))
+    return [*(same - k + len(before) for k in range(same)), *row]
+
+
+def _not_before(word: SpokenWord, at_s: float) -> SpokenWord:
+    """The word, later if need be: the committed ones keep their times."""
+    if word.start_s >= at_s:
+        return word
+    return replace(word, start_s=at_s, end_s=max(at_s, word.end_s))
 
 
 def shifted(words: Sequence[SpokenWord], by_s: float) -> tuple[SpokenWord, ...]:

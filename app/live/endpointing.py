@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 FRAME_S = 0.032  # of the detector
 HYSTERESIS = 0.15  # speech ends at a lower probability than it begins at
 SPEECH_FRAMES = 3  # of the last four: a click is no speech
 RECENT = 4
 SEARCH_S = 6.0  # an utterance that becomes too long is cut at its best pause in this time
+PAUSE_FRAMES = 5  # that a pause is judged by
+LEAST_S = 0.5  # of an utterance before a cut
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +26,11 @@ class EndpointOptions:
     silence_s: float = 0.5
     prefix_s: float = 0.3
     longest_s: float = 28.0
+
+    @property
+    def lead_s(self) -> float:
+        """How far an utterance may begin before the moment at which it is noticed."""
+        return self.prefix_s + (RECENT + 1) * FRAME_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +46,13 @@ class Ended:
 
     at_s: float
     cut: bool = False
+
+
+Mark: TypeAlias = Started | Ended
+
+
+def moved(mark: Mark, by_s: float) -> Mark:
+    return replace(mark, at_s=mark.at_s + by_s)
 
 
 class Endpointer:
@@ -60,7 +76,7 @@ class Endpointer:
     def now_s(self) -> float:
         return self._frames * FRAME_S
 
-    def feed(self, probability: float) -> list[Started | Ended]:
+    def feed(self, probability: float) -> list[Mark]:
         """What the next frame tells."""
         self._frames += 1
         self._recent.append(probability >= self._options.threshold)
@@ -69,17 +85,20 @@ class Endpointer:
             return self._look_for_start()
         if probability >= self._options.threshold - HYSTERESIS:
             self._last_speech_s = self.now_s
-        if self.now_s - self._last_speech_s >= self._options.silence_s:
+        silent_s = self.now_s - self._last_speech_s
+        if silent_s >= self._options.silence_s:
             return [self._end(self._last_speech_s + self._options.silence_s / 2)]
         if self.now_s - self._started_s >= self._options.longest_s:
-            return self._cut()
+            if silent_s >= PAUSE_FRAMES * FRAME_S:  # a pause is just now
+                return [self._end(self._last_speech_s + silent_s / 2)]
+            return self._cut(self._started_s)
         return []
 
-    def finish(self) -> list[Started | Ended]:
+    def finish(self) -> list[Mark]:
         """The stream ends, or the client says that the speaker has."""
         return [] if self._started_s is None else [self._end(self.now_s)]
 
-    def _look_for_start(self) -> list[Started | Ended]:
+    def _look_for_start(self) -> list[Mark]:
         if sum(self._recent) < SPEECH_FRAMES:
             return []
         first_s = self.now_s - RECENT * FRAME_S
@@ -93,11 +112,18 @@ class Endpointer:
         self._ended_s = min(at_s, self.now_s)
         return Ended(self._ended_s)
 
-    def _cut(self) -> list[Started | Ended]:
-        """At the frame with the least speech in it and around it."""
-        found = list(self._probabilities)
-        around = [sum(found[max(0, i - 2) : i + 3]) for i in range(len(found))]
-        best = min(range(len(found)), key=around.__getitem__)
-        at_s = self.now_s - (len(found) - best - 0.5) * FRAME_S
+    def _cut(self, started_s: float) -> list[Mark]:
+        """At the frame with the least speech around it."""
+        since = self._frames - len(self._probabilities)  # number of the first of them
+        first = max(since, round((started_s + LEAST_S) / FRAME_S))
+        candidates = list(self._probabilities)[min(first - since, len(self._probabilities) - 1) :]
+        at_s = (self._frames - len(candidates) + _quietest(candidates) + 0.5) * FRAME_S
         self._started_s = at_s
         return [Ended(at_s, cut=True), Started(at_s)]
+
+
+def _quietest(probabilities: Sequence[float]) -> int:
+    """The frame in the middle of those with the lowest mean."""
+    size = min(PAUSE_FRAMES, len(probabilities))
+    sums = [sum(probabilities[i : i + size]) for i in range(len(probabilities) - size + 1)]
+    return min(range(len(sums)), key=sums.__getitem__) + size // 2

@@ -24,7 +24,8 @@ class SpeechEnded:
 @dataclass(frozen=True, slots=True)
 class Partial:
     """`committed`: new words that never change. `tentative`: all words after the committed ones, as
-    far as `heard_s`; the next event about this utterance replaces them.
+    far as `heard_s`; the next event about this utterance replaces them. `probability`: of the
+    language, None if it was given.
     """
 
     utterance: int
@@ -32,6 +33,7 @@ class Partial:
     tentative: tuple[SpokenWord, ...]
     heard_s: float
     language: str
+    probability: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,33 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
+class Dropped:
+    """An utterance has no transcript because the client wanted none."""
+
+    utterance: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """Nothing more comes of what was said before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Troubled:
+    """A model failed on an utterance, which is tried again."""
+
+    utterance: int
+    error: ServiceError
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """The answer to `look_now`: all utterances that begin before `at_s` were told."""
+
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Lagging:
     """The service is so far behind the stream."""
 
@@ -67,4 +96,16 @@ class Ended:
     error: ServiceError | None = None
 
 
-LiveEvent: TypeAlias = SpeechStarted | SpeechEnded | Partial | Final | Failed | Lagging | Ended
+LiveEvent: TypeAlias = (
+    SpeechStarted
+    | SpeechEnded
+    | Partial
+    | Final
+    | Failed
+    | Dropped
+    | Reset
+    | Troubled
+    | Looked
+    | Lagging
+    | Ended
+)

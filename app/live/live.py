@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import functools
 import itertools
+import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
 
 from app.config.live import LiveSettings
-from app.domain.errors import Overloaded, ServiceError, ShuttingDown
+from app.domain.errors import Overloaded, ServiceError, ShuttingDown, StageFailed
 from app.engine.work import Work
 from app.live.ears import ModelEars
 from app.live.events import Ended, LiveEvent
 from app.live.options import LiveOptions
 from app.live.session import LiveSession
+from app.models.leases import LeasedRecognizer
 from app.models.silero import StreamingVad
 from app.observability.record import RequestRecord
 from app.service.calls import Call
 from app.service.service import Service
+from app.service.threads import Threads
+
+log = logging.getLogger(__name__)
 
 KIND = "live"
 FULL = "Too many live streams are open; try again later."
@@ -35,6 +40,8 @@ class Live:
     def __init__(self, service: Service) -> None:
         self.service = service
         self.settings: LiveSettings = service.settings
+        # Not those of requests: a stream must not wait until an upload is done.
+        self.threads = Threads(2 * self.settings.live_max_streams, thread_name_prefix="utterance")
         self._vad = functools.cache(StreamingVad)
         self._lock = threading.Lock()
         self._streams: Counter[str] = Counter()
@@ -90,6 +97,9 @@ class Live:
     def vad(self) -> StreamingVad:
         return self._vad()
 
+    def close(self) -> None:
+        self.threads.shutdown(wait=False, cancel_futures=True)
+
 
 @dataclass(frozen=True, slots=True)
 class Stream:
@@ -121,12 +131,24 @@ class Stream:
             numbers=numbers,
         )
 
+        def lease() -> AbstractContextManager[LeasedRecognizer]:
+            return transcriber.recognizer(options.model, call.work)
+
         def run() -> None:
             try:
-                with transcriber.recognizer(options.model, call.work) as recognizer:
-                    session.run(ModelEars(transcriber, recognizer, live.service.threads.start))
-            except ServiceError as error:
+                with closing(ModelEars(transcriber, lease, live.threads.start)) as ears:
+                    session.run(ears)
+            except ServiceError as error:  # of loading
                 tell(Ended(error))
+            except BaseException:  # SystemExit of a library, too: the client must not wait
+                log.exception("a live session failed unexpectedly")
+                tell(Ended(StageFailed("A stage failed unexpectedly.")))
 
         threading.Thread(target=run, name="live", daemon=True).start()
+        live.threads.start(lambda: self._prepare(options))
         return session
+
+    def _prepare(self, options: LiveOptions) -> None:
+        """Load what the first transcript needs besides the recognizer."""
+        with suppress(ServiceError):  # whoever needs it is told
+            self.live.service.transcriber.prepare(options.model, options.language, self.call.work)

@@ -28,3 +28,8 @@ class LiveOptions:
     use_context: bool = True
     partials: bool = True
     endpoints: EndpointOptions | None = field(default_factory=EndpointOptions)
+
+    @property
+    def bytes_per_s(self) -> int:
+        """Of the arriving sound."""
+        return self.encoding.sample_bytes * self.rate

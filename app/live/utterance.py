@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import Future
 from dataclasses import replace
 
-from app.domain.transcript import Hypothesis, Segment, SpokenWord, Transcript, Word
+from app.domain.transcript import Hypothesis, LanguageGuess, Segment, SpokenWord, Transcript, Word
 from app.engine.work import Work
 from app.live.agreement import Agreed, Agreement, shifted
 
@@ -27,12 +27,19 @@ class Utterance:
         self.final: Future[Transcript] | None = None
         self.ended_at: float | None = None  # time.monotonic
         self.tries = 0
+        self.probability: float | None = None  # of the language, if it was not given
         self._agreement = Agreement()
         self._window_s = start_s
+        self._skipped = False  # sound without a committed word
 
     @property
     def committed_text(self) -> str:
         return "".join(word.text for word in self._agreement.committed)
+
+    @property
+    def duration_s(self) -> float:
+        """0 while it goes on."""
+        return 0.0 if self.end_s is None else self.end_s - self.start_s
 
     def window_s(self, now_s: float) -> float:
         """Where the sound of the next hypothesis begins."""
@@ -41,17 +48,26 @@ class Utterance:
         return self._window_s
 
     def _cut_before(self, at_s: float) -> float:
-        """The end of the last committed word before a time, or that time if nothing is certain."""
+        """The end of the last committed word before a time, or that time if nothing is certain.
+
+        Then nothing more is committed: the words in between come with the transcript.
+        """
         ends = [w.end_s for w in self._agreement.committed if self._window_s < w.end_s <= at_s]
+        self._skipped = self._skipped or not ends
         return ends[-1] if ends else at_s
 
     def hear(self, hypothesis: Hypothesis, window_s: float, heard_s: float) -> Agreed:
         """Take a hypothesis for the sound from `window_s` to `heard_s`."""
-        if self.language is None and heard_s - self.start_s >= LANGUAGE_S:
-            guess = hypothesis.guesses[0] if hypothesis.guesses else None
-            if guess is not None and guess.probability >= SURE_OF_LANGUAGE:
-                self.language = guess.language
-        return self._agreement.hear(shifted(_words(hypothesis), window_s))
+        if self.language is None and hypothesis.guesses:
+            self._learn_language(hypothesis.guesses[0], heard_s)
+        words = shifted(hypothesis.words or (), window_s)
+        return Agreed((), words) if self._skipped else self._agreement.hear(words, window_s)
+
+    def _learn_language(self, guess: LanguageGuess, heard_s: float) -> None:
+        self.probability = guess.probability
+        sure = guess.probability >= SURE_OF_LANGUAGE
+        if sure and heard_s - self.start_s >= LANGUAGE_S:
+            self.language = guess.language
 
     def rest(self, transcript: Transcript) -> tuple[SpokenWord, ...]:
         """The words of its transcript, in times of the stream, after the committed ones."""
@@ -62,11 +78,6 @@ class Utterance:
         by_s = self.start_s
         segments = tuple(_moved(segment, by_s) for segment in transcript.segments)
         return replace(transcript, segments=segments)
-
-
-def _words(hypothesis: Hypothesis) -> tuple[SpokenWord, ...]:
-    """Without times of its own, a hypothesis is one word that is certain only at the end."""
-    return hypothesis.words or ()
 
 
 def _moved(segment: Segment, by_s: float) -> Segment:
@@ -87,12 +98,34 @@ def _spoken(transcript: Transcript) -> list[SpokenWord]:
     spoken: list[SpokenWord] = []
     for segment in transcript.segments:
         if not segment.words:
-            spoken.append(SpokenWord(segment.text, segment.start_s, segment.end_s, 1.0))
+            spoken.extend(_spread(segment))
             continue
         at_s = segment.start_s
-        for word in segment.words:
+        for word, text in zip(segment.words, _as_written(segment), strict=True):
             start_s = at_s if word.start_s is None else word.start_s
             end_s = start_s if word.end_s is None else word.end_s
-            spoken.append(SpokenWord(f" {word.text}", start_s, end_s, word.score or 1.0))
+            spoken.append(SpokenWord(text, start_s, end_s, word.score or 1.0))
             at_s = end_s
     return spoken
+
+
+def _as_written(segment: Segment) -> list[str]:
+    """Its words with a space before each that has one: Chinese has none."""
+    texts, at = [], 0
+    for word in segment.words or ():
+        found = segment.text.find(word.text, at)
+        spaced = found < 0 or segment.text[:found][-1:].isspace()
+        texts.append(f" {word.text}" if spaced else word.text)
+        at = max(at, found + len(word.text))
+    return texts
+
+
+def _spread(segment: Segment) -> list[SpokenWord]:
+    """Its words at equal distances: their times are not known."""
+    texts = segment.text.split()
+    each_s = (segment.end_s - segment.start_s) / max(1, len(texts))
+    starts = [segment.start_s + i * each_s for i in range(len(texts))]
+    return [
+        SpokenWord(f" {text}", start_s, start_s + each_s, 1.0)
+        for text, start_s in zip(texts, starts, strict=True)
+    ]

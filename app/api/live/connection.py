@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 import logging
+import math
 import secrets
 import time
 from collections.abc import Iterable
@@ -35,10 +36,11 @@ from app.observability.record import RequestRecord
 
 log = logging.getLogger(__name__)
 
+PIECE_BYTES = 65_536  # that the session is given at a time
 MAX_BACKLOG_S = 5.0  # of sound that nobody has looked at: more is left in the socket
 BACKLOG_POLL_S = 0.02
 MAX_UNSENT = 2_000  # events
-SEND_TIMEOUT_S = 30.0  # for a client that does not read
+CLOSE_TIMEOUT_S = 5.0
 WATCH_S = 0.5
 FINISH_S = 60.0  # for the transcripts that are under way when a stream ends
 CHARGE_EVERY_S = 10.0
@@ -113,20 +115,25 @@ class LiveConnection:
         """Give sound to the session. Waits while the session is busy: the client's sending waits,
         too.
         """
-        session = self._session
-        if session is None or self._ended.is_set():
-            return
-        session.hear(data)
-        while session.backlog_s > MAX_BACKLOG_S and not self._ended.is_set():  # noqa: ASYNC110
-            await asyncio.sleep(BACKLOG_POLL_S)
+        for at in range(0, len(data), PIECE_BYTES):  # decoded, it may be many times larger
+            session = self._session
+            if session is None or self._ended.is_set():
+                return
+            session.hear(data[at : at + PIECE_BYTES])
+            while session.backlog_s > MAX_BACKLOG_S and not self._ended.is_set():
+                self._last_heard = time.monotonic()  # it is us who keep the client waiting
+                await asyncio.sleep(BACKLOG_POLL_S)
 
     async def charge(self, received_s: float) -> None:
         """Count the sound so far against the client's limit. Raises RateLimited."""
         self.received_s = received_s
         self.stream.call.record.audio_s = received_s
         if received_s - self._charged_s >= CHARGE_EVERY_S:
-            more_s, self._charged_s = received_s - self._charged_s, received_s
-            await asyncio.to_thread(self.stream.call.account.charge, more_s)
+            await self._charge(math.floor(received_s))
+
+    async def _charge(self, until_s: int) -> None:
+        self._charged_s = until_s
+        await asyncio.to_thread(self.stream.call.hear, until_s)
 
     def close(self, code: int = NORMAL) -> None:
         """Finish the session; the socket is closed once all is told."""
@@ -155,13 +162,12 @@ class LiveConnection:
             for task in (sending, watching, receiving):
                 with suppress(asyncio.CancelledError, Exception):
                     await task
+            with suppress(ServiceError):
+                await self._charge(math.ceil(self.received_s))
 
     async def _after_receiving(self, receiving: asyncio.Task[None], contract: Contract) -> None:
         error = receiving.exception()
         if isinstance(error, ServiceError):
-            self._note(error)
-            for message in contract.failure(error):
-                self.send(message)
             self._fail(error)
         elif error is not None:
             raise error
@@ -217,16 +223,17 @@ class LiveConnection:
             for message in contract.failure(error):
                 await self._send(message)
         if self._websocket.application_state is WebSocketState.CONNECTED:
-            with suppress(RuntimeError):
-                await self._websocket.close(self._close_code)
+            with suppress(RuntimeError, TimeoutError):
+                closing = self._websocket.close(self._close_code)
+                await asyncio.wait_for(closing, CLOSE_TIMEOUT_S)
 
     async def _send(self, message: Message) -> None:
         if self._websocket.application_state is not WebSocketState.CONNECTED:
             return
         text = json.dumps(message, ensure_ascii=False, allow_nan=False)
         try:
-            await asyncio.wait_for(self._websocket.send_text(text), SEND_TIMEOUT_S)
-        except (RuntimeError, WebSocketDisconnect, TimeoutError):
+            await self._websocket.send_text(text)  # the server ends connections that do not read
+        except (RuntimeError, WebSocketDisconnect):
             self._fail(ClientGone())
 
     async def _watch(self) -> None:

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from typing import Any
 
 from app.domain.transcript import SpokenWord
 from app.formats.live import aligned_json, spoken_json, stream_seconds
-from app.live.events import Ended, Failed, Final, LiveEvent, Partial, SpeechEnded, SpeechStarted
+from app.live.events import (
+    Dropped,
+    Ended,
+    Failed,
+    Final,
+    LiveEvent,
+    Looked,
+    Partial,
+    Reset,
+    SpeechEnded,
+    SpeechStarted,
+)
 
 Message = dict[str, Any]
 NEARLY_S = 0.15  # words so close to the end of a chunk may come with the next
+ROUNDING_S = 0.01  # clients round the samples of a chunk
 
 
 class Results:
@@ -23,54 +36,91 @@ class Results:
 
     def __init__(self, chunk_s: float, start_s: float, language: str | None) -> None:
         self.chunk_s = chunk_s
-        self.received_s = self._heard_s = start_s
+        self.language = language or ""
+        self._received_s = self._looked_s = self._heard_s = start_s
         self._end_s = start_s + chunk_s  # of the chunk whose result comes next
         self._words: list[SpokenWord] = []
-        self._open: set[int] = set()  # utterances without a transcript
-        self._language = language or ""
+        self._open: dict[int, float] = {}  # utterances without a transcript, and their begin
+        self._probability = 1.0 if language else 0.0
         self._num_results = 0
-        self._since = time.monotonic()
+        self._due_since = math.inf
+
+    @property
+    def received_s(self) -> float:
+        return self._received_s
 
     @property
     def due(self) -> bool:
         """Whether a chunk has been received whose result was not sent yet."""
-        return self.received_s >= self._end_s
+        return self._received_s >= self._end_s - ROUNDING_S
+
+    def receive(self, until_s: float) -> None:
+        """More sound has come."""
+        self._received_s = until_s
+        if self.due:
+            self._due_since = min(self._due_since, time.monotonic())
+
+    def restart(self) -> None:
+        """The next chunk begins with the next sound."""
+        self._end_s = self._received_s + self.chunk_s
 
     def hear(self, event: LiveEvent) -> Iterator[Message]:
         """The results that an event completes."""
         match event:
             case SpeechStarted():
-                self._open.add(event.utterance)
+                self._open[event.utterance] = event.at_s
             case Partial():
                 self._words.extend(event.committed)
                 self._heard_s = max(self._heard_s, event.heard_s)
-                self._language = event.language or self._language
+                self._learn(event.language, event.probability)
             case Final():
-                self._open.discard(event.utterance)
+                self._open.pop(event.utterance, None)
                 self._words.extend(event.rest)
                 self._heard_s = max(self._heard_s, event.end_s)
-                self._language = event.transcript.language or self._language
-            case Failed():
-                self._open.discard(event.utterance)
+                self._learn(event.transcript.language, None)
+            case Failed() | Dropped():
+                self._open.pop(event.utterance, None)
+            case Reset():
+                self._words = []
+            case Looked():
+                self._looked_s = max(self._looked_s, event.at_s)
         yield from self.ready()
         if isinstance(event, Ended) and self._words:
             yield self.take()
 
+    def _learn(self, language: str, probability: float | None) -> None:
+        self.language = language or self.language
+        if probability is not None:
+            self._probability = probability
+
     def ready(self) -> Iterator[Message]:
         """The results of chunks that were received and listened to."""
-        while self.due and (not self._open or self._heard_s >= self._end_s - NEARLY_S):
+        while self.due and self._is_heard(min(self._end_s, self._received_s) - NEARLY_S):
+            yield self.take()
+
+    def _is_heard(self, until_s: float) -> bool:
+        if self._looked_s < until_s:
+            return False
+        speaking = any(start_s < until_s for start_s in self._open.values())
+        return self._heard_s >= until_s or not speaking
+
+    def overdue(self) -> Iterator[Message]:
+        """The results of all chunks that were received, with what is certain by now."""
+        while self.due:
             yield self.take()
 
     def take(self) -> Message:
         """The next result, with what is certain by now."""
+        self._end_s = min(self._end_s, max(self._received_s, self._end_s - ROUNDING_S))
         self._end_s += self.chunk_s
         words, self._words = self._words, []
         now = time.monotonic()
-        took_s, self._since = now - self._since, now
+        took_s = max(0.0, now - self._due_since)
+        self._due_since = now if self.due else math.inf
         return {
             "text": "".join(word.text for word in words).strip(),
-            "language": self._language,
-            "language_probability": 1.0 if self._language else 0.0,
+            "language": self.language,
+            "language_probability": self._probability,
             "segments": [self._segment(words)] if words else [],
             "processing_time": round(took_s, 3),
         }
@@ -103,6 +153,8 @@ def own_events(event: LiveEvent) -> Iterator[Message]:
             }
         case Final():
             yield _final(event)
+        case Dropped():
+            yield {"event": "dropped", "utterance": event.utterance}
 
 
 def _final(event: Final) -> Message:
