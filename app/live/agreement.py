@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from app.domain.transcript import SpokenWord
 
+HOLD_S = 0.3  # a word that ends so close to the end of the sound may be half of one
 LETTERS_PER_S = 4.0  # so many wrong letters count as much as a second of difference
 
 
@@ -37,10 +38,12 @@ class Agreement:
         """Where the committed words end."""
         return self.committed[-1].end_s if self.committed else 0.0
 
-    def hear(self, words: Sequence[SpokenWord], since_s: float = 0.0) -> Agreed:
-        """Take the words of the next hypothesis, for the sound after `since_s`."""
+    def hear(self, words: Sequence[SpokenWord], since_s: float, heard_s: float) -> Agreed:
+        """Take the words of the next hypothesis, for the sound from `since_s` to `heard_s`."""
         new = self._after_committed(words, since_s)
         same = _common(self._last, new)
+        while same and new[same - 1].end_s > heard_s - HOLD_S:
+            same -= 1
         self.committed.extend(new[:same])
         self._last = new[same:]
         return Agreed(tuple(new[:same]), tuple(self._last))

@@ -61,7 +61,9 @@ class Utterance:
         if self.language is None and hypothesis.guesses:
             self._learn_language(hypothesis.guesses[0], heard_s)
         words = shifted(hypothesis.words or (), window_s)
-        return Agreed((), words) if self._skipped else self._agreement.hear(words, window_s)
+        if self._skipped:
+            return Agreed((), words)
+        return self._agreement.hear(words, window_s, heard_s)
 
     def _learn_language(self, guess: LanguageGuess, heard_s: float) -> None:
         self.probability = guess.probability

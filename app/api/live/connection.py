@@ -24,7 +24,9 @@ from app.domain.errors import (
     ClientGone,
     DeadlineExceeded,
     Forbidden,
+    ModelUnavailable,
     Overloaded,
+    RateLimited,
     ServiceError,
     ShuttingDown,
 )
@@ -45,7 +47,8 @@ WATCH_S = 0.5
 FINISH_S = 60.0  # for the transcripts that are under way when a stream ends
 CHARGE_EVERY_S = 10.0
 # Source: RFC 6455, section 7.4.1.
-NORMAL, GOING_AWAY, POLICY, TOO_BUSY, RESTART = 1000, 1001, 1008, 1013, 1012
+NORMAL, GOING_AWAY, POLICY, FAILED, RESTART, TOO_BUSY = 1000, 1001, 1008, 1011, 1012, 1013
+HTTP_SERVER_ERROR = 500
 
 Message = dict[str, Any]
 
@@ -273,12 +276,12 @@ def close_code(error: ServiceError) -> int:
     match error:
         case ShuttingDown():
             return RESTART
-        case Overloaded():
+        case Overloaded() | ModelUnavailable() | RateLimited():
             return TOO_BUSY
         case Cancelled():
             return GOING_AWAY
         case _:
-            return POLICY
+            return POLICY if status_of(error) < HTTP_SERVER_ERROR else FAILED
 
 
 async def admit(websocket: WebSocket, live: Live, endpoint: str, contract: Any) -> None:
