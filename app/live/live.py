@@ -7,7 +7,7 @@ import itertools
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ from app.config.live import LiveSettings
 from app.domain.errors import Overloaded, ServiceError, ShuttingDown, StageFailed
 from app.engine.work import Work
 from app.live.ears import ModelEars
-from app.live.events import Ended, LiveEvent
+from app.live.events import Ended, Final, Lagging, LiveEvent
 from app.live.options import LiveOptions
 from app.live.session import LiveSession
 from app.models.leases import LeasedRecognizer
@@ -82,9 +82,11 @@ class Live:
             if self._streams[account] >= self.settings.live_max_streams_per_client:
                 raise Overloaded(YOURS, RETRY_AFTER_S)
             self._streams[account] += 1
+        self.service.metrics.stream_opened()
         try:
             yield
         finally:
+            self.service.metrics.stream_closed()
             with self._lock:
                 self._streams[account] -= 1
                 if not self._streams[account]:
@@ -96,6 +98,14 @@ class Live:
 
     def vad(self) -> StreamingVad:
         return self._vad()
+
+    def observe(self, event: LiveEvent, delays: Sequence[float]) -> None:
+        """Measure what a session tells."""
+        metrics = self.service.metrics
+        if isinstance(event, Lagging):
+            metrics.stream_lags()
+        for delay_s in delays:
+            metrics.word_known("final" if isinstance(event, Final) else "committed", delay_s)
 
     def close(self) -> None:
         self.threads.shutdown(wait=False, cancel_futures=True)
@@ -129,6 +139,7 @@ class Stream:
             tell,
             start_s=start_s,
             numbers=numbers,
+            observe=live.observe,
         )
 
         def lease() -> AbstractContextManager[LeasedRecognizer]:

@@ -17,6 +17,7 @@ from app.domain.errors import Cancelled, ServiceError, StageFailed
 from app.domain.transcript import Hypothesis, Samples, Transcript
 from app.engine.work import Work
 from app.live import events
+from app.live.arrivals import Arrivals
 from app.live.ears import Ears, Spoken
 from app.live.endpointing import Mark, Started
 from app.live.finals import Finals
@@ -31,6 +32,8 @@ CONTEXT_CHARS = 500
 MOST_PENDING_S = 60.0  # of sound without a transcript: clients that send faster have to wait
 WATCH_S = 1.0  # between two looks at the transcripts under way
 
+Observe = Callable[[events.LiveEvent, list[float]], None]
+
 
 class LiveSession:
     def __init__(
@@ -42,15 +45,19 @@ class LiveSession:
         clock: Callable[[], float] = time.monotonic,
         start_s: float = 0.0,
         numbers: Iterator[int] | None = None,
+        observe: Observe = lambda event, delays: None,
     ) -> None:
         """`new_work`: for each utterance, so that a long stream is not taken for one long request.
         `new_track` and `tell` are called in the session's thread. `start_s`: the time of the first
-        sound. `numbers`: of the utterances.
+        sound. `numbers`: of the utterances. `observe` is called for each event, with the delays of
+        the words that it tells.
         """
         self._new_track = new_track
         self._new_work = new_work
         self._options = options
-        self._tell = self._noting(tell)
+        self._tell = self._noting(tell, observe)
+        self._clock = clock
+        self._arrivals = Arrivals()
         self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._arrived_s = self._taken_s = 0.0  # each is written by one thread
         self._running = True
@@ -79,7 +86,7 @@ class LiveSession:
         """The next bytes of the stream. Always from the same thread."""
         seconds = len(data) / self._options.bytes_per_s
         self._arrived_s += seconds
-        self._inbox.put(partial(self._hear, data, seconds))
+        self._inbox.put(partial(self._hear, data, seconds, self._clock()))
 
     def commit(self) -> None:
         """End the utterance that is open, if there is one."""
@@ -137,11 +144,13 @@ class LiveSession:
 
     # -- sound -----------------------------------------------------------------------------------
 
-    def _hear(self, data: bytes, seconds: float) -> None:
+    def _hear(self, data: bytes, seconds: float, arrived: float) -> None:
         self._taken_s += seconds
         if self._finishing:
             return
-        self._follow(self._sound.hear(data))
+        marks = self._sound.hear(data)
+        self._arrivals.note(self._sound.end_s, arrived)
+        self._follow(marks)
         if self._open is None:
             self._sound.forget_silence()
         self._look_ahead()
@@ -217,16 +226,28 @@ class LiveSession:
         return Spoken(self._options, utterance.language, context)
 
     def _noting(
-        self, tell: Callable[[events.LiveEvent], None]
+        self, tell: Callable[[events.LiveEvent], None], observe: Observe
     ) -> Callable[[events.LiveEvent], None]:
-        """`tell`, and keep the text of transcripts as context."""
+        """`tell`, keep the text of transcripts as context, and measure."""
 
         def told(event: events.LiveEvent) -> None:
             if isinstance(event, events.Final):
                 self._note(event.transcript)
             tell(event)
+            observe(event, self._delays(event))
 
         return told
+
+    def _delays(self, event: events.LiveEvent) -> list[float]:
+        """How long ago the ends of the words arrived that an event tells."""
+        ends: list[float] = []
+        if isinstance(event, events.Partial):
+            ends = [word.end_s for word in event.committed]
+        elif isinstance(event, events.Final):
+            words = [w for segment in event.transcript.segments for w in segment.words or ()]
+            ends = [word.end_s for word in words if word.end_s is not None]
+        arrived = [at for end_s in ends if (at := self._arrivals.of(end_s)) is not None]
+        return [self._clock() - at for at in arrived]
 
     def _note(self, transcript: Transcript) -> None:
         text = "".join(segment.text for segment in transcript.segments)

@@ -31,7 +31,7 @@ DOCUMENTED = """{
 KEYS = {"text", "language", "language_probability", "segments", "processing_time"}
 SHORT, SPANISH, MONO = speech("en_short"), speech("es_short"), speech("en_mono")
 SECOND = np.zeros(16_000, np.float32)
-SAID = "can you check the report the building is late".split()
+SAID = ["can", "you", "check", "the", "report", "the", "building", "is", "late"]
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_the_documented_client(server: Server) -> None:
         client.say(MONO)
         assert client.end()[-1] == {"status": "ended"}
     results = client.results()
-    assert len(results) == 4  # of 17.8 s, with the tail
+    assert len(results) in (3, 4)  # of 17.8 s, with the tail if it has words
     for result in results:
         assert set(result) == KEYS
         assert result["language"] == "en"
@@ -180,11 +180,11 @@ def test_languages_change_between_utterances(server: Server) -> None:
     assert word_error_rate([*SAID, *spanish], client.text()) <= 0.15
 
 
-def test_a_task_that_the_model_cannot_do(server: Server) -> None:
+def test_a_language_that_the_model_does_not_know(server: Server) -> None:
     with stream(server, language="en") as client:
-        client.command("config", config={"language": "sw"})
+        client.command("config", config={"language": "yue"})
         client.say(np.concatenate([SHORT, SECOND]))
-        assert "Swahili" in client.wait(status("error"))["message"]
+        assert "Cantonese" in client.wait(status("error"))["message"]
         client.command("config", config={"language": "en"})
         client.say(np.concatenate([SHORT, SECOND]))
         client.end()

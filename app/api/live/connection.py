@@ -135,6 +135,7 @@ class LiveConnection:
             await self._charge(math.floor(received_s))
 
     async def _charge(self, until_s: int) -> None:
+        self.live.service.metrics.stream_heard(until_s - self._charged_s)
         self._charged_s = until_s
         await asyncio.to_thread(self.stream.call.hear, until_s)
 

@@ -76,8 +76,14 @@ class Talk:
 
     def __init__(self, options: LiveOptions = OPTIONS) -> None:
         self.ears, self.told, self.now = Ears(), [], 0.0
+        self.delays: list[tuple[str, list[float]]] = []
         self.session = LiveSession(
-            LevelTrack, lambda: Work("w", 60), options, self._tell, lambda: self.now
+            LevelTrack,
+            lambda: Work("w", 60),
+            options,
+            self._tell,
+            lambda: self.now,
+            observe=lambda event, delays: self.delays.append((type(event).__name__, delays)),
         )
         self._told = threading.Condition()
         self._thread = threading.Thread(target=self.session.run, args=(self.ears,), daemon=True)
@@ -309,3 +315,13 @@ def test_much_at_once_is_heard_twice_so_that_words_are_certain(talk: Talk) -> No
         eventually(lambda number=number: len(talk.ears.quick) > number)
         talk.ears.quick[number][2].set_result(hypothesis(text))
     assert [p.heard_s for p in (talk.wait(events.Partial, n) for n in (1, 2, 3))] == [1, 4.5, 5]
+
+
+def test_the_delay_of_words_is_measured_from_their_arrival(talk: Talk) -> None:
+    talk.say(LOUD, QUIET)
+    eventually(lambda: len(talk.ears.thorough) == 1)
+    talk.now = 3.0
+    talk.ears.thorough[0][2].set_result(transcript("one two"))
+    talk.wait(events.Final)
+    talk.settle()
+    assert ("Final", [3.0, 3.0]) in talk.delays
