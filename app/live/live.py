@@ -17,7 +17,7 @@ from app.engine.work import Work
 from app.live.ears import ModelEars
 from app.live.events import Ended, Final, Lagging, LiveEvent
 from app.live.options import LiveOptions
-from app.live.session import LiveSession
+from app.live.session import LiveSession, Needs
 from app.models.leases import LeasedRecognizer
 from app.models.silero import StreamingVad
 from app.observability.record import RequestRecord
@@ -94,7 +94,7 @@ class Live:
 
     def new_work(self, request_id: str) -> Work:
         """Of one utterance."""
-        return Work(f"{request_id}.{next(self._numbers)}", UTTERANCE_TIMEOUT_S)
+        return Work(f"{request_id}.{next(self._numbers)}", UTTERANCE_TIMEOUT_S, urgent=True)
 
     def vad(self) -> StreamingVad:
         return self._vad()
@@ -132,15 +132,12 @@ class Stream:
         live, call = self.live, self.call
         call.model = options.model
         transcriber = live.service.transcriber
-        session = LiveSession(
+        needs = Needs(
             lambda: live.vad().track(),
             lambda: live.new_work(call.record.request_id),
-            options,
-            tell,
-            start_s=start_s,
-            numbers=numbers,
-            observe=live.observe,
+            live.observe,
         )
+        session = LiveSession(needs, options, tell, start_s, numbers)
 
         def lease() -> AbstractContextManager[LeasedRecognizer]:
             return transcriber.recognizer(options.model, call.work)

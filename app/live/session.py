@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
+from dataclasses import dataclass
 from functools import partial
 from queue import Empty, SimpleQueue
 
@@ -35,28 +36,35 @@ WATCH_S = 1.0  # between two looks at the transcripts under way
 Observe = Callable[[events.LiveEvent, list[float]], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a session needs of others, called in its thread. `new_work`: for each utterance, so that
+    a long stream is not taken for one long request. `observe`: told each event, with the delays of
+    the words that it tells.
+    """
+
+    new_track: Callable[[], Track]
+    new_work: Callable[[], Work]
+    observe: Observe = lambda event, delays: None
+    clock: Callable[[], float] = time.monotonic
+
+
 class LiveSession:
     def __init__(
         self,
-        new_track: Callable[[], Track],
-        new_work: Callable[[], Work],
+        needs: Needs,
         options: LiveOptions,
         tell: Callable[[events.LiveEvent], None],
-        clock: Callable[[], float] = time.monotonic,
         start_s: float = 0.0,
         numbers: Iterator[int] | None = None,
-        observe: Observe = lambda event, delays: None,
     ) -> None:
-        """`new_work`: for each utterance, so that a long stream is not taken for one long request.
-        `new_track` and `tell` are called in the session's thread. `start_s`: the time of the first
-        sound. `numbers`: of the utterances. `observe` is called for each event, with the delays of
-        the words that it tells.
+        """`tell` is called in the session's thread. `start_s`: the time of the first sound.
+        `numbers`: of the utterances.
         """
-        self._new_track = new_track
-        self._new_work = new_work
+        self._needs = needs
         self._options = options
-        self._tell = self._noting(tell, observe)
-        self._clock = clock
+        self._tell = self._noting(tell, needs.observe)
+        self._clock = clock = needs.clock
         self._arrivals = Arrivals()
         self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._arrived_s = self._taken_s = 0.0  # each is written by one thread
@@ -65,12 +73,12 @@ class LiveSession:
         self._numbers = itertools.count(1) if numbers is None else numbers
         self._open: Utterance | None = None
         self._context, self._context_language = "", ""
-        self._sound = Sound(options, new_track, start_s)
+        self._sound = Sound(options, needs.new_track, start_s)
         post = self._inbox.put
         self._partials = Partials(
             self._listen, lambda found: self._ears.is_credible(found), self._tell, post, clock
         )
-        self._finals = Finals(self._transcribe, new_work, self._tell, post, clock)
+        self._finals = Finals(self._transcribe, needs.new_work, self._tell, post, clock)
 
     # -- for any thread --------------------------------------------------------------------------
 
@@ -164,7 +172,7 @@ class LiveSession:
 
     def _start(self, at_s: float) -> None:
         number = next(self._numbers)
-        self._open = Utterance(number, at_s, self._new_work(), self._options.language)
+        self._open = Utterance(number, at_s, self._needs.new_work(), self._options.language)
         self._partials.begin(self._open, self._sound.tape)
         self._tell(events.SpeechStarted(number, at_s))
 
@@ -199,7 +207,7 @@ class LiveSession:
         self._options = options
         if not self._sound.suits(options):
             self._commit()
-            self._sound = Sound(options, self._new_track, self._sound.end_s)
+            self._sound = Sound(options, self._needs.new_track, self._sound.end_s)
 
     # -- models ----------------------------------------------------------------------------------
 

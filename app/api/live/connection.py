@@ -281,6 +281,8 @@ def close_code(error: ServiceError) -> int:
             return TOO_BUSY
         case Cancelled():
             return GOING_AWAY
+        case DeadlineExceeded():
+            return POLICY
         case _:
             return POLICY if status_of(error) < HTTP_SERVER_ERROR else FAILED
 

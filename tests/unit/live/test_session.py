@@ -25,7 +25,7 @@ from app.engine.work import Work
 from app.live import events, finals
 from app.live.ears import Spoken
 from app.live.options import LiveOptions
-from app.live.session import LiveSession
+from app.live.session import LiveSession, Needs
 from tests.support.waiting import eventually
 
 OPTIONS = LiveOptions("m", Encoding.S16)
@@ -77,14 +77,13 @@ class Talk:
     def __init__(self, options: LiveOptions = OPTIONS) -> None:
         self.ears, self.told, self.now = Ears(), [], 0.0
         self.delays: list[tuple[str, list[float]]] = []
-        self.session = LiveSession(
+        needs = Needs(
             LevelTrack,
             lambda: Work("w", 60),
-            options,
-            self._tell,
+            lambda event, delays: self.delays.append((type(event).__name__, delays)),
             lambda: self.now,
-            observe=lambda event, delays: self.delays.append((type(event).__name__, delays)),
         )
+        self.session = LiveSession(needs, options, self._tell)
         self._told = threading.Condition()
         self._thread = threading.Thread(target=self.session.run, args=(self.ears,), daemon=True)
         self._thread.start()
@@ -178,8 +177,8 @@ def test_a_failed_transcript_is_tried_again_and_told(talk: Talk) -> None:
     ("errors", "told"),
     [
         ([UnsupportedOption("no")], UnsupportedOption),
-        ([ModelUnavailable("gone")] * 2, ModelUnavailable),
-        ([KeyError("a bug")] * 2, ServiceError),
+        ([ModelUnavailable("gone")] * finals.TRIES, ModelUnavailable),
+        ([KeyError("a bug")] * finals.TRIES, ServiceError),
     ],
 )
 def test_the_stream_goes_on_after_a_failure(
