@@ -16,7 +16,7 @@ from websockets.sync.client import connect
 from tests.support.media import speech
 from tests.support.server import Server, running_server
 from tests.support.streams import Stream, address, event, in_real_time, status, stream
-from tests.support.truth import matched_words, normalize, truth_of, word_error_rate
+from tests.support.truth import audio_of, matched_words, normalize, truth_of, word_error_rate
 from tests.support.waiting import eventually
 
 # As the document of the streaming service has it.
@@ -252,6 +252,24 @@ def test_clients_that_vanish_or_send_much(server: Server) -> None:
         client.socket.socket.shutdown(socket.SHUT_RDWR)
     eventually(lambda: server.get("/queue").json()["requests"] == [])
     assert normalize(heard(server)) == SAID
+
+
+def test_an_upload_and_a_stream_side_by_side(server: Server) -> None:
+    """Neither waits for the other's end."""
+    with ThreadPoolExecutor(1) as pool, stream(server, language="en", events=True) as client:
+        upload = pool.submit(server.post, audio_of("en_two"))
+        eventually(
+            lambda: any(
+                e["kind"] != "live" and e["state"] == "running"
+                for e in server.get("/queue").json()["requests"]
+            )
+        )
+        for number in (1, 2, 3):
+            client.say(np.concatenate([SHORT, SECOND]))
+            client.wait(event("final"), number)
+            if number == 1:
+                assert not upload.done()
+        assert upload.result().status_code == 200
 
 
 def test_addresses(server: Server) -> None:
