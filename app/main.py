@@ -15,6 +15,7 @@ from app.api import errors, ops
 from app.api.asr import router as asr
 from app.api.jobs import enqueue, webhooks
 from app.api.jobs import router as job_rest
+from app.api.live.router import build_router as build_live_router
 from app.api.middleware import headers, keys
 from app.api.middleware.observation import ObservationMiddleware
 from app.api.middleware.request_id import RequestIdMiddleware
@@ -24,6 +25,7 @@ from app.api.middleware.websockets import WebSocketMiddleware
 from app.api.openai import router as openai
 from app.jobs.build import build_jobs
 from app.jobs.sqs import build_sqs_worker
+from app.live.live import Live
 from app.service.build import close_service
 from app.service.service import Service
 from app.service.warmup import warm_up
@@ -45,6 +47,7 @@ def create_app(service: Service, sqs: bool = False) -> FastAPI:
 
     jobs = build_jobs(service)
     sqs_worker = build_sqs_worker(service, jobs) if sqs else None
+    live = Live(service) if service.settings.live_max_streams else None
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -66,6 +69,8 @@ def create_app(service: Service, sqs: bool = False) -> FastAPI:
                 await asyncio.to_thread(sqs_worker.close)
             if jobs is not None:
                 await asyncio.to_thread(jobs.close)
+            if live is not None:
+                live.close()
             close_service(service)
 
     settings = service.settings
@@ -84,6 +89,8 @@ def create_app(service: Service, sqs: bool = False) -> FastAPI:
     if jobs is not None:
         routers.append(enqueue.build_router(service, jobs))
         routers.append(webhooks.build_router(jobs))
+    if live is not None:
+        routers.append(build_live_router(live))
     app.add_middleware(UnreadBodyMiddleware)
     app.add_middleware(WebSocketMiddleware)
     errors.install(app, [getattr(r, "path", "") for router in routers for r in router.routes])

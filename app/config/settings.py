@@ -25,6 +25,7 @@ from app.config.enqueue import EnqueueSettings
 from app.config.fields import SettingsGroup
 from app.config.jobs import JobSettings
 from app.config.limits import LimitSettings
+from app.config.live import LiveSettings
 from app.config.logs import LogSettings
 from app.config.models import ModelSettings
 from app.config.rate_limits import RateLimitSettings
@@ -59,6 +60,7 @@ class Settings(
     S3Settings,
     AwsSettings,
     SqsSettings,
+    LiveSettings,
     AccessSettings,
     RateLimitSettings,
     ServerSettings,

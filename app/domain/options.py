@@ -17,13 +17,15 @@ class Task(StrEnum):
 class DecodingOptions:
     """How one chunk is decoded. Travels with the chunk, because models are shared.
 
-    `language` None: detect it among `languages` (empty: among all).
+    `language` None: detect it among `languages` (empty: among all). `context`: the text before the
+    chunk; its end counts as a prompt, of a length that does not vary, so that chunks share batches.
     """
 
     language: str | None
     task: Task = Task.TRANSCRIBE
     initial_prompt: str = ""
     hotwords: str = ""
+    context: str = ""
     beam_size: int = 5
     temperature: float = 0.0
     with_token_probs: bool = False
@@ -76,7 +78,8 @@ class TranscribeOptions:
 
     `model`: the canonical name. `language` None: detect it, among `languages` if any are given;
     `multilingual`: for each chunk. `usual_language`: taken instead of detection by models that
-    know it. `temperature` 0: raise it if decoding fails. `beam_size` None: the operator's.
+    know it. `context`: what was said before the recording. `temperature` 0: raise it if decoding
+    fails. `beam_size` None: the operator's.
     `must_diarize`: fail if speakers are unavailable; `diarize` alone only warns. `known_speakers`
     appear by name in the transcript.
     """
@@ -89,6 +92,7 @@ class TranscribeOptions:
     task: Task = Task.TRANSCRIBE
     initial_prompt: str = ""
     hotwords: str = ""
+    context: str = ""
     temperature: float = 0.0
     beam_size: int | None = None
     speech: SpeechDetection = SpeechDetection()

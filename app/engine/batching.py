@@ -32,6 +32,7 @@ from app.engine.model import BatchModel
 from app.engine.pauses import pauses
 from app.engine.sizing import BatchSizer
 from app.engine.slots import FreeForAll, Slot, Slots
+from app.engine.urgency import SHORT_S, Urgency
 
 log = logging.getLogger(__name__)
 
@@ -115,6 +116,7 @@ class Batcher(Generic[Item, Outcome]):
         self._slots = slots or FreeForAll()
         self._observe = observe
         self._ahead = ahead
+        self._urgency = Urgency()
         # by batch key and length, which both change how long an item takes
         self._sizers: cachetools.LRUCache[Hashable, BatchSizer] = cachetools.LRUCache(128)
         self._changed = threading.Condition()
@@ -170,6 +172,7 @@ class Batcher(Generic[Item, Outcome]):
         tasks = [_task(owner, item, model) for item in items]
         with self._changed:
             _ = self.model  # still there?
+            self._urgency.note(owner)
             queue = self._queues.setdefault(owner, deque())
             if first:
                 queue.extendleft(reversed(tasks))
@@ -294,7 +297,14 @@ class Batcher(Generic[Item, Outcome]):
     def _is_full(self, batch: Sequence[_Task[Item, Outcome]], max_size: int) -> bool:
         if not batch:
             return max_size == 0
-        return len(batch) >= self._sizer(batch, max_size).size
+        return len(batch) >= self._best_size(batch, max_size)
+
+    def _best_size(self, batch: Sequence[_Task[Item, Outcome]], max_size: int) -> int:
+        """Smaller while somebody speaks, if a batch cannot pause: their words wait for its end."""
+        sizer = self._sizer(batch, max_size)
+        if self._urgency.lasts and not self._slots.can_pause:
+            return sizer.within(SHORT_S)
+        return sizer.size
 
     def _sizer(self, batch: Sequence[_Task[Item, Outcome]], max_size: int) -> BatchSizer:
         """The sizer of such batches: the longest item decides how long one takes."""
@@ -326,7 +336,7 @@ class Batcher(Generic[Item, Outcome]):
     ) -> bool:
         if not batch:
             return True
-        return task.key == batch[0].key and len(batch) < self._sizer([*batch, task], max_size).size
+        return task.key == batch[0].key and len(batch) < self._best_size([*batch, task], max_size)
 
     def _run_batch(
         self, model: BatchModel[Item, Outcome], batch: Sequence[_Task[Item, Outcome]]

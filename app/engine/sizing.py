@@ -48,6 +48,18 @@ class BatchSizer:
             at -= 1
         return sizes[at]
 
+    def within(self, seconds: float) -> int:
+        """As `size`, but none that is known to take longer, nor anything above it."""
+        best = self._sizes[0]
+        for size in self._sizes[1:]:
+            item_s = self._item_s.get(size)
+            if item_s is not None and item_s * size > seconds:
+                break
+            best = size
+            if item_s is None:  # to be tried
+                break
+        return min(self.size, best)
+
     def _is_slow(self, at: int) -> bool:
         size = self._sizes[at]
         return self._item_s.get(size, 0.0) * size > TARGET_S

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from app.engine.background import Patience
+from app.engine.urgency import Urgency
 
 EXPECT_S = 0.02  # how long to wait for the next stage of an owner that was just served
 MAX_OWNERS = 256
@@ -40,7 +41,9 @@ class Slot:
 
 
 class Slots(Protocol):
-    """The slots that the models of one device share."""
+    """The slots that the models of one device share. `can_pause`: in the middle of a batch."""
+
+    can_pause: bool
 
     def order(self, owner: Hashable) -> Order:
         """The owner with the lowest order goes first. Its first part: the owner takes only what
@@ -66,13 +69,17 @@ class FreeForAll:
     """For a GPU, which runs several models side by side: nobody waits for another model.
 
     Background work fills up the batches of others: there, a fuller batch takes hardly longer.
+    Urgent work goes first, every other time.
     """
+
+    can_pause = False
 
     def __init__(self) -> None:
         self._patience = Patience()
+        self._urgency = Urgency()
 
     def order(self, owner: Hashable) -> Order:
-        return self._patience.can_wait(owner), 0.0
+        return self._patience.can_wait(owner), 0.0 if self._urgency.goes_first(owner) else 1.0
 
     def may_share(self, owner: Hashable, other: Hashable) -> bool:
         return True
@@ -84,6 +91,7 @@ class FreeForAll:
             yield slot
         finally:
             self._patience.served(slot.owners)
+            self._urgency.served(slot.owners)
 
     def gives_way(self, slot: Slot, owners: list[Hashable], first: First) -> bool:
         return False
@@ -111,6 +119,8 @@ class FairSlots:
     Source: start-time fair queueing, Goyal, Vin and Cheng 1996. Waiting a moment for an owner's
     next batch: anticipatory scheduling, Iyer and Druschel 2001.
     """
+
+    can_pause = True
 
     def __init__(self, num_slots: int = NUM_SLOTS) -> None:
         self._num_slots = num_slots

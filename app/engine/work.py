@@ -28,8 +28,12 @@ class Work:
         timeout_s: float,
         stages: StageClock | None = None,
         background: bool = False,
+        urgent: bool = False,
     ) -> None:
-        """`background`: it takes only what room the work of others leaves (`background.py`)."""
+        """`background`: it takes only what room the work of others leaves (`background.py`).
+        `urgent`: somebody speaks and waits for it (`urgency.py`).
+        """
+        self.urgent = urgent
         self.request_id = request_id
         self.background_since: float | None = None
         self.background = background

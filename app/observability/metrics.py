@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import prometheus_client
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
@@ -22,6 +22,7 @@ PREFIX = "whisperx_asr_"
 NONE = "none"  # label value if there is no model, dialect or key
 OTHER = "other"  # label value for anything unexpected
 
+CERTAINTIES = ("committed", "final")  # of a live stream's words
 REFUSALS = ("400", "408", "414", "431", "503")  # statuses of connections refused without a request
 MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")  # the container's limit (cgroup v2)
 
@@ -29,6 +30,7 @@ SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 360
 RATIOS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 5, 10)
 JOB_OUTCOMES = ("done", "failed", "cancelled")
 WEBHOOK_OUTCOMES = ("delivered", "failed")
+DELAYS = (0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30, 60)
 ITEMS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 
@@ -79,6 +81,7 @@ class Metrics:
         self._warnings_known = facts.warning_kinds
         self._define_requests()
         self._define_models()
+        self._define_live()
         # These series exist from the start, so that alerts see the first failure as an increase.
         for kind in (*self._errors_known, INTERNAL_ERROR):
             self._errors.labels(kind)
@@ -86,6 +89,8 @@ class Metrics:
             self._warnings.labels(kind)
         for stage in Stage:
             self._stage_seconds.labels(stage)
+        for certainty in CERTAINTIES:
+            self._word_delay.labels(certainty)
         for status in REFUSALS:
             self._refused.labels(status)
         for kind in facts.model_kinds:
@@ -174,6 +179,40 @@ class Metrics:
             "model_load_failures", "Models that failed to load.", "kind"
         )
         self._evictions = self._counter("model_evictions", "Models unloaded.", "kind")
+
+    def _define_live(self) -> None:
+        self._streams = Gauge(
+            PREFIX + "live_streams", "Live streams that are open.", registry=self.registry
+        )
+        self._live_audio = self._counter(
+            "live_audio_seconds", "Seconds of sound that live streams brought."
+        )
+        self._word_delay = self._histogram(
+            "live_word_delay_seconds",
+            "Seconds from the arrival of a word's end until the word is certain (committed) or its "
+            "utterance has its transcript (final).",
+            DELAYS,
+            "certainty",
+        )
+        self._lagging = self._counter(
+            "live_lagging", "Times that a live stream was told how far the service is behind."
+        )
+
+    def stream_opened(self) -> None:
+        self._streams.inc()
+
+    def stream_closed(self) -> None:
+        self._streams.dec()
+
+    def stream_heard(self, audio_s: float) -> None:
+        self._live_audio.inc(audio_s)
+
+    def word_known(self, certainty: str, delay_s: float) -> None:
+        """`certainty`: one of `CERTAINTIES`."""
+        self._word_delay.labels(certainty).observe(max(0.0, delay_s))
+
+    def stream_lags(self) -> None:
+        self._lagging.inc()
 
     def _counter(self, name: str, description: str, *labels: str) -> Counter:
         return Counter(PREFIX + name, description, labels, registry=self.registry)

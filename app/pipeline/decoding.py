@@ -40,7 +40,10 @@ class ChunkSource:
         # everything after this chunk waits for a second try
         first = self.num_decodes > 0
         self.num_decodes += 1
-        item = RecognitionItem(samples, replace(self.options, temperature=temperature))
+        options = replace(self.options, temperature=temperature)
+        if temperature > self.options.temperature:  # what was said before may have misled it
+            options = replace(options, context="")
+        item = RecognitionItem(samples, options)
         [future] = self.work.submit(self.recognizer.recognition, [item], first=first)
         return future
 

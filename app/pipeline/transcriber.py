@@ -114,6 +114,26 @@ class Transcriber:
                 recognizer, is_all
             )
 
+    @contextmanager
+    def recognizer(self, model: str, work: Work) -> Iterator[LeasedRecognizer]:
+        """The recognizer alone, for hypotheses of sound that goes on."""
+        key = self._catalog.recognizer(model)
+        with self._lease(lease_recognizer, key, work) as recognizer:
+            yield recognizer
+
+    def prepare(self, model: str, language: str | None, work: Work) -> None:
+        """Load what a transcript needs besides the recognizer. `language` None: not known yet.
+
+        Raises:
+            ServiceError
+        """
+        with self._lease(lease_detector, self._catalog.vad(), work):
+            pass
+        key = self._catalog.aligner(model, language) if language else None
+        if key is not None and self._options.word_aligner is not WordAligner.WHISPER:
+            with self._lease(lease_aligner, key, work):
+                pass
+
     def _listening(self, audio: Audio, work: Work, speech: SpeechDetection) -> Listening:
         def lease() -> AbstractContextManager[LeasedDetector]:
             return self._lease(lease_detector, self._catalog.vad(), work)
@@ -200,6 +220,7 @@ class Transcriber:
             task=options.task,
             initial_prompt=options.initial_prompt,
             hotwords=options.hotwords,
+            context=options.context,
             beam_size=options.beam_size or self._options.beam_size,
             temperature=options.temperature,
             with_token_probs=options.with_token_probs,

@@ -253,6 +253,14 @@ class Call:
         with self._paid(job):
             return job.audio(self.work.wait_tracked)
 
+    def hear(self, audio_s: float) -> None:
+        """Weigh and charge the sound of a stream, of which so much has come until now.
+
+        Raises:
+            RateLimited: the account's limit is reached.
+        """
+        self.account.charge(self._calls.admission.weigh(self._ticket, audio_s))
+
     @contextmanager
     def _within_account(self) -> Iterator[float]:
         """The longest recording that the limits and the account allow. If the account decides, that

@@ -6,13 +6,17 @@ from typing import Any
 
 from starlette.routing import Match, Mount
 
+from app.api.middleware.trailing_slash import without_slash
+
 
 def serves_websocket(app: Any, path: str) -> bool:
     """Whether a route of the app takes WebSockets at this path.
 
     Mounts do not count: they match every kind of connection, and ours serve files.
     """
-    scope = {"type": "websocket", "path": path, "root_path": "", "headers": []}
+    root_path = getattr(app, "root_path", "")
+    path = without_slash(path, root_path)
+    scope: dict[str, Any] = {"type": "websocket", "path": path, "root_path": root_path, "headers": []}
     return any(
         route.matches(scope)[0] is Match.FULL
         for route in app.routes

@@ -22,6 +22,7 @@ from app.service.vitals import supervise
 from app.serving.connection import AsgiApp, Connection, ConnectionLimits
 from app.serving.routes import serves_websocket
 from app.serving.sockets import BACKLOG, address_of, allow_files, listen
+from app.serving.streams import StreamConnection
 from app.serving.uvicorn_internals import UvicornServer
 from app.serving.wire import Wiring
 
@@ -47,7 +48,8 @@ def serve(service: Service, app: AsgiApp, sockets: list[socket.socket]) -> int:
     config = uvicorn.Config(
         app,
         http=functools.partial(Connection, limits, wiring),  # type: ignore[arg-type]
-        ws="websockets-sansio",  # counts its connections, and ends them at once when it has to
+        ws=StreamConnection,
+        ws_per_message_deflate=False,  # sound does not become smaller
         backlog=BACKLOG,
         log_config=None,
         access_log=False,  # the service has its own line for each request

@@ -13,6 +13,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn import Server as UvicornServer
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 __all__ = [
     "FlowControl",
@@ -21,6 +22,7 @@ __all__ = [
     "HttpRequestParser",
     "HttpToolsProtocol",
     "UvicornServer",
+    "WebSocketsSansIOProtocol",
 ]
 
 # The constructor of the protocol is called by `Config.http_protocol_class(config=..., ...)`, which
@@ -64,6 +66,28 @@ CONNECTION_ATTRIBUTES = frozenset({
     "timeout_keep_alive",  # seconds between two requests
     "transport",
     "url",  # of the request, as bytes
+})  # fmt: skip
+
+STREAM_METHODS = frozenset({
+    # asyncio's protocol
+    "connection_lost",
+    "data_received",
+    "pause_writing",
+    "resume_writing",
+    # uvicorn's own
+    "shutdown",  # called for each connection when the server stops
+    "keepalive_timeout",  # a ping was not answered in time
+})  # fmt: skip
+STREAM_ATTRIBUTES = frozenset({
+    # called
+    "schedule_ping",
+    # read
+    "close_sent",
+    "handshake_complete",  # the WebSocket is open
+    "loop",
+    "ping_sent_at",
+    "read_paused",
+    "transport",
 })  # fmt: skip
 
 SERVER_METHODS = frozenset({

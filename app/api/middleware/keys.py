@@ -30,6 +30,7 @@ MAX_PRESENTED = 8  # keys of one request that are looked at
 # Probes have no key. The documentation is open so that its Authorize button is reachable.
 OPEN = {"/", "/health", "/ready", "/status", "/docs", "/docs/oauth2-redirect", "/openapi.json"}
 OPEN_BELOW = ("/static-offline-docs/",)
+KEY_SUBPROTOCOL = b"openai-insecure-api-key."
 OPS = {"/queue", "/metrics"}  # readable without a key unless OPS_REQUIRE_KEY is true
 
 SCHEMES = {
@@ -120,12 +121,22 @@ def _presented(connection: HTTPConnection) -> Iterator[bytes]:
     for header, value in connection.headers.raw:
         if header == b"x-api-key" and value:
             yield value
+        elif header == b"sec-websocket-protocol":
+            yield from _in_subprotocol(value)
         elif header == b"authorization":
             scheme, _, rest = value.partition(b" ")
             if scheme.lower() == b"bearer" and rest.strip():
                 yield rest.strip()
             elif scheme.lower() == b"basic":
                 yield from _password(rest.strip())
+
+
+def _in_subprotocol(value: bytes) -> Iterator[bytes]:
+    """The key that pages send, which cannot set headers of a WebSocket. Source: OpenAI's API."""
+    for offered in value.split(b","):
+        name = offered.strip()
+        if name.startswith(KEY_SUBPROTOCOL):
+            yield name.removeprefix(KEY_SUBPROTOCOL)
 
 
 def _password(credentials: bytes) -> Iterator[bytes]:

@@ -7,12 +7,23 @@ from typing import Any
 MAX_TOKENS = 448  # of Whisper's decoder, prompt included
 MAX_PROMPT_TOKENS = MAX_TOKENS // 2 - 1  # <|startofprev|> not counted; leaves half for the answer
 MAX_TOKEN_CHARS = 128  # no token of a Whisper vocabulary is longer
+CONTEXT_TOKENS = 64  # of the text before a chunk, or none: chunks share a batch only with equals
 MAX_PROMPT_CHARS = MAX_PROMPT_TOKENS * MAX_TOKEN_CHARS  # what lies beyond never counts
 
 
-def prompt_tokens(tokenizer: Any, prompt: str, hotwords: str) -> tuple[list[int], list[int]]:
-    """The tokens of both that the decoder has room for. `tokenizer`: faster-whisper's."""
-    return fit_prompt(_encode(tokenizer, prompt), _encode(tokenizer, hotwords), MAX_PROMPT_TOKENS)
+def prompt_tokens(
+    tokenizer: Any, prompt: str, hotwords: str, context: str = ""
+) -> tuple[list[int], list[int]]:
+    """The tokens of the prompt, with the end of the context behind it, and of the hotwords, that
+    the decoder has room for. `tokenizer`: faster-whisper's.
+    """
+    before = _encode(tokenizer, context)[-CONTEXT_TOKENS:]
+    if len(before) < CONTEXT_TOKENS:
+        before = []
+    fitting, words = fit_prompt(
+        _encode(tokenizer, prompt), _encode(tokenizer, hotwords), MAX_PROMPT_TOKENS - len(before)
+    )
+    return [*fitting, *before], words
 
 
 def _encode(tokenizer: Any, text: str) -> list[int]:

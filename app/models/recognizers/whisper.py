@@ -35,7 +35,13 @@ from app.models.devices import free_memory
 from app.models.protocols import DetectionItem, LanguageGuesses, RecognitionItem
 from app.models.recognizers.encodings import Encodings
 from app.models.recognizers.features import log_mel
-from app.models.recognizers.prompts import MAX_PROMPT_CHARS, MAX_TOKENS, prompt_tokens
+from app.models.recognizers.prompts import (
+    CONTEXT_TOKENS,
+    MAX_PROMPT_CHARS,
+    MAX_TOKEN_CHARS,
+    MAX_TOKENS,
+    prompt_tokens,
+)
 from app.models.recognizers.whisper_abilities import WHISPER_ABILITIES, WHISPER_THRESHOLDS
 from app.models.recognizers.word_times import spoken_words
 
@@ -162,6 +168,7 @@ class WhisperRecognizer:
         prompt, hotwords = self._prompt_tokens(
             options.initial_prompt.strip()[-MAX_PROMPT_CHARS:],
             options.hotwords.strip()[:MAX_PROMPT_CHARS],
+            options.context.strip()[-CONTEXT_TOKENS * MAX_TOKEN_CHARS :],
         )
         tokens: list[int] = [tokenizer.sot_prev] if prompt or hotwords else []
         return [*tokens, *hotwords, *prompt, *tokenizer.sot_sequence, tokenizer.no_timestamps]

@@ -49,7 +49,7 @@ from app.models.pyannote.linkage import INLINE_ROWS, linkage  # noqa: E402
 from app.models.pyannote.vad import PyannoteVad  # noqa: E402
 from app.models.pyannote.windows import WindowBatches, choose_batches  # noqa: E402
 from app.models.recognizers.features import log_mel  # noqa: E402
-from app.models.recognizers.prompts import MAX_PROMPT_TOKENS, fit_prompt  # noqa: E402
+from app.models.recognizers.prompts import CONTEXT_TOKENS, MAX_PROMPT_TOKENS, fit_prompt  # noqa: E402
 from app.models.recognizers.whisper import WhisperRecognizer  # noqa: E402
 
 RATE = 16_000
@@ -227,6 +227,22 @@ def test_texts_without_end_are_cut_and_tokenized_once(recognizer: WhisperRecogni
     tokenized = recognizer._prompt_tokens.cache_info().misses
     assert recognizer._prompt(replace(long, language="es"))[: len(ends)] == prompt[: len(ends)]
     assert recognizer._prompt_tokens.cache_info().misses == tokenized
+
+
+def test_streams_with_other_contexts_share_a_batch(recognizer: WhisperRecognizer) -> None:
+    """The end of a long context counts, in as many tokens as that of any other; a short one not."""
+
+    def key(context: str, prompt: str = "") -> object:
+        options = DecodingOptions("en", context=context, initial_prompt=prompt)
+        return recognizer.batch_key(RecognitionItem(np.zeros(16_000, np.float32), options))
+
+    one, other = "The budget starts at five. " * 20, "Maria, please change the meeting! " * 30
+    assert key(one) == key(other) != key("")
+    assert key("too short") == key("")
+    assert key(one, "names") == key(other, "names") != key(one)
+    alone = recognizer._prompt(DecodingOptions("en", context=one))
+    after = recognizer._prompt(DecodingOptions("en", context=one, initial_prompt=other * 20))
+    assert after[1 + MAX_PROMPT_TOKENS - CONTEXT_TOKENS :] == alone[1:]  # it has its place
 
 
 @pytest.mark.parametrize(

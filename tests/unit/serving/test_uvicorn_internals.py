@@ -10,7 +10,7 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from app.serving import connection, server, wire
+from app.serving import connection, server, streams, wire
 from app.serving import uvicorn_internals as internals
 
 CONFIG = uvicorn.Config(lambda scope: None, loop="none")
@@ -54,8 +54,14 @@ def uses(classes: tuple[type, ...], base: object) -> tuple[set[str], set[str]]:
             internals.SERVER_METHODS,
             internals.SERVER_ATTRIBUTES,
         ),
+        (
+            (streams.StreamConnection,),
+            internals.WebSocketsSansIOProtocol(CONFIG, ServerState(), {}, _loop=object()),  # type: ignore[arg-type]
+            internals.STREAM_METHODS,
+            internals.STREAM_ATTRIBUTES,
+        ),
     ],
-    ids=["connection", "server"],
+    ids=["connection", "server", "stream"],
 )
 def test_the_lists_are_complete(
     classes: tuple[type, ...], base: Any, methods: set[str], attributes: set[str]

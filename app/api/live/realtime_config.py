@@ -1,0 +1,171 @@
+"""The session of OpenAI's Realtime transcription: what a client sets, and how it is shown.
+
+Source: OpenAI's API reference, Realtime, transcription sessions (GA), and the beta form of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from app.api.intake import resolve_model
+from app.audio.stream import HIGHEST_RATE, LOWEST_RATE, Encoding
+from app.domain.errors import UnsupportedOption
+from app.domain.languages import parse_language
+from app.live.endpointing import EndpointOptions
+from app.live.options import LiveOptions
+from app.service.service import Service
+
+PCM, PCMU, PCMA = "audio/pcm", "audio/pcmu", "audio/pcma"
+ENCODINGS = {PCM: Encoding.S16, PCMU: Encoding.ULAW, PCMA: Encoding.ALAW}
+BETA_FORMATS = {"pcm16": PCM, "g711_ulaw": PCMU, "g711_alaw": PCMA}
+PCM_RATE, G711_RATE = 24_000, 8_000
+EAGERNESS_S = {"low": 1.0, "medium": 0.6, "auto": 0.6, "high": 0.35}
+DEFAULT_VAD = {
+    "type": "server_vad",
+    "threshold": 0.5,
+    "prefix_padding_ms": 300,
+    "silence_duration_ms": 500,
+}
+MAX_PROMPT_CHARS = 2_000
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class RealtimeConfig:
+    """`model`: as the client wrote it. `turn_detection` None: the client commits."""
+
+    options: LiveOptions
+    model: str
+    format_type: str = PCM
+    turn_detection: Mapping[str, Any] | None = None
+
+    @property
+    def format(self) -> Object:
+        if self.format_type == PCM:
+            return {"type": PCM, "rate": self.options.rate}
+        return {"type": self.format_type}
+
+    def transcription(self) -> Object:
+        options = self.options
+        return {"model": self.model, "language": options.language, "prompt": options.prompt}
+
+
+def default_config(service: Service, model: str = "") -> RealtimeConfig:
+    """Raises UnknownModel."""
+    options = LiveOptions(
+        resolve_model(service, model),
+        encoding=Encoding.S16,
+        rate=PCM_RATE,
+        use_context=False,
+    )
+    config = RealtimeConfig(options, model or options.model)
+    return _with_turn_detection(config, DEFAULT_VAD)
+
+
+def updated(service: Service, before: RealtimeConfig, session: Mapping[str, Any]) -> RealtimeConfig:
+    """The config after `session.update`. Raises UnsupportedOption."""
+    audio = _object(_object(session, "audio"), "input")
+    config = _with_format(before, audio["format"]) if "format" in audio else before
+    return _with_speech(service, config, audio, "transcription")
+
+
+def beta_updated(
+    service: Service, before: RealtimeConfig, session: Mapping[str, Any]
+) -> RealtimeConfig:
+    """The config after `transcription_session.update`. Raises UnsupportedOption."""
+    config = before
+    if "input_audio_format" in session:
+        name = session["input_audio_format"]
+        if name not in BETA_FORMATS:
+            raise UnsupportedOption(f"input_audio_format: one of {', '.join(BETA_FORMATS)}.")
+        config = _with_format(config, {"type": BETA_FORMATS[name]})
+    return _with_speech(service, config, session, "input_audio_transcription")
+
+
+def _with_speech(
+    service: Service, config: RealtimeConfig, session: Mapping[str, Any], name: str
+) -> RealtimeConfig:
+    if session.get(name) is not None:
+        config = _with_transcription(service, config, _object(session, name))
+    if "turn_detection" in session:
+        config = _with_turn_detection(config, session["turn_detection"])
+    return config
+
+
+def _with_format(config: RealtimeConfig, wanted: object) -> RealtimeConfig:
+    kind = wanted.get("type") if isinstance(wanted, dict) else None
+    if not isinstance(wanted, dict) or kind not in ENCODINGS:
+        raise UnsupportedOption(f"audio.input.format.type: one of {', '.join(ENCODINGS)}.")
+    rate = G711_RATE
+    if kind == PCM:
+        rate = round(_number(wanted, "rate", LOWEST_RATE, HIGHEST_RATE, PCM_RATE))
+    options = replace(config.options, encoding=ENCODINGS[kind], rate=rate)
+    return replace(config, options=options, format_type=kind)
+
+
+def _with_transcription(
+    service: Service, config: RealtimeConfig, wanted: Mapping[str, Any]
+) -> RealtimeConfig:
+    options = config.options
+    if name := wanted.get("model"):
+        options = replace(options, model=resolve_model(service, str(name)))
+        config = replace(config, model=str(name))
+    if "language" in wanted:
+        options = replace(options, language=parse_language(str(wanted["language"] or "")))
+    if "prompt" in wanted:
+        options = replace(options, prompt=str(wanted["prompt"] or "")[:MAX_PROMPT_CHARS])
+    if isinstance(keywords := wanted.get("keywords"), list):
+        options = replace(options, hotwords=", ".join(map(str, keywords))[:MAX_PROMPT_CHARS])
+    return replace(config, options=options)
+
+
+def _with_turn_detection(config: RealtimeConfig, wanted: object) -> RealtimeConfig:
+    if wanted is None:
+        # what is said before the client commits may still be dropped by it
+        options = replace(config.options, endpoints=None, partials=False)
+        return replace(config, options=options, turn_detection=None)
+    if not isinstance(wanted, Mapping) or wanted.get("type", "server_vad") not in (
+        "server_vad",
+        "semantic_vad",
+    ):
+        raise UnsupportedOption("turn_detection.type: server_vad, semantic_vad, or null.")
+    shown: Object = dict(DEFAULT_VAD)
+    if wanted.get("type") == "semantic_vad":
+        eagerness = wanted.get("eagerness", "auto")
+        if eagerness not in EAGERNESS_S:
+            raise UnsupportedOption(f"turn_detection.eagerness: one of {', '.join(EAGERNESS_S)}.")
+        silence_s = EAGERNESS_S[eagerness]
+        endpoints = EndpointOptions(silence_s=silence_s)
+        shown = {"type": "semantic_vad", "eagerness": eagerness}
+    else:
+        shown["threshold"] = _number(wanted, "threshold", 0, 1, 0.5)
+        shown["prefix_padding_ms"] = _number(wanted, "prefix_padding_ms", 0, 10_000, 300)
+        shown["silence_duration_ms"] = _number(wanted, "silence_duration_ms", 100, 10_000, 500)
+        endpoints = EndpointOptions(
+            threshold=shown["threshold"],
+            silence_s=shown["silence_duration_ms"] / 1000,
+            prefix_s=shown["prefix_padding_ms"] / 1000,
+        )
+    options = replace(config.options, endpoints=endpoints, partials=True)
+    return replace(config, options=options, turn_detection=shown)
+
+
+def _object(holder: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = holder.get(name)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise UnsupportedOption(f"{name}: must be an object.")
+    return value
+
+
+def _number(holder: Mapping[str, Any], name: str, low: float, high: float, default: float) -> float:
+    value = holder.get(name)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise UnsupportedOption(f"{name}: must be a number from {low:g} to {high:g}.")
+    return value

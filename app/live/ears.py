@@ -1,0 +1,115 @@
+"""Ears: what a live session asks of the models. Quick for partials, thorough for the final text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from typing import Protocol
+
+from app.domain.errors import ServiceError
+from app.domain.options import DecodingOptions, TranscribeOptions
+from app.domain.transcript import Audio, Hypothesis, Samples, Transcript
+from app.engine.work import Work
+from app.live.options import LiveOptions
+from app.models.leases import LeasedRecognizer
+from app.models.protocols import RecognitionItem
+from app.pipeline.hypotheses import Judge
+from app.pipeline.support import check_support
+from app.pipeline.transcriber import Transcriber
+
+QUICK_BEAM = 1
+
+
+class Ears(Protocol):
+    def listen(self, samples: Samples, spoken: Spoken, work: Work) -> Future[Hypothesis]:
+        """A quick hypothesis for at most 30 s, with the times of its words."""
+
+    def is_credible(self, hypothesis: Hypothesis) -> bool:
+        """Whether a quick hypothesis is worth telling."""
+
+    def transcribe(self, samples: Samples, spoken: Spoken, work: Work) -> Future[Transcript]:
+        """The transcript of an utterance. Times are seconds from its start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """What is known of an utterance. `context`: the text before it, empty if it does not count."""
+
+    options: LiveOptions
+    language: str | None
+    context: str = ""
+
+
+class ModelEars:
+    """Implements `Ears` with the models that all requests share. Leases the recognizer until it is
+    closed, and again if it dies meanwhile. In the session's thread only.
+    """
+
+    def __init__(
+        self,
+        transcriber: Transcriber,
+        lease: Callable[[], AbstractContextManager[LeasedRecognizer]],
+        start: Callable[[Callable[[], Transcript]], Future[Transcript]],
+    ) -> None:
+        """Load the recognizer. `start`: runs a job in a thread of its own.
+
+        Raises:
+            ServiceError: the recognizer cannot be loaded.
+        """
+        self._transcriber = transcriber
+        self._lease = lease
+        self._start = start
+        self._leases = ExitStack()
+        self._recognizer = self._leases.enter_context(lease())
+
+    def close(self) -> None:
+        self._leases.close()
+
+    def listen(self, samples: Samples, spoken: Spoken, work: Work) -> Future[Hypothesis]:
+        live = spoken.options
+        options = DecodingOptions(
+            language=spoken.language,
+            task=live.task,
+            initial_prompt=live.prompt,
+            hotwords=live.hotwords,
+            context=spoken.context,
+            beam_size=QUICK_BEAM,
+        )
+        try:
+            recognizer = self._living()
+            check_support(recognizer.model, _transcribe_options(spoken))
+            [future] = work.submit(recognizer.recognition, [RecognitionItem(samples, options)])
+        except ServiceError as error:
+            failed: Future[Hypothesis] = Future()
+            failed.set_exception(error)
+            return failed
+        return future
+
+    def _living(self) -> LeasedRecognizer:
+        """The recognizer, loaded again if its thread has ended."""
+        if not self._recognizer.recognition.alive:
+            self._leases.close()
+            self._recognizer = self._leases.enter_context(self._lease())
+        return self._recognizer
+
+    def is_credible(self, hypothesis: Hypothesis) -> bool:
+        judge = Judge(self._recognizer.model.thresholds)
+        return not (judge.is_silence(hypothesis) or judge.repeats_itself(hypothesis))
+
+    def transcribe(self, samples: Samples, spoken: Spoken, work: Work) -> Future[Transcript]:
+        options, audio = _transcribe_options(spoken), Audio(samples)
+        return self._start(lambda: self._transcriber.transcribe(audio, options, work))
+
+
+def _transcribe_options(spoken: Spoken) -> TranscribeOptions:
+    live = spoken.options
+    return TranscribeOptions(
+        model=live.model,
+        language=spoken.language,
+        task=live.task,
+        initial_prompt=live.prompt,
+        hotwords=live.hotwords,
+        context=spoken.context,
+    )

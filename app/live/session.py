@@ -1,0 +1,280 @@
+"""LiveSession: one stream, from its bytes to the events that its client is told. Knows no socket.
+
+All of a session's state belongs to its thread: others leave messages in its inbox.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from queue import Empty, SimpleQueue
+
+from app.domain.errors import Cancelled, ServiceError, StageFailed
+from app.domain.transcript import Hypothesis, Samples, Transcript
+from app.engine.work import Work
+from app.live import events
+from app.live.arrivals import Arrivals
+from app.live.ears import Ears, Spoken
+from app.live.endpointing import Mark, Started
+from app.live.finals import Finals
+from app.live.options import LiveOptions
+from app.live.partials import Partials
+from app.live.sound import Sound, Track
+from app.live.utterance import Utterance
+
+log = logging.getLogger(__name__)
+
+CONTEXT_CHARS = 500
+MOST_PENDING_S = 60.0  # of sound without a transcript: clients that send faster have to wait
+WATCH_S = 1.0  # between two looks at the transcripts under way
+
+Observe = Callable[[events.LiveEvent, list[float]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a session needs of others, called in its thread. `new_work`: for each utterance, so that
+    a long stream is not taken for one long request. `observe`: told each event, with the delays of
+    the words that it tells.
+    """
+
+    new_track: Callable[[], Track]
+    new_work: Callable[[], Work]
+    observe: Observe = lambda event, delays: None
+    clock: Callable[[], float] = time.monotonic
+
+
+class LiveSession:
+    def __init__(
+        self,
+        needs: Needs,
+        options: LiveOptions,
+        tell: Callable[[events.LiveEvent], None],
+        start_s: float = 0.0,
+        numbers: Iterator[int] | None = None,
+    ) -> None:
+        """`tell` is called in the session's thread. `start_s`: the time of the first sound.
+        `numbers`: of the utterances.
+        """
+        self._needs = needs
+        self._options = options
+        self._tell = self._noting(tell, needs.observe)
+        self._clock = clock = needs.clock
+        self._arrivals = Arrivals()
+        self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._arrived_s = self._taken_s = 0.0  # each is written by one thread
+        self._running = True
+        self._finishing = False
+        self._numbers = itertools.count(1) if numbers is None else numbers
+        self._open: Utterance | None = None
+        self._context, self._context_language = "", ""
+        self._sound = Sound(options, needs.new_track, start_s)
+        post = self._inbox.put
+        self._partials = Partials(
+            self._listen, lambda found: self._ears.is_credible(found), self._tell, post, clock
+        )
+        self._finals = Finals(self._transcribe, needs.new_work, self._tell, post, clock)
+
+    # -- for any thread --------------------------------------------------------------------------
+
+    @property
+    def backlog_s(self) -> float:
+        """Sound that has arrived and was not looked at yet, and what waits for its transcript
+        beyond what is allowed.
+        """
+        waiting_s = self._arrived_s - self._taken_s
+        return waiting_s + max(0.0, self._finals.pending_s - MOST_PENDING_S)
+
+    def hear(self, data: bytes) -> None:
+        """The next bytes of the stream. Always from the same thread."""
+        seconds = len(data) / self._options.bytes_per_s
+        self._arrived_s += seconds
+        self._inbox.put(partial(self._hear, data, seconds, self._clock()))
+
+    def commit(self) -> None:
+        """End the utterance that is open, if there is one."""
+        self._inbox.put(self._commit)
+
+    def clear(self) -> None:
+        """Drop the utterance that is open, and the sound that none has begun with."""
+        self._inbox.put(self._clear)
+
+    def reset(self) -> None:
+        """Drop all that has no transcript yet, and forget what was said; tells `Reset`."""
+        self._inbox.put(self._reset)
+
+    def reconfigure(self, options: LiveOptions) -> None:
+        """Other options from here on."""
+        self._inbox.put(partial(self._reconfigure, options))
+
+    def look_now(self) -> None:
+        """Ask for a hypothesis of the sound so far, however little is new; tells `Looked`."""
+        self._inbox.put(self._look_now)
+
+    def call(self, function: Callable[[], None]) -> None:
+        """Call something in the session's thread, after all that arrived before."""
+        self._inbox.put(function)
+
+    def finish(self) -> None:
+        """The stream has ended: tell what is left, then `Ended`."""
+        self._inbox.put(self._finish)
+
+    def abort(self, reason: ServiceError | None = None) -> None:
+        """End at once."""
+        self._inbox.put(partial(self._end, reason))
+
+    def run(self, ears: Ears) -> None:
+        """Serve the stream until it ends. In a thread of its own."""
+        self._ears = ears
+        try:
+            while self._running:
+                self._next()()
+                self._finals.check_lag()
+                if self._finishing and not self._finals:
+                    self._end(None)
+        except ServiceError as error:
+            self._end(error)
+        # A bug of ours, or a library's error: the client must not wait for ever.
+        except Exception:
+            log.exception("a live session failed unexpectedly")
+            self._end(StageFailed("A stage failed unexpectedly."))
+
+    def _next(self) -> Callable[[], None]:
+        try:
+            return self._inbox.get(timeout=WATCH_S if self._finals else None)
+        except Empty:
+            return lambda: None
+
+    # -- sound -----------------------------------------------------------------------------------
+
+    def _hear(self, data: bytes, seconds: float, arrived: float) -> None:
+        self._taken_s += seconds
+        if self._finishing:
+            return
+        marks = self._sound.hear(data)
+        self._arrivals.note(self._sound.end_s, arrived)
+        self._follow(marks)
+        if self._open is None:
+            self._sound.forget_silence()
+        self._look_ahead()
+
+    def _follow(self, marks: Iterable[Mark]) -> None:
+        for mark in marks:
+            if isinstance(mark, Started):
+                self._start(max(mark.at_s, self._sound.tape.start_s))
+            else:
+                self._stop(min(mark.at_s, self._sound.end_s))
+
+    def _start(self, at_s: float) -> None:
+        number = next(self._numbers)
+        self._open = Utterance(number, at_s, self._needs.new_work(), self._options.language)
+        self._partials.begin(self._open, self._sound.tape)
+        self._tell(events.SpeechStarted(number, at_s))
+
+    def _stop(self, at_s: float) -> None:
+        utterance, self._open = self._open, None
+        if utterance is None:
+            return
+        self._partials.end()
+        utterance.end_s = at_s
+        self._tell(events.SpeechEnded(utterance.number, at_s))
+        self._finals.add(utterance, self._sound.tape.between(utterance.start_s, at_s).copy())
+        self._sound.tape.forget(at_s)
+
+    def _commit(self) -> None:
+        self._follow(self._sound.finish())
+
+    def _clear(self) -> None:
+        self._sound.drop()
+        utterance, self._open = self._open, None
+        if utterance is not None:
+            self._partials.end()
+            utterance.work.cancel(Cancelled("The sound was dropped."))
+            self._tell(events.Dropped(utterance.number))
+
+    def _reset(self) -> None:
+        self._finals.drop()
+        self._clear()
+        self._context = ""
+        self._tell(events.Reset())
+
+    def _reconfigure(self, options: LiveOptions) -> None:
+        self._options = options
+        if not self._sound.suits(options):
+            self._commit()
+            self._sound = Sound(options, self._needs.new_track, self._sound.end_s)
+
+    # -- models ----------------------------------------------------------------------------------
+
+    def _look_ahead(self) -> None:
+        if self._options.partials:
+            self._partials.look_ahead()
+
+    def _look_now(self) -> None:
+        if self._open is not None:
+            self._partials.want_now()
+            self._look_ahead()
+        self._tell(events.Looked(self._sound.end_s))
+
+    def _listen(self, utterance: Utterance, samples: Samples) -> Future[Hypothesis]:
+        return self._ears.listen(samples, self._spoken(utterance), utterance.work)
+
+    def _transcribe(self, utterance: Utterance, samples: Samples) -> Future[Transcript]:
+        return self._ears.transcribe(samples, self._spoken(utterance), utterance.work)
+
+    def _spoken(self, utterance: Utterance) -> Spoken:
+        """The text before counts only in its own language."""
+        same = utterance.language == self._context_language
+        context = self._context if self._options.use_context and same else ""
+        return Spoken(self._options, utterance.language, context)
+
+    def _noting(
+        self, tell: Callable[[events.LiveEvent], None], observe: Observe
+    ) -> Callable[[events.LiveEvent], None]:
+        """`tell`, keep the text of transcripts as context, and measure."""
+
+        def told(event: events.LiveEvent) -> None:
+            if isinstance(event, events.Final):
+                self._note(event.transcript)
+            tell(event)
+            observe(event, self._delays(event))
+
+        return told
+
+    def _delays(self, event: events.LiveEvent) -> list[float]:
+        """How long ago the ends of the words arrived that an event tells."""
+        ends: list[float] = []
+        if isinstance(event, events.Partial):
+            ends = [word.end_s for word in event.committed]
+        elif isinstance(event, events.Final):
+            words = [w for segment in event.transcript.segments for w in segment.words or ()]
+            ends = [word.end_s for word in words if word.end_s is not None]
+        arrived = [at for end_s in ends if (at := self._arrivals.of(end_s)) is not None]
+        return [self._clock() - at for at in arrived]
+
+    def _note(self, transcript: Transcript) -> None:
+        text = "".join(segment.text for segment in transcript.segments)
+        if transcript.language != self._context_language:
+            self._context, self._context_language = "", transcript.language
+        self._context = (self._context + text)[-CONTEXT_CHARS:]
+
+    # -- the end ---------------------------------------------------------------------------------
+
+    def _finish(self) -> None:
+        if not self._finishing:
+            self._commit()
+            self._finishing = True
+
+    def _end(self, reason: ServiceError | None) -> None:
+        if not self._running:
+            return
+        self._running = False
+        self._finals.cancel(reason)
+        if self._open is not None:
+            self._open.work.cancel(reason)
+        self._tell(events.Ended(reason))

@@ -1,0 +1,326 @@
+"""LiveSession with ears that do as a test says: order, failures, and ends at any moment."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from typing import Any
+
+import numpy as np
+import pytest
+
+from app.audio.stream import Encoding
+from app.domain.errors import ClientGone, ModelUnavailable, ServiceError, UnsupportedOption
+from app.domain.transcript import (
+    DecodingStats,
+    Hypothesis,
+    Samples,
+    Segment,
+    SpokenWord,
+    Transcript,
+    Word,
+)
+from app.engine.work import Work
+from app.live import events, finals
+from app.live.ears import Spoken
+from app.live.options import LiveOptions
+from app.live.session import LiveSession, Needs
+from tests.support.waiting import eventually
+
+OPTIONS = LiveOptions("m", Encoding.S16)
+QUIET, LOUD = np.zeros(16_000, "<i2").tobytes(), np.full(16_000, 20_000, "<i2").tobytes()
+STATS = DecodingStats(-0.1, 0.0, 1.0, 0.0)
+
+
+class LevelTrack:
+    def add(self, samples: Samples) -> Any:
+        return np.abs(samples.reshape(-1, 512)).max(1)
+
+
+class Ears:
+    """Answers when the test says so."""
+
+    def __init__(self) -> None:
+        self.quick: list[tuple[int, Spoken, Future[Hypothesis]]] = []
+        self.thorough: list[tuple[int, Spoken, Future[Transcript]]] = []
+        self.works: list[Work] = []
+
+    def listen(self, samples: Samples, spoken: Spoken, work: Work) -> Future[Hypothesis]:
+        self.quick.append((len(samples), spoken, work.track(Future())))
+        return self.quick[-1][2]
+
+    def is_credible(self, hypothesis: Hypothesis) -> bool:
+        return "noise" not in hypothesis.text
+
+    def transcribe(self, samples: Samples, spoken: Spoken, work: Work) -> Future[Transcript]:
+        self.works.append(work)
+        self.thorough.append((len(samples), spoken, work.track(Future())))
+        return self.thorough[-1][2]
+
+
+def hypothesis(text: str) -> Hypothesis:
+    words = tuple(
+        SpokenWord(f" {w}", i * 0.1, i * 0.1 + 0.1, 0.9) for i, w in enumerate(text.split())
+    )
+    return Hypothesis("en", text, (), (), STATS, words=words)
+
+
+def transcript(text: str) -> Transcript:
+    words = tuple(Word(w, i * 0.1, i * 0.1 + 0.1, 0.9) for i, w in enumerate(text.split()))
+    return Transcript("en", 1.0, "m", (Segment(0.0, 1.0, f" {text}", words),))
+
+
+class Talk:
+    """A session in its thread, with a clock that the test moves."""
+
+    def __init__(self, options: LiveOptions = OPTIONS) -> None:
+        self.ears, self.told, self.now = Ears(), [], 0.0
+        self.delays: list[tuple[str, list[float]]] = []
+        needs = Needs(
+            LevelTrack,
+            lambda: Work("w", 60),
+            lambda event, delays: self.delays.append((type(event).__name__, delays)),
+            lambda: self.now,
+        )
+        self.session = LiveSession(needs, options, self._tell)
+        self._told = threading.Condition()
+        self._thread = threading.Thread(target=self.session.run, args=(self.ears,), daemon=True)
+        self._thread.start()
+
+    def _tell(self, event: events.LiveEvent) -> None:
+        with self._told:
+            self.told.append(event)
+            self._told.notify_all()
+
+    def wait(self, kind: type, number: int = 1) -> Any:
+        """The event of this kind with this number, once it is told."""
+        with self._told:
+            assert self._told.wait_for(lambda: len(self.of(kind)) >= number, 30), self.told
+        return self.of(kind)[number - 1]
+
+    def of(self, kind: type) -> list[Any]:
+        return [event for event in self.told if isinstance(event, kind)]
+
+    def done(self) -> list[str]:
+        """The kinds of all events, once the session is over."""
+        self._thread.join(30)
+        assert not self._thread.is_alive()
+        return [type(event).__name__ for event in self.told]
+
+    def say(self, *pieces: bytes) -> None:
+        for piece in pieces:
+            self.session.hear(piece)
+
+    def settle(self) -> None:
+        """Until all that was sent is looked at."""
+        seen = threading.Event()
+        self.session.call(seen.set)
+        assert seen.wait(30)
+
+    def utterances(self, number: int) -> None:
+        self.say(*[LOUD, QUIET] * number)
+        eventually(lambda: len(self.ears.thorough) == number)
+
+
+@pytest.fixture
+def talk() -> Iterator[Talk]:
+    talk = Talk()
+    yield talk
+    talk.session.abort()
+
+
+def test_nothing_heard_nothing_told(talk: Talk) -> None:
+    talk.session.finish()
+    assert talk.done() == ["Ended"]
+    assert talk.told[0].error is None
+
+
+def test_partials_then_a_final_with_the_rest(talk: Talk) -> None:
+    talk.say(LOUD)
+    eventually(lambda: len(talk.ears.quick) == 1)
+    talk.ears.quick[0][2].set_result(hypothesis("one two"))
+    assert talk.wait(events.Partial).committed == ()
+    talk.say(LOUD)
+    eventually(lambda: len(talk.ears.quick) == 2)
+    talk.ears.quick[1][2].set_result(hypothesis("one two three"))
+    assert [w.text for w in talk.wait(events.Partial, 2).committed] == [" one", " two"]
+    talk.session.finish()
+    eventually(lambda: len(talk.ears.thorough) == 1)
+    talk.ears.thorough[0][2].set_result(transcript("One two three four."))
+    final = talk.wait(events.Final)
+    assert [w.text for w in final.rest] == [" three", " four."]
+    assert (final.start_s, final.end_s) == (0.0, 2.0)
+    assert talk.done()[-1] == "Ended"
+
+
+def test_finals_come_in_order_whichever_is_ready_first(talk: Talk) -> None:
+    talk.utterances(2)
+    talk.ears.thorough[1][2].set_result(transcript("second"))
+    talk.settle()
+    assert talk.of(events.Final) == []
+    talk.ears.thorough[0][2].set_result(transcript("first"))
+    assert talk.wait(events.Final, 2).utterance == 2
+    assert [final.utterance for final in talk.of(events.Final)] == [1, 2]
+
+
+def test_a_failed_transcript_is_tried_again_and_told(talk: Talk) -> None:
+    talk.utterances(1)
+    talk.ears.thorough[0][2].set_exception(ModelUnavailable("gone"))
+    assert talk.wait(events.Troubled).error.message == "gone"
+    eventually(lambda: len(talk.ears.thorough) == 2)
+    talk.ears.thorough[1][2].set_result(transcript("there"))
+    assert talk.wait(events.Final).utterance == 1
+
+
+@pytest.mark.parametrize(
+    ("errors", "told"),
+    [
+        ([UnsupportedOption("no")], UnsupportedOption),
+        ([ModelUnavailable("gone")] * finals.TRIES, ModelUnavailable),
+        ([KeyError("a bug")] * finals.TRIES, ServiceError),
+    ],
+)
+def test_the_stream_goes_on_after_a_failure(
+    talk: Talk, errors: list[Exception], told: type[ServiceError]
+) -> None:
+    talk.utterances(1)
+    for number, error in enumerate(errors):
+        eventually(lambda number=number: len(talk.ears.thorough) == number + 1)
+        talk.ears.thorough[-1][2].set_exception(error)
+    assert isinstance(talk.wait(events.Failed).error, told)
+    before = len(talk.ears.thorough)
+    talk.say(LOUD, QUIET)
+    eventually(lambda: len(talk.ears.thorough) == before + 1)
+    talk.ears.thorough[-1][2].set_result(transcript("more"))
+    assert talk.wait(events.Final).utterance == 2
+
+
+def test_partials_that_fail_or_are_noise_are_not_text(talk: Talk) -> None:
+    talk.say(LOUD)
+    eventually(lambda: len(talk.ears.quick) == 1)
+    talk.ears.quick[0][2].set_exception(ModelUnavailable("gone"))
+    talk.wait(events.Troubled)
+    talk.say(LOUD)
+    eventually(lambda: len(talk.ears.quick) == 2)
+    talk.ears.quick[1][2].set_result(hypothesis("noise"))
+    assert talk.wait(events.Partial).tentative == ()
+
+
+def test_late_transcripts_are_complained_about_and_hopeless_ones_end_the_stream(
+    talk: Talk,
+) -> None:
+    talk.utterances(1)
+    talk.now = finals.LAGGING_S + 1
+    assert talk.wait(events.Lagging).behind_s == pytest.approx(finals.LAGGING_S + 1)
+    talk.now = finals.LOST_S + 1
+    assert talk.wait(events.Ended).error.code == "overloaded"
+    assert talk.ears.thorough[0][2].cancelled()
+
+
+def test_much_sound_without_a_transcript_holds_the_client(talk: Talk) -> None:
+    talk.say(*[LOUD] * 24, QUIET)
+    eventually(lambda: len(talk.ears.thorough) == 1)
+    assert talk.session.backlog_s == 0
+    talk.say(*[*[LOUD] * 24, QUIET] * 2)
+    eventually(lambda: len(talk.ears.thorough) == 3)
+    talk.settle()
+    assert talk.session.backlog_s > 5
+    for _, _, future in talk.ears.thorough:
+        future.set_result(transcript("a"))
+    eventually(lambda: talk.session.backlog_s == 0)
+
+
+def test_cleared_sound_has_no_transcript_and_later_sound_has(talk: Talk) -> None:
+    talk.say(LOUD)
+    talk.session.clear()
+    assert talk.wait(events.Dropped).utterance == 1
+    talk.say(QUIET, LOUD, QUIET)
+    eventually(lambda: len(talk.ears.thorough) == 1)
+    talk.ears.thorough[0][2].set_result(transcript("later"))
+    assert talk.wait(events.Final).start_s == pytest.approx(1.7, abs=0.15)
+
+
+def test_reset_drops_what_is_under_way_and_the_context(talk: Talk) -> None:
+    talk.utterances(1)
+    talk.ears.thorough[0][2].set_result(transcript("before"))
+    talk.wait(events.Final)
+    talk.say(LOUD, QUIET, LOUD)
+    eventually(lambda: len(talk.ears.thorough) == 2)
+    talk.session.reset()
+    talk.wait(events.Reset)
+    assert {event.utterance for event in talk.of(events.Dropped)} == {2, 3}
+    assert talk.ears.thorough[1][2].cancelled()
+    talk.session.finish()
+    assert talk.done()[-1] == "Ended"
+
+
+def test_context_is_text_of_the_same_language() -> None:
+    english = LiveOptions("m", Encoding.S16, language="en")
+    for options, context in ((english, " before"), (OPTIONS, "")):
+        talk = Talk(options)
+        talk.utterances(1)
+        talk.ears.thorough[0][2].set_result(transcript("before"))
+        talk.wait(events.Final)
+        talk.say(LOUD, QUIET)
+        eventually(lambda talk=talk: len(talk.ears.thorough) == 2)
+        assert talk.ears.thorough[1][1].context == context
+        talk.session.abort()
+
+
+def test_commit_ends_an_utterance_without_endpoints() -> None:
+    talk = Talk(LiveOptions("m", Encoding.S16, endpoints=None))
+    talk.session.commit()
+    talk.say(LOUD, LOUD)
+    talk.session.commit()
+    eventually(lambda: len(talk.ears.thorough) == 1)
+    assert talk.ears.thorough[0][0] == 32_000
+    talk.session.abort()
+
+
+def test_another_encoding_in_the_middle(talk: Talk) -> None:
+    talk.say(LOUD)
+    talk.session.reconfigure(LiveOptions("m", Encoding.F32, 8_000))
+    talk.settle()
+    talk.say(np.full(8_000, 0.7, "<f4").tobytes())
+    talk.session.finish()
+    eventually(lambda: len(talk.ears.thorough) == 2)
+    assert talk.ears.thorough[0][0] == 16_000
+    assert talk.ears.thorough[1][0] == pytest.approx(16_000, abs=600)
+    assert talk.of(events.SpeechStarted)[1].at_s == pytest.approx(1.0, abs=0.05)
+
+
+@pytest.mark.parametrize("moment", ["before sound", "partial", "final"])
+def test_abort_at_any_moment(talk: Talk, moment: str) -> None:
+    sounds: dict[str, Callable[[], None]] = {
+        "before sound": lambda: None,
+        "partial": lambda: talk.say(LOUD),
+        "final": lambda: talk.utterances(1),
+    }
+    sounds[moment]()
+    talk.settle()
+    talk.session.abort(ClientGone())
+    assert talk.done()[-1] == "Ended"
+    assert all(f.cancelled() for _, _, f in [*talk.ears.quick, *talk.ears.thorough])
+
+
+def test_much_at_once_is_heard_twice_so_that_words_are_certain(talk: Talk) -> None:
+    talk.say(LOUD)
+    eventually(lambda: len(talk.ears.quick) == 1)
+    talk.say(LOUD * 4)
+    talk.session.look_now()
+    assert talk.wait(events.Looked).at_s == 5.0
+    for number, text in enumerate(("one", "one two", "one two")):
+        eventually(lambda number=number: len(talk.ears.quick) > number)
+        talk.ears.quick[number][2].set_result(hypothesis(text))
+    assert [p.heard_s for p in (talk.wait(events.Partial, n) for n in (1, 2, 3))] == [1, 4.5, 5]
+
+
+def test_the_delay_of_words_is_measured_from_their_arrival(talk: Talk) -> None:
+    talk.say(LOUD, QUIET)
+    eventually(lambda: len(talk.ears.thorough) == 1)
+    talk.now = 3.0
+    talk.ears.thorough[0][2].set_result(transcript("one two"))
+    talk.wait(events.Final)
+    talk.settle()
+    assert ("Final", [3.0, 3.0]) in talk.delays
