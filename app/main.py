@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
@@ -14,6 +14,7 @@ from app import __version__
 from app.api import errors, ops
 from app.api.asr import router as asr
 from app.api.live.router import build_router as build_live_router
+from app.api.live.router import check_wyoming, listening_for_wyoming
 from app.api.middleware import headers, keys
 from app.api.middleware.observation import ObservationMiddleware
 from app.api.middleware.request_id import RequestIdMiddleware
@@ -37,10 +38,13 @@ services; every query parameter may also be sent as a form field.
 def create_app(service: Service) -> FastAPI:
     """The app that serves a service and closes it at shutdown."""
 
+    settings = service.settings
     jobs = build_jobs(service)
-    live = Live(service) if service.settings.live_max_streams else None
+    live = Live(service) if settings.live_max_streams else None
+    if live is not None:
+        check_wyoming(live)
 
-    @contextlib.asynccontextmanager
+    @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         stopping = threading.Event()
         # a daemon: shutdown does not wait for a running load or download
@@ -51,7 +55,10 @@ def create_app(service: Service) -> FastAPI:
         if jobs is not None:
             await asyncio.to_thread(jobs.start)
         try:
-            yield
+            async with AsyncExitStack() as servers:
+                if live is not None:
+                    await servers.enter_async_context(listening_for_wyoming(live, settings.host))
+                yield
         finally:
             stopping.set()
             if jobs is not None:
@@ -60,7 +67,6 @@ def create_app(service: Service) -> FastAPI:
                 live.close()
             close_service(service)
 
-    settings = service.settings
     app: FastAPI = FastAPIOffline(
         title="WhisperX ASR service",
         version=__version__,
