@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
@@ -16,6 +16,7 @@ from app.api.asr import router as asr
 from app.api.jobs import enqueue, webhooks
 from app.api.jobs import router as job_rest
 from app.api.live.router import build_router as build_live_router
+from app.api.live.router import check_wyoming, listening_for_wyoming
 from app.api.middleware import headers, keys
 from app.api.middleware.observation import ObservationMiddleware
 from app.api.middleware.request_id import RequestIdMiddleware
@@ -45,11 +46,14 @@ def create_app(service: Service, sqs: bool = False) -> FastAPI:
         ConfigurationError: jobs or the queue cannot be used.
     """
 
+    settings = service.settings
     jobs = build_jobs(service)
     sqs_worker = build_sqs_worker(service, jobs) if sqs else None
-    live = Live(service) if service.settings.live_max_streams else None
+    live = Live(service) if settings.live_max_streams else None
+    if live is not None:
+        check_wyoming(live)
 
-    @contextlib.asynccontextmanager
+    @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         stopping = threading.Event()
         # a daemon: shutdown does not wait for a running load or download
@@ -62,7 +66,10 @@ def create_app(service: Service, sqs: bool = False) -> FastAPI:
         if sqs_worker is not None:
             sqs_worker.start()
         try:
-            yield
+            async with AsyncExitStack() as servers:
+                if live is not None:
+                    await servers.enter_async_context(listening_for_wyoming(live, settings.host))
+                yield
         finally:
             stopping.set()
             if sqs_worker is not None:
@@ -73,7 +80,6 @@ def create_app(service: Service, sqs: bool = False) -> FastAPI:
                 live.close()
             close_service(service)
 
-    settings = service.settings
     app: FastAPI = FastAPIOffline(
         title="WhisperX ASR service",
         version=__version__,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from typing import ClassVar
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from app.config.fields import A_DAY_S, SettingsGroup
+from app.config.fields import A_DAY_S, CommaSeparated, SettingsGroup
 
 
 class LiveSettings(SettingsGroup):
@@ -42,3 +43,28 @@ class LiveSettings(SettingsGroup):
         validation_alias="LIVE_IDLE_TIMEOUT_SECONDS",
         description="A stream is closed if its client sends nothing for so long.",
     )
+    wyoming_port: int | None = Field(
+        None,
+        ge=0,
+        le=65_535,
+        validation_alias="WYOMING_PORT",
+        description=(
+            "Port for Home Assistant's protocol Wyoming, usually 10300. Empty: none. Needs the "
+            "extra `wyoming`."
+        ),
+    )
+    wyoming_networks: CommaSeparated = Field(
+        (
+            "127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1/128", "fc00::/7",
+            "fe80::/10",
+        ),
+        validation_alias="WYOMING_NETWORKS",
+        description="Whose clients the Wyoming port serves: the protocol has no keys.",
+    )  # fmt: skip
+
+    @field_validator("wyoming_networks")
+    @classmethod
+    def _are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for network in value:
+            ip_network(network)  # raises ValueError
+        return value

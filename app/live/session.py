@@ -83,6 +83,10 @@ class LiveSession:
     # -- for any thread --------------------------------------------------------------------------
 
     @property
+    def options(self) -> LiveOptions:
+        return self._options
+
+    @property
     def backlog_s(self) -> float:
         """Sound that has arrived and was not looked at yet, and what waits for its transcript
         beyond what is allowed.

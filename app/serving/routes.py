@@ -16,7 +16,12 @@ def serves_websocket(app: Any, path: str) -> bool:
     """
     root_path = getattr(app, "root_path", "")
     path = without_slash(path, root_path)
-    scope: dict[str, Any] = {"type": "websocket", "path": path, "root_path": root_path, "headers": []}
+    scope: dict[str, Any] = {
+        "type": "websocket",
+        "path": path,
+        "root_path": root_path,
+        "headers": [],
+    }
     return any(
         route.matches(scope)[0] is Match.FULL
         for route in app.routes

@@ -2,13 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.util import find_spec
+
 from fastapi import APIRouter
 from starlette.websockets import WebSocket
 
 from app.api.live.connection import admit
 from app.api.live.realtime import RealtimeContract
 from app.api.live.stream import StreamContract
+from app.domain.errors import ConfigurationError
 from app.live.live import Live
+
+
+@asynccontextmanager
+async def listening_for_wyoming(live: Live, host: str) -> AsyncIterator[None]:
+    """Serve Wyoming clients, if WYOMING_PORT is set, until the block ends."""
+    port = live.settings.wyoming_port
+    if port is None:
+        yield
+        return
+    from app.api.live.wyoming import start_wyoming  # an extra
+
+    server = await start_wyoming(live, host, port)
+    try:
+        yield
+    finally:
+        server.close()
+
+
+def check_wyoming(live: Live) -> None:
+    """Raises ConfigurationError if WYOMING_PORT is set and the extra is missing."""
+    if live.settings.wyoming_port is not None and find_spec("wyoming") is None:
+        raise ConfigurationError(
+            "WYOMING_PORT: needs the extra: pip install 'whisperx-asr-service[wyoming]'."
+        )
 
 
 def build_router(live: Live) -> APIRouter:
