@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 from starlette.websockets import WebSocket
 
-from app.api.live.connection import admit
+from app.api.live.handshake import admit
 from app.api.live.realtime import RealtimeContract
 from app.api.live.stream import StreamContract
 from app.live.live import Live
