@@ -7,7 +7,7 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi_offline import FastAPIOffline
 
 from app import __version__
@@ -25,7 +25,8 @@ from app.api.middleware.unread_body import UnreadBodyMiddleware
 from app.api.middleware.websockets import WebSocketMiddleware
 from app.api.openai import router as openai
 from app.jobs.build import build_jobs
-from app.jobs.sqs import build_sqs_worker
+from app.jobs.jobs import Jobs
+from app.jobs.sqs import SqsWorker, build_sqs_worker
 from app.live.live import Live
 from app.service.build import close_service
 from app.service.service import Service
@@ -45,7 +46,6 @@ def create_app(service: Service, sqs: bool = False) -> FastAPI:
     Raises:
         ConfigurationError: jobs or the queue cannot be used.
     """
-
     settings = service.settings
     jobs = build_jobs(service)
     sqs_worker = build_sqs_worker(service, jobs) if sqs else None
@@ -53,50 +53,17 @@ def create_app(service: Service, sqs: bool = False) -> FastAPI:
     if live is not None:
         check_wyoming(live)
 
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        stopping = threading.Event()
-        # a daemon: shutdown does not wait for a running load or download
-        warming = threading.Thread(
-            target=warm_up, args=(service, stopping), name="warm-up", daemon=True
-        )
-        warming.start()
-        if jobs is not None:
-            await asyncio.to_thread(jobs.start)
-        if sqs_worker is not None:
-            sqs_worker.start()
-        try:
-            async with AsyncExitStack() as servers:
-                if live is not None:
-                    await servers.enter_async_context(listening_for_wyoming(live, settings.host))
-                yield
-        finally:
-            stopping.set()
-            if sqs_worker is not None:
-                await asyncio.to_thread(sqs_worker.close)
-            if jobs is not None:
-                await asyncio.to_thread(jobs.close)
-            if live is not None:
-                live.close()
-            close_service(service)
-
     app: FastAPI = FastAPIOffline(
         title="WhisperX ASR service",
         version=__version__,
         description=DESCRIPTION,
-        lifespan=lifespan,
+        lifespan=lambda app: running(service, jobs, sqs_worker, live),
         redoc_url=None,  # one page is enough, and this one loads its logo from another host
         root_path=settings.root_path,
         redirect_slashes=False,  # see TrailingSlashMiddleware
         license_info={"name": "MIT"},
     )
-    routers = [contract.build_router(service) for contract in (asr, openai, ops)]
-    routers.append(job_rest.build_router(service, jobs))
-    if jobs is not None:
-        routers.append(enqueue.build_router(service, jobs))
-        routers.append(webhooks.build_router(jobs))
-    if live is not None:
-        routers.append(build_live_router(live))
+    routers = build_routers(service, jobs, live)
     app.add_middleware(UnreadBodyMiddleware)
     app.add_middleware(WebSocketMiddleware)
     errors.install(app, [getattr(r, "path", "") for router in routers for r in router.routes])
@@ -108,3 +75,40 @@ def create_app(service: Service, sqs: bool = False) -> FastAPI:
     for router in routers:
         app.include_router(router)
     return app
+
+
+def build_routers(service: Service, jobs: Jobs | None, live: Live | None) -> list[APIRouter]:
+    """All that is served."""
+    routers = [contract.build_router(service) for contract in (asr, openai, ops)]
+    routers.append(job_rest.build_router(service, jobs))
+    if jobs is not None:
+        routers.append(enqueue.build_router(service, jobs))
+        routers.append(webhooks.build_router(jobs))
+    if live is not None:
+        routers.append(build_live_router(live))
+    return routers
+
+
+@asynccontextmanager
+async def running(
+    service: Service, jobs: Jobs | None, sqs_worker: SqsWorker | None, live: Live | None
+) -> AsyncIterator[None]:
+    """Starts everything, and ends it in reverse order."""
+    async with AsyncExitStack() as ending:
+        ending.callback(close_service, service)
+        if live is not None:
+            ending.callback(live.close)
+            await ending.enter_async_context(listening_for_wyoming(live, service.settings.host))
+        if jobs is not None:
+            ending.push_async_callback(asyncio.to_thread, jobs.close)
+            await asyncio.to_thread(jobs.start)
+        if sqs_worker is not None:
+            ending.push_async_callback(asyncio.to_thread, sqs_worker.close)
+            sqs_worker.start()
+        stopping = threading.Event()
+        ending.callback(stopping.set)
+        # a daemon: shutdown does not wait for a running load or download
+        threading.Thread(
+            target=warm_up, args=(service, stopping), name="warm-up", daemon=True
+        ).start()
+        yield

@@ -10,20 +10,23 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from app.config.live import LiveSettings
 from app.domain.errors import Overloaded, ServiceError, ShuttingDown, StageFailed
 from app.engine.work import Work
 from app.live.ears import ModelEars
-from app.live.events import Ended, Final, Lagging, LiveEvent
+from app.live.events import Ended, Final, Lagging, LiveEvent, SpeechStarted
 from app.live.options import LiveOptions
 from app.live.session import LiveSession, Needs
 from app.models.leases import LeasedRecognizer
-from app.models.silero import StreamingVad
 from app.observability.record import RequestRecord
 from app.service.calls import Call
 from app.service.service import Service
 from app.service.threads import Threads
+
+if TYPE_CHECKING:
+    from app.models.silero import StreamingVad
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +35,7 @@ FULL = "Too many live streams are open; try again later."
 YOURS = "You have too many live streams open; close one first."
 RETRY_AFTER_S = 10
 UTTERANCE_TIMEOUT_S = 300.0
+BEGUN = 0.01  # progress of a stream in which somebody has spoken: its end is not known
 
 
 class Live:
@@ -42,7 +46,7 @@ class Live:
         self.settings: LiveSettings = service.settings
         # Not those of requests: a stream must not wait until an upload is done.
         self.threads = Threads(2 * self.settings.live_max_streams, thread_name_prefix="utterance")
-        self._vad = functools.cache(StreamingVad)
+        self._vad = functools.cache(_load_vad)
         self._lock = threading.Lock()
         self._streams: Counter[str] = Counter()
         self._numbers = itertools.count(1)
@@ -111,6 +115,12 @@ class Live:
         self.threads.shutdown(wait=False, cancel_futures=True)
 
 
+def _load_vad() -> StreamingVad:
+    from app.models.silero import StreamingVad  # brings a model library
+
+    return StreamingVad()
+
+
 @dataclass(frozen=True, slots=True)
 class Stream:
     """An admitted stream. `call`: its place among the requests; its work ends with the stream."""
@@ -135,7 +145,7 @@ class Stream:
         needs = Needs(
             lambda: live.vad().track(),
             lambda: live.new_work(call.record.request_id),
-            live.observe,
+            self._observe,
         )
         session = LiveSession(needs, options, tell, start_s, numbers)
 
@@ -155,6 +165,11 @@ class Stream:
         threading.Thread(target=run, name="live", daemon=True).start()
         live.threads.start(lambda: self._prepare(options))
         return session
+
+    def _observe(self, event: LiveEvent, delays: Sequence[float]) -> None:
+        if isinstance(event, SpeechStarted):
+            self.call.work.progress = BEGUN
+        self.live.observe(event, delays)
 
     def _prepare(self, options: LiveOptions) -> None:
         """Load what the first transcript needs besides the recognizer."""

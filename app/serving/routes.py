@@ -14,14 +14,9 @@ def serves_websocket(app: Any, path: str) -> bool:
 
     Mounts do not count: they match every kind of connection, and ours serve files.
     """
-    root_path = getattr(app, "root_path", "")
+    root_path: str = getattr(app, "root_path", "")
     path = without_slash(path, root_path)
-    scope: dict[str, Any] = {
-        "type": "websocket",
-        "path": path,
-        "root_path": root_path,
-        "headers": [],
-    }
+    scope = {"type": "websocket", "path": path, "root_path": root_path, "headers": ()}
     return any(
         route.matches(scope)[0] is Match.FULL
         for route in app.routes

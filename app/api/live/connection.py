@@ -7,7 +7,6 @@ import itertools
 import json
 import logging
 import math
-import secrets
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -15,15 +14,11 @@ from typing import Any, Protocol
 
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from app.api.middleware.refusals import refuse
-from app.api.rate_limits import account_of
-from app.api.request_state import client_name
 from app.api.statuses import status_of
 from app.domain.errors import (
     Cancelled,
     ClientGone,
     DeadlineExceeded,
-    Forbidden,
     ModelUnavailable,
     Overloaded,
     RateLimited,
@@ -34,7 +29,6 @@ from app.live.events import Ended, LiveEvent
 from app.live.live import Live, Stream
 from app.live.options import LiveOptions
 from app.live.session import LiveSession
-from app.observability.record import RequestRecord
 
 log = logging.getLogger(__name__)
 
@@ -285,46 +279,3 @@ def close_code(error: ServiceError) -> int:
             return POLICY
         case _:
             return POLICY if status_of(error) < HTTP_SERVER_ERROR else FAILED
-
-
-async def admit(websocket: WebSocket, live: Live, endpoint: str, contract: Any) -> None:
-    """Serve a handshake: refuse it as an HTTP request, or accept it and run its contract.
-
-    `contract`: called with the connection; `contract.protocol(websocket)` names a subprotocol.
-    """
-    record = RequestRecord(secrets.token_hex(8), "WS", websocket.url.path, endpoint)
-    scope = websocket.scope
-    record.client_name = client_name(scope)
-    record.address = (scope.get("client") or ("",))[0]
-    try:
-        check_origin(websocket, live.service.settings.cors_origins)
-        with live.enter(record, client_name(scope), account_of(scope)) as stream:
-            if live.service.calls.rate_limits.enabled:
-                await asyncio.to_thread(stream.call.account.admit)
-            await websocket.accept(contract.protocol(websocket))
-            record.status = 101
-            connection = LiveConnection(websocket, live, stream)
-            await connection.serve(contract(connection, websocket))
-    except ServiceError as error:
-        record.error, record.status = type(error).__name__, status_of(error)
-        if websocket.application_state is WebSocketState.CONNECTING:
-            await refuse(error, scope, websocket.receive, websocket.send)
-    finally:
-        record.end()
-        live.service.report(record)
-
-
-def check_origin(websocket: WebSocket, allowed: Iterable[str]) -> None:
-    """Browsers let every page open WebSockets. Where CORS origins are set, only those may, and
-    pages of the service itself.
-
-    Raises:
-        Forbidden
-    """
-    origin = websocket.headers.get("origin")
-    origins = tuple(allowed)
-    if origin is None or not origins or "*" in origins or origin in origins:
-        return
-    host = websocket.headers.get("host", "")
-    if origin.partition("://")[2] != host:
-        raise Forbidden("Pages of this origin may not open streams: see CORS_ORIGINS.")

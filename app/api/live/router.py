@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from fastapi import APIRouter
 from starlette.websockets import WebSocket
 
-from app.api.live.connection import admit
+from app.api.live.handshake import admit
 from app.api.live.realtime import RealtimeContract
 from app.api.live.stream import StreamContract
 from app.domain.errors import ConfigurationError
