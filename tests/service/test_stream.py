@@ -198,6 +198,28 @@ def test_a_language_that_the_model_does_not_know(server: Server) -> None:
     assert normalize(client.text()) == SAID
 
 
+def test_who_speaks(server: Server) -> None:
+    """Sentences of two speakers with pauses between them, each an utterance."""
+    sentences, sound = truth_of("en_two")["sentences"], speech("en_two")
+    long = [s for s in sentences if s["end"] - s["start"] > 2]
+    chosen = [
+        [s for s in long if s["speaker"] == speaker][turn]
+        for turn in range(2)
+        for speaker in ("speaker0", "speaker1")
+    ]
+    with stream(server, language="en", events=True, diarize=True) as client:
+        for sentence in chosen:
+            start, end = (round(sentence[key] * 16_000) for key in ("start", "end"))
+            client.say(np.concatenate([sound[start:end], SECOND]))
+        client.end()
+    one, two, three, four = (final["speaker"] for final in client.all(event("final")))
+    [told] = client.all(event("speakers"))
+    a, b, c, d = (entry["speaker"] for entry in told["speakers"])
+    assert a == c != b == d
+    assert (one, two) == ("SPEAKER_00", "SPEAKER_01")
+    assert {three, four} <= {one, two}
+
+
 def test_two_minutes_of_silence_and_noise_then_speech(server: Server) -> None:
     noise = np.random.default_rng(1).normal(0, 0.02, 16_000 * 20).astype(np.float32)
     chord = sum(np.sin(np.arange(16_000 * 10) * f * 2 * np.pi / 16_000) for f in (220, 277, 330))
