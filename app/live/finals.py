@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 LAGGING_S, LAGGING_EVERY_S = 10.0, 5.0
 LOST_S = 60.0
-SAME_SPEAKER = 0.5  # cosine of two voices
+SAME_SPEAKER = 0.5  # cosine of two voices, as of known speakers by default
 TRIES = 3  # a neighbor may kill the model, too
 TOO_FAR_BEHIND = "The service is too far behind this stream; try again later."
 

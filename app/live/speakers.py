@@ -1,7 +1,7 @@
 """Speakers: who says the utterances of a stream, by their voices. Pure.
 
-Each utterance gets the label of the nearest voice so far. At the end all voices are clustered, which
-corrects what was not to be known earlier.
+Each utterance gets the label of the nearest voice so far. At the end all voices are clustered,
+which corrects what was not to be known earlier.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ class Speakers:
             members, total = clusters.pop(second)
             clusters[first] = ([*clusters[first][0], *members], clusters[first][1] + total)
         clusters.sort(key=lambda cluster: min(cluster[0]))
-        return {u: _name(i) for i, (members, _) in enumerate(clusters) for u in members}
+        found = [(u, _name(i)) for i, (members, _) in enumerate(clusters) for u in members]
+        return dict(sorted(found))
 
 
 def _unit(vector: Voice) -> Voice:
