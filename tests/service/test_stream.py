@@ -187,6 +187,16 @@ def test_languages_change_between_utterances(server: Server) -> None:
     assert word_error_rate([*SAID, *spanish], client.text()) <= 0.15
 
 
+def test_translation(server: Server) -> None:
+    """Its words have no aligned times; partials and transcript tell each once all the same."""
+    with stream(server, language="es", task="translate", events=True, chunk_duration=2.0) as client:
+        in_real_time(client, SPANISH)
+        client.end()
+    said = [w for s in truth_of("es_short")["sentences"] for w in normalize(s["translation"])]
+    assert word_error_rate(said, client.text()) <= 0.2
+    assert normalize(client.wait(event("final"))["text"]) == said
+
+
 def test_a_language_that_the_model_does_not_know(server: Server) -> None:
     with stream(server, language="en") as client:
         client.command("config", config={"language": "yue"})
