@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from app.domain.errors import ServiceError
-from app.domain.options import DecodingOptions, TranscribeOptions
+from app.domain.options import DecodingOptions, SpeakerBounds, TranscribeOptions
 from app.domain.transcript import Audio, Hypothesis, Samples, Transcript
 from app.engine.work import Work
 from app.live.options import LiveOptions
@@ -100,6 +100,8 @@ class ModelEars:
 
     def transcribe(self, samples: Samples, spoken: Spoken, work: Work) -> Future[Transcript]:
         options, audio = _transcribe_options(spoken), Audio(samples)
+        if spoken.options.diarize:  # its one voice tells the speaker
+            options = replace(options, diarize=True, speakers=SpeakerBounds(num_speakers=1))
         return self._start(lambda: self._transcriber.transcribe(audio, options, work))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -38,13 +39,23 @@ class Partial:
 
 @dataclass(frozen=True, slots=True)
 class Final:
-    """The transcript of an utterance. `rest`: its words after those that partials committed."""
+    """The transcript of an utterance. `rest`: its words after those that partials committed.
+    `speaker`: None if not asked for, or not known.
+    """
 
     utterance: int
     start_s: float
     end_s: float
     transcript: Transcript
     rest: tuple[SpokenWord, ...]
+    speaker: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SpeakersKnown:
+    """At the end: who said each utterance. Replaces what `Final` told."""
+
+    speakers: Mapping[int, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +112,7 @@ LiveEvent: TypeAlias = (
     | SpeechEnded
     | Partial
     | Final
+    | SpeakersKnown
     | Failed
     | Dropped
     | Reset

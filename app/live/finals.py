@@ -12,12 +12,14 @@ from app.domain.errors import Cancelled, Overloaded, ServiceError, StageFailed
 from app.domain.transcript import Samples, Transcript
 from app.engine.work import Work
 from app.live import events
+from app.live.speakers import Speakers
 from app.live.utterance import Utterance
 
 log = logging.getLogger(__name__)
 
 LAGGING_S, LAGGING_EVERY_S = 10.0, 5.0
 LOST_S = 60.0
+SAME_SPEAKER = 0.5  # cosine of two voices, as of known speakers by default
 TRIES = 3  # a neighbor may kill the model, too
 TOO_FAR_BEHIND = "The service is too far behind this stream; try again later."
 
@@ -41,6 +43,7 @@ class Finals:
         self._tell = tell
         self._post = post
         self._clock = clock
+        self._speakers = Speakers(SAME_SPEAKER)
         self._ended: deque[Utterance] = deque()
         self._complained = -LAGGING_EVERY_S
 
@@ -96,7 +99,18 @@ class Finals:
         transcript = utterance.in_stream(utterance.final.result())
         rest = utterance.rest(transcript)
         start_s, end_s = utterance.start_s, utterance.end_s
-        self._tell(events.Final(utterance.number, start_s, end_s, transcript, rest))
+        speaker = self._speaker_of(utterance, transcript)
+        self._tell(events.Final(utterance.number, start_s, end_s, transcript, rest, speaker))
+
+    def _speaker_of(self, utterance: Utterance, transcript: Transcript) -> str | None:
+        for voice in transcript.speaker_embeddings.values():
+            return self._speakers.label(utterance.number, voice)
+        return None
+
+    def tell_speakers(self) -> None:
+        """At the end of the stream."""
+        if speakers := self._speakers.corrected():
+            self._tell(events.SpeakersKnown(speakers))
 
     def check_lag(self) -> None:
         """Complain now and then while the oldest transcript is late.

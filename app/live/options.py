@@ -16,6 +16,7 @@ class LiveOptions:
 
     `endpoints` None: the client says where utterances end. `partials`: tell words before their
     utterance has ended. `use_context`: what was said before is a prompt for what follows.
+    `diarize`: tell who speaks.
     """
 
     model: str
@@ -27,6 +28,7 @@ class LiveOptions:
     hotwords: str = ""
     use_context: bool = True
     partials: bool = True
+    diarize: bool = False
     endpoints: EndpointOptions | None = field(default_factory=EndpointOptions)
 
     @property

@@ -139,7 +139,8 @@ class LiveSession:
             while self._running:
                 self._next()()
                 self._finals.check_lag()
-                if self._finishing and not self._finals:
+                if self._finishing and not self._finals and self._running:
+                    self._finals.tell_speakers()
                     self._end(None)
         except ServiceError as error:
             self._end(error)

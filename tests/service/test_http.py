@@ -57,7 +57,7 @@ def test_a_websocket_where_there_is_none(server: Server) -> None:
             answer = client.get(server.url + path)
             assert answer.status_code == 404
             assert re.match("No WebSocket can be opened", answer.json()["detail"])
-        answer = client.get(f"{server.url}/v1/realtime")
+        answer = client.get(f"{server.url}/v1/audio/transcriptions")
         assert answer.status_code == 404
         assert answer.json()["error"]["code"] == "no_websocket"
         # what is no handshake is served

@@ -187,6 +187,16 @@ def test_languages_change_between_utterances(server: Server) -> None:
     assert word_error_rate([*SAID, *spanish], client.text()) <= 0.15
 
 
+def test_translation(server: Server) -> None:
+    """Its words have no aligned times; partials and transcript tell each once all the same."""
+    with stream(server, language="es", task="translate", events=True, chunk_duration=2.0) as client:
+        in_real_time(client, SPANISH)
+        client.end()
+    said = [w for s in truth_of("es_short")["sentences"] for w in normalize(s["translation"])]
+    assert word_error_rate(said, client.text()) <= 0.2
+    assert normalize(client.wait(event("final"))["text"]) == said
+
+
 def test_a_language_that_the_model_does_not_know(server: Server) -> None:
     with stream(server, language="en") as client:
         client.command("config", config={"language": "yue"})
@@ -196,6 +206,27 @@ def test_a_language_that_the_model_does_not_know(server: Server) -> None:
         client.say(np.concatenate([SHORT, SECOND]))
         client.end()
     assert normalize(client.text()) == SAID
+
+
+def test_who_speaks(server: Server) -> None:
+    """Sentences of two speakers with pauses between them, each an utterance."""
+    sentences, sound = truth_of("en_two")["sentences"], speech("en_two")
+    long = [s for s in sentences if s["end"] - s["start"] > 2]
+    chosen = [
+        [s for s in long if s["speaker"] == speaker][turn]
+        for turn in range(2)
+        for speaker in ("speaker0", "speaker1")
+    ]
+    with stream(server, language="en", events=True, diarize=True) as client:
+        for sentence in chosen:
+            start, end = (round(sentence[key] * 16_000) for key in ("start", "end"))
+            client.say(np.concatenate([sound[start:end], SECOND]))
+        client.end()
+    one, two, three, four = (final["speaker"] for final in client.all(event("final")))
+    [told] = client.all(event("speakers"))
+    a, b, c, d = (entry["speaker"] for entry in told["speakers"])
+    assert a == c != b == d
+    assert [one, two, three, four] == [a, b, c, d] == ["SPEAKER_00", "SPEAKER_01"] * 2
 
 
 def test_two_minutes_of_silence_and_noise_then_speech(server: Server) -> None:

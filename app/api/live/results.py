@@ -18,6 +18,7 @@ from app.live.events import (
     Looked,
     Partial,
     Reset,
+    SpeakersKnown,
     SpeechEnded,
     SpeechStarted,
 )
@@ -153,6 +154,9 @@ def own_events(event: LiveEvent) -> Iterator[Message]:
             }
         case Final():
             yield _final(event)
+        case SpeakersKnown():
+            told = [{"utterance": u, "speaker": name} for u, name in event.speakers.items()]
+            yield {"event": "speakers", "speakers": told}
         case Dropped():
             yield {"event": "dropped", "utterance": event.utterance}
 
@@ -168,5 +172,6 @@ def _final(event: Final) -> Message:
         "rest": [spoken_json(word) for word in event.rest],
         "language": event.transcript.language,
         "words": [aligned_json(word) for segment in segments for word in segment.words or ()],
+        **({"speaker": event.speaker} if event.transcript.speakers_known else {}),
         "warnings": [warning.sentence for warning in event.transcript.warnings],
     }

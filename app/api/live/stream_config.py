@@ -41,6 +41,7 @@ class StreamConfig:
             "sample_rate": options.rate,
             "chunk_duration": self.chunk_s,
             "use_context": options.use_context,
+            "diarize": options.diarize,
             "events": self.events,
             "resume_from_s": self.resume_from_s,
         }
@@ -108,7 +109,7 @@ def _model(service: Service, value: Any) -> str:
 
 
 _rate = _number("sample_rate", LOWEST_RATE, HIGHEST_RATE)
-_use_context = _flag("use_context")
+_use_context, _diarize = _flag("use_context"), _flag("diarize")
 CHANGES: dict[str, Change] = {
     "model_size": _option("model", _model),
     "model": _option("model", _model),
@@ -117,6 +118,7 @@ CHANGES: dict[str, Change] = {
     "encoding": _option("encoding", _choice("encoding", Encoding)),
     "sample_rate": _option("rate", lambda _, value: round(_rate(value))),
     "use_context": _option("use_context", lambda _, value: _use_context(value)),
+    "diarize": _option("diarize", lambda _, value: _diarize(value)),
     "prompt": _option("prompt", _text("prompt")),
     "hotwords": _option("hotwords", _text("hotwords")),
     "chunk_duration": _field(
