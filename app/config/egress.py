@@ -38,7 +38,7 @@ class EgressSettings(SettingsGroup):
 
     @field_validator("egress_allowed_networks")
     @classmethod
-    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _allowed_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for network in value:
             try:
                 ip_network(network)

@@ -70,7 +70,7 @@ def test_every_answer_is_a_documented_one(limited_server: Server, tmp_path: Path
         "POST /v1/audio/translations": {400},
     }.items():
         # speech gets through, and so does what is to be refused at every stage
-        assert answers[f"{endpoint} 200"] >= 5, answers
+        assert answers[f"{endpoint} 200"] >= 2, answers
         assert {f"{endpoint} {status}" for status in refusals} <= answers.keys()
     eventually(lambda: limited_server.get("/health").json()["requests"] == 0)
     eventually(lambda: limited_server.temp_files() == [])

@@ -9,18 +9,17 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from sqlalchemy.exc import OperationalError
 from starlette.requests import Request
 
 from app.api.jobs import events
 from app.api.jobs.desk import MAX_ASKING, Desk
 from app.api.jobs.events import Feed, JobEvents
-from app.domain.errors import Overloaded
+from app.domain.errors import DatabaseUnavailable, Overloaded
 from app.jobs.job import Job, JobOptions, JobRequest, JobState, Upload
 from app.jobs.jobs import Jobs
 from app.service.admission import Admission
 
-PATIENCE_S = 30
+PATIENCE_S = 60
 JOB = Job(
     "a", JobRequest(source=Upload(name="x"), options=JobOptions(model="demo")), JobState.QUEUED, 1.0
 )
@@ -37,7 +36,7 @@ class Store:
     def several(self, job_ids: Collection[str]) -> dict[str, Job]:
         self.num_asked += 1
         if not self.reachable:
-            raise OperationalError("SELECT", {}, OSError("gone"))
+            raise DatabaseUnavailable
         return {job_id: self.job for job_id in job_ids if self.job is not None}
 
 

@@ -271,7 +271,7 @@ def test_a_process_that_takes_no_file_is_replaced(
     try:
         play(pool, clip)
         process_of(pool).suspend()
-        monkeypatch.setattr(decoder, "START_S", 2.0)
+        monkeypatch.setattr(decoder, "START_S", 8.0)
         play(pool, clip)
     finally:
         pool.close()
