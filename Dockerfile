@@ -32,7 +32,8 @@ RUN --mount=type=cache,target=/var/cache/uv \
         uv pip install --require-hashes -r requirements.lock; \
     else \
         uv pip install --torch-backend "$TORCH_BACKEND" --no-verify-hashes \
-            -c requirements.lock -r pyproject.toml --extra postgresql --extra s3 --extra urls; \
+            -c requirements.lock -r pyproject.toml --extra postgresql --extra s3 --extra urls \
+            --extra wyoming; \
     fi
 
 

@@ -69,7 +69,7 @@ format: $(VENV)/.dev
 lock: $(VENV)/.uv
 	$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-annotate --custom-compile-command "make lock" --extra postgresql --extra s3 --extra urls \
-		-o requirements.lock pyproject.toml
+		--extra wyoming -o requirements.lock pyproject.toml
 	$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-annotate --custom-compile-command "make lock" -c requirements.lock --extra dev \
 		-o requirements-dev.lock pyproject.toml

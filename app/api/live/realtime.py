@@ -70,10 +70,10 @@ class RealtimeContract:
             case "input_audio_buffer.clear":
                 self._clear()
             case "session.update":
-                session = message.get("session") or {}
+                session = _session(message)
                 self._update(updated(self._service, self._config, session), "session.updated")
             case "transcription_session.update":
-                session = message.get("session") or {}
+                session = _session(message)
                 config = beta_updated(self._service, self._config, session)
                 self._update(config, "transcription_session.updated")
             case str(kind):
@@ -240,6 +240,13 @@ class RealtimeContract:
 
     def _item(self, utterance: int) -> str:
         return f"{self._item_prefix}_{utterance}"
+
+
+def _session(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    session = message.get("session") or {}
+    if not isinstance(session, dict):
+        raise UnsupportedOption("session: must be an object.")
+    return session
 
 
 def is_beta(websocket: WebSocket) -> bool:

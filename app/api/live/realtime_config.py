@@ -79,7 +79,7 @@ def beta_updated(
     config = before
     if "input_audio_format" in session:
         name = session["input_audio_format"]
-        if name not in BETA_FORMATS:
+        if not isinstance(name, str) or name not in BETA_FORMATS:
             raise UnsupportedOption(f"input_audio_format: one of {', '.join(BETA_FORMATS)}.")
         config = _with_format(config, {"type": BETA_FORMATS[name]})
     return _with_speech(service, config, session, "input_audio_transcription")
@@ -97,7 +97,7 @@ def _with_speech(
 
 def _with_format(config: RealtimeConfig, wanted: object) -> RealtimeConfig:
     kind = wanted.get("type") if isinstance(wanted, dict) else None
-    if not isinstance(wanted, dict) or kind not in ENCODINGS:
+    if not isinstance(wanted, dict) or not isinstance(kind, str) or kind not in ENCODINGS:
         raise UnsupportedOption(f"audio.input.format.type: one of {', '.join(ENCODINGS)}.")
     rate = G711_RATE
     if kind == PCM:
@@ -135,7 +135,7 @@ def _with_turn_detection(config: RealtimeConfig, wanted: object) -> RealtimeConf
     shown: Object = dict(DEFAULT_VAD)
     if wanted.get("type") == "semantic_vad":
         eagerness = wanted.get("eagerness", "auto")
-        if eagerness not in EAGERNESS_S:
+        if not isinstance(eagerness, str) or eagerness not in EAGERNESS_S:
             raise UnsupportedOption(f"turn_detection.eagerness: one of {', '.join(EAGERNESS_S)}.")
         silence_s = EAGERNESS_S[eagerness]
         endpoints = EndpointOptions(silence_s=silence_s)
