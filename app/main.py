@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -15,6 +16,7 @@ from app.api import errors, ops
 from app.api.asr import router as asr
 from app.api.jobs import enqueue, webhooks
 from app.api.jobs import router as job_rest
+from app.api.jobs.desk import Desk
 from app.api.live.router import build_router as build_live_router
 from app.api.live.router import check_wyoming, listening_for_wyoming
 from app.api.middleware import headers, keys
@@ -32,6 +34,7 @@ from app.service.build import close_service
 from app.service.service import Service
 from app.service.warmup import warm_up
 
+JOBS_POLL_S = 0.1
 DESCRIPTION = """\
 Transcribes any audio or video file in the answer to one request: aligned words, speakers, and JSON,
 text, SRT, VTT, TSV or Markdown. Speaks the dialects of whisper-asr-webservice and of the WhisperX
@@ -80,10 +83,11 @@ def create_app(service: Service, sqs: bool = False) -> FastAPI:
 def build_routers(service: Service, jobs: Jobs | None, live: Live | None) -> list[APIRouter]:
     """All that is served."""
     routers = [contract.build_router(service) for contract in (asr, openai, ops)]
-    routers.append(job_rest.build_router(service, jobs))
+    desk = Desk()
+    routers.append(job_rest.build_router(service, jobs, desk))
     if jobs is not None:
-        routers.append(enqueue.build_router(service, jobs))
-        routers.append(webhooks.build_router(jobs))
+        routers.append(enqueue.build_router(service, jobs, desk))
+        routers.append(webhooks.build_router(jobs, desk))
     if live is not None:
         routers.append(build_live_router(live))
     return routers
@@ -102,6 +106,7 @@ async def running(
         if jobs is not None:
             ending.push_async_callback(asyncio.to_thread, jobs.close)
             await asyncio.to_thread(jobs.start)
+        ending.push_async_callback(jobs_may_end, service)
         if sqs_worker is not None:
             ending.push_async_callback(asyncio.to_thread, sqs_worker.close)
             sqs_worker.start()
@@ -112,3 +117,12 @@ async def running(
             target=warm_up, args=(service, stopping), name="warm-up", daemon=True
         ).start()
         yield
+
+
+async def jobs_may_end(service: Service) -> None:
+    """Wait for what still runs: no request does by now, but jobs may. The server cancels them after
+    the same time.
+    """
+    deadline = time.monotonic() + service.settings.shutdown_grace_s
+    while service.admission.num_requests and time.monotonic() < deadline:  # noqa: ASYNC110
+        await asyncio.sleep(JOBS_POLL_S)

@@ -127,7 +127,9 @@ class Deliveries:
             .values(turn=turn, next_at=self._clock() + delay_s)
         )
         item = f"{job_id}.{delivery_id}.{turn}"  # begins as those of the job, see JobQueue.forget
-        self._queue.add(connection, DELIVERIES_QUEUE, item, delay_s=delay_s)
+        # first tries go before those of receivers that have not answered
+        priority = 2 if delay_s else 1
+        self._queue.add(connection, DELIVERIES_QUEUE, item, priority, delay_s)
 
     # -- sending ---------------------------------------------------------------------------------
 

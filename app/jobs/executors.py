@@ -83,8 +83,7 @@ class Executors:
 
     def leave(self) -> None:
         """Tell the others that this process ends."""
-        with self._database.begin() as connection:
-            connection.execute(sa.delete(executors).where(executors.c.id == self.id))
+        self._forget({self.id})
 
     def close(self) -> None:
         (self._folder / self.id).unlink(missing_ok=True)

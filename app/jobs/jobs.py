@@ -113,7 +113,7 @@ class Jobs:
 
     def cancel(self, job_id: str, client: str) -> Job:
         """Cancel a job that has not ended. Raises UnknownJob."""
-        job = self.store.request_cancel(job_id, client)
+        job = self.store.request_cancel(job_id, client, self.runner.announce)
         self.keeper.cancel(job_id)
         if job.state is JobState.CANCELLED:
             self.retention.discard_upload(job)

@@ -67,7 +67,8 @@ class Rescue:
             updated = connection.execute(
                 sa.update(jobs)
                 .where(jobs.c.id == row.id, same_run, jobs.c.state == row.state)
-                .values(state=JobState.QUEUED, step=None, progress=0.0, run_id=None, executor=None)
+                # one that ran stays so: it counts as interrupted, see Runner
+                .values(step=None, progress=0.0, run_id=None, executor=None)
             )
             if updated.rowcount:
                 priority = queue_priority(row.priority, row.rank)

@@ -42,9 +42,9 @@ class Retention:
 
     def remove(self, job: Job) -> None:
         """Remove an ended job: its upload, its transcript and what the queue knows."""
-        self.discard_upload(job)
-        self._store.delete(job.id)
-        self._store.queue.forget([job.id])
+        if self._store.delete(job.id):  # else it is tried again meanwhile
+            self.discard_upload(job)
+            self._store.queue.forget([job.id])
 
     def discard_upload(self, job: Job) -> None:
         """Delete the upload of a job that does not need it any more."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
+import sqlalchemy as sa
 from structlog.contextvars import bound_contextvars
 
 from app.domain.errors import (
@@ -81,6 +82,10 @@ class Runner:
     def refuse(self, request: JobRequest, error: ServiceError, same: Idempotency) -> Job:
         """See `Runs.refuse`."""
         return self._runs.refuse(request, error, same)
+
+    def announce(self, connection: sa.Connection, job: Job) -> None:
+        """Tell whom it concerns, in the transaction that ends a job without a run."""
+        self._runs.announce(connection, job)
 
     def hand_over(self) -> None:
         """Give the jobs that run back to the queue. What their runs still do is refused."""

@@ -28,6 +28,9 @@ from app.jobs.transcripts import pack
 Ending = Callable[[sa.Connection, Job, Transcript | None], None]
 
 
+EARLY_S = 1.0  # so much earlier than planned an attempt may begin: clocks differ
+
+
 class Superseded(Exception):
     """Another run has taken this one's place."""
 
@@ -78,6 +81,8 @@ class Runs:
             row = connection.execute(select_job(job_id).with_for_update()).one_or_none()
             if row is None or JobState(row.state) in ENDED or row.run_id != seen.run_id:
                 return None
+            if row.state == JobState.QUEUED and (row.retry_at or 0.0) > self._clock() + EARLY_S:
+                return None  # an item from before its last attempt; another one is queued
             return self._begin(connection, row)
 
     def begin_next(self) -> Run | None:
@@ -254,6 +259,10 @@ class Runs:
                 executor=None, **values,
             )  # fmt: skip
             self._enqueue(connection, run.job.id, delay_s)
+
+    def announce(self, connection: sa.Connection, job: Job) -> None:
+        """What else happens in the transaction that ends a job."""
+        self._ending(connection, job, None)
 
     def pass_on(self, job_id: str, delay_s: float) -> None:
         """Queue a job again of which no run has begun."""

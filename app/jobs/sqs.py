@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import socket
 import threading
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -119,8 +121,7 @@ class SqsWorker:
             messages = self._queue.receive(
                 min(room, self._polling.max_messages), self._polling.wait_s
             )
-            for message in messages:
-                self._take(message)
+            self._take_all(messages)
         except (QueueUnavailable, SQLAlchemyError, Overloaded) as error:
             outage.failed(error)
             pause_s = self._polling.interval_s * 2 ** min(outage.num_failures - 1, 10)
@@ -129,6 +130,17 @@ class SqsWorker:
         outage.over()
         if not messages:
             self._closing.wait(self._polling.interval_s)
+
+    def _take_all(self, messages: Sequence[Message]) -> None:
+        """As many as can be taken. The others are left to be received again."""
+        for i, message in enumerate(messages):
+            try:
+                self._take(message)
+            except (QueueUnavailable, SQLAlchemyError, Overloaded):
+                for left in messages[i:]:
+                    with suppress(QueueUnavailable):
+                        self._queue.release(left)
+                raise
 
     def _takes_messages(self) -> bool:
         return self._polling.ready.is_set() and not self._closing.is_set()
@@ -163,7 +175,7 @@ class SqsWorker:
             try:
                 self._holds.tick()
                 outage.over()
-            except (QueueUnavailable, SQLAlchemyError) as error:
+            except (QueueUnavailable, SQLAlchemyError, Overloaded) as error:
                 outage.failed(error)
             except Exception:  # without this thread, others would take our messages
                 log.exception("keeping messages failed")

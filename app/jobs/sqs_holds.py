@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.domain.errors import UnknownJob
+from app.domain.errors import Overloaded, UnknownJob
 from app.jobs.deliveries import Delivery, DeliveryState
 from app.jobs.job import Job, JobState
 from app.jobs.jobs import Jobs
@@ -218,7 +218,7 @@ class Holds:
             try:
                 if self._take_back(hold.job_id):
                     self._queue.release(hold.message)
-            except (QueueUnavailable, SQLAlchemyError) as error:
+            except (QueueUnavailable, SQLAlchemyError, Overloaded) as error:
                 log.warning("message %s is not released: %s", hold.message.id, error)
             self._drop(hold)
 
@@ -229,10 +229,7 @@ class Holds:
             return True
         if job.state is not JobState.QUEUED or job.started_at is not None:
             return False
-        if self._jobs.store.request_cancel(job_id, CLIENT).state is not JobState.CANCELLED:
-            return False  # it has begun in this moment
-        self._jobs.delete(job_id, CLIENT)
-        return True
+        return self._jobs.store.withdraw(job_id)  # False: it has begun in this moment
 
 
 def verdict_on(job: Job, deliveries: list[Delivery]) -> Verdict | None:

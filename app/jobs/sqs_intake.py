@@ -38,8 +38,8 @@ class Intake:
         self._terms = terms
 
     def check(self) -> None:
-        """Raises SQLAlchemyError: no message can be taken, because the database is gone."""
-        self._jobs.store.counts()
+        """Raises Overloaded: no message can be taken now. Also because the database is gone."""
+        self._jobs.store.check_room()
 
     def accept(self, message: Message) -> str:
         """The ID of the message's job. That of a message with a mistake has failed already, so that

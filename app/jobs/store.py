@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 import time
 import uuid
 from collections.abc import Callable, Collection
@@ -21,7 +22,7 @@ from app.domain.errors import (
 )
 from app.domain.transcript import Transcript
 from app.jobs.database import Database
-from app.jobs.job import Job, JobRequest, JobState, Upload
+from app.jobs.job import ENDED, Job, JobRequest, JobState, Upload
 from app.jobs.queue import JobQueue
 from app.jobs.rows import CLASSES, job_of, new_row, queue_priority, select_job
 from app.jobs.tables import idempotency, jobs, transcripts, turns
@@ -29,7 +30,7 @@ from app.jobs.transcripts import unpack
 
 JOBS_QUEUE = "jobs"
 MAX_KEY = 255
-MAX_NAMES = 1000  # in one question
+PAGE = 1000  # rows read at a time
 JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 RETRY_AFTER_S = 30
 
@@ -79,6 +80,8 @@ class JobStore:
         self.executor = executor
         self._max_jobs = max_jobs
         self._clock = clock
+        self._lock = threading.Lock()
+        self._accepting: set[tuple[str, str]] = set()  # keys that this process has reserved
 
     # -- accepting -------------------------------------------------------------------------------
 
@@ -93,6 +96,25 @@ class JobStore:
         """
         if not 0 < len(key) <= MAX_KEY:
             raise UnsupportedOption(f"Idempotency-Key: 1 to {MAX_KEY} characters.")
+        with self._lock:
+            if (client, key) in self._accepting:
+                raise StillAccepting
+            self._accepting.add((client, key))
+        job = None
+        reserved_here = False
+        try:
+            job = self._reserve(client, key)
+            reserved_here = job is None
+            return job
+        finally:
+            if not reserved_here:
+                self._no_longer_accepting(client, key)
+
+    def _no_longer_accepting(self, client: str, key: str) -> None:
+        with self._lock:
+            self._accepting.discard((client, key))
+
+    def _reserve(self, client: str, key: str) -> Job | None:
         mine = (idempotency.c.client == client) & (idempotency.c.key == key)
         try:
             with self.database.begin() as connection:
@@ -100,6 +122,8 @@ class JobStore:
                 if row is None:
                     connection.execute(self._reservation(client, key))
                     return None
+                if row.job_id is None and row.executor == self.executor:
+                    return None  # it was to be given back, but the database was gone then
                 if row.job_id is None:
                     raise StillAccepting
                 return job_of(connection.execute(select_job(row.job_id)).one())
@@ -113,6 +137,7 @@ class JobStore:
 
     def release(self, client: str, key: str) -> None:
         """Give a reserved key back, because its request was not accepted."""
+        self._no_longer_accepting(client, key)
         with self.database.begin() as connection:
             connection.execute(sa.delete(idempotency).where(*reserved(client, key, self.executor)))
 
@@ -140,6 +165,8 @@ class JobStore:
             DatabaseUnavailable: it is not known whether the job was accepted.
         """
         job_id = str(uuid.uuid4())
+        if same is not None:
+            self._no_longer_accepting(request.client, same.key)
         with self.database.begin() as connection:
             self._check_room(connection)
             rank = self._next_rank(connection, request)
@@ -149,6 +176,11 @@ class JobStore:
                 keep_key(connection, request.client, same, self.executor, job_id)
             self.queue.add(connection, JOBS_QUEUE, job_id, queue_priority(row["priority"], rank))
             return job_of(connection.execute(select_job(job_id)).one())
+
+    def check_room(self) -> None:
+        """Raises Overloaded if no job would be accepted now."""
+        with self.database.read() as connection:
+            self._check_room(connection)
 
     def _check_room(self, connection: sa.Connection) -> None:
         waiting = sa.select(sa.func.count()).where(jobs.c.state == JobState.QUEUED)
@@ -205,8 +237,14 @@ class JobStore:
 
     # -- ending ----------------------------------------------------------------------------------
 
-    def request_cancel(self, job_id: str, client: str) -> Job:
+    def request_cancel(
+        self,
+        job_id: str,
+        client: str,
+        announce: Callable[[sa.Connection, Job], None] = lambda connection, job: None,
+    ) -> Job:
         """Cancel a job: at once if it waits, else as soon as its run notices. An ended one stays.
+        `announce` is called in the transaction that ends it.
 
         Raises:
             UnknownJob
@@ -219,7 +257,10 @@ class JobStore:
             if not JobState(row.state).ended:
                 change = sa.update(jobs).where(jobs.c.id == job_id)
                 connection.execute(change.values(**values, retry_at=None))
-            return job_of(connection.execute(select_job(job_id)).one())
+            job = job_of(connection.execute(select_job(job_id)).one())
+            if row.state == JobState.QUEUED:
+                announce(connection, job)
+            return job
 
     def retry(self, job_id: str, client: str) -> Job:
         """Queue a failed or cancelled job again, with all its attempts. Not one whose upload was
@@ -254,21 +295,29 @@ class JobStore:
             self.queue.add(connection, JOBS_QUEUE, job_id, queue_priority(row.priority, rank))
             return job_of(connection.execute(select_job(job_id)).one())
 
-    def delete(self, job_id: str) -> None:
-        """Remove an ended job with all that belongs to it in the tables."""
+    def delete(self, job_id: str) -> bool:
+        """Remove an ended job with all that belongs to it in the tables. False: it has not ended,
+        as it is tried again, or is gone.
+        """
+        ended = (jobs.c.id == job_id) & jobs.c.state.in_(ENDED)
         with self.database.begin() as connection:
-            connection.execute(sa.delete(jobs).where(jobs.c.id == job_id))
+            return connection.execute(sa.delete(jobs).where(ended)).rowcount > 0
+
+    def withdraw(self, job_id: str) -> bool:
+        """Remove a job that no run has begun. False: one has."""
+        waits = (jobs.c.id == job_id) & (jobs.c.state == JobState.QUEUED)
+        with self.database.begin() as connection:
+            unbegun = sa.delete(jobs).where(waits, jobs.c.started_at.is_(None))
+            return connection.execute(unbegun).rowcount > 0
 
     def uploads_in_use(self, names: Collection[str]) -> set[str]:
         """Those of some uploads that belong to jobs."""
-        name = jobs.c.request["source"]["name"].as_string()
-        found: set[str] = set()
-        ordered = list(names)
+        wanted, found = set(names), set()
         with self.database.read() as connection:
-            for start in range(0, len(ordered), MAX_NAMES):
-                some = ordered[start : start + MAX_NAMES]
-                found |= set(connection.scalars(sa.select(name).where(name.in_(some))))
-        return found
+            # not by a condition: PostgreSQL refuses to look into JSON with escaped NULs
+            for request in connection.scalars(sa.select(jobs.c.request)).yield_per(PAGE):
+                found.add(request["source"].get("name"))
+        return wanted & found
 
     def expired(self, before: float, limit: int) -> list[Job]:
         """Jobs that ended before a time, oldest first."""

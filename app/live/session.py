@@ -187,6 +187,7 @@ class LiveSession:
             return
         self._partials.end()
         utterance.end_s = at_s
+        utterance.work = self._needs.new_work()  # the time for its transcript begins now
         self._tell(events.SpeechEnded(utterance.number, at_s))
         self._finals.add(utterance, self._sound.tape.between(utterance.start_s, at_s).copy())
         self._sound.tape.forget(at_s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from collections.abc import Callable, Collection
@@ -12,6 +13,7 @@ from app.domain.errors import ConfigurationError, StageFailed
 from app.storage.tempdir import told_when_full
 
 FORGOTTEN_S = 86_400.0
+OURS = re.compile(r"[0-9a-f]{32}(\.part)?")  # others may keep theirs in the same place
 
 Check = Callable[[], None]  # raises to end a transfer
 Used = Callable[[Collection[str]], Collection[str]]  # those of some names that are used
@@ -71,7 +73,8 @@ class LocalObjects:
 
     def sweep(self, used: Used) -> int:
         before = time.time() - FORGOTTEN_S
-        old = {path.name for path in self._folder.iterdir() if path.stat().st_mtime < before}
+        found = {path.name for path in self._folder.iterdir() if path.stat().st_mtime < before}
+        old = set(filter(OURS.fullmatch, found))
         forgotten = old - set(used(old)) if old else set()
         for name in forgotten:
             self.delete(name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse
 
 from app.api.error_responses import ERROR_RESPONSES, ErrorBody
 from app.api.intake import ignored_headers
+from app.api.jobs.desk import Desk
 from app.api.jobs.enqueue_body import EnqueueBody, EnqueuedBody
 from app.api.jobs.json_object import read_json
 from app.api.rate_limits import account_of, admit
@@ -49,7 +50,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 
-def build_router(service: Service, jobs: Jobs) -> APIRouter:
+def build_router(service: Service, jobs: Jobs, desk: Desk) -> APIRouter:
     router = APIRouter(tags=["jobs"])
 
     @router.post(
@@ -70,7 +71,7 @@ def build_router(service: Service, jobs: Jobs) -> APIRouter:
         model = body.model(service.catalog.resolve, service.catalog.default_model)
         record_of(request).model = model
         asked = body.request(model, client, account)
-        job = await asyncio.to_thread(_submit, jobs, asked, body)
+        job = await desk.ask(partial(_submit, jobs, asked, body))
         headers = {
             "Location": f"{service.settings.root_path}/status/{job.id}",
             **ignored_headers(body.model_extra or (), ()),

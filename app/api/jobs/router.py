@@ -62,14 +62,13 @@ ADDRESSES = {
 }
 
 
-def build_router(service: Service, jobs: Jobs | None) -> APIRouter:
+def build_router(service: Service, jobs: Jobs | None, desk: Desk) -> APIRouter:
     """`jobs` None: they are turned off, and every address says so."""
     router = APIRouter(tags=["jobs"])
     if jobs is None:
         _add_refusals(router, service)
         return router
     settings = service.settings
-    desk = Desk()
     rules = Rules(
         EgressRules(settings.egress_allowed_networks),
         settings.url_ingest,

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Path, Request
 from pydantic import BaseModel, Field
 
 from app.api.error_responses import UNAUTHORIZED, ErrorBody
+from app.api.jobs.desk import Desk
 from app.api.request_state import client_name
 from app.domain.errors import UnknownJob
 from app.jobs.deliveries import Delivery
@@ -44,8 +45,7 @@ class WebhooksBody(BaseModel):
     webhooks: list[WebhookBody]
 
 
-def build_router(jobs: Jobs) -> APIRouter:
-    """Not async: the database is asked in threads."""
+def build_router(jobs: Jobs, desk: Desk) -> APIRouter:
     router = APIRouter(tags=["jobs"])
 
     @router.get(
@@ -53,11 +53,13 @@ def build_router(jobs: Jobs) -> APIRouter:
         summary="What became of a job's webhooks",
         responses=RESPONSES,
     )
-    def webhooks(request: Request, job_id: JobId) -> WebhooksBody:
-        job = jobs.find(job_id, client_name(request.scope))
-        return WebhooksBody(
-            task_id=job.id, webhooks=[_body_of(one) for one in jobs.deliveries.of_job(job.id)]
-        )
+    async def webhooks(request: Request, job_id: JobId) -> WebhooksBody:
+        def look() -> WebhooksBody:
+            job = jobs.find(job_id, client_name(request.scope))
+            sent = [_body_of(one) for one in jobs.deliveries.of_job(job.id)]
+            return WebhooksBody(task_id=job.id, webhooks=sent)
+
+        return await desk.ask(look)
 
     @router.post(
         "/webhooks/{job_id}/resend",
@@ -66,12 +68,15 @@ def build_router(jobs: Jobs) -> APIRouter:
         description="The last one of the job, whatever became of it, with the same ID and body.",
         responses=RESPONSES,
     )
-    def resend(request: Request, job_id: JobId) -> WebhookBody:
-        job = jobs.find(job_id, client_name(request.scope))
-        sent = jobs.deliveries.resend(job.id)
-        if sent is None:
-            raise UnknownJob(NO_WEBHOOK)
-        return _body_of(sent)
+    async def resend(request: Request, job_id: JobId) -> WebhookBody:
+        def send_again() -> WebhookBody:
+            job = jobs.find(job_id, client_name(request.scope))
+            sent = jobs.deliveries.resend(job.id)
+            if sent is None:
+                raise UnknownJob(NO_WEBHOOK)
+            return _body_of(sent)
+
+        return await desk.ask(send_again)
 
     return router
 

@@ -77,6 +77,7 @@ class LiveConnection:
         self._loop = asyncio.get_running_loop()
         self._outbox: asyncio.Queue[LiveEvent | Message] = asyncio.Queue()
         self._session: LiveSession | None = None
+        self._current: object = None  # the session whose end is that of the stream
         self._ended = asyncio.Event()
         self._last_heard = self._begun = time.monotonic()
         self._close_code = NORMAL
@@ -94,8 +95,9 @@ class LiveConnection:
         before = self._session
         if before is not None:
             before.finish()
+        self._current = mine = object()  # known before the session's thread may tell of its end
         self._session = session = self.stream.open(
-            options, lambda event: self._tell(event, session), start_s, self._numbers
+            options, lambda event: self._tell(event, mine), start_s, self._numbers
         )
         return session
 
@@ -254,13 +256,13 @@ class LiveConnection:
             elif now - self._last_heard > settings.live_idle_timeout_s:
                 self._fail(DeadlineExceeded("Nothing was sent for too long."))
 
-    def _tell(self, event: LiveEvent, session: LiveSession) -> None:
+    def _tell(self, event: LiveEvent, session: object) -> None:
         """In the session's thread."""
         with suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(self._take, event, session)
 
-    def _take(self, event: LiveEvent, session: LiveSession) -> None:
-        if session is self._session or not isinstance(event, Ended):
+    def _take(self, event: LiveEvent, session: object) -> None:
+        if session is self._current or not isinstance(event, Ended):
             self._put(event)
 
     def _put(self, event: LiveEvent) -> None:

@@ -41,7 +41,8 @@ class StreamContract:
 
     @staticmethod
     def protocol(websocket: WebSocket) -> str | None:
-        return None
+        # a browser that offers one, to send a key, wants one back
+        return "stream" if "stream" in (websocket.scope.get("subprotocols") or ()) else None
 
     async def start(self) -> None:
         loop = asyncio.get_running_loop()
