@@ -73,6 +73,8 @@ class Process:
         return self.store.submit(request(client, **values), same)
 
     def begin(self, job: Job) -> Run:
+        """A run of a job, once it may begin."""
+        self.now = max(self.now, self.store.find(job.id, job.request.client).retry_at or 0.0)
         run = self.runs.begin(job.id)
         assert run is not None
         return run

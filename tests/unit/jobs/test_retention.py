@@ -78,18 +78,22 @@ def test_what_ended_long_ago_is_removed_with_all_that_belongs_to_it(
     temp.close()
 
 
+USED, FORGOTTEN, RECENT = (digit * 32 for digit in "abc")
+THEIRS = "minutes.wav"  # somebody keeps files of their own there
+
+
 def test_uploads_without_a_job_do_not_stay_for_good(process: Process, tmp_path: Path) -> None:
     """A process may end between an upload and its job."""
     folder = tmp_path / "uploads"
     uploads = LocalObjects(folder)
-    process.submit(source=Upload(name="used"))
+    process.submit(source=Upload(name=USED))
     process.submit(source=S3Object(bucket="theirs", key="input"))
-    for name in ("used", "forgotten", "forgotten.part", "recent"):
+    for name in (USED, FORGOTTEN, f"{FORGOTTEN}.part", RECENT, THEIRS):
         (folder / name).write_bytes(b"sound")
-        age_s = 0 if name == "recent" else FORGOTTEN_S + 60
+        age_s = 0 if name == RECENT else FORGOTTEN_S + 60
         os.utime(folder / name, (time.time() - age_s,) * 2)
     assert uploads.sweep(process.store.uploads_in_use) == 2
-    assert {path.name for path in folder.iterdir()} == {"used", "recent"}
+    assert {path.name for path in folder.iterdir()} == {USED, RECENT, THEIRS}
     assert uploads.sweep(process.store.uploads_in_use) == 0
 
 

@@ -172,3 +172,13 @@ def test_what_is_lost_to_the_queue_is_rescued(process: Process, other: Process) 
     assert rescue.rescue({run.id for run in runs}) == [stranded.id, waiting.id]
     other.die()
     assert rescue.rescue({runs[1].id}) == [elsewhere.id]
+
+
+def test_what_the_queue_still_holds_does_not_shorten_the_wait(process: Process) -> None:
+    """`begin_next` takes jobs that are in the queue as well: their items come later."""
+    job = process.submit()
+    run = process.runs.begin_next()
+    assert run is not None
+    process.runs.again(run, 60.0, BROKEN)
+    assert process.runs.begin(job.id) is None
+    assert state(process, job).attempts == 1

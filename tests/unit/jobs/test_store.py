@@ -18,12 +18,12 @@ from app.domain.errors import (
     UnsupportedOption,
 )
 from app.jobs.database import Database
-from app.jobs.job import Job, JobState, JobStep, Priority, S3Object
+from app.jobs.job import Job, JobState, JobStep, Priority, S3Object, Upload
 from app.jobs.queue import MAX_PRIORITY
 from app.jobs.rows import CLASSES, RANKS, queue_priority
 from app.jobs.runs import Progress
 from app.jobs.store import Idempotency
-from tests.support.job_tables import Process
+from tests.support.job_tables import TRANSCRIPT, Process
 
 SAME = Idempotency("key", "0" * 64)
 
@@ -224,3 +224,41 @@ def test_the_time_left_is_not_invented(process: Process) -> None:
     assert left_s(75.0) == pytest.approx(10.0)
     process.runs.cancelled(run)
     assert process.store.find(job.id, "a").left_s(started + 30.0) is None
+
+
+def test_only_ended_jobs_are_removed(process: Process) -> None:
+    waiting, running = process.submit(), process.submit()
+    run = process.begin(running)
+    assert not process.store.delete(waiting.id)
+    assert not process.store.delete(running.id)
+    assert not process.store.withdraw(running.id)
+    process.runs.succeed(run, TRANSCRIPT, {}, 1.0)
+    assert process.store.delete(running.id)
+    assert process.store.withdraw(waiting.id)
+    assert process.store.counts()[JobState.QUEUED] == 0
+
+
+def test_whoever_waits_for_a_job_hears_that_it_was_cancelled(process: Process) -> None:
+    told: list[Job] = []
+    waiting, running = process.submit(), process.submit()
+    process.begin(running)
+    for job in (waiting, running):
+        process.store.request_cancel(job.id, "a", lambda _, ended: told.append(ended))
+    assert [(job.id, job.state) for job in told] == [(waiting.id, JobState.CANCELLED)]
+
+
+def test_a_key_that_could_not_be_given_back_is_free_again(process: Process) -> None:
+    """Its request failed while the database was gone, so the reservation is still there."""
+    assert process.store.reserve("a", "key") is None
+    with pytest.raises(StillAccepting):
+        process.store.reserve("a", "key")
+    process.store._no_longer_accepting("a", "key")
+    assert process.store.reserve("a", "key") is None
+    process.store.release("a", "key")
+
+
+def test_uploads_in_use_are_found_whatever_clients_wrote(process: Process) -> None:
+    job = process.submit(metadata={"nul": "\x00"})
+    assert isinstance(job.request.source, Upload)
+    name = job.request.source.name
+    assert process.store.uploads_in_use([name, "other"]) == {name}
