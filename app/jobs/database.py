@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 from alembic.util.exc import CommandError
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import (
     ArgumentError,
@@ -101,6 +102,10 @@ class Database:
         """Raises DatabaseUnavailable."""
         with told_when_unreachable(), self.engine.connect() as connection:
             yield connection
+
+    def insert(self, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
+        """An INSERT that may say what happens on a conflict."""
+        return sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)
 
     def now(self) -> sa.ColumnElement[float]:
         """Seconds since 1970 by the clock that all processes share."""

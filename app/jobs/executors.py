@@ -13,7 +13,6 @@ import uuid
 from pathlib import Path
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from app.jobs.database import Database
 from app.jobs.tables import executors, idempotency
@@ -34,8 +33,7 @@ class Executors:
     def beat(self) -> None:
         """Tell the others that this process lives."""
         now = self._database.now()
-        dialect = sqlite if self._database.is_sqlite else postgresql
-        insert = dialect.insert(executors).values(id=self.id, seen_at=now)
+        insert = self._database.insert(executors).values(id=self.id, seen_at=now)
         with self._database.begin() as connection:
             connection.execute(
                 insert.on_conflict_do_update(index_elements=[executors.c.id], set_={"seen_at": now})

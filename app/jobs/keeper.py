@@ -17,6 +17,8 @@ from app.jobs.job import JobStep
 from app.jobs.queue import JobQueue
 from app.jobs.rescue import Rescue
 from app.jobs.runs import Progress, Run, Runs
+from app.pipeline.flow import RECOGNIZED
+from app.pipeline.transcriber import ALIGNED
 
 log = logging.getLogger(__name__)
 
@@ -26,8 +28,6 @@ RETENTION_S = 600.0
 RESCUE_S = 10.0
 CANCELLED = "The job was cancelled."
 SUPERSEDED = "Another process has taken over this job."
-# Progress after a step, as a share of its time: see pipeline/flow.py and transcriber.py.
-RECOGNIZED, ALIGNED = 0.7, 0.8
 
 
 class Watch:

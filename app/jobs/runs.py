@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from app.domain.errors import ServiceError
 from app.domain.transcript import Transcript
@@ -139,8 +138,7 @@ class Runs:
         return job
 
     def _advance_turn(self, connection: sa.Connection, priority: int, rank: int) -> None:
-        dialect = sqlite if self._database.is_sqlite else postgresql
-        insert = dialect.insert(turns).values(priority=priority, rank=rank)
+        insert = self._database.insert(turns).values(priority=priority, rank=rank)
         connection.execute(
             insert.on_conflict_do_update(
                 index_elements=[turns.c.priority],

@@ -100,15 +100,14 @@ class JobStore:
             if (client, key) in self._accepting:
                 raise StillAccepting
             self._accepting.add((client, key))
-        job = None
-        reserved_here = False
         try:
             job = self._reserve(client, key)
-            reserved_here = job is None
-            return job
-        finally:
-            if not reserved_here:
-                self._no_longer_accepting(client, key)
+        except BaseException:
+            self._no_longer_accepting(client, key)
+            raise
+        if job is not None:
+            self._no_longer_accepting(client, key)
+        return job
 
     def _no_longer_accepting(self, client: str, key: str) -> None:
         with self._lock:

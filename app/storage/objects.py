@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -74,8 +74,13 @@ class LocalObjects:
     def sweep(self, used: Used) -> int:
         before = time.time() - FORGOTTEN_S
         found = {path.name for path in self._folder.iterdir() if path.stat().st_mtime < before}
-        old = set(filter(OURS.fullmatch, found))
-        forgotten = old - set(used(old)) if old else set()
-        for name in forgotten:
-            self.delete(name)
-        return len(forgotten)
+        return discard_forgotten(self, found, used)
+
+
+def discard_forgotten(store: ObjectStore, old: Iterable[str], used: Used) -> int:
+    """Remove those of some old objects that are ours and that nobody uses. Returns how many."""
+    ours = set(filter(OURS.fullmatch, old))
+    forgotten = ours - set(used(ours)) if ours else set()
+    for name in forgotten:
+        store.delete(name)
+    return len(forgotten)

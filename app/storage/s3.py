@@ -18,7 +18,7 @@ from app.domain.errors import (
     ConfigurationError,
     UploadTooLarge,
 )
-from app.storage.objects import FORGOTTEN_S, OURS, Check, Used
+from app.storage.objects import FORGOTTEN_S, Check, Used, discard_forgotten
 from app.storage.s3_errors import error_of
 from app.storage.tempdir import check_room, told_when_full
 
@@ -136,11 +136,7 @@ class S3Objects:
 
     def sweep(self, used: Used) -> int:
         keys = self._s3.old_keys(self._bucket, self._prefix, time.time() - FORGOTTEN_S)
-        old = set(filter(OURS.fullmatch, (key.removeprefix(self._prefix) for key in keys)))
-        forgotten = old - set(used(old)) if old else set()
-        for name in forgotten:
-            self.delete(name)
-        return len(forgotten)
+        return discard_forgotten(self, (key.removeprefix(self._prefix) for key in keys), used)
 
 
 class _Watch:

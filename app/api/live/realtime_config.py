@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from app.api.intake import resolve_model
+from app.api.live.values import MAX_PROMPT_CHARS, number
 from app.audio.stream import HIGHEST_RATE, LOWEST_RATE, Encoding
 from app.domain.errors import UnsupportedOption
 from app.domain.languages import parse_language
@@ -28,7 +29,6 @@ DEFAULT_VAD = {
     "prefix_padding_ms": 300,
     "silence_duration_ms": 500,
 }
-MAX_PROMPT_CHARS = 2_000
 
 Object = dict[str, Any]
 
@@ -164,8 +164,4 @@ def _object(holder: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 def _number(holder: Mapping[str, Any], name: str, low: float, high: float, default: float) -> float:
     value = holder.get(name)
-    if value is None:
-        return default
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise UnsupportedOption(f"{name}: must be a number from {low:g} to {high:g}.")
-    return value
+    return default if value is None else number(name, value, low, high)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from app.api.intake import resolve_model
+from app.api.live.values import MAX_PROMPT_CHARS, number
 from app.audio.stream import HIGHEST_RATE, LOWEST_RATE, Encoding
 from app.domain.errors import UnsupportedOption
 from app.domain.languages import parse_language
@@ -17,7 +18,6 @@ from app.service.service import Service
 CHUNK_S = 5.0
 SHORTEST_CHUNK_S, LONGEST_CHUNK_S = 0.5, 60.0
 MOST_RESUMED_S = 1e6
-MAX_PROMPT_CHARS = 2_000
 NO_OVERLAP = "overlap: has no effect, since no words at the edges of chunks are lost here."
 UNKNOWN = "{}: there is no such option; it has no effect."
 MAX_NOTES = 20
@@ -62,16 +62,7 @@ def _field(name: str, parse: Callable[[Any], Any]) -> Change:
 
 
 def _number(name: str, low: float, high: float) -> Callable[[Any], float]:
-    def parse(value: Any) -> float:
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, int | float)
-            or not low <= value <= high
-        ):
-            raise UnsupportedOption(f"{name}: must be a number from {low:g} to {high:g}.")
-        return float(value)
-
-    return parse
+    return lambda value: float(number(name, value, low, high))
 
 
 def _flag(name: str) -> Callable[[Any], bool]:
