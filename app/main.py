@@ -12,7 +12,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi_offline import FastAPIOffline
 
 from app import __version__
-from app.api import errors, ops
+from app.api import errors, ops, page
 from app.api.asr import router as asr
 from app.api.jobs import enqueue, webhooks
 from app.api.jobs import router as job_rest
@@ -83,6 +83,7 @@ def create_app(service: Service, sqs: bool = False) -> FastAPI:
 def build_routers(service: Service, jobs: Jobs | None, live: Live | None) -> list[APIRouter]:
     """All that is served."""
     routers = [contract.build_router(service) for contract in (asr, openai, ops)]
+    routers.append(page.build_router())
     desk = Desk()
     routers.append(job_rest.build_router(service, jobs, desk))
     if jobs is not None:
