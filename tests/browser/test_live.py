@@ -33,9 +33,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def speaking(
-    player: Playwright, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Browser]:
+def speaking(player: Playwright, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     """A browser whose microphone hears a known speech, from the start of its use."""
     sound = tmp_path_factory.mktemp("microphone") / "speech.wav"
     samples = np.concatenate([speech("en_mono"), *[QUIET] * 600])
@@ -63,9 +61,7 @@ def test_live_captions(speaking: Browser, server: Server) -> None:
         seen.check(server.url)
 
 
-def test_a_lost_connection_loses_no_word(
-    speaking: Browser, tmp_path: Path
-) -> None:
+def test_a_lost_connection_loses_no_word(speaking: Browser, tmp_path: Path) -> None:
     port = free_port()
     with (
         running_server(tmp_path / "first", port=port, ALLOWED_MODELS="demo") as first,
@@ -77,7 +73,7 @@ def test_a_lost_connection_loses_no_word(
         first.process.kill()
         expect(page.get_by_text("What you say is kept")).to_be_visible()
         with running_server(tmp_path / "second", port=port, ALLOWED_MODELS="demo"):
-                expect(page.get_by_role("log")).to_contain_text(END)
+            expect(page.get_by_role("log")).to_contain_text(END)
             page.get_by_role("button", name="Stop").click()
             expect(page.get_by_role("button", name="Start anew")).to_be_visible()
             assert word_error_rate(SAID, captions(page)) <= 0.1
@@ -110,9 +106,7 @@ def test_a_recording_outlives_a_reload_and_is_transcribed(
         seen.check(server.url)
 
 
-def test_a_recording_stays_if_the_service_cannot_take_it(
-    speaking: Browser, server: Server
-) -> None:
+def test_a_recording_stays_if_the_service_cannot_take_it(speaking: Browser, server: Server) -> None:
     with visit(speaking, server.url, "#/record", permissions=["microphone"]) as seen:
         page = seen.page
         page.get_by_role("button", name="Start recording").click()
@@ -149,9 +143,7 @@ def test_the_queue_shows_a_stream_that_can_be_cancelled(browser: Browser, server
         seen.check(server.url)
 
 
-def test_a_stream_with_a_wrong_key_asks_for_another(
-    speaking: Browser, tmp_path: Path
-) -> None:
+def test_a_stream_with_a_wrong_key_asks_for_another(speaking: Browser, tmp_path: Path) -> None:
     with (
         running_server(tmp_path, API_KEYS="ann:open-sesame-12345") as locked,
         visit(speaking, locked.url, "#/live", permissions=["microphone"]) as seen,
