@@ -25,7 +25,7 @@ from app.jobs.crew import Crew
 from app.jobs.database import patiently
 from app.jobs.door import Door
 from app.jobs.job import Job, JobRequest, JobState, JobStep
-from app.jobs.keeper import Keeper, Watch
+from app.jobs.keeper import CANCELLED, Keeper, Watch
 from app.jobs.runs import Run, Runs, Superseded
 from app.jobs.sources import Sources
 from app.jobs.store import Idempotency, JobStore
@@ -222,7 +222,9 @@ class Runner:
             call.work.check()
             watch.step = JobStep.NOTIFY
             seconds = call.elapsed_s
-            self._patiently(lambda: self._runs.succeed(run, transcript, published, seconds))
+            ended = self._patiently(lambda: self._runs.succeed(run, transcript, published, seconds))
+            if ended.state is JobState.CANCELLED:
+                raise Cancelled(CANCELLED)
         self._count(JobState.DONE)
         self._discard(job)
 

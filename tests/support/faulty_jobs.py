@@ -1,10 +1,11 @@
 """The service as its command line starts it, but that a job meets its fate at a step of its way.
 
 A file in the folder FAULTS, named as the step, says which: `kill` and `freeze` once, each by the
-signal that does it; `hold` as long as the file says so. `<step>.held` tells whom it has met, by
-its process. A job with `{"poison": true}` in its metadata kills its process each time, once one
-with `{"beside": true}` has been seen. With a file `full`, there is no disk space for uploads. A
-process that was killed is started again, unless ALONE is set.
+signal that does it; `hold` as long as the file says so. `<step>.held` tells whom it has met, by its
+process, and `<step>.calls` has a character for each time. A job with `{"poison": true}` in its
+metadata kills its process each time, once one with `{"beside": true}` has been seen. With a file
+`full`, there is no disk space for uploads. A process that was killed is started again, unless ALONE
+is set.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ def before(step: str, owner: Any, name: str) -> None:
     known: Callable[..., Any] = getattr(owner, name)
 
     def called(*args: Any, **kwargs: Any) -> Any:
+        with (FAULTS / f"{step}.calls").open("a") as calls:
+            calls.write(".")
         meet(step)
         return known(*args, **kwargs)
 
