@@ -68,14 +68,14 @@ async def _listen(socket: ClientConnection, begun: float, told: dict[str, Any]) 
         told["messages"].append([round(time.monotonic() - begun, 3), json.loads(text)])
 
 
-async def _beside(url: str, audio: Path) -> None:
+async def _beside(url: str, audio: bytes) -> None:
     """Have a file transcribed until the task is cancelled."""
     async with httpx.AsyncClient(timeout=None) as client:
-        files = {"audio_file": (audio.name, audio.read_bytes())}
+        files = {"audio_file": ("long.flac", audio)}
         await client.post(f"{url}/asr", files=files, data={"language": "en"})
 
 
-async def main(url: str, paths: list[Path], beside: Path | None) -> None:
+async def main(url: str, paths: list[Path], beside: bytes | None) -> None:
     long = None
     if beside is not None:
         long = asyncio.create_task(_beside(url, beside))
@@ -97,4 +97,5 @@ if __name__ == "__main__":
     parser.add_argument("files", type=Path, nargs="+")
     parser.add_argument("--beside", type=Path)
     options = parser.parse_args()
-    asyncio.run(main(options.url, options.files, options.beside))
+    beside = options.beside.read_bytes() if options.beside else None
+    asyncio.run(main(options.url, options.files, beside))

@@ -1,4 +1,4 @@
-"""The reference of the live benchmark: the same weights, one lock, no batches, as most servers have.
+"""The reference of the live benchmark: the same weights, one lock and no batches, as elsewhere.
 
 `python -m benchmarks.one_lock --port 9100` serves /stream to the benchmark's player. Each stream
 has a thread. Once a second of new sound is there, it takes the lock, has faster-whisper transcribe
@@ -16,6 +16,7 @@ import argparse
 import json
 import os
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -169,10 +170,8 @@ def main() -> None:
         return socket.respond(HTTPStatus.OK, "ready") if request.path == "/ready" else None
 
     def serve_one(socket: ServerConnection) -> None:
-        try:
+        with suppress(ConnectionClosed):
             converse(socket, model, lock)
-        except ConnectionClosed:
-            pass
 
     with serve(serve_one, "127.0.0.1", port, process_request=ready, max_queue=None) as server:
         server.serve_forever()
