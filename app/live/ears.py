@@ -20,6 +20,7 @@ from app.pipeline.support import check_support
 from app.pipeline.transcriber import Transcriber
 
 QUICK_BEAM = 1
+TIMEOUT_S, TIMEOUT_PER_S = 300.0, 4.0  # of a transcript; the latter for each second of sound
 
 
 class Ears(Protocol):
@@ -53,7 +54,7 @@ class ModelEars:
         lease: Callable[[], AbstractContextManager[LeasedRecognizer]],
         start: Callable[[Callable[[], Transcript]], Future[Transcript]],
     ) -> None:
-        """Load the recognizer. `start`: runs a job in a thread of its own.
+        """Load the recognizer. `start`: runs a job in a thread of its own when it is its turn.
 
         Raises:
             ServiceError: the recognizer cannot be loaded.
@@ -102,7 +103,12 @@ class ModelEars:
         options, audio = _transcribe_options(spoken), Audio(samples)
         if spoken.options.diarize:  # its one voice tells the speaker
             options = replace(options, diarize=True, speakers=SpeakerBounds(num_speakers=1))
-        return self._start(lambda: self._transcriber.transcribe(audio, options, work))
+
+        def run() -> Transcript:
+            work.extend(TIMEOUT_S + TIMEOUT_PER_S * audio.duration_s)  # it may have waited
+            return self._transcriber.transcribe(audio, options, work)
+
+        return work.track(self._start(run))
 
 
 def _transcribe_options(spoken: Spoken) -> TranscribeOptions:

@@ -139,6 +139,7 @@ class LiveSession:
             while self._running:
                 self._next()()
                 self._finals.check_lag()
+                self._partials.strain = self._finals.strain
                 if self._finishing and not self._finals and self._running:
                     self._finals.tell_speakers()
                     self._end(None)
