@@ -24,6 +24,9 @@ TIMEOUT_S, TIMEOUT_PER_S = 300.0, 4.0  # of a transcript; the latter for each se
 
 
 class Ears(Protocol):
+    def expect(self, work: Work) -> None:
+        """Somebody speaks: `listen` or `transcribe` will be called soon."""
+
     def listen(self, samples: Samples, spoken: Spoken, work: Work) -> Future[Hypothesis]:
         """A quick hypothesis for at most 30 s, with the times of its words."""
 
@@ -67,6 +70,9 @@ class ModelEars:
 
     def close(self) -> None:
         self._leases.close()
+
+    def expect(self, work: Work) -> None:
+        self._recognizer.recognition.expect(work)
 
     def listen(self, samples: Samples, spoken: Spoken, work: Work) -> Future[Hypothesis]:
         live = spoken.options

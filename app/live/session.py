@@ -167,6 +167,8 @@ class LiveSession:
         self._follow(marks)
         if self._open is None:
             self._sound.forget_silence()
+        else:
+            self._ears.expect(self._open.work)
         self._look_ahead()
 
     def _follow(self, marks: Iterable[Mark]) -> None:

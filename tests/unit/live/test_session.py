@@ -46,6 +46,9 @@ class Ears:
         self.thorough: list[tuple[int, Spoken, Future[Transcript]]] = []
         self.works: list[Work] = []
 
+    def expect(self, work: Work) -> None:
+        self.expected = work
+
     def listen(self, samples: Samples, spoken: Spoken, work: Work) -> Future[Hypothesis]:
         self.quick.append((len(samples), spoken, work.track(Future())))
         return self.quick[-1][2]
