@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from app.domain.errors import ServiceError
-from app.domain.options import DecodingOptions, SpeakerBounds, TranscribeOptions
+from app.domain.options import DecodingOptions, TranscribeOptions
 from app.domain.transcript import Audio, Hypothesis, Samples, Transcript
 from app.engine.work import Work
 from app.live.options import LiveOptions
@@ -107,8 +107,8 @@ class ModelEars:
 
     def transcribe(self, samples: Samples, spoken: Spoken, work: Work) -> Future[Transcript]:
         options, audio = _transcribe_options(spoken), Audio(samples)
-        if spoken.options.diarize:  # its one voice tells the speaker
-            options = replace(options, diarize=True, speakers=SpeakerBounds(num_speakers=1))
+        if spoken.options.diarize:  # people often answer without a pause: one utterance has two
+            options = replace(options, diarize=True)
 
         def run() -> Transcript:
             work.extend(TIMEOUT_S + TIMEOUT_PER_S * audio.duration_s)  # it may have waited

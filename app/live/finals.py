@@ -20,6 +20,7 @@ from app.engine.work import Work
 from app.live import events
 from app.live.speakers import Speakers
 from app.live.utterance import Utterance
+from app.live.voices import Voices, main_speaker, turns_of
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +70,7 @@ class Finals:
         tell: Callable[[events.LiveEvent], None],
         post: Callable[[Callable[[], None]], None],
         clock: Callable[[], float],
+        voices: Voices | None = None,
     ) -> None:
         """`post`: runs a function in the session's thread."""
         self._start = transcribe
@@ -76,7 +78,7 @@ class Finals:
         self._tell = tell
         self._post = post
         self._clock = clock
-        self._speakers = Speakers(SAME_SPEAKER)
+        self._voices = voices or Voices(Speakers(SAME_SPEAKER))
         self._pending: deque[_Pending] = deque()
         self._complained: float | None = None  # when; None if all is well
 
@@ -106,6 +108,7 @@ class Finals:
         """Nobody wants these transcripts any more."""
         dropped = list(self._pending)
         self._pending.clear()  # before their ends are heard of
+        self._voices.forget_turns()
         for pending in dropped:
             pending.utterance.work.cancel(Cancelled("The sound was dropped."))
             self._tell(events.Dropped(pending.utterance.number))
@@ -152,18 +155,14 @@ class Finals:
         transcript = utterance.in_stream(own)
         rest = utterance.rest(transcript)
         start_s, end_s = utterance.start_s, utterance.end_s
-        speaker = self._speaker_of(utterance, transcript)
+        transcript = self._voices.name(utterance.number, transcript)
+        speaker = main_speaker(turns_of(transcript))
         self._tell(events.Final(utterance.number, start_s, end_s, transcript, rest, speaker))
-
-    def _speaker_of(self, utterance: Utterance, transcript: Transcript) -> str | None:
-        for voice in transcript.speaker_embeddings.values():
-            return self._speakers.label(utterance.number, voice)
-        return None
 
     def tell_speakers(self) -> None:
         """At the end of the stream."""
-        if speakers := self._speakers.corrected():
-            self._tell(events.SpeakersKnown(speakers))
+        if turns := self._voices.corrected():
+            self._tell(events.SpeakersKnown(turns))
 
     # -- lag -------------------------------------------------------------------------------------
 

@@ -164,6 +164,7 @@ class Stream:
             lambda: live.vad().track(),
             lambda: live.new_work(call.record.request_id),
             self._observe,
+            same_speaker=live.service.settings.known_speaker_similarity,
         )
         session = LiveSession(needs, options, tell, start_s, numbers)
 

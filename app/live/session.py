@@ -21,11 +21,13 @@ from app.live import events
 from app.live.arrivals import Arrivals
 from app.live.ears import Ears, Spoken
 from app.live.endpointing import Mark, Started
-from app.live.finals import Finals
+from app.live.finals import SAME_SPEAKER, Finals
 from app.live.options import LiveOptions
 from app.live.partials import Partials
 from app.live.sound import Sound, Track
+from app.live.speakers import Speakers
 from app.live.utterance import Utterance
+from app.live.voices import Voices
 
 log = logging.getLogger(__name__)
 
@@ -40,13 +42,14 @@ Observe = Callable[[events.LiveEvent, list[float]], None]
 class Needs:
     """What a session needs of others, called in its thread. `new_work`: for each utterance, so that
     a long stream is not taken for one long request. `observe`: told each event, with the delays of
-    the words that it tells.
+    the words that it tells. `same_speaker`: cosine of two voices from which on they are one's.
     """
 
     new_track: Callable[[], Track]
     new_work: Callable[[], Work]
     observe: Observe = lambda event, delays: None
     clock: Callable[[], float] = time.monotonic
+    same_speaker: float = SAME_SPEAKER
 
 
 class LiveSession:
@@ -78,7 +81,10 @@ class LiveSession:
         self._partials = Partials(
             self._listen, lambda found: self._ears.is_credible(found), self._tell, post, clock
         )
-        self._finals = Finals(self._transcribe, needs.new_work, self._tell, post, clock)
+        self._speakers = Speakers(needs.same_speaker)
+        self._speakers.know(options.voices)
+        voices = Voices(self._speakers)
+        self._finals = Finals(self._transcribe, needs.new_work, self._tell, post, clock, voices)
 
     # -- for any thread --------------------------------------------------------------------------
 
@@ -214,6 +220,7 @@ class LiveSession:
 
     def _reconfigure(self, options: LiveOptions) -> None:
         self._options = options
+        self._speakers.know(options.voices)
         if not self._sound.suits(options):
             self._commit()
             self._sound = Sound(options, self._needs.new_track, self._sound.end_s)
