@@ -71,8 +71,7 @@ class LiveSession:
         self._arrivals = Arrivals()
         self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._arrived_s = self._taken_s = 0.0  # each is written by one thread
-        self._running = True
-        self._finishing = False
+        self._running, self._finishing = True, False
         self._numbers = itertools.count(1) if numbers is None else numbers
         self._open: Utterance | None = None
         self._context, self._context_language = "", ""
@@ -99,6 +98,11 @@ class LiveSession:
         """
         waiting_s = self._arrived_s - self._taken_s
         return waiting_s + max(0.0, self._finals.pending_s - MOST_PENDING_S)
+
+    @property
+    def busy(self) -> bool:
+        """Whether it is us who keep the client waiting: with transcripts that are to come."""
+        return self._finishing or bool(self._finals)
 
     def hear(self, data: bytes) -> None:
         """The next bytes of the stream. Always from the same thread."""

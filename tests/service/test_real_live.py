@@ -87,8 +87,9 @@ def test_two_minutes_of_silence_then_noise_then_speech(
 def test_languages_change_between_utterances(real_server: Server) -> None:
     german = next(r for r in read_pack(SHIPPED, "languages") if r.language == "de")
     before, after = (read_samples(REAL / f"{name}.flac") for name in READ[3:])
-    client = listened(real_server, np.concatenate([before, PAUSE, german.samples, PAUSE, after]))
-    said = {"en": " ".join(map(truth, READ[3:])), "de": german.texts[0]}
+    sentence = german.samples[: round(5.5 * SAMPLE_RATE)]
+    client = listened(real_server, np.concatenate([before, PAUSE, sentence, PAUSE, after]))
+    said = {"en": " ".join(map(truth, READ[3:])), "de": german.texts[0].partition(".")[0]}
     for language, most in (("en", 0.1), ("de", 0.3)):
         told = [final for final in finals(client) if final["language"] == language]
         assert count_errors(said[language], text_of(told), language).rate <= most

@@ -210,6 +210,22 @@ def test_partials_that_fail_or_are_noise_are_not_text(talk: Talk) -> None:
     assert talk.wait(events.Partial).tentative == ()
 
 
+def test_a_session_is_busy_while_a_client_waits_for_it(talk: Talk) -> None:
+    """Else a client that waits for its transcripts is taken for one that is idle."""
+    talk.say(QUIET)
+    talk.settle()
+    assert not talk.session.busy
+    talk.utterances(1)
+    assert talk.session.busy
+    talk.ears.thorough[0][2].set_result(transcript("one"))
+    talk.wait(events.Final)
+    assert not talk.session.busy
+    talk.say(LOUD)
+    talk.session.finish()
+    eventually(lambda: len(talk.ears.thorough) == 2)
+    assert talk.session.busy
+
+
 def test_late_transcripts_are_complained_about_and_hopeless_ones_end_the_stream(
     talk: Talk,
 ) -> None:
