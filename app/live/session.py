@@ -21,11 +21,13 @@ from app.live import events
 from app.live.arrivals import Arrivals
 from app.live.ears import Ears, Spoken
 from app.live.endpointing import Mark, Started
-from app.live.finals import Finals
+from app.live.finals import SAME_SPEAKER, Finals
 from app.live.options import LiveOptions
 from app.live.partials import Partials
 from app.live.sound import Sound, Track
+from app.live.speakers import Speakers
 from app.live.utterance import Utterance
+from app.live.voices import Voices
 
 log = logging.getLogger(__name__)
 
@@ -40,13 +42,14 @@ Observe = Callable[[events.LiveEvent, list[float]], None]
 class Needs:
     """What a session needs of others, called in its thread. `new_work`: for each utterance, so that
     a long stream is not taken for one long request. `observe`: told each event, with the delays of
-    the words that it tells.
+    the words that it tells. `same_speaker`: cosine of two voices from which on they are one's.
     """
 
     new_track: Callable[[], Track]
     new_work: Callable[[], Work]
     observe: Observe = lambda event, delays: None
     clock: Callable[[], float] = time.monotonic
+    same_speaker: float = SAME_SPEAKER
 
 
 class LiveSession:
@@ -68,8 +71,7 @@ class LiveSession:
         self._arrivals = Arrivals()
         self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._arrived_s = self._taken_s = 0.0  # each is written by one thread
-        self._running = True
-        self._finishing = False
+        self._running, self._finishing = True, False
         self._numbers = itertools.count(1) if numbers is None else numbers
         self._open: Utterance | None = None
         self._context, self._context_language = "", ""
@@ -78,7 +80,10 @@ class LiveSession:
         self._partials = Partials(
             self._listen, lambda found: self._ears.is_credible(found), self._tell, post, clock
         )
-        self._finals = Finals(self._transcribe, needs.new_work, self._tell, post, clock)
+        self._speakers = Speakers(needs.same_speaker)
+        self._speakers.know(options.voices)
+        voices = Voices(self._speakers)
+        self._finals = Finals(self._transcribe, needs.new_work, self._tell, post, clock, voices)
 
     # -- for any thread --------------------------------------------------------------------------
 
@@ -93,6 +98,11 @@ class LiveSession:
         """
         waiting_s = self._arrived_s - self._taken_s
         return waiting_s + max(0.0, self._finals.pending_s - MOST_PENDING_S)
+
+    @property
+    def busy(self) -> bool:
+        """Whether it is us who keep the client waiting: with transcripts that are to come."""
+        return self._finishing or bool(self._finals)
 
     def hear(self, data: bytes) -> None:
         """The next bytes of the stream. Always from the same thread."""
@@ -139,6 +149,7 @@ class LiveSession:
             while self._running:
                 self._next()()
                 self._finals.check_lag()
+                self._partials.strain = self._finals.strain
                 if self._finishing and not self._finals and self._running:
                     self._finals.tell_speakers()
                     self._end(None)
@@ -166,6 +177,8 @@ class LiveSession:
         self._follow(marks)
         if self._open is None:
             self._sound.forget_silence()
+        else:
+            self._ears.expect(self._open.work)
         self._look_ahead()
 
     def _follow(self, marks: Iterable[Mark]) -> None:
@@ -211,6 +224,7 @@ class LiveSession:
 
     def _reconfigure(self, options: LiveOptions) -> None:
         self._options = options
+        self._speakers.know(options.voices)
         if not self._sound.suits(options):
             self._commit()
             self._sound = Sound(options, self._needs.new_track, self._sound.end_s)

@@ -74,15 +74,15 @@ class Stream:
     def all(self, wanted: Callable[[Message], Any]) -> list[Message]:
         return [message for message in list(self.messages) if wanted(message)]
 
-    def end(self) -> list[Message]:
+    def end(self, patience_s: float = PATIENCE_S) -> list[Message]:
         """Have the rest transcribed; all messages."""
         self.command("end")
-        self.closed()
+        self.closed(patience_s)
         return self.messages
 
-    def closed(self) -> int | None:
+    def closed(self, patience_s: float = PATIENCE_S) -> int | None:
         """The code of the close, once it has come."""
-        self._thread.join(PATIENCE_S)
+        self._thread.join(patience_s)
         assert not self._thread.is_alive(), self.messages[-5:]
         return self.code
 

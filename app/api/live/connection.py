@@ -242,6 +242,8 @@ class LiveConnection:
         while True:
             await asyncio.sleep(WATCH_S)
             now = time.monotonic()
+            if self._session is not None and self._session.busy:
+                self._last_heard = now
             work = self.stream.call.work
             try:
                 work.check()  # cancelled by an operator

@@ -15,6 +15,7 @@ from starlette.websockets import WebSocket
 from app.api.live.connection import LiveConnection, Message
 from app.api.live.realtime_config import RealtimeConfig, beta_updated, default_config, updated
 from app.domain.errors import ServiceError, UnsupportedOption
+from app.formats.live import stream_seconds
 from app.live.events import Failed, Final, LiveEvent, Partial, SpeechEnded, SpeechStarted
 
 SUBPROTOCOL = "realtime"
@@ -205,6 +206,7 @@ class RealtimeContract:
         if rest:
             yield self._delta(event.utterance, rest)
         self._told.pop(event.utterance, None)
+        yield from self._segments(event)
         text = "".join(segment.text for segment in event.transcript.segments).strip()
         seconds = round(event.end_s - event.start_s, 3)
         yield self._transcription(
@@ -213,6 +215,20 @@ class RealtimeContract:
             transcript=text,
             usage={"type": "duration", "seconds": seconds},
         )
+
+    def _segments(self, event: Final) -> Iterator[Message]:
+        """Who says what, where speakers were asked for."""
+        for number, segment in enumerate(event.transcript.segments):
+            if segment.speaker is not None:
+                yield self._transcription(
+                    "segment",
+                    event.utterance,
+                    id=f"seg_{self._item(event.utterance)}_{number}",
+                    speaker=segment.speaker,
+                    start=stream_seconds(segment.start_s),
+                    end=stream_seconds(segment.end_s),
+                    text=segment.text.strip(),
+                )
 
     def _transcription(self, kind: str, utterance: int, **fields: Any) -> Message:
         name = f"conversation.item.input_audio_transcription.{kind}"

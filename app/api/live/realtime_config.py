@@ -11,11 +11,13 @@ from typing import Any
 
 from app.api.intake import resolve_model
 from app.api.live.values import MAX_PROMPT_CHARS, number
+from app.api.openai.parameters import DIARIZING_MODEL
 from app.audio.stream import HIGHEST_RATE, LOWEST_RATE, Encoding
 from app.domain.errors import UnsupportedOption
 from app.domain.languages import parse_language
 from app.live.endpointing import EndpointOptions
 from app.live.options import LiveOptions
+from app.models.names import short_names
 from app.service.service import Service
 
 PCM, PCMU, PCMA = "audio/pcm", "audio/pcmu", "audio/pcma"
@@ -120,7 +122,8 @@ def _with_transcription(
 ) -> RealtimeConfig:
     options = config.options
     if name := wanted.get("model"):
-        options = replace(options, model=resolve_model(service, str(name)))
+        diarize = DIARIZING_MODEL in short_names(str(name))
+        options = replace(options, model=resolve_model(service, str(name)), diarize=diarize)
         config = replace(config, model=str(name))
     if "language" in wanted:
         options = replace(options, language=parse_language(str(wanted["language"] or "")))
