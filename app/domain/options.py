@@ -13,12 +13,16 @@ class Task(StrEnum):
     TRANSLATE = "translate"
 
 
+BRIEF_S = 15.0
+
+
 @dataclass(frozen=True, slots=True)
 class DecodingOptions:
     """How one chunk is decoded. Travels with the chunk, because models are shared.
 
     `language` None: detect it among `languages` (empty: among all). `context`: the text before the
     chunk; its end counts as a prompt, of a length that does not vary, so that chunks share batches.
+    `brief`: the chunk is a preview of at most `BRIEF_S`, which a recognizer may hear more cheaply.
     """
 
     language: str | None
@@ -29,6 +33,7 @@ class DecodingOptions:
     beam_size: int = 5
     temperature: float = 0.0
     with_token_probs: bool = False
+    brief: bool = False
     languages: tuple[str, ...] = ()
 
 

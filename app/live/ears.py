@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from app.domain.errors import ServiceError
-from app.domain.options import DecodingOptions, TranscribeOptions
-from app.domain.transcript import Audio, Hypothesis, Samples, Transcript
+from app.domain.options import BRIEF_S, DecodingOptions, TranscribeOptions
+from app.domain.transcript import SAMPLE_RATE, Audio, Hypothesis, Samples, Transcript
 from app.engine.work import Work
 from app.live.options import LiveOptions
 from app.models.leases import LeasedRecognizer
@@ -83,6 +83,7 @@ class ModelEars:
             hotwords=live.hotwords,
             context=spoken.context,
             beam_size=QUICK_BEAM,
+            brief=len(samples) <= BRIEF_S * SAMPLE_RATE,
         )
         try:
             recognizer = self._living()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from app.domain.options import BRIEF_S
 from app.domain.transcript import Hypothesis, LanguageGuess, Segment, SpokenWord, Transcript, Word
 from app.engine.work import Work
 from app.live.agreement import Agreed, Agreement, shifted
 
-CONTEXT_S = 15.0  # most sound of one hypothesis: what is older is committed by then
+CONTEXT_S = BRIEF_S  # most sound of one hypothesis: what is older is committed by then
 KEPT_S = 9.0  # of it, when it becomes too long
 SURE_OF_LANGUAGE = 0.6
 LANGUAGE_S = 2.0  # of speech, before its language is settled

@@ -21,7 +21,7 @@ from faster_whisper.utils import available_models
 from transformers.models.whisper.tokenization_whisper import bytes_to_unicode
 from whisperx.audio import HOP_LENGTH, N_SAMPLES
 
-from app.domain.options import DecodingOptions
+from app.domain.options import BRIEF_S, DecodingOptions
 from app.domain.transcript import (
     SAMPLE_RATE,
     DecodingStats,
@@ -49,6 +49,9 @@ PROMPTS_KEPT = 64  # tokenized once, not for each chunk
 NUM_CANDIDATES = 5  # sampled at a temperature over 0, the best one taken
 
 DETECT = "detect language"
+# Encoding takes most of the time, and half the sound takes less than half of it. Transcripts always
+# get 30 s, as in Whisper's training: with less, some models repeat themselves.
+BRIEF_SAMPLES = round(BRIEF_S * SAMPLE_RATE)
 MIN_PROB = 1e-10  # the logarithm of 0 is not finite
 
 # A token's name has a letter for each of its bytes.
@@ -120,6 +123,7 @@ class WhisperRecognizer:
         return (
             options.beam_size,
             options.temperature,
+            options.brief,
             len(self._prompt(options)),
         )
 
@@ -129,8 +133,11 @@ class WhisperRecognizer:
     def run(
         self, items: Sequence[RecognitionItem | DetectionItem]
     ) -> list[Hypothesis | LanguageGuesses]:
-        encoded = self._encodings.of([item.samples for item in items])
+        samples = [item.samples for item in items]
         chunks = [item for item in items if isinstance(item, RecognitionItem)]
+        if chunks and chunks[0].options.brief:  # never heard twice, and the batch is of one kind
+            return [*self._recognize(chunks, self._encode(samples, BRIEF_SAMPLES))]
+        encoded = self._encodings.of(samples)
         if not chunks:
             return [*self._detect(encoded, len(items))]
         return [*self._recognize(chunks, encoded)]
@@ -148,8 +155,8 @@ class WhisperRecognizer:
         hypotheses = self._with_words(items, self._generate(encoded, options), options, encoded)
         return [replace(h, guesses=own) for h, own in zip(hypotheses, guesses, strict=True)]
 
-    def _encode(self, samples: Sequence[Samples]) -> Any:
-        features = log_mel(samples, self._num_mels, self._device)
+    def _encode(self, samples: Sequence[Samples], num_samples: int = N_SAMPLES) -> Any:
+        features = log_mel(samples, self._num_mels, self._device, num_samples)
         if features.is_cuda:
             torch.cuda.current_stream().synchronize()  # CTranslate2 computes on a stream of its own
             view = ctranslate2.StorageView.from_array(features.contiguous())

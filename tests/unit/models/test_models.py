@@ -132,12 +132,26 @@ def test_an_unknown_language_is_found_within_the_batch(recognizer: WhisperRecogn
     assert [h.guesses[0].language for h in found] == ["es", "en", "en"]
 
 
+def test_a_preview_hears_the_same_words(recognizer: WhisperRecognizer) -> None:
+    """And detects the language. Its words have times within the sound."""
+    samples = [samples_of(audio_of(f"{language}_short")) for language in ("en", "es")]
+    whole = recognizer.run([RecognitionItem(s, DecodingOptions(None)) for s in samples])
+    brief = recognizer.run([RecognitionItem(s, DecodingOptions(None, brief=True)) for s in samples])
+    for expected, found, sound in zip(whole, brief, samples, strict=True):
+        assert isinstance(expected, Hypothesis)
+        assert isinstance(found, Hypothesis)
+        assert (found.language, found.text) == (expected.language, expected.text)
+        assert found.words
+        assert found.words[-1].end_s <= len(sound) / RATE
+
+
 def test_what_cannot_share_a_batch_has_another_key(recognizer: WhisperRecognizer) -> None:
     silence = np.zeros(RATE, np.float32)
     variants = [
         DecodingOptions("en"),
         DecodingOptions("en", temperature=0.2),
         DecodingOptions("en", beam_size=1),
+        DecodingOptions("en", brief=True),
         DecodingOptions("en", initial_prompt="Budget"),
         DecodingOptions("en", initial_prompt="Budget and contract"),
     ]
