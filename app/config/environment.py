@@ -60,6 +60,13 @@ def prepare_environment(settings: ModelSettings) -> None:
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 
+def prepare_ray() -> None:
+    """Set the variables that Ray reads. Call this before importing it."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # telemetry, on by default
+    # each process would have a package of its own for it, and none is needed
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+
+
 def hub_is_offline() -> bool:
     """Whether the operator has turned downloads off (HF_HUB_OFFLINE)."""
     return os.environ.get("HF_HUB_OFFLINE", "").strip().lower() in {"1", "true", "yes", "on"}
