@@ -63,8 +63,9 @@ def prepare_environment(settings: ModelSettings) -> None:
 def prepare_ray() -> None:
     """Set the variables that Ray reads. Call this before importing it."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # telemetry, on by default
-    # each process would have a package of its own for it, and none is needed
-    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    # a busy machine takes longer to start a process than Ray waits
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")
+    os.environ.setdefault("RAY_worker_register_timeout_seconds", "300")
 
 
 def hub_is_offline() -> bool:

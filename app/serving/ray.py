@@ -41,6 +41,7 @@ WAIT_LOOP_S = 0.5
 FULL_WITH_GPU_S, FULL_WITHOUT_S = 160.0, 10.0
 STATS_EVERY_S = 1.0
 HEALTH_EVERY_S = 5.0
+STARTS = 3
 
 
 def application(args: Mapping[str, object]) -> Application:
@@ -121,11 +122,7 @@ def serve_on_ray(settings: Settings) -> int:
     for sig in (signal.SIGTERM, signal.SIGINT):
         signal.signal(sig, lambda *_: stopping.set())
     replicas = settings.fleet_fronts + settings.fleet_max_transcribers
-    ray.init(
-        address="local",
-        num_cpus=max(os.cpu_count() or 1, replicas),  # they share what there is
-        include_dashboard=False,
-    )
+    _start_cluster(max(os.cpu_count() or 1, replicas))  # they share what there is
     try:
         serve.start(
             proxy_location=ProxyLocation.HeadOnly,
@@ -145,3 +142,17 @@ def serve_on_ray(settings: Settings) -> int:
     finally:
         ray.shutdown()
     return 0
+
+
+def _start_cluster(num_cpus: int) -> None:
+    for left in reversed(range(STARTS)):
+        try:
+            ray.init(address="local", num_cpus=num_cpus, include_dashboard=False)
+        # Ray raises nothing more special if one of its processes does not start within 30 s.
+        except Exception as error:
+            ray.shutdown()
+            if not left:
+                raise ConfigurationError(f"Ray does not start: {error}") from error
+            log.warning("Ray did not start in time; trying again")
+        else:
+            return

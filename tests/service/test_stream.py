@@ -37,7 +37,12 @@ SAID = ["can", "you", "check", "the", "report", "the", "building", "is", "late"]
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, through_ray: bool
+) -> Iterator[Server]:
+    if through_ray:
+        yield request.getfixturevalue("fleet")
+        return
     with running_server(
         tmp_path_factory.mktemp("stream"), ALLOWED_MODELS="demo", LIVE_MAX_STREAMS_PER_CLIENT=64
     ) as running:
