@@ -77,6 +77,7 @@ class _Printed(io.TextIOBase):
 
 def _formatter(log_format: str, stream: TextIO, replica: str) -> logging.Formatter:
     def name_replica(logger: Any, name: str, event: EventDict) -> EventDict:
+        event.pop("_ray_timestamp_ns", None)  # Ray puts it into each record
         return {**event, "replica": replica} if replica else event
 
     before: list[Processor] = [

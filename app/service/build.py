@@ -18,7 +18,7 @@ from app.config.settings import DEMO_DIR, Settings
 from app.domain.errors import ConfigurationError, UnknownModel
 from app.domain.warnings import TranscriptWarning
 from app.engine.batching import Recovery
-from app.engine.model import ModelKind
+from app.engine.model import ModelKey, ModelKind
 from app.engine.store import LoadWaits, ModelStore, StoreObserver
 from app.formats.subtitles import SubtitleStyle
 from app.models.catalog import Catalog, KnownModels
@@ -60,6 +60,7 @@ class Hosting:
     compute_type: str
     connect: Callable[[Metrics, threading.Event], tuple[Models, Transcribing]]
     gpus: Callable[[], tuple[GpuMemory, ...]] = tuple
+    elsewhere: bool = False  # what is loaded counts where it is
     peers: Peers = ALONE
 
 
@@ -121,7 +122,9 @@ def _assemble(
     admission = Admission(settings.max_queue_size, settings.max_queue_audio_s, uploads)
     metrics = Metrics(
         service_facts(settings, hosting.device, hosting.compute_type),
-        lambda: take_reading(ready, admission, models, hosting.gpus()),
+        lambda: take_reading(
+            ready, admission, () if hosting.elsewhere else models.loaded(), hosting.gpus()
+        ),
     )
     models, transcriber = hosting.connect(metrics, broken)
     decode_pool = build_decode_pool(settings, temp)
@@ -287,7 +290,10 @@ def subtitle_style(settings: AnswerSettings) -> SubtitleStyle:
 
 
 def take_reading(
-    ready: threading.Event, admission: Admission, models: Models, gpus: tuple[GpuMemory, ...]
+    ready: threading.Event,
+    admission: Admission,
+    loaded: Sequence[ModelKey],
+    gpus: tuple[GpuMemory, ...],
 ) -> Reading:
     """What a scrape of /metrics shows at this moment."""
     entries = [entry for entry in admission.entries() if entry.has_place]
@@ -297,7 +303,7 @@ def take_reading(
         num_waiting=num_waiting,
         num_running=len(entries) - num_waiting,
         audio_s=admission.audio_s,
-        loaded=tuple((key.kind, key.short_name) for key in models.loaded()),
+        loaded=tuple((key.kind, key.short_name) for key in loaded),
         gpus=gpus,
     )
 

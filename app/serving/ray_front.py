@@ -40,7 +40,7 @@ class Front:
             return models, RemoteTranscriber(line, models, settings.request_timeout_s)
 
         peers = FleetPeers(self.name, transcribers, _own_deployment)
-        hosting = Hosting(DEVICE, settings.compute_type, connect, peers=peers)
+        hosting = Hosting(DEVICE, settings.compute_type, connect, elsewhere=True, peers=peers)
         self.service: Service = build_front(settings, hosting)
         self._watch = Watch(self.service)
 
