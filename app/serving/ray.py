@@ -119,10 +119,10 @@ def serve_on_ray(settings: Settings) -> int:
         ConfigurationError: it cannot start.
     """
     stopping = threading.Event()
-    for sig in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(sig, lambda *_: stopping.set())
     replicas = settings.fleet_fronts + settings.fleet_max_transcribers
     _start_cluster(max(os.cpu_count() or 1, replicas))  # they share what there is
+    for sig in (signal.SIGTERM, signal.SIGINT):  # not before: Ray sets its own
+        signal.signal(sig, lambda *_: stopping.set())
     try:
         serve.start(
             proxy_location=ProxyLocation.HeadOnly,

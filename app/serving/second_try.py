@@ -41,11 +41,14 @@ class SecondTry:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not may_repeat(scope):
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        tries = TRIES if may_repeat(scope) else 1
         with Kept(receive) as kept:
-            for left in reversed(range(TRIES)):
+            if tries == 1:
+                kept.forget()
+            for left in reversed(range(tries)):
                 answer = Answer(send, kept, final=not left)
                 own = {**scope, "headers": list(scope["headers"])}
                 await self._app(own, kept.receive, answer.send)
@@ -139,7 +142,13 @@ class Answer:
             if not self.dropped:
                 self._kept.forget()
         if not self.dropped:
-            await self._send(message)
+            await self._send(without_doubles(message))
+
+
+def without_doubles(message: Message) -> Message:
+    """The proxy adds the ID of a request to an answer that has it already."""
+    headers = message.get("headers")
+    return message if headers is None else {**message, "headers": list(dict.fromkeys(headers))}
 
 
 def lost(start: Message) -> bool:

@@ -275,6 +275,7 @@ def test_the_queue_shows_a_stream_and_ends_it(server: Server) -> None:
     assert normalize(heard(server)) == SAID
 
 
+@pytest.mark.one_process
 def test_clients_that_vanish_or_send_much(server: Server) -> None:
     sock = socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])))
     sock.sendall(
