@@ -1,7 +1,8 @@
 """A second try for requests whose front has died, in the proxies of Ray Serve.
 
-A proxy passes a request to one front; if that dies, the proxy answers 500 by itself. What has been
-read of the request is kept here until an answer begins, so that another front may have it. Ray
+A proxy passes a request to one front; if that dies, the proxy gives no answer, and its server then
+says 500. What has been read of the request is kept here until an answer begins, so that another
+front may have it. Ray
 Serve loads `middlewares` into its proxies, see `config/environment.py`.
 """
 
@@ -16,8 +17,6 @@ from typing import IO
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.middleware.headers import SECURITY
-
 log = logging.getLogger("ray.serve")
 
 TRIES = 4
@@ -29,7 +28,6 @@ READ_BYTES = 1 << 20
 REPEATABLE = ("/asr", "/detect-language", "/audio/transcriptions", "/audio/translations")
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 IDEMPOTENCY_KEY = b"idempotency-key"
-OURS = frozenset(name.lower().encode() for name in SECURITY)  # no answer of a front lacks them
 
 
 def middlewares() -> list[Middleware]:
@@ -49,10 +47,10 @@ class SecondTry:
             if tries == 1:
                 kept.forget()
             for left in reversed(range(tries)):
-                answer = Answer(send, kept, final=not left)
+                answer = Answer(send, kept)
                 own = {**scope, "headers": list(scope["headers"])}
                 await self._app(own, kept.receive, answer.send)
-                if not answer.dropped:
+                if answer.begun or not left or not kept.may_be_read_again:
                     return
                 log.warning("a front is lost, trying another one: %s", scope["path"])
                 kept.rewind()
@@ -93,9 +91,9 @@ class Kept:
             self._file = None
 
     @property
-    def complete(self) -> bool:
-        """Whether all that was read is here."""
-        return self._file is not None
+    def may_be_read_again(self) -> bool:
+        """Whether all that was read is here, and its client as well."""
+        return self._file is not None and self._gone is None
 
     def rewind(self) -> None:
         assert self._file is not None
@@ -128,30 +126,21 @@ class Kept:
 
 
 class Answer:
-    """Passes an answer on, unless it is the proxy's own and there may be another try."""
+    """Passes an answer on. Once it has begun, there is no other try."""
 
-    def __init__(self, send: Send, kept: Kept, final: bool) -> None:
+    def __init__(self, send: Send, kept: Kept) -> None:
         self._send = send
         self._kept = kept
-        self._final = final
-        self.dropped = False
+        self.begun = False
 
     async def send(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self.dropped = not self._final and self._kept.complete and lost(message)
-            if not self.dropped:
-                self._kept.forget()
-        if not self.dropped:
-            await self._send(without_doubles(message))
+        if not self.begun:
+            self.begun = True
+            self._kept.forget()
+        await self._send(without_doubles(message))
 
 
 def without_doubles(message: Message) -> Message:
     """The proxy adds the ID of a request to an answer that has it already."""
     headers = message.get("headers")
     return message if headers is None else {**message, "headers": list(dict.fromkeys(headers))}
-
-
-def lost(start: Message) -> bool:
-    """Whether no front has given this answer."""
-    names = {name.lower() for name, _ in start.get("headers", ())}
-    return start["status"] == 500 and not names >= OURS
