@@ -42,6 +42,7 @@ FULL_WITH_GPU_S, FULL_WITHOUT_S = 160.0, 10.0
 STATS_EVERY_S = 1.0
 HEALTH_EVERY_S = 5.0
 STARTS = 3
+LOOK_BACK_S = 15.0  # more than the 10 s between two reports to the controller
 
 
 def application(args: Mapping[str, object]) -> Application:
@@ -96,7 +97,8 @@ def _number(settings: Settings) -> dict[str, object]:
         max_replicas=most,
         upscale_delay_s=0.0,
         downscale_delay_s=settings.fleet_scale_down_s,
-        look_back_period_s=5.0,
+        look_back_period_s=LOOK_BACK_S,
+        aggregation_function="max",  # a mean would notice a burst late
         policy=policy,
     )
     return {"autoscaling_config": autoscaling}
