@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -14,10 +13,10 @@ import structlog
 from app.domain.errors import ClientGone, ServiceError
 from app.domain.options import DecodingOptions, TranscribeOptions
 from app.domain.transcript import SAMPLE_RATE, Audio, Samples
+from app.engine.model import ModelKind
 from app.engine.work import Work
 from app.observability.stages import StageClock
 from app.pipeline.flow import Listener
-from app.service.admission import QueueEntry, Ticket
 from app.service.service import Service
 from app.service.vitals import read_vitals
 from app.serving.orders import (
@@ -142,16 +141,13 @@ class Hall:
         """Anything but an error of the service is raised, and the front logs it."""
         value, failure = None, None
         try:
-            with self._entered(order, work) as ticket:
+            with self.service.admission.enter(KIND, work) as ticket:
                 self.service.admission.weigh(ticket, order.audio_s)
                 value = run(work)
         except ServiceError as error:
             failure = error.with_traceback(None)
         loaded = tuple(self.service.models.loaded())
         return Outcome(value, failure, shipped(work.stages), loaded, self.name)
-
-    def _entered(self, order: Order, work: Work) -> AbstractContextManager[Ticket]:
-        return self.service.admission.enter(KIND, work)
 
     def _audio(self, sound: Sound, info: SoundInfo) -> Audio:
         return Audio(self._long_samples(sound), info.warnings, info.silent_s)
@@ -173,15 +169,13 @@ class Hall:
 
     @property
     def models(self) -> list[str]:
-        return [key.name for key in self.service.models.loaded() if key.kind == "recognizer"]
+        loaded = self.service.models.loaded()
+        return [key.name for key in loaded if key.kind is ModelKind.RECOGNIZER]
 
     def report(self) -> Outcome:
         vitals = read_vitals(self.service)
         loaded = tuple(self.service.models.loaded())
         return Outcome(Report(self.name, loaded, vitals.degraded, self.service.device))
-
-    def entries(self) -> list[QueueEntry]:
-        return self.service.admission.entries()
 
 
 def _samples(sound: Sound) -> Samples:

@@ -16,7 +16,7 @@ from ray import ObjectRef
 
 from app.domain.options import DecodingOptions, TranscribeOptions
 from app.domain.transcript import SAMPLE_RATE, Audio, Hypothesis, LanguageGuess, Samples, Transcript
-from app.engine.model import ModelKey, ModelKind
+from app.engine.model import ModelKey
 from app.engine.work import Work
 from app.pipeline.flow import NOBODY, Listener
 from app.pipeline.transcribing import Ear, Traits
@@ -248,7 +248,3 @@ class RemoteModels:
             since = time.monotonic() - FORGET_S
             for name in [name for name, one in list(self._known.items()) if one.at < since]:
                 del self._known[name]
-
-
-def recognizers(loaded: Sequence[ModelKey]) -> list[str]:
-    return [key.name for key in loaded if key.kind is ModelKind.RECOGNIZER]

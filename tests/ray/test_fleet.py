@@ -198,6 +198,27 @@ def ids(fleet: Server) -> set[str]:
     return {entry["id"] for entry in fleet.get("/queue").json()["requests"]}
 
 
+def test_jobs_are_done_by_any_front_even_if_one_dies(fleet: Server) -> None:
+    accepted = [submitted(fleet) for _ in range(6)]
+    kill_one(fleet, "Front")
+    eventually(lambda: all(state(fleet, job) == "done" for job in accepted), RECOVERY_S)
+    texts = [fleet.get(f"/result/{job}?format=txt").text for job in accepted]
+    assert all(normalize(text) == said(SHORT.stem) for text in texts)
+
+
+def submitted(fleet: Server) -> str:
+    """The ID of a new job."""
+    files = {"file": ("a.flac", SHORT.read_bytes())}
+    response = httpx.post(fleet.url + "/transcribe", files=files, timeout=60)
+    assert response.status_code == 202, response.text
+    return str(response.json()["task_id"])
+
+
+def state(fleet: Server, job: str) -> str:
+    response = fleet.get(f"/status/{job}")
+    return str(response.json()["status"]) if response.status_code == 200 else ""
+
+
 def test_figures_and_log_lines_name_their_replica(fleet: Server) -> None:
     kinds = Counter(name.split("#")[0] for name in names(fleet))
     assert kinds == {"Front": 2, "Transcriber": 2}
