@@ -1,5 +1,6 @@
 // A job that goes on: how far it is.
 import { html } from "../../vendor/htm-preact.js";
+import { shownName } from "../parts/format.js";
 
 const STEPS = {
   fetch: "Getting the recording", decode: "Reading the sound", recognize: "Recognizing words", align: "Timing the words",
@@ -19,7 +20,7 @@ function left(seconds) {
 
 export function JobRow({ task, ahead, onCancel }) {
   const { task_id, file_name, progress, status } = task;
-  const name = file_name || "Recording";
+  const name = shownName(file_name);
   return html`
     <li class="item" data-job=${task_id}>
       <div class="grow">

@@ -1,6 +1,7 @@
 // Upload, the queue of this page, and all past jobs.
 import { html, useEffect, useRef, useState } from "../../vendor/htm-preact.js";
 import { cancelJob } from "../api/jobs.js";
+import { shownName } from "../parts/format.js";
 import { say } from "../parts/messages.js";
 import { Drop } from "./drop.js";
 import { JobRow } from "./job_row.js";
@@ -57,7 +58,7 @@ function useEnded(tasks) {
     const gone = before.current.filter(({ task_id }) => !now.has(task_id));
     before.current = tasks;
     if (gone.length === 0) return;
-    const names = gone.map(({ file_name }) => file_name).join(", ");
+    const names = gone.map(({ file_name }) => shownName(file_name)).join(", ");
     setEnded(({ number }) => ({ number: number + gone.length, text: `${names}: no longer in progress.` }));
   }, [tasks]);
   return ended;
