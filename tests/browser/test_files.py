@@ -33,6 +33,7 @@ SCRIPT = ROOT / "tests" / "support" / "faulty_jobs.py"
 SHORT = audio_of("en_short").read_bytes()
 SAID = "Can you check the report? The building is late."
 HOSTILE = "<script>alert(1)</script>\u202egpj.🎉 " + "long" * 40 + ".mp3"
+COPIES = "import('./web/js/parts/idb.js').then(({ all }) => all('uploads')).then((a) => a.length)"
 GONE = ("Failed to load resource",)  # what the console says while the service is away
 
 
@@ -187,17 +188,19 @@ def test_several_with_broken_ones_and_names_that_mean_harm(
 
 
 def test_cancelling_what_waits_and_what_is_sent(browser: Browser, service: Server) -> None:
-    with visit(browser, service.url) as seen, held(service, "recognize"):
+    with visit(browser, service.url) as seen:
         page = seen.page
         page.route("**/transcribe", lambda route: None)  # it is never sent
         add(page, ("stuck.flac", SHORT))
         row(page, "In progress", "stuck.flac").get_by_role("button", name="Cancel").click()
         expect(row(page, "In progress", "stuck.flac")).to_have_count(0)
         page.unroute("**/transcribe")
-        add(page, ("running.flac", SHORT))
-        running = row(page, "In progress", "running.flac")
-        expect(running.get_by_role("progressbar", name="Done of")).to_be_visible()
-        running.get_by_role("button", name="Cancel").click()
+        with held(service, "recognize"):
+            add(page, ("running.flac", SHORT))
+            running = row(page, "In progress", "running.flac")
+            expect(running.get_by_role("progressbar", name="Done of")).to_be_visible()
+            running.get_by_role("button", name="Cancel").click()
+            expect(running).to_contain_text("Is being cancelled")
         expect(past(page, "running.flac")).to_contain_text("Cancelled")
         assert [task["file_name"] for task in tasks(service)] == ["running.flac"]
         seen.check(service.url)
@@ -211,7 +214,7 @@ def test_a_reload_in_the_middle_of_an_upload_loses_nothing(
         page.route("**/transcribe", lambda route: None)
         add(page, ("slow.flac", SHORT), ("second.flac", SHORT), ("third.flac", SHORT))
         expect(row(page, "In progress", "third.flac")).to_contain_text("Waits to be sent.")
-        page.wait_for_timeout(500)  # for the copies in the browser
+        eventually(lambda: page.evaluate(COPIES) == 3)
         page.unroute("**/transcribe")
         page.reload()
         for name in ("slow.flac", "second.flac", "third.flac"):
