@@ -26,7 +26,7 @@ export function KeyDialog() {
       <form method="dialog" onSubmit=${submit}>
         <h2 id="key-title">This service needs a key</h2>
         <p id="key-reason">${shown(reason)}</p>
-        <label>Key <input name="key" type="password" autocomplete="off" spellcheck="false" required aria-describedby="key-reason" /></label>
+        <label>API key <input name="key" type="password" autocomplete="off" spellcheck="false" required aria-describedby="key-reason" /></label>
         <p class="small pale">Ask whoever runs the service for one. It is kept until you close this tab.</p>
         <div class="row">
           <button class="main">Continue</button>
