@@ -25,6 +25,7 @@ from app.jobs.database import patiently
 from app.jobs.door import Door
 from app.jobs.job import Job, JobRequest, JobState, JobStep
 from app.jobs.keeper import Keeper, Watch
+from app.jobs.kept_audio import Keeping
 from app.jobs.runs import Run, Runs, Superseded
 from app.jobs.sources import Sources
 from app.jobs.store import Idempotency, JobStore
@@ -203,9 +204,7 @@ class Runner:
             if watch.cancel_requested or job.cancel_requested:
                 watch.cancel()
             call.work.check()
-            transcript = self._patiently(lambda: self._store.transcript(job.id))
-            if transcript is None:
-                transcript = self._transcribe(run, watch, call)
+            transcript, is_kept = self._transcript(run, watch, call)
             watch.step = JobStep.STORE
             door = self._doors[job.request.door]
             published = door.publish(job, transcript, call.work)
@@ -214,22 +213,40 @@ class Runner:
             seconds = call.elapsed_s
             self._patiently(lambda: self._runs.succeed(run, transcript, published, seconds))
         self._count(JobState.DONE)
-        self._discard(job)
+        if not is_kept:
+            self._discard(job)
 
-    def _transcribe(self, run: Run, watch: Watch, call: Call) -> Transcript:
+    def _transcript(self, run: Run, watch: Watch, call: Call) -> tuple[Transcript, bool]:
+        """The transcript, perhaps of an earlier run, and whether the recording is kept with it."""
+        transcript = self._patiently(lambda: self._store.transcript(run.job.id))
+        if transcript is None:
+            return self._transcribe(run, watch, call)
+        return transcript, bool(run.job.media_type)
+
+    def _transcribe(self, run: Run, watch: Watch, call: Call) -> tuple[Transcript, bool]:
         request = run.job.request
         options = request.options
         call.model = options.model
         with self._sources.open(request.source, call.work) as path:
             watch.step = JobStep.DECODE
+            recording = Recording(path, audio_track=options.audio_track)
+            keeping = Keeping(request, recording, self._sources.uploads)
             transcript = call.transcribe(
-                Recording(path, audio_track=options.audio_track),
+                recording,
                 options.transcribe_options(),
                 by_channel=options.by_channel,
+                on_audio=keeping.look,
             )
-        watch.audio_s = transcript.duration_s
-        self._patiently(lambda: self._runs.keep(run, transcript))
-        return transcript
+            watch.audio_s = transcript.duration_s
+            self._patiently(lambda: self._runs.keep(run, transcript))
+            return transcript, self._keep_audio(run, call, keeping)
+
+    def _keep_audio(self, run: Run, call: Call, keeping: Keeping) -> bool:
+        """Whether the recording is kept."""
+        kept = keeping.keep(call) if keeping.wanted else None
+        if kept is not None:
+            self._patiently(lambda: self._runs.keep_audio(run, kept))
+        return kept is not None
 
     # -- what happens then -----------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from app.domain.errors import ServiceError
 from app.domain.transcript import Transcript
 from app.jobs.database import Database
 from app.jobs.job import ENDED, Job, JobRequest, JobState, JobStep
+from app.jobs.kept_audio import KeptAudio
 from app.jobs.queue import JobQueue
 from app.jobs.rows import job_of, new_row, queue_priority, select_job
 from app.jobs.store import JOBS_QUEUE, Idempotency, keep_key
@@ -178,6 +179,16 @@ class Runs:
             self._update(connection, run, step=JobStep.STORE)
             connection.execute(sa.delete(transcripts).where(transcripts.c.job_id == run.job.id))
             connection.execute(sa.insert(transcripts).values(job_id=run.job.id, body=body))
+
+    def keep_audio(self, run: Run, kept: KeptAudio) -> None:
+        """Note that the recording is kept, beside the transcript. Raises Superseded."""
+        with self._database.begin() as connection:
+            self._update(connection, run, media_type=kept.media_type, media_bytes=kept.num_bytes)
+            connection.execute(
+                sa.update(transcripts)
+                .where(transcripts.c.job_id == run.job.id)
+                .values(peaks=kept.peaks)
+            )
 
     def succeed(
         self,
