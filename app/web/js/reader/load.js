@@ -1,0 +1,31 @@
+// Opens a job's transcript: the result from the service, and the corrections that this browser has kept.
+import { followJob, resultOf } from "../api/jobs.js";
+import { forgetDraft, keptEdits } from "./edits.js";
+import { editText, fromResult } from "./model.js";
+
+/** { original, restored, about, missing }. `onWaiting(status)` while the job is not done. Throws ApiError. */
+export async function openJob(id, onWaiting, signal) {
+  const [result, { edits, draft }] = await Promise.all([finished(id, onWaiting, signal).catch((error) => error), keptEdits(id)]);
+  if (result instanceof Error && !edits) throw result;
+  const missing = result instanceof Error ? result.message : ""; // the service has it no more; the corrections are here
+  const original = missing ? edits.transcript : fromResult(result);
+  const restored = withDraft(edits?.transcript ?? original, draft);
+  if (draft && restored === (edits?.transcript ?? original)) forgetDraft(id).catch(() => {});
+  return { original, restored, about: missing ? edits.about : about(result), missing };
+}
+
+const withDraft = (transcript, draft) => (draft ? editText(transcript, draft.segment, draft.text) : transcript);
+
+function about({ segments, full_text, language, ...rest }) {
+  return rest;
+}
+
+async function finished(id, onWaiting, signal) {
+  try {
+    return await resultOf(id);
+  } catch (error) {
+    if (error.status !== 409) throw error;
+  }
+  await followJob(id, onWaiting, signal);
+  return resultOf(id);
+}
