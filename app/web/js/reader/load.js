@@ -1,5 +1,5 @@
 // Opens a job's transcript: the result from the service, and the corrections that this browser has kept.
-import { followJob, resultOf } from "../api/jobs.js";
+import { ENDED, followJob, resultOf, statusOf } from "../api/jobs.js";
 import { forgetDraft, keptEdits } from "./edits.js";
 import { editText, fromResult } from "./model.js";
 
@@ -7,7 +7,7 @@ import { editText, fromResult } from "./model.js";
 export async function openJob(id, onWaiting, signal) {
   const [result, { edits, draft }] = await Promise.all([finished(id, onWaiting, signal).catch((error) => error), keptEdits(id)]);
   if (result instanceof Error && !edits) throw result;
-  const missing = result instanceof Error ? result.message : ""; // the service has it no more; the corrections are here
+  const missing = result instanceof Error ? result.message : ""; // the corrections outlive what is on the service
   const original = missing ? edits.transcript : fromResult(result);
   const restored = withDraft(edits?.transcript ?? original, draft);
   if (draft && restored === (edits?.transcript ?? original)) forgetDraft(id).catch(() => {});
@@ -20,12 +20,9 @@ function about({ segments, full_text, language, ...rest }) {
   return rest;
 }
 
+/** The result once there is one, and whether the recording is kept. */
 async function finished(id, onWaiting, signal) {
-  try {
-    return await resultOf(id);
-  } catch (error) {
-    if (error.status !== 409) throw error;
-  }
-  await followJob(id, onWaiting, signal);
-  return resultOf(id);
+  let status = await statusOf(id);
+  if (!ENDED.has(status.status)) status = await followJob(id, onWaiting, signal);
+  return { ...(await resultOf(id)), audio: status.audio };
 }
