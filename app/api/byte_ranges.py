@@ -24,8 +24,9 @@ def requested_range(header: str, num_bytes: int) -> range | None:
     first, last = match.groups()
     if not first:
         return _checked(max(0, num_bytes - int(last)), num_bytes, num_bytes)
-    end = int(last) + 1 if last else num_bytes
-    return None if end <= int(first) else _checked(int(first), end, num_bytes)
+    if last and int(last) < int(first):
+        return None
+    return _checked(int(first), int(last) + 1 if last else num_bytes, num_bytes)
 
 
 def _checked(begin: int, end: int, num_bytes: int) -> range:

@@ -9,8 +9,9 @@ export const ENDED = new Set(["done", "failed", "cancelled"]);
 
 const path = (what, id) => `${what}/${encodeURIComponent(id)}`;
 
-/** Sends a file with its parameters. onProgress(share from 0 to 1). Resolves to { task_id }. */
-export async function submitFile(file, parameters, { onProgress = () => {}, signal } = {}) {
+/** Sends a file with its parameters. onProgress(share from 0 to 1). Resolves to { task_id }. Whatever is sent with the
+ * same key is one job: another try after a lost connection does no harm. */
+export async function submitFile(file, parameters, { onProgress = () => {}, signal, key } = {}) {
   const form = new FormData();
   for (const [name, value] of Object.entries({ keep_audio: true, ...parameters })) {
     if (value !== "" && value != null) form.append(name, value);
@@ -18,7 +19,7 @@ export async function submitFile(file, parameters, { onProgress = () => {}, sign
   form.append("file", file, file.name || "recording");
   for (;;) {
     try {
-      return await send(form, onProgress, signal);
+      return await send(form, onProgress, signal, key);
     } catch (error) {
       if (error.status !== 401 || !(await askForKey(error.message))) throw error;
     }
@@ -26,12 +27,13 @@ export async function submitFile(file, parameters, { onProgress = () => {}, sign
 }
 
 /** By XMLHttpRequest: fetch does not tell how much it has sent. */
-function send(form, onProgress, signal) {
+function send(form, onProgress, signal, key) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     const stop = () => request.abort();
     request.open("POST", addressOfApi("transcribe"));
     for (const [name, value] of Object.entries(keyHeaders())) request.setRequestHeader(name, value);
+    if (key) request.setRequestHeader("Idempotency-Key", key);
     request.upload.onprogress = ({ loaded, total }) => onProgress(total ? loaded / total : 0);
     request.onload = () => settle(request, resolve, reject);
     request.onerror = () => reject(new ApiError("The connection was lost while the file was sent."));
