@@ -1,6 +1,7 @@
 // The reader: player, speakers, words, and all that can be done with them.
 import { html, useEffect, useMemo, useRef, useState } from "../../vendor/htm-preact.js";
 import { clock } from "../parts/format.js";
+import { nameOf } from "../parts/languages.js";
 import { addressOf } from "../route.js";
 import { changesOf } from "./acts.js";
 import { Downloads } from "./downloads.js";
@@ -75,7 +76,7 @@ export function Transcript({ id, opened }) {
 }
 
 function Title({ about, language, children }) {
-  const facts = [clock(about.duration ?? 0), languageName(language), about.model].filter(Boolean);
+  const facts = [clock(about.duration ?? 0), nameOf(language), about.model].filter(Boolean);
   return html`
     <div class="row title">
       <div class="grow">
@@ -86,14 +87,6 @@ function Title({ about, language, children }) {
       <div class="row" role="group" aria-label="Transcript">${children}</div>
     </div>
     ${(about.warnings ?? []).map((warning) => html`<p key=${warning} class="notice warn">${warning}</p>`)}`;
-}
-
-function languageName(code) {
-  try {
-    return new Intl.DisplayNames(["en"], { type: "language" }).of(code);
-  } catch {
-    return code;
-  }
 }
 
 const Toggle = ({ on, onChange, children }) => html`
