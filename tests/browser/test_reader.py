@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import httpx
 import pytest
 import srt
 import webvtt
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from tests.support.accessibility import violations
 from tests.support.browser import WITH_BROWSER, Visit, visit
@@ -104,11 +105,15 @@ def reading_made(
         whole = {"language": "en", "file_name": "made.mp3", "warnings": [], **body}
         answers = {"status": {"status": "done", "audio": False}, "result": whole}
         for kind, answer in answers.items():
-            seen.page.route(f"**/{kind}/made*", lambda route, a=answer: route.fulfill(json=a))
+            seen.page.route(f"**/{kind}/made*", partial(_fulfill, json.dumps(answer)))
         seen.page.goto(f"{server.url}/#/job/made")
         expect(segments(seen.page).first).to_be_visible()
         yield seen
         seen.check(server.url)
+
+
+def _fulfill(body: str, route: Route) -> None:
+    route.fulfill(body=body, content_type="application/json")
 
 
 def segments(page: Page) -> Locator:
@@ -238,6 +243,7 @@ def test_some_words_go_to_another_speaker(browser: Browser, server: Server, job:
         page = seen.page
         words = segments(page).nth(0).locator(".word")
         before = page.evaluate(READ)[0]
+        expect(page.get_by_role("button", name="Play", exact=True)).to_be_enabled()
         first, last = words.nth(1).bounding_box(), words.nth(2).bounding_box()
         assert first is not None
         assert last is not None
@@ -479,7 +485,7 @@ def test_hostile_text_is_text(browser: Browser, server: Server, tmp_path: Path) 
 
 def test_a_job_that_is_not_there(browser: Browser, server: Server) -> None:
     with visit(browser, server.url, "#/job/00000000-0000-4000-8000-000000000000") as seen:
-        expect(seen.page.get_by_role("alert")).to_contain_text("task_id")
+        expect(seen.page.get_by_role("alert")).to_contain_text("no job with this ID")
         seen.page.get_by_role("button", name="Try again").click()
         expect(seen.page.get_by_role("alert")).to_be_visible()
         seen.check(server.url, expected=["404"])

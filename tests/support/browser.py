@@ -11,13 +11,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser")
 WITH_BROWSER = pytest.mark.skipif(PROGRAM is None, reason="there is no Chromium here")
 # Root may not use the sandbox, and what these tests open is ours.
 ARGUMENTS = ("--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu")
 PATIENCE_MS = 60_000  # of a loaded machine
+expect.set_options(timeout=PATIENCE_MS)
 
 
 @contextmanager

@@ -53,7 +53,7 @@ export function Transcript({ id, opened }) {
           <button type="button" onClick=${edits.discard}>Discard edits</button></p>`}
       ${state === "silent" && html`<p class="notice">${SILENT}</p>`}
       <div class="bar">
-        <${Waveform} id=${id} player=${player} ready=${state === "ready"} />
+        ${state !== "silent" && html`<${Waveform} id=${id} player=${player} ready=${state === "ready"} />`}
         <${PlayerBar} player=${player} ready=${state === "ready"} duration=${about.duration ?? 0} />
         <${FindBar} segments=${transcript.segments} field=${field} onLeave=${() => acts.focus()} />
       </div>
@@ -95,11 +95,11 @@ const Toggle = ({ on, onChange, children }) => html`
 function usePlayer(id, kept) {
   const audio = useRef();
   const [player, setPlayer] = useState(null);
-  const [state, setState] = useState("loading");
+  const [state, setState] = useState(kept ? "loading" : "silent");
   useEffect(() => {
     const made = createPlayer(audio.current, id);
     setPlayer(made);
-    (kept ? made.load() : Promise.resolve(false)).then((found) => setState(found ? "ready" : "silent"));
+    if (kept) made.load().then((found) => setState(found ? "ready" : "silent"));
     return made.close;
   }, []);
   return { audio, player, state };

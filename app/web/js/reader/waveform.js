@@ -5,20 +5,22 @@ import { peaksOf } from "../api/jobs.js";
 
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
+/** Its room is kept from the beginning, so that nothing moves when it comes. */
 export function Waveform({ id, player, ready }) {
   const place = useRef();
   const [sound, setSound] = useState(null);
+  const [failed, setFailed] = useState(false);
   useEffect(() => {
-    if (ready) peaksOf(id).then(setSound, () => {}); // it plays without the picture, too
+    if (ready) peaksOf(id).then(setSound, () => setFailed(true)); // it plays without the picture, too
   }, [ready]);
   useEffect(() => {
-    if (!sound?.peaks.length) return undefined;
+    if (!sound) return undefined;
     const wave = WaveSurfer.create({ ...look(), ...fixed(place.current, player, sound) });
     const recolor = () => wave.setOptions(look());
     dark.addEventListener("change", recolor);
     return () => { dark.removeEventListener("change", recolor); wave.destroy(); };
   }, [sound]);
-  return html`<div ref=${place} class="waveform" aria-hidden="true" hidden=${!sound?.peaks.length}></div>`;
+  return html`<div ref=${place} class="waveform" aria-hidden="true" hidden=${failed}></div>`;
 }
 
 const fixed = (container, { audio }, { duration, peaks }) => ({
