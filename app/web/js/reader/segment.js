@@ -24,7 +24,7 @@ export class Segment extends Component {
         <button type="button" class="plain time" tabindex="-1" title="Play from here" onClick=${() => acts.goTo(id)}>${clock(start)}</button>
         ${editing
           ? html`<${Editor} segment=${segment} acts=${acts} />`
-          : html`<p class="words" dir="auto">${written(segment)}</p>`}
+          : html`<${Words} words=${segment.words} />`}
         <span class="tools">
           <${IconButton} icon="edit" label="Edit the text" onClick=${() => acts.edit(id)} />
           <${IconButton} icon="more" label="Speaker and more" aria-haspopup="dialog" onClick=${open} />
@@ -33,9 +33,18 @@ export class Segment extends Component {
   }
 }
 
-function written({ words }) {
-  return words.flatMap(({ word, gap, score }, i) => {
-    const node = html`<span class=${score !== null && score < UNSURE ? "word unsure" : "word"}>${word}</span>`;
-    return i && gap ? [gap, node] : [node];
-  });
+/** By itself: another name for a speaker does not touch the words. */
+class Words extends Component {
+  shouldComponentUpdate({ words }) {
+    return words !== this.props.words;
+  }
+
+  render({ words }) {
+    return html`<p class="words" dir="auto">${words.flatMap(written)}</p>`;
+  }
+}
+
+function written({ word, gap, score }, i) {
+  const node = html`<span class=${score !== null && score < UNSURE ? "word unsure" : "word"}>${word}</span>`;
+  return i && gap ? [gap, node] : [node];
 }

@@ -1,26 +1,56 @@
-// All segments. The first ones are drawn at once, the others a few at a time, so that nothing ever waits for them.
-import { html, useEffect, useState } from "../../vendor/htm-preact.js";
+// All segments, in blocks. Blocks that are out of sight are not laid out; the first ones are drawn at once, the others
+// one after another, so that nothing ever waits for them.
+import { Component, html, useEffect, useMemo, useState } from "../../vendor/htm-preact.js";
 import { Segment } from "./segment.js";
 import { nameOf } from "./tones.js";
 
-const AT_ONCE = 40, EACH_TIME = 60;
+const BLOCK = 16; // segments, nearly
+const AT_ONCE = 2; // blocks
 
 export function Segments({ transcript, editing, acts }) {
   const { segments } = transcript;
-  const shown = useGrowing(segments.length);
+  const blocks = useMemo(() => blocksOf(segments), [segments]);
+  const shown = useGrowing(blocks.length);
   return html`
-    <ol class="segments" aria-label="Transcript" onClick=${(event) => clicked(event, acts)} onDblClick=${(event) => doubled(event, acts)}>
-      ${segments.slice(0, shown).map((segment, i) => html`
-        <${Segment} key=${segment.id} segment=${segment} name=${nameOf(transcript, segment.speaker)}
-          begins=${!i || segments[i - 1].speaker !== segment.speaker} editing=${editing === segment.id} acts=${acts} />`)}
-    </ol>`;
+    <div class="segments" role="group" aria-label="Transcript" onClick=${(event) => clicked(event, acts)} onDblClick=${(event) => doubled(event, acts)}>
+      ${blocks.slice(0, shown).map((block, i) => html`
+        <${Block} key=${block[0].id} segments=${block} speakers=${transcript.speakers} before=${i ? blocks[i - 1].at(-1).speaker : undefined}
+          editing=${block.some(({ id }) => id === editing) ? editing : null} acts=${acts} />`)}
+    </div>`;
+}
+
+/** Where a block begins depends on the segment and not on its place: a split or a join changes one block only. */
+function blocksOf(segments) {
+  const blocks = [];
+  for (const segment of segments) {
+    if (!blocks.length || segment.id % BLOCK === 1) blocks.push([]);
+    blocks.at(-1).push(segment);
+  }
+  return blocks;
+}
+
+class Block extends Component {
+  shouldComponentUpdate({ segments, speakers, before, editing }) {
+    const { props } = this;
+    return speakers !== props.speakers || before !== props.before || editing !== props.editing
+      || segments.length !== props.segments.length || segments.some((segment, i) => segment !== props.segments[i]);
+  }
+
+  render({ segments, speakers, before, editing, acts }) {
+    return html`
+      <ol class="block">
+        ${segments.map((segment, i) => html`
+          <${Segment} key=${segment.id} segment=${segment} name=${nameOf({ speakers }, segment.speaker)}
+            begins=${(i ? segments[i - 1].speaker : before) !== segment.speaker} editing=${editing === segment.id} acts=${acts} />`)}
+      </ol>`;
+  }
 }
 
 function useGrowing(total) {
   const [shown, setShown] = useState(AT_ONCE);
   useEffect(() => {
     if (shown >= total) return undefined;
-    const timer = setTimeout(() => setShown(shown + EACH_TIME > total ? Infinity : shown + EACH_TIME));
+    const timer = setTimeout(() => setShown(shown + 1 >= total ? Infinity : shown + 1), 4);
     return () => clearTimeout(timer);
   }, [shown, total]);
   return shown;
