@@ -15,8 +15,7 @@ import srt
 import webvtt
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
-from tests.support.accessibility import violations
-from tests.support.browser import WITH_BROWSER, Visit, visit
+from tests.support.browser import WITH_BROWSER, Visit, violations, visit
 from tests.support.server import Server
 from tests.support.truth import (
     audio_of,

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expect
 
 PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser")
 WITH_BROWSER = pytest.mark.skipif(PROGRAM is None, reason="there is no Chromium here")
@@ -19,10 +19,11 @@ WITH_BROWSER = pytest.mark.skipif(PROGRAM is None, reason="there is no Chromium 
 ARGUMENTS = ("--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu")
 PATIENCE_MS = 60_000  # of a loaded machine
 expect.set_options(timeout=PATIENCE_MS)
+AXE = Path(__file__).parent / "vendor" / "axe.min.js"
 
 
 @contextmanager
-def running_browser(microphone: Path | None = None) -> Iterator[Browser]:
+def running_browser(player: Playwright, microphone: Path | None = None) -> Iterator[Browser]:
     """`microphone`: a WAV file that is what the microphone hears, once."""
     arguments = [*ARGUMENTS]
     if microphone is not None:
@@ -31,12 +32,11 @@ def running_browser(microphone: Path | None = None) -> Iterator[Browser]:
             "--use-fake-device-for-media-stream",
             f"--use-file-for-fake-audio-capture={microphone}%noloop",
         ]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=PROGRAM, args=arguments)
-        try:
-            yield browser
-        finally:
-            browser.close()
+    browser = player.chromium.launch(executable_path=PROGRAM, args=arguments)
+    try:
+        yield browser
+    finally:
+        browser.close()
 
 
 @dataclass
@@ -83,3 +83,10 @@ def _note_host(seen: Visit, url: str) -> None:
 def _note_console(seen: Visit, kind: str, text: str) -> None:
     if kind == "error":
         seen.complaints.append(text)
+
+
+def violations(page: Page) -> list[str]:
+    """What axe finds wrong for people who use a keyboard, a screen reader or need contrast."""
+    page.add_script_tag(path=AXE)
+    found = page.evaluate("axe.run().then(({ violations }) => violations)")
+    return [f"{v['id']}: {', '.join(n['html'] for n in v['nodes'])}" for v in found]

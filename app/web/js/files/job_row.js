@@ -1,5 +1,6 @@
 // A job that goes on: how far it is.
 import { html } from "../../vendor/htm-preact.js";
+import { shownName } from "../parts/format.js";
 
 const STEPS = {
   fetch: "Getting the recording", decode: "Reading the sound", recognize: "Recognizing words", align: "Timing the words",
@@ -17,18 +18,18 @@ function left(seconds) {
   return seconds < 60 ? "less than a minute left" : `about ${Math.round(seconds / 60)} min left`;
 }
 
-export function JobRow({ task, ahead, onCancel }) {
+export function JobRow({ task, ahead, cancelling, onCancel }) {
   const { task_id, file_name, progress, status } = task;
-  const name = file_name || "Recording";
+  const name = shownName(file_name);
   return html`
     <li class="item" data-job=${task_id}>
       <div class="grow">
         <div class="name" dir="auto">${name}</div>
-        <div class="small pale">${stateOf(task, ahead)}</div>
+        <div class="small pale">${cancelling ? "Is being cancelled …" : stateOf(task, ahead)}</div>
         ${status === "processing" && html`<progress aria-label="Done of ${name}" max="100" value=${progress}></progress>`}
       </div>
       <div class="row actions">
-        <button class="plain" onClick=${() => onCancel(task)} aria-label="Cancel: ${name}">Cancel</button>
+        <button class="plain" disabled=${cancelling} onClick=${() => onCancel(task)} aria-label="Cancel: ${name}">Cancel</button>
       </div>
     </li>`;
 }

@@ -1,6 +1,6 @@
 // A job that is over: open, download, try again, delete.
 import { html, useEffect, useRef } from "../../vendor/htm-preact.js";
-import { ago, clock } from "../parts/format.js";
+import { ago, clock, shownName } from "../parts/format.js";
 import { nameOf } from "../parts/languages.js";
 import { addressOf } from "../route.js";
 import { undoRemoval } from "./removal.js";
@@ -12,7 +12,7 @@ function facts({ duration, language, model, finished_at, warnings }) {
 
 export function PastRow({ task, chosen, onChoose, onDownload, onRetry, onRemove }) {
   const { task_id, status, error } = task;
-  const name = task.file_name || "Recording", done = status === "done";
+  const name = shownName(task.file_name), done = status === "done";
   return html`
     <li class="item" data-job=${task_id}>
       <input type="checkbox" aria-label="Select ${name}" checked=${chosen} onChange=${() => onChoose(task_id)} />
@@ -34,7 +34,7 @@ export function RemovedRow({ task }) {
   useEffect(() => { undo.current.focus(); }, []); // the button that was pressed is gone
   return html`
     <li class="item" data-job=${task.task_id}>
-      <div class="grow pale"><span dir="auto" class="name">${task.file_name || "Recording"}</span> is deleted.</div>
+      <div class="grow pale"><span dir="auto" class="name">${shownName(task.file_name)}</span> is deleted.</div>
       <div class="row actions"><button ref=${undo} onClick=${() => undoRemoval(task)}>Undo</button></div>
     </li>`;
 }

@@ -1,6 +1,7 @@
 // Deleting with a way back: the service is told only after a while, or when the page is left.
 import { addressOfApi, keyHeaders } from "../api/http.js";
 import { deleteJob } from "../api/jobs.js";
+import { shownName } from "../parts/format.js";
 import { say } from "../parts/messages.js";
 import { store } from "../parts/store.js";
 
@@ -29,7 +30,7 @@ async function removeNow(task, whenGone) {
   try {
     await deleteJob(task.task_id);
   } catch (error) {
-    if (error.status !== 404) say(`“${task.file_name}” is not deleted: ${error.message}`, "bad");
+    if (error.status !== 404) say(`“${shownName(task.file_name)}” is not deleted: ${error.message}`, "bad");
   }
   await whenGone();
   drop(task.task_id);

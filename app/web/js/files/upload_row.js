@@ -1,6 +1,6 @@
 // A file that is being sent.
 import { html } from "../../vendor/htm-preact.js";
-import { size } from "../parts/format.js";
+import { shownName, size } from "../parts/format.js";
 import { cancelUpload, retryUpload } from "./uploads.js";
 
 function stateOf({ state, share, error }) {
@@ -12,7 +12,7 @@ function stateOf({ state, share, error }) {
 
 export function UploadRow({ upload }) {
   const { id, file, state, share, final } = upload;
-  const name = file.name || "Recording";
+  const name = shownName(file.name);
   return html`
     <li class="item">
       <div class="grow">

@@ -1,6 +1,7 @@
 // Upload, the queue of this page, and all past jobs.
 import { html, useEffect, useRef, useState } from "../../vendor/htm-preact.js";
 import { cancelJob } from "../api/jobs.js";
+import { shownName } from "../parts/format.js";
 import { say } from "../parts/messages.js";
 import { Drop } from "./drop.js";
 import { JobRow } from "./job_row.js";
@@ -15,7 +16,11 @@ const NO_JOBS = "This service keeps no transcripts (its operator has turned jobs
 export function FilesView() {
   const uploads = useUploads(), active = useActive();
   const ended = useEnded(active.tasks);
-  const cancel = (task) => cancelJob(task.task_id).catch((error) => say(error.message, "bad")).then(active.again);
+  const [cancelling, setCancelling] = useState(new Set()); // a job that runs takes a moment to notice
+  const cancel = ({ task_id }) => {
+    setCancelling((before) => new Set([...before, task_id]));
+    cancelJob(task_id).catch((error) => say(error.message, "bad")).then(active.again);
+  };
   if (active.error?.status === 404) return html`<p class="notice warn">${NO_JOBS} <a href="docs">Documentation</a></p>`;
   const waiting = active.tasks.filter(({ status }) => status === "queued");
   return html`
@@ -30,7 +35,7 @@ export function FilesView() {
           <h2 id="active-title">In progress</h2>
           <ul class="items" aria-labelledby="active-title">
             ${uploads.map((upload) => html`<${UploadRow} key=${upload.id} upload=${upload} />`)}
-            ${active.tasks.map((task) => html`<${JobRow} key=${task.task_id} task=${task} ahead=${waiting.indexOf(task)} onCancel=${cancel} />`)}
+            ${active.tasks.map((task) => html`<${JobRow} key=${task.task_id} task=${task} ahead=${waiting.indexOf(task)} cancelling=${cancelling.has(task.task_id)} onCancel=${cancel} />`)}
           </ul>
           ${active.total > active.tasks.length && html`<p class="pale">and ${active.total - active.tasks.length} more.</p>`}
         </section>`}
@@ -57,7 +62,7 @@ function useEnded(tasks) {
     const gone = before.current.filter(({ task_id }) => !now.has(task_id));
     before.current = tasks;
     if (gone.length === 0) return;
-    const names = gone.map(({ file_name }) => file_name).join(", ");
+    const names = gone.map(({ file_name }) => shownName(file_name)).join(", ");
     setEnded(({ number }) => ({ number: number + gone.length, text: `${names}: no longer in progress.` }));
   }, [tasks]);
   return ended;

@@ -16,6 +16,9 @@ export function size(bytes) {
   return `${power && bytes < 10 ? bytes.toFixed(1) : Math.round(bytes)} ${units[power]}`;
 }
 
+/** A file's name to show: without characters that turn what follows around, as in "exe.3pm". */
+export const shownName = (name) => name.replace(/[\p{Cc}\u200e\u200f\u202a-\u202e\u2066-\u2069]/gu, "") || "Recording";
+
 const STEPS = [["second", 60], ["minute", 60], ["hour", 24], ["day", 30], ["month", 12], ["year", Infinity]];
 const relative = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
 

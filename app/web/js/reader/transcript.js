@@ -1,6 +1,6 @@
 // The reader: player, speakers, words, and all that can be done with them.
 import { html, useEffect, useMemo, useRef, useState } from "../../vendor/htm-preact.js";
-import { clock } from "../parts/format.js";
+import { clock, shownName } from "../parts/format.js";
 import { nameOf } from "../parts/languages.js";
 import { addressOf } from "../route.js";
 import { changesOf } from "./acts.js";
@@ -81,7 +81,7 @@ function Title({ about, language, children }) {
     <div class="row title">
       <div class="grow">
         <a href=${addressOf("files")} class="small">← Files</a>
-        <h2><bdi>${about.file_name || "Transcript"}</bdi></h2>
+        <h2><bdi>${shownName(about.file_name ?? "")}</bdi></h2>
         <p class="pale small">${facts.join(" · ")}</p>
       </div>
       <div class="row" role="group" aria-label="Transcript">${children}</div>
