@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import srt
 import webvtt
-from playwright.sync_api import Browser, Locator, Page, Route, expect
+from playwright.sync_api import Browser, expect
 
-from tests.support.browser import WITH_BROWSER, Visit, violations, visit
+from tests.support.browser import WITH_BROWSER
+from tests.support.reader import (
+    CONVERSATION,
+    MOST_TOUCHED,
+    READ,
+    WATCH,
+    done_job,
+    downloaded,
+    played_s,
+    reading,
+    rename,
+    retype,
+    segments,
+    texts,
+)
 from tests.support.server import Server
 from tests.support.truth import (
-    audio_of,
     median_start_error_s,
     speaker_accuracy,
     truth_of,
@@ -27,40 +36,6 @@ from tests.support.truth import (
 from tests.support.waiting import eventually
 
 pytestmark = WITH_BROWSER
-CONVERSATION = "en_two_b"
-PHONE = {"width": 360, "height": 740}
-HOUR_WORDS, WORDS_IN_SEGMENT = 12_000, 12
-# What is touched while a word follows another: two words, two segments.
-MOST_TOUCHED = 4
-READ = """() => [...document.querySelectorAll(".segment")].map((node) => ({
-  speaker: node.querySelector(".who").textContent.trim(),
-  text: node.querySelector(".words").textContent,
-  words: [...node.querySelectorAll(".word")].map((word) => word.textContent),
-}))"""
-LIST = "document.querySelector('.segments')"
-# Notes which words are lit, and how many nodes change between two frames.
-WATCH = """() => {
-  const seen = window.seen = { lit: [], most: 0 };
-  let touched = new Set();
-  const count = () => {
-    seen.most = Math.max(seen.most, touched.size);
-    touched = new Set();
-    requestAnimationFrame(count);
-  };
-  new MutationObserver((records) => records.forEach(({ target }) => {
-    touched.add(target);
-    if (target.hasAttribute("data-lit")) seen.lit.push(target.textContent);
-  })).observe(LIST, { subtree: true, childList: true, attributes: true });
-  count();
-}""".replace("LIST", LIST)
-# Notes which segments are changed.
-WATCH_SEGMENTS = """() => {
-  const touched = window.touched = new Set();
-  const segmentOf = (node) => (node.parentElement ?? node).closest("[data-id]") ?? node;
-  new MutationObserver((records) => records.forEach(({ target }) => {
-    touched.add(segmentOf(target).dataset.id ?? "the list");
-  })).observe(LIST, { subtree: true, childList: true, characterData: true });
-}""".replace("LIST", LIST)
 
 
 @pytest.fixture(scope="module")
@@ -70,83 +45,13 @@ def server(remembering_server: Server) -> Server:
 
 @pytest.fixture(scope="module")
 def job(server: Server) -> str:
-    files = {"file": ("Board meeting.flac", audio_of(CONVERSATION).read_bytes())}
-    fields = {"model": "demo", "keep_audio": "true"}
-    response = httpx.post(f"{server.url}/transcribe", files=files, data=fields, verify=False)
-    task = str(response.json()["task_id"])
-    eventually(lambda: server.get(f"/status/{task}").json()["status"] == "done", 300)
-    return task
+    return done_job(server)
 
 
 @pytest.fixture(scope="module")
 def result(server: Server, job: str) -> dict[str, Any]:
     body: dict[str, Any] = server.get(f"/result/{job}").json()
     return body
-
-
-@contextmanager
-def reading(browser: Browser, server: Server, job: str, **context: Any) -> Iterator[Visit]:
-    """A user's tab with the transcript. In the end, nothing was asked of other hosts, and nothing
-    is in the console.
-    """
-    with visit(browser, server.url, f"#/job/{job}", **context) as seen:
-        expect(segments(seen.page).first).to_be_visible()
-        yield seen
-        seen.check(server.url)
-
-
-@contextmanager
-def reading_made(
-    browser: Browser, server: Server, body: dict[str, Any], **context: Any
-) -> Iterator[Visit]:
-    """The same with a transcript that no recording of a test has."""
-    with visit(browser, server.url, **context) as seen:
-        whole = {"language": "en", "file_name": "made.mp3", "warnings": [], **body}
-        answers = {"status": {"status": "done", "audio": False}, "result": whole}
-        for kind, answer in answers.items():
-            seen.page.route(f"**/{kind}/made*", partial(_fulfill, json.dumps(answer)))
-        seen.page.goto(f"{server.url}/#/job/made")
-        expect(segments(seen.page).first).to_be_visible()
-        yield seen
-        seen.check(server.url)
-
-
-def _fulfill(body: str, route: Route) -> None:
-    route.fulfill(body=body, content_type="application/json")
-
-
-def segments(page: Page) -> Locator:
-    return page.locator(".segment")
-
-
-def texts(page: Page) -> list[str]:
-    return [segment["text"] for segment in page.evaluate(READ)]
-
-
-def played_s(page: Page) -> float:
-    return float(page.evaluate("document.querySelector('audio').currentTime"))
-
-
-def downloaded(page: Page, title: str, folder: Path) -> Path:
-    page.get_by_role("button", name="Download").click()
-    with page.expect_download() as waiting:
-        page.get_by_role("button", name=title, exact=True).click()
-    file = folder / waiting.value.suggested_filename
-    waiting.value.save_as(file)
-    return file
-
-
-def rename(page: Page, old: str, new: str) -> None:
-    page.get_by_role("list", name="Speakers").get_by_role("button", name=old).click()
-    page.get_by_label("Name, everywhere").fill(new)
-    page.get_by_role("button", name="Rename").click()
-
-
-def retype(page: Page, number: int, text: str, ending: str = "Enter") -> None:
-    segments(page).nth(number).locator(".words").dblclick(position={"x": 4, "y": 18})
-    page.get_by_label("Text of the segment").fill(text)
-    page.keyboard.press(ending)
-    expect(page.get_by_label("Text of the segment")).to_have_count(0)
 
 
 def test_reading_and_listening(
@@ -356,137 +261,3 @@ def test_keyboard_only(browser: Browser, server: Server, job: str, result: dict[
         eventually(lambda: played_s(page) > starts[1] + 0.2)
         press("Space")
         expect(page.get_by_role("button", name="Play", exact=True)).to_be_visible()
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_state_is_accessible_on_a_phone_and_in_both_themes(
-    browser: Browser, server: Server, job: str, scheme: str
-) -> None:
-    # axe itself would break the policy
-    context: dict[str, Any] = {"color_scheme": scheme, "viewport": PHONE, "bypass_csp": True}
-    with reading(browser, server, job, **context) as seen:
-        page = seen.page
-        expect(page.get_by_role("button", name="Play", exact=True)).to_be_enabled()
-
-        def check() -> None:
-            assert violations(page) == []
-            assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
-
-        page.locator(".word").nth(2).click()
-        page.get_by_label("Underline unsure words").check()
-        page.get_by_label("Search in the transcript").fill("the")
-        expect(page.locator("[data-hit=current]")).to_be_visible()
-        check()
-        segments(page).nth(1).hover()
-        segments(page).nth(1).get_by_label("Speaker and more").click()
-        check()
-        page.get_by_role("button", name="Edit the text, or split it").click()
-        page.get_by_label("Text of the segment").fill(
-            "Something else, and longer than one line is here."
-        )
-        check()
-        page.keyboard.press("Enter")
-        rename(page, "Speaker 1", "Speaker 2")  # the name is taken
-        expect(page.get_by_role("alert")).to_be_visible()
-        check()
-        page.keyboard.press("Escape")
-        page.get_by_role("button", name="Download").click()
-        check()
-        page.keyboard.press("Escape")
-        page.get_by_label("Help: keys").click()
-        check()
-
-
-def made(text: str, start: float, **more: Any) -> dict[str, Any]:
-    """A segment with a word each third of a second."""
-    words = [
-        {"word": word, "start": start + i * 0.3, "end": start + i * 0.3 + 0.25, "score": 0.9}
-        for i, word in enumerate(text.split())
-    ]
-    return {"start": start, "end": words[-1]["end"], "text": text, "words": words, **more}
-
-
-def test_an_hour_stays_fluent(browser: Browser, server: Server) -> None:
-    """What is touched, not how long it takes: that depends on what else the machine does."""
-    hour = [
-        made(
-            " ".join(f"word{n + k}" for k in range(WORDS_IN_SEGMENT)),
-            n * 0.3,
-            speaker=f"spk_{n // 60 % 3 + 1}",
-        )
-        for n in range(0, HOUR_WORDS, WORDS_IN_SEGMENT)
-    ]
-    with reading_made(browser, server, {"segments": hour, "duration": 3600.0}) as seen:
-        page = seen.page
-        expect(segments(page)).to_have_count(HOUR_WORDS // WORDS_IN_SEGMENT)
-        assert page.locator(".word").count() == HOUR_WORDS
-        skipped = page.evaluate(
-            "[...document.querySelectorAll('.words')]"
-            ".filter((n) => !n.checkVisibility({ contentVisibilityAuto: true })).length"
-        )
-        assert skipped > 900  # of a thousand: what is out of sight is not laid out
-        page.evaluate(WATCH)
-        page.get_by_label("Search in the transcript").fill("word11000")
-        expect(page.locator("[data-hit=current]")).to_be_in_viewport()
-        page.locator("[data-hit=current]").click()
-        expect(page.locator("[data-lit]")).to_have_text("word11000")
-        page.evaluate("seen.most = 0")
-        page.locator(".word", has_text="word11002").click()
-        expect(page.locator("[data-lit]")).to_have_text("word11002")
-        assert page.evaluate("seen.most") <= MOST_TOUCHED
-        page.evaluate(WATCH_SEGMENTS)
-        number = 11_000 // WORDS_IN_SEGMENT
-        retype(page, number, "Another text")
-        expect(segments(page).nth(number)).to_contain_text("Another text")
-        assert page.evaluate("[...touched]") == [str(number + 1)]
-
-
-HOSTILE = [
-    "<script>window.hacked = 1</script> <img src=x onerror=window.hacked=1> &amp; ${1} {{1}}",
-    "שלום, מה שלומך? كيف حالك",
-    "👩‍👩‍👧‍👦 🏳️‍🌈 e\u0301 \u202egnirts\u202c \x00 \u2028 end",
-    "x" * 10_000,
-    " ".join(["line"] * 2_500),
-    "javascript:alert(1) __proto__ constructor",
-]
-
-
-def test_hostile_text_is_text(browser: Browser, server: Server, tmp_path: Path) -> None:
-    speakers = ["<b>Bold</b>", "__proto__", "n" * 900, "שרה", None, "constructor"]
-    body = {
-        "segments": [
-            made(text, n * 10.0, speaker=speaker)
-            for n, (text, speaker) in enumerate(zip(HOSTILE, speakers, strict=True))
-        ],
-        "file_name": '../<svg onload="hacked=1">/‮gpj.mp3',
-        "warnings": ["<i>odd</i>"],
-        "duration": 60.0,
-    }
-    with reading_made(browser, server, body, viewport=PHONE) as seen:
-        page = seen.page
-        shown = page.evaluate(READ)
-        assert [s["words"] for s in shown] == [text.split() for text in HOSTILE]
-        assert [s["speaker"] for s in shown] == [s or "No speaker" for s in speakers]
-        assert page.locator(".words :not(.word), .who b, main svg[onload], .notice i").count() == 0
-        assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
-        direction = "getComputedStyle(document.querySelectorAll('.words')[{}]).direction"
-        assert [page.evaluate(direction.format(n)) for n in (0, 1)] == ["ltr", "rtl"]
-        rename(page, "<b>Bold</b>", "<script>1</script>")
-        retype(page, 5, "<img src=y onerror=window.hacked=1> \u202e")
-        expect(segments(page).nth(5)).to_contain_text("<img src=y onerror=window.hacked=1>")
-        page.get_by_label("Search in the transcript").fill("(<script>")
-        expect(page.get_by_text("Not found")).to_be_visible()
-        page.get_by_label("Search in the transcript").fill("<script>")
-        expect(page.locator(".word[data-hit=current]")).to_have_count(1)
-        assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
-        text = downloaded(page, "Text", tmp_path).read_text()
-        assert text.startswith(f"[<script>1</script>]: {HOSTILE[0]}")
-        assert page.evaluate("typeof window.hacked") == "undefined"
-
-
-def test_a_job_that_is_not_there(browser: Browser, server: Server) -> None:
-    with visit(browser, server.url, "#/job/00000000-0000-4000-8000-000000000000") as seen:
-        expect(seen.page.get_by_role("alert")).to_contain_text("no job with this ID")
-        seen.page.get_by_role("button", name="Try again").click()
-        expect(seen.page.get_by_role("alert")).to_be_visible()
-        seen.check(server.url, expected=["404"])

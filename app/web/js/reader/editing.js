@@ -7,7 +7,7 @@ import { begin, changed, redone, undone } from "./history.js";
 const LOST = "This browser keeps no data, so changes are lost when the page is closed. Download the transcript to keep them.";
 const quietly = (promise) => promise.catch(() => say(LOST, "warn"));
 
-export function useEditing(id, { original, restored, about }) {
+export function useEditing(id, { original, restored, wasTyping, about }) {
   const [history, setHistory] = useState(() => begin(restored));
   const now = useRef(history);
   const tabs = useRef();
@@ -26,7 +26,7 @@ export function useEditing(id, { original, restored, about }) {
   const turn = (step) => { if (show(step(now.current))) keep(); };
 
   useEffect(() => {
-    if (restored !== original) keep(); // what was being typed is part of it now
+    if (wasTyping) keep(); // what was being typed is part of it now
     quietly(forgetDraft(id));
     tabs.current = otherTabs(id, async () => {
       const { edits } = await keptEdits(id);

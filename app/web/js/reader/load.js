@@ -1,20 +1,18 @@
 // Opens a job's transcript: the result from the service, and the corrections that this browser has kept.
 import { ENDED, followJob, resultOf, statusOf } from "../api/jobs.js";
-import { forgetDraft, keptEdits } from "./edits.js";
+import { keptEdits } from "./edits.js";
 import { editText, fromResult } from "./model.js";
 
-/** { original, restored, about, missing }. `onWaiting(status)` while the job is not done. Throws ApiError. */
+/** { original, restored, wasTyping, about, missing }. `onWaiting(status)` while the job is not done. Throws ApiError. */
 export async function openJob(id, onWaiting, signal) {
   const [result, { edits, draft }] = await Promise.all([finished(id, onWaiting, signal).catch((error) => error), keptEdits(id)]);
   if (result instanceof Error && !edits) throw result;
   const missing = result instanceof Error ? result.message : ""; // the corrections outlive what is on the service
   const original = missing ? edits.transcript : fromResult(result);
-  const restored = withDraft(edits?.transcript ?? original, draft);
-  if (draft && restored === (edits?.transcript ?? original)) forgetDraft(id).catch(() => {});
-  return { original, restored, about: missing ? edits.about : about(result), missing };
+  const kept = edits?.transcript ?? original;
+  const restored = draft ? editText(kept, draft.segment, draft.text) : kept;
+  return { original, restored, wasTyping: restored !== kept, about: missing ? edits.about : about(result), missing };
 }
-
-const withDraft = (transcript, draft) => (draft ? editText(transcript, draft.segment, draft.text) : transcript);
 
 function about({ segments, full_text, language, ...rest }) {
   return rest;
