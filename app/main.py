@@ -18,6 +18,7 @@ from app.api.format import router as format_
 from app.api.jobs import enqueue, webhooks
 from app.api.jobs import router as job_rest
 from app.api.jobs.desk import Desk
+from app.api.live import refusals as live_refusals
 from app.api.live.router import build_router as build_live_router
 from app.api.live.router import check_wyoming, listening_for_wyoming
 from app.api.middleware import headers, keys
@@ -92,6 +93,7 @@ def build_routers(service: Service, jobs: Jobs | None, live: Live | None) -> lis
         routers.append(webhooks.build_router(jobs, desk))
     if live is not None:
         routers.append(build_live_router(live))
+    routers.append(live_refusals.build_router(live is not None))
     return routers
 
 

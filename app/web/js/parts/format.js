@@ -2,7 +2,7 @@
 
 /** "1:02:03" for 3723 seconds, "0:07" for 7. */
 export function clock(seconds) {
-  const whole = Math.max(0, Math.floor(seconds));
+  const whole = Math.max(0, Math.floor(seconds) || 0);
   const two = (value) => String(value).padStart(2, "0");
   const hours = Math.floor(whole / 3600), minutes = Math.floor(whole / 60) % 60;
   return hours ? `${hours}:${two(minutes)}:${two(whole % 60)}` : `${minutes}:${two(whole % 60)}`;
@@ -25,6 +25,7 @@ const relative = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
 /** "5 minutes ago" for a time in ISO 8601. */
 export function ago(iso) {
   let amount = (Date.parse(iso) - Date.now()) / 1000;
+  if (Number.isNaN(amount)) return "";
   for (const [unit, next] of STEPS) {
     if (Math.abs(amount) < next) return unit === "second" ? "just now" : relative.format(Math.round(amount), unit);
     amount /= next;
