@@ -11,6 +11,7 @@ from benchmarks.results import HEADER, Figure, write_json, write_markdown
 from benchmarks.setup import OUT, Plan, apply_settings, describe_machine
 
 SECTIONS = ("stages", "overhead", "callers", "head-of-line", "streaming", "memory", "jobs", "words")
+ON_REQUEST = ("ray",)  # needs the extra
 MODELS = ("demo", "tiny", "base", "small", "large-v3", "large-v3-turbo")  # of geometry.py
 
 
@@ -27,7 +28,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--models", default="base", choices=MODELS, help="geometry of Whisper (default: base)")
-    add("--only", default=",".join(SECTIONS), help=f"some of {','.join(SECTIONS)}")
+    add("--only", default=",".join(SECTIONS), help=f"some of {','.join(SECTIONS + ON_REQUEST)}")
     add("--stages", default="", help="some of decode,recognition,diarization,end-to-end")
     add("--minutes", type=float, default=10, help="length for the stages (default: 10)")
     add("--diarization-minutes", default="", help="e.g. 10,60 (default: as --minutes)")
@@ -46,6 +47,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--job-clips", type=int, default=200, help="clips as jobs (default: 200)")
     add("--job-minutes", default="10", help="a long job's memory, e.g. 480 (default: 10)")
     add("--idle-seconds", type=float, default=60, help="idle CPU of the jobs; 0: not (default: 60)")
+    add("--ray-clips", type=int, default=40, help="clips for what Ray costs (default: 40)")
+    add("--ray-minutes", type=float, default=10, help="and a long file; 0: not (default: 10)")
+    add("--ray-callers", type=int, default=16, help="on two replicas; 0: not (default: 16)")
     add("--words-model", default="base", help="base, tiny.en or a folder (default: base)")
     add("--words-seed", type=int, default=0, help="0: shipped material; others need espeak-ng")
     add("--words-kinds", default="", help="some of sentences,commands,languages,real,nothing")
@@ -69,6 +73,9 @@ def _plan(options: argparse.Namespace) -> Plan:
         job_clips=options.job_clips,
         job_minutes=_numbers(options.job_minutes),
         idle_s=options.idle_seconds,
+        ray_clips=options.ray_clips,
+        ray_minutes=options.ray_minutes,
+        ray_callers=options.ray_callers,
     )
 
 
@@ -76,8 +83,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     sections = [name.strip() for name in options.only.split(",")]
-    if unknown := set(sections) - set(SECTIONS):
-        parser.error(f"--only takes {', '.join(SECTIONS)}, not {', '.join(unknown)}")
+    if unknown := set(sections) - {*SECTIONS, *ON_REQUEST}:
+        parser.error(f"--only takes {', '.join(SECTIONS + ON_REQUEST)}, not {', '.join(unknown)}")
     plan = _plan(options)
     head: dict[str, object] = {
         "machine": describe_machine(),
@@ -115,6 +122,7 @@ def _measure_speed(
     # The libraries read the environment when they are imported, so it comes first.
     apply_settings(None)
     from benchmarks.callers import run_callers
+    from benchmarks.fleet import run_fleet
     from benchmarks.geometry import build_models
     from benchmarks.head_of_line import run_head_of_line
     from benchmarks.jobs import run_jobs
@@ -126,8 +134,10 @@ def _measure_speed(
     settings = apply_settings(build_models(plan.models, OUT / "models"))
     if "jobs" in sections:
         yield from run_jobs(plan)
-        if not set(sections) - {"jobs", "words"}:
-            return
+    if "ray" in sections:
+        yield from run_fleet(plan)
+    if not set(sections) - {"jobs", "ray", "words"}:
+        return
     both = Stages(settings, plan)
     head["ours"], head["reference"] = both.ours.configuration(), both.reference.configuration()
     bars = BARS[str(both.ours.configuration()["device"]).partition(":")[0]]

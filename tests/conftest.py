@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 from app.models.host_memory import keep_freed_memory
+from tests.support.fleet import running_fleet
 from tests.support.paths import DEMO
 from tests.support.postgres import PostgresServer, running_postgres
 from tests.support.real_models import SOURCES, whisper_folder
 from tests.support.server import Server, running_server
 from tests.support.waiting import eventually
 
+THROUGH_RAY = "--through-ray"
 SERVERS = {"server", "plain_server", "limited_server", "real_server", "aligning_server"}
 # Begun first, so that no process is left alone with them in the end.
 LONG = {
@@ -22,8 +24,30 @@ LONG = {
 }  # fmt: skip
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        THROUGH_RAY, action="store_true", help="the usual server is a Ray cluster (make test-ray)"
+    )
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Tests of Ray run only with the option: nobody without Ray pays for them."""
+    hidden = collection_path.name == "ray" and collection_path.parent.name == "tests"
+    return True if hidden and not config.getoption(THROUGH_RAY) else None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name not in LONG)
+    if config.getoption(THROUGH_RAY):
+        through = [item for item in items if goes_through_ray(item)]
+        config.hook.pytest_deselected(items=[item for item in items if item not in through])
+        items[:] = through
+
+
+def goes_through_ray(item: pytest.Item) -> bool:
+    """Whether the test asks the usual server, and nothing that only one process can answer."""
+    fixtures = set(getattr(item, "fixturenames", ()))
+    return bool(fixtures & {"server", "fleet"}) and item.get_closest_marker("one_process") is None
 
 
 def pytest_configure() -> None:
@@ -31,8 +55,26 @@ def pytest_configure() -> None:
 
 
 @pytest.fixture(scope="session")
-def plain_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The service on a Ray cluster, one for all tests."""
+    with running_fleet(tmp_path_factory.mktemp("fleet")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def through_ray(request: pytest.FixtureRequest) -> bool:
+    through: bool = request.config.getoption(THROUGH_RAY)
+    return through
+
+
+@pytest.fixture(scope="session")
+def plain_server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, through_ray: bool
+) -> Iterator[Server]:
     """One service with the demo models for all tests that need no settings of their own."""
+    if through_ray:
+        yield request.getfixturevalue("fleet")
+        return
     with running_server(tmp_path_factory.mktemp("service")) as running:
         yield running
 
@@ -53,11 +95,17 @@ def remembered(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def remembering_server(
-    tmp_path_factory: pytest.TempPathFactory, remembered: Path
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    remembered: Path,
+    through_ray: bool,
 ) -> Iterator[Server]:
     """Like `server`, for tests that read answers: sounds that any such server has heard cost
     little. Test files take it as their `server`.
     """
+    if through_ray:
+        yield request.getfixturevalue("fleet")
+        return
     with running_server(tmp_path_factory.mktemp("remembering"), remembered=remembered) as running:
         yield running
 

@@ -8,7 +8,7 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,6 @@ from app.live.ears import ModelEars
 from app.live.events import Ended, Final, Lagging, LiveEvent, SpeechStarted
 from app.live.options import LiveOptions
 from app.live.session import LiveSession, Needs
-from app.models.leases import LeasedRecognizer
 from app.observability.record import RequestRecord
 from app.service.calls import Call
 from app.service.service import Service
@@ -149,13 +148,10 @@ class Stream:
         )
         session = LiveSession(needs, options, tell, start_s, numbers)
 
-        def lease() -> AbstractContextManager[LeasedRecognizer]:
-            return transcriber.recognizer(options.model, call.work)
-
         def run() -> None:
             try:
-                with closing(ModelEars(transcriber, lease, live.threads.start)) as ears:
-                    session.run(ears)
+                with transcriber.ear(options.model, call.work) as ear:
+                    session.run(ModelEars(transcriber, ear, live.threads.start))
             except ServiceError as error:  # of loading
                 tell(Ended(error))
             except BaseException:  # SystemExit of a library, too: the client must not wait

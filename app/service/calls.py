@@ -31,7 +31,7 @@ from app.observability.record import RequestRecord
 from app.observability.stages import Stage
 from app.pipeline.channels import transcribe_channels
 from app.pipeline.flow import NOBODY, Listener
-from app.pipeline.transcriber import Transcriber
+from app.pipeline.transcribing import Transcribing
 from app.service.admission import Admission, Ticket
 from app.service.joining import Computation, Failed, Joining
 
@@ -74,7 +74,7 @@ class Calls:
 
     def __init__(
         self,
-        transcriber: Transcriber,
+        transcriber: Transcribing,
         decode_pool: DecodePool,
         admission: Admission,
         rate_limits: RateLimits,

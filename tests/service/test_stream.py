@@ -37,7 +37,12 @@ SAID = ["can", "you", "check", "the", "report", "the", "building", "is", "late"]
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, through_ray: bool
+) -> Iterator[Server]:
+    if through_ray:
+        yield request.getfixturevalue("fleet")
+        return
     with running_server(
         tmp_path_factory.mktemp("stream"), ALLOWED_MODELS="demo", LIVE_MAX_STREAMS_PER_CLIENT=64
     ) as running:
@@ -270,6 +275,7 @@ def test_the_queue_shows_a_stream_and_ends_it(server: Server) -> None:
     assert normalize(heard(server)) == SAID
 
 
+@pytest.mark.one_process
 def test_clients_that_vanish_or_send_much(server: Server) -> None:
     sock = socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])))
     sock.sendall(

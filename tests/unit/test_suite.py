@@ -11,7 +11,7 @@ import pytest
 from tests.support.remembering_server import remembering
 
 TESTS = Path(__file__).parents[1]
-ROOMS = ("unit", "service", "deploy")
+ROOMS = ("unit", "service", "deploy", "ray")
 
 
 @pytest.mark.parametrize(
