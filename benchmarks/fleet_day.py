@@ -1,6 +1,6 @@
 """A simulated day of a fleet on Ray: scaling by seconds of audio against scaling by requests.
 
-    python -m benchmarks.fleet [--seed 0] [--replicas 200] [--speed 60]
+    python -m benchmarks.fleet_day [--seed 0] [--replicas 200] [--speed 60]
 
 Nothing is transcribed here. The service's own policy (`serving/autoscaling.py`) and its choice of a
 transcriber (`serving/routing.py`) run against a model of the rest:
@@ -199,7 +199,7 @@ def by_requests(target: float) -> Policy:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.fleet", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.fleet_day", description=__doc__)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--replicas", type=int, default=200, help="most transcribers")
     parser.add_argument("--speed", type=float, default=60.0, help="audio seconds a second")
