@@ -84,7 +84,8 @@ lock: $(VENV)/.uv
 		--no-annotate --custom-compile-command "make lock" -c requirements.lock --extra dev \
 		-o requirements-dev.lock pyproject.toml
 	$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-		--no-annotate --custom-compile-command "make lock" -c requirements-dev.lock --extra dev --extra ray \
+		--no-annotate --custom-compile-command "make lock" -c requirements-dev.lock --extra postgresql \
+		--extra s3 --extra urls --extra wyoming --extra ray \
 		-o requirements-ray.lock pyproject.toml
 	$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-annotate --custom-compile-command "make lock" -o requirements-clients.lock \

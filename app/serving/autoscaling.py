@@ -32,15 +32,17 @@ class Load:
 
 def wanted_transcribers(load: Load, target_s: float) -> int:
     """How many transcribers there should be; their bounds are for others to keep. `target_s`:
-    seconds of audio for each.
+    seconds of audio for each. Never more than requests: one recording stays at one transcriber,
+    however long it is.
     """
     if load.num_requests <= 0 and not any(load.queued_s):
         return 0
     audio_s = _audio_s(load)
-    most = max(1, math.ceil(audio_s / target_s))
+    useful = max(1, math.ceil(load.num_requests))
+    most = min(useful, max(1, math.ceil(audio_s / target_s)))
     if most >= load.num_transcribers:
         return most
-    fewer = max(1, math.ceil(audio_s / (SCALE_DOWN_SHARE * target_s)))
+    fewer = min(useful, max(1, math.ceil(audio_s / (SCALE_DOWN_SHARE * target_s))))
     return min(fewer, load.num_transcribers)
 
 

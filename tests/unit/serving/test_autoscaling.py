@@ -24,7 +24,8 @@ def test_nobody_asks_for_anything() -> None:
 
 def test_audio_counts_and_not_requests() -> None:
     assert wanted(10.0, requests=40) == 1  # forty clips
-    assert wanted(8 * 3600.0, requests=1) == 48  # one recording of eight hours
+    assert wanted(8 * 3600.0, requests=1) == 1  # one recording stays at one transcriber
+    assert wanted(48 * 600.0, requests=60) == 48
     assert wanted(900.0, 300.0) == 2
 
 
