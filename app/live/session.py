@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 CONTEXT_CHARS = 500
 MOST_PENDING_S = 60.0  # of sound without a transcript: clients that send faster have to wait
+MOST_FAULTS = 3  # without a transcript in between
 WATCH_S = 1.0  # between two looks at the transcripts under way
 
 Observe = Callable[[events.LiveEvent, list[float]], None]
@@ -70,6 +71,7 @@ class LiveSession:
         self._arrived_s = self._taken_s = 0.0  # each is written by one thread
         self._running = True
         self._finishing = False
+        self._faults = 0
         self._numbers = itertools.count(1) if numbers is None else numbers
         self._open: Utterance | None = None
         self._context, self._context_language = "", ""
@@ -93,6 +95,11 @@ class LiveSession:
         """
         waiting_s = self._arrived_s - self._taken_s
         return waiting_s + max(0.0, self._finals.pending_s - MOST_PENDING_S)
+
+    @property
+    def num_waiting(self) -> int:
+        """Pieces of sound and other wishes that were not looked at yet."""
+        return self._inbox.qsize()
 
     def hear(self, data: bytes) -> None:
         """The next bytes of the stream. Always from the same thread."""
@@ -137,17 +144,34 @@ class LiveSession:
         self._ears = ears
         try:
             while self._running:
-                self._next()()
-                self._finals.check_lag()
-                if self._finishing and not self._finals and self._running:
-                    self._finals.tell_speakers()
-                    self._end(None)
+                self._step()
         except ServiceError as error:
             self._end(error)
-        # A bug of ours, or a library's error: the client must not wait for ever.
-        except Exception:
-            log.exception("a live session failed unexpectedly")
-            self._end(StageFailed("A stage failed unexpectedly."))
+
+    def _step(self) -> None:
+        try:
+            self._next()()
+            self._finals.check_lag()
+            if self._finishing and not self._finals and self._running:
+                self._finals.tell_speakers()
+                self._end(None)
+        except ServiceError:
+            raise
+        # A bug of ours, or a library's error: it must not end a stream of hours.
+        except (Exception, SystemExit):
+            log.exception("a live session failed; it goes on")
+            self._recover()
+
+    def _recover(self) -> None:
+        """Transcribe what was said, and hear the rest afresh. Raises StageFailed, at last."""
+        self._faults += 1
+        error = StageFailed("A stage failed unexpectedly.")
+        if self._faults > MOST_FAULTS:
+            raise error
+        self._tell(events.Troubled(0 if self._open is None else self._open.number, error))
+        self._stop(self._sound.end_s)
+        self._sound = Sound(self._options, self._needs.new_track, self._sound.end_s)
+        self._inbox.put(lambda: None)  # the stream may have come to its end meanwhile
 
     def _next(self) -> Callable[[], None]:
         try:
@@ -246,22 +270,12 @@ class LiveSession:
 
         def told(event: events.LiveEvent) -> None:
             if isinstance(event, events.Final):
+                self._faults = 0
                 self._note(event.transcript)
             tell(event)
-            observe(event, self._delays(event))
+            observe(event, self._arrivals.delays(event, self._clock()))
 
         return told
-
-    def _delays(self, event: events.LiveEvent) -> list[float]:
-        """How long ago the ends of the words arrived that an event tells."""
-        ends: list[float] = []
-        if isinstance(event, events.Partial):
-            ends = [word.end_s for word in event.committed]
-        elif isinstance(event, events.Final):
-            words = [w for segment in event.transcript.segments for w in segment.words or ()]
-            ends = [word.end_s for word in words if word.end_s is not None]
-        arrived = [at for end_s in ends if (at := self._arrivals.of(end_s)) is not None]
-        return [self._clock() - at for at in arrived]
 
     def _note(self, transcript: Transcript) -> None:
         text = "".join(segment.text for segment in transcript.segments)

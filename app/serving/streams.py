@@ -5,9 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from websockets.frames import CloseCode, Frame
+
 from app.serving.uvicorn_internals import WebSocketsSansIOProtocol
 
 READ_TIMEOUT_S = 20.0  # for a client to read what it was sent
+UNREAD_LINGER_S = 20.0  # for a client that looks again to read why its stream was closed
+UNREAD = "The client does not read what it is sent."
+MAX_MESSAGE_BYTES = 4 << 20  # a minute of sound in most formats; larger ones close with 1009
+MAX_FRAGMENTS = 4_096  # of a message: their bytes are counted, but they may have none
 
 
 class StreamConnection(WebSocketsSansIOProtocol):
@@ -38,7 +44,23 @@ class StreamConnection(WebSocketsSansIOProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._unread_timer = self.loop.call_later(READ_TIMEOUT_S, self.transport.abort)
+        self._unread_timer = self.loop.call_later(READ_TIMEOUT_S, self._close_unread)
+
+    def _close_unread(self) -> None:
+        self.conn.fail(CloseCode.POLICY_VIOLATION, UNREAD)
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": CloseCode.POLICY_VIOLATION})
+        self.close_sent = self.disconnected = True
+        self.writable.set()  # the application waits for it
+        self.transport.close()  # once all is read
+        self.loop.call_later(UNREAD_LINGER_S, self.transport.abort)
+
+    def handle_cont(self, event: Frame) -> None:
+        super().handle_cont(event)
+        if len(self.frames) > MAX_FRAGMENTS:
+            self.frames.clear()
+            self.conn.fail(CloseCode.MESSAGE_TOO_BIG, "too many fragments")
+            self.handle_parser_exception()
 
     def resume_writing(self) -> None:
         self._stop_unread_timer()

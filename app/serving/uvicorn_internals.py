@@ -76,18 +76,25 @@ STREAM_METHODS = frozenset({
     "resume_writing",
     # uvicorn's own
     "shutdown",  # called for each connection when the server stops
+    "handle_cont",  # a fragment of a message, not the first
     "keepalive_timeout",  # a ping was not answered in time
 })  # fmt: skip
 STREAM_ATTRIBUTES = frozenset({
     # called
+    "handle_parser_exception",  # tells the close of `conn.fail`, and closes
     "schedule_ping",
-    # read
+    # read or set
     "close_sent",
+    "conn",  # the protocol of the package websockets
+    "disconnected",
+    "frames",  # fragments of the message that is not complete
     "handshake_complete",  # the WebSocket is open
     "loop",
     "ping_sent_at",
+    "queue",  # of messages for the application
     "read_paused",
     "transport",
+    "writable",  # asyncio.Event
 })  # fmt: skip
 
 SERVER_METHODS = frozenset({

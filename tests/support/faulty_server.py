@@ -24,6 +24,8 @@ FAULTS: dict[str, Callable[[], BaseException]] = {
     "lost": lambda: RuntimeError("CUDA error: an illegal memory access was encountered"),
 }
 UNFORESEEN = "unforeseen"
+BROKEN_SOUND = b"\x00\x00\x60\x40"  # the float 3.5, louder than any sound: breaks a live session
+READ_TIMEOUT_S = 3.0  # for clients of streams
 MARKS = {name: 1000 + index for index, name in enumerate(FAULTS)}  # of a 16-bit first sample
 
 
@@ -55,16 +57,29 @@ def resolving(resolve: Callable[[Any, str], str]) -> Callable[[Any, str], str]:
     return failing_resolve
 
 
+def hearing(hear: Callable[[Any, bytes], Any]) -> Callable[[Any, bytes], Any]:
+    def failing_hear(self: Any, data: bytes) -> Any:
+        if data.startswith(BROKEN_SOUND):
+            raise ValueError("/secret/path")
+        return hear(self, data)
+
+    return failing_hear
+
+
 def main() -> int:
     from app.cli import main as serve
     from app.config.environment import prepare_environment
     from app.config.settings import load_settings
 
     prepare_environment(load_settings())
+    from app.live.sound import Sound
     from app.models import catalog
     from app.models.pyannote import diarizer
     from app.models.recognizers import whisper as recognizer
+    from app.serving import streams
 
+    streams.READ_TIMEOUT_S = READ_TIMEOUT_S
+    Sound.hear = hearing(Sound.hear)  # type: ignore[method-assign]
     catalog.Catalog.resolve = resolving(catalog.Catalog.resolve)  # type: ignore[method-assign]
     for model in (diarizer.PyannoteDiarizer, recognizer.WhisperRecognizer):
         model.run = failing(model.run)  # type: ignore[attr-defined, assignment]
