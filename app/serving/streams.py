@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from websockets.frames import CloseCode, Frame
+from websockets.frames import CloseCode
 
 from app.serving.uvicorn_internals import WebSocketsSansIOProtocol
 
 READ_TIMEOUT_S = 20.0  # for a client to read what it was sent
-UNREAD_LINGER_S = 20.0  # for a client that looks again to read why its stream was closed
+UNREAD_LINGER_S = 5.0
 UNREAD = "The client does not read what it is sent."
 MAX_MESSAGE_BYTES = 4 << 20  # a minute of sound in most formats; larger ones close with 1009
-MAX_FRAGMENTS = 4_096  # of a message: their bytes are counted, but they may have none
 
 
 class StreamConnection(WebSocketsSansIOProtocol):
@@ -47,20 +46,15 @@ class StreamConnection(WebSocketsSansIOProtocol):
         self._unread_timer = self.loop.call_later(READ_TIMEOUT_S, self._close_unread)
 
     def _close_unread(self) -> None:
+        """The client may read why, should it look again soon."""
         self.conn.fail(CloseCode.POLICY_VIOLATION, UNREAD)
-        self.transport.write(b"".join(self.conn.data_to_send()))
-        self.queue.put_nowait({"type": "websocket.disconnect", "code": CloseCode.POLICY_VIOLATION})
-        self.close_sent = self.disconnected = True
+        if self.conn.close_sent is None:
+            self.transport.abort()
+            return
+        self.handle_parser_exception()
+        self.disconnected = True
         self.writable.set()  # the application waits for it
-        self.transport.close()  # once all is read
         self.loop.call_later(UNREAD_LINGER_S, self.transport.abort)
-
-    def handle_cont(self, event: Frame) -> None:
-        super().handle_cont(event)
-        if len(self.frames) > MAX_FRAGMENTS:
-            self.frames.clear()
-            self.conn.fail(CloseCode.MESSAGE_TOO_BIG, "too many fragments")
-            self.handle_parser_exception()
 
     def resume_writing(self) -> None:
         self._stop_unread_timer()

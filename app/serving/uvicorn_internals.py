@@ -76,7 +76,6 @@ STREAM_METHODS = frozenset({
     "resume_writing",
     # uvicorn's own
     "shutdown",  # called for each connection when the server stops
-    "handle_cont",  # a fragment of a message, not the first
     "keepalive_timeout",  # a ping was not answered in time
 })  # fmt: skip
 STREAM_ATTRIBUTES = frozenset({
@@ -87,11 +86,9 @@ STREAM_ATTRIBUTES = frozenset({
     "close_sent",
     "conn",  # the protocol of the package websockets
     "disconnected",
-    "frames",  # fragments of the message that is not complete
     "handshake_complete",  # the WebSocket is open
     "loop",
     "ping_sent_at",
-    "queue",  # of messages for the application
     "read_paused",
     "transport",
     "writable",  # asyncio.Event

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import json
 import random
-import socket
-import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -24,8 +22,6 @@ from tests.support.media import speech
 from tests.support.paths import ROOT
 from tests.support.server import Server, running_server
 from tests.support.streams import (
-    CONTINUED,
-    PING,
     TEXT,
     Stream,
     address,
@@ -106,41 +102,6 @@ def test_changes_of_the_model_wait_for_each_other(server: Server) -> None:
         client.end()
     assert normalize(client.text())[-len(SAID) :] == SAID
     assert most < before + 12
-
-
-def test_one_byte_frames_leave_room_for_others(server: Server) -> None:
-    flood, sent = frame(b"\0") * 37_000, [0]
-    bare = bare_stream(server)
-
-    def send() -> None:
-        with suppress(OSError):
-            while True:
-                sent[0] += bare.send(flood[: 64 << 10])
-
-    sending = threading.Thread(target=send, daemon=True)
-    sending.start()
-    eventually(lambda: sent[0] > 1 << 20)  # all buffers on the way are full
-    before = sent[0]
-    for _ in range(20):
-        assert server.get("/health").status_code == 200
-    with suppress(OSError):
-        bare.shutdown(socket.SHUT_RDWR)
-    sending.join(PATIENCE_S)
-    # what is parsed at once bounds what others wait for
-    assert sent[0] - before < 20 * (128 << 10)
-
-
-@pytest.mark.parametrize("flood", [frame(b"x" * 125, PING), frame(b"", CONTINUED, final=False)])
-def test_frames_that_say_nothing_cost_no_memory(server: Server, flood: bytes) -> None:
-    process = psutil.Process(server.process.pid)
-    with bare_stream(server) as bare:
-        bare.sendall(frame(b"", final=False))
-        bare.settimeout(5)
-        before, sent = process.memory_info().rss, 0
-        with suppress(OSError):  # it is closed, or waits since nobody reads the pongs
-            while sent < 8 << 20:
-                sent += bare.send(flood * 1_000)
-        assert process.memory_info().rss < before + (48 << 20)
 
 
 @pytest.mark.parametrize("path", ["/stream", REALTIME])

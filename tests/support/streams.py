@@ -19,7 +19,7 @@ from tests.support.waiting import PATIENCE_S
 
 Message = dict[str, Any]
 PIECE = 1_600  # samples: 0.1 s
-TEXT, BINARY, CONTINUED, PING = 1, 2, 0, 9  # opcodes
+TEXT, BINARY = 1, 2  # opcodes
 
 
 def address(server: Server, path: str = "/stream") -> str:
