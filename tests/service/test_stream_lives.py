@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import random
+import re
 import signal
 import struct
 from collections.abc import Callable, Iterator
@@ -114,12 +115,15 @@ WAYS: list[Callable[[Server], None]] = [
 
 def live(server: Server) -> dict[str, int]:
     """How many objects of streams the service holds."""
-    before = server.log().count(COUNTED)
+    before = len(told(server))
     server.process.send_signal(signal.SIGUSR2)
-    eventually(lambda: server.log().count(COUNTED) > before)
-    line = next(x for x in reversed(server.log().splitlines()) if x.startswith(COUNTED))
-    counts: dict[str, int] = json.loads(line.removeprefix(COUNTED))
+    eventually(lambda: len(told(server)) > before)
+    counts: dict[str, int] = json.loads(told(server)[-1])
     return counts
+
+
+def told(server: Server) -> list[str]:
+    return re.findall(COUNTED + r" (\{.*?\})", server.log())
 
 
 def test_nothing_is_kept_of_short_streams(server: Server) -> None:
