@@ -76,7 +76,8 @@ def count_objects(*signal: Any) -> None:
     """Log how many objects live that belong to a stream."""
     gc.collect()
     counts = Counter(type(one).__name__ for one in gc.get_objects())
-    print(COUNTED, json.dumps({name: counts[name] for name in OF_STREAMS}), flush=True)
+    held = json.dumps({name: counts[name] for name in OF_STREAMS})
+    print(f"{COUNTED} {held}", flush=True)
 
 
 def main() -> int:
