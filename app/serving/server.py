@@ -48,7 +48,7 @@ def serve(service: Service, app: AsgiApp, sockets: list[socket.socket]) -> int:
     config = uvicorn.Config(
         app,
         http=functools.partial(Connection, limits, wiring),  # type: ignore[arg-type]
-        ws=StreamConnection,
+        ws=functools.partial(StreamConnection, Pace()),  # type: ignore[arg-type]
         ws_max_size=MAX_MESSAGE_BYTES,
         ws_per_message_deflate=False,  # sound does not become smaller
         backlog=BACKLOG,
