@@ -6,7 +6,6 @@ import asyncio
 import itertools
 import json
 import logging
-import math
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -14,6 +13,7 @@ from typing import Any, Protocol
 
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
+from app.api.live.meter import Meter
 from app.api.statuses import status_of
 from app.domain.errors import (
     Cancelled,
@@ -39,7 +39,6 @@ MAX_UNSENT = 2_000  # events
 CLOSE_TIMEOUT_S = 5.0
 WATCH_S = 0.5
 FINISH_S = 60.0  # for the transcripts that are under way when a stream ends
-CHARGE_EVERY_S = 10.0
 # Source: RFC 6455, section 7.4.1.
 NORMAL, GOING_AWAY, POLICY, FAILED, RESTART, TOO_BUSY = 1000, 1001, 1008, 1011, 1012, 1013
 HTTP_SERVER_ERROR = 500
@@ -82,7 +81,7 @@ class LiveConnection:
         self._last_heard = self._begun = time.monotonic()
         self._close_code = NORMAL
         self._numbers = itertools.count(1)  # of utterances
-        self._charged_s = 0.0
+        self._meter = Meter(stream)
 
     # -- for contracts ---------------------------------------------------------------------------
 
@@ -126,14 +125,7 @@ class LiveConnection:
     async def charge(self, received_s: float) -> None:
         """Count the sound so far against the client's limit. Raises RateLimited."""
         self.received_s = received_s
-        self.stream.call.record.audio_s = received_s
-        if received_s - self._charged_s >= CHARGE_EVERY_S:
-            await self._charge(math.floor(received_s))
-
-    async def _charge(self, until_s: int) -> None:
-        self.live.service.metrics.stream_heard(until_s - self._charged_s)
-        self._charged_s = until_s
-        await asyncio.to_thread(self.stream.call.hear, until_s)
+        await self._meter.hear(received_s)
 
     def close(self, code: int = NORMAL) -> None:
         """Finish the session; the socket is closed once all is told."""
@@ -162,8 +154,7 @@ class LiveConnection:
             for task in (sending, watching, receiving):
                 with suppress(asyncio.CancelledError, Exception):
                     await task
-            with suppress(ServiceError):
-                await self._charge(math.ceil(self.received_s))
+            await self._meter.settle()
 
     async def _after_receiving(self, receiving: asyncio.Task[None], contract: Contract) -> None:
         error = receiving.exception()
