@@ -101,7 +101,7 @@ class LiveSession:
         self._inbox.put(partial(self._hear, data, seconds, self._clock()))
 
     def commit(self, otherwise: Callable[[], None] = lambda: None) -> None:
-        """End the utterance that is open. `otherwise`: called in the session's thread if none is."""
+        """End the utterance that is open. `otherwise`: called in the session's thread if none."""
         self._inbox.put(partial(self._commit, otherwise))
 
     def clear(self) -> None:
