@@ -107,9 +107,9 @@ class LiveSession:
         self._arrived_s += seconds
         self._inbox.put(partial(self._hear, data, seconds, self._clock()))
 
-    def commit(self) -> None:
-        """End the utterance that is open, if there is one."""
-        self._inbox.put(self._commit)
+    def commit(self, otherwise: Callable[[], None] = lambda: None) -> None:
+        """End the utterance that is open. `otherwise`: called in the session's thread if none."""
+        self._inbox.put(partial(self._commit, otherwise))
 
     def clear(self) -> None:
         """Drop the utterance that is open, and the sound that none has begun with."""
@@ -216,8 +216,11 @@ class LiveSession:
         self._finals.add(utterance, self._sound.tape.between(utterance.start_s, at_s).copy())
         self._sound.tape.forget(at_s)
 
-    def _commit(self) -> None:
-        self._follow(self._sound.finish())
+    def _commit(self, otherwise: Callable[[], None] = lambda: None) -> None:
+        marks = self._sound.finish()
+        self._follow(marks)
+        if not marks:
+            otherwise()
 
     def _clear(self) -> None:
         self._sound.drop()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import math
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
@@ -14,6 +13,7 @@ from typing import Any, Protocol
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from app.api.live.closes import FAILED, NORMAL, RESTART, close_code, short_reason
+from app.api.live.meter import Meter
 from app.api.live.sessions import Sessions
 from app.api.statuses import status_of
 from app.domain.errors import (
@@ -39,7 +39,6 @@ MOST_UNSENT = 2_000  # with what the session tells by itself; then the stream en
 CLOSE_TIMEOUT_S = 5.0
 WATCH_S = 0.5
 FINISH_S = 60.0  # for the transcripts that are under way when a stream ends
-CHARGE_EVERY_S = 10.0
 UNEXPECTED = "a live stream failed unexpectedly"
 FAILURE = "The service failed on this stream."
 
@@ -79,7 +78,7 @@ class LiveConnection:
         self._ended = asyncio.Event()
         self._last_heard = self._begun = time.monotonic()
         self._close_code = NORMAL
-        self._charged_s = 0.0
+        self._meter = Meter(stream)
 
     # -- for contracts ---------------------------------------------------------------------------
 
@@ -133,14 +132,7 @@ class LiveConnection:
     async def charge(self, received_s: float) -> None:
         """Count the sound so far against the client's limit. Raises RateLimited."""
         self.received_s = received_s
-        self.stream.call.record.audio_s = received_s
-        if received_s - self._charged_s >= CHARGE_EVERY_S:
-            await self._charge(math.floor(received_s))
-
-    async def _charge(self, until_s: int) -> None:
-        self.live.service.metrics.stream_heard(until_s - self._charged_s)
-        self._charged_s = until_s
-        await asyncio.to_thread(self.stream.call.hear, until_s)
+        await self._meter.hear(received_s)
 
     def close(self, code: int = NORMAL) -> None:
         """Finish the session; the socket is closed once all is told."""
@@ -164,8 +156,7 @@ class LiveConnection:
             await asyncio.gather(*tasks, return_exceptions=True)
             self._ended.set()
             await self._close(RESTART if self.live.draining else FAILED)  # if it is still open
-            with suppress(ServiceError):
-                await self._charge(math.ceil(self.received_s))
+            await self._meter.settle()
 
     async def _guarded(self, part: Coroutine[None, None, None]) -> None:
         try:

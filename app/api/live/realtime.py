@@ -25,6 +25,7 @@ MAX_ID_CHARS = 512
 DECODED_CHARS = 64 << 10  # at once; a multiple of 4
 NO_MESSAGE = "The message must be a JSON object with a type."
 NO_SOUND = "audio: base64-encoded sound is needed."
+EMPTY = "input_audio_buffer_commit_empty"
 
 
 class RealtimeContract:
@@ -100,14 +101,11 @@ class RealtimeContract:
     def _commit(self, message: Mapping[str, Any]) -> None:
         session = self._connection.session
         if session is None or self._received_s - self._committed_s < LEAST_COMMIT_S:
-            self._refuse(
-                "The buffer has less than 100 ms of sound.",
-                message,
-                code="input_audio_buffer_commit_empty",
-            )
+            self._refuse("The buffer has less than 100 ms of sound.", message, code=EMPTY)
             return
         self._committed_s = self._received_s
-        session.commit()
+        nothing = self._refusal("Nobody has spoken since the last commit.", message, EMPTY)
+        session.commit(otherwise=lambda: self._connection.send_soon(nothing))
 
     def _clear(self) -> None:
         session, self._committed_s = self._connection.session, self._received_s
@@ -227,6 +225,9 @@ class RealtimeContract:
         yield self._event("error", error={**_error(error), "event_id": None})
 
     def _refuse(self, message: str, cause: Any, code: str = "invalid_value") -> None:
+        self._connection.send(self._refusal(message, cause, code))
+
+    def _refusal(self, message: str, cause: Any, code: str) -> Message:
         event_id = cause.get("event_id") if isinstance(cause, dict) else None
         error = {
             "type": "invalid_request_error",
@@ -235,7 +236,7 @@ class RealtimeContract:
             "param": None,
             "event_id": event_id if _is_id(event_id) else None,
         }
-        self._send("error", error=error)
+        return self._event("error", error=error)
 
     def _send(self, name: str, **fields: Any) -> None:
         self._connection.send(self._event(name, **fields))
