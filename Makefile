@@ -1,6 +1,7 @@
 # `make demo` and `make test` are all that a fresh machine needs (Python 3.11+ with venv, and make).
 PYTHON ?= python3
 VENV := .venv
+CLIENTS := .venv-clients
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 TORCH_BACKEND ?=
@@ -11,7 +12,7 @@ NO_TESTS := 5
 # else every start of the service compiles its libraries anew
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo serve test check fuzz soak audit bench format lock clean
+.PHONY: help demo serve test check fuzz soak audit bench format lock clients clean
 
 help:
 	@echo "make demo    set up, start the service on the embedded demo models, transcribe a conversation"
@@ -22,6 +23,7 @@ help:
 	@echo "make soak    mixed load for SOAK_MINUTES (default 30), and what the service keeps of it"
 	@echo "make audit   published advisories of the locked packages (needs internet)"
 	@echo "make bench   measure against the bare libraries (BENCH='--help' lists the options)"
+	@echo "make clients install LiveKit Agents and Pipecat (650 MB), which tests/service/test_live_clients.py runs"
 	@echo "make format  rewrite the sources in the project's format"
 	@echo "make lock    write the lock files anew"
 	@echo "TORCH_BACKEND=cpu make demo    CPU-only PyTorch wheels (smaller; versions locked, hashes not checked)"
@@ -76,9 +78,14 @@ lock: $(VENV)/.uv
 	$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-annotate --custom-compile-command "make lock" -c requirements-dev.lock --extra dev --extra ray \
 		-o requirements-ray.lock pyproject.toml
+	$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-annotate --custom-compile-command "make lock" -o requirements-clients.lock \
+		tests/service/live_clients/requirements.in
+
+clients: $(CLIENTS)/.ready
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(CLIENTS)
 
 $(VENV)/.uv:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 to 3.13 is needed, this is " + sys.version.split()[0] + ": try make PYTHON=python3.12") if not (3, 11) <= sys.version_info < (3, 14) else None'
@@ -94,6 +101,12 @@ $(VENV)/.run: $(VENV)/.uv requirements.lock pyproject.toml
 $(VENV)/.dev: $(VENV)/.uv requirements-dev.lock pyproject.toml
 	$(call install,requirements-dev.lock,.[dev])
 	@touch $@ $(VENV)/.run
+
+# Of their own: they need other versions of packages than we do.
+$(CLIENTS)/.ready: $(VENV)/.uv requirements-clients.lock
+	$(UV) venv --quiet --allow-existing --python $(BIN)/python $(CLIENTS)
+	VIRTUAL_ENV=$(CURDIR)/$(CLIENTS) $(UV) pip install --quiet --require-hashes -r requirements-clients.lock
+	@touch $@
 
 ifeq ($(TORCH_BACKEND),)
 define install

@@ -10,7 +10,8 @@ from pathlib import Path
 from benchmarks.results import HEADER, Figure, write_json, write_markdown
 from benchmarks.setup import OUT, Plan, apply_settings, describe_machine
 
-SECTIONS = ("stages", "overhead", "callers", "head-of-line", "streaming", "memory", "jobs", "words")
+SPEED = ("stages", "overhead", "callers", "head-of-line", "streaming", "memory", "jobs")
+SECTIONS = (*SPEED, "live", "words")
 MODELS = ("demo", "tiny", "base", "small", "large-v3", "large-v3-turbo")  # of geometry.py
 
 
@@ -50,6 +51,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--words-seed", type=int, default=0, help="0: shipped material; others need espeak-ng")
     add("--words-kinds", default="", help="some of sentences,commands,languages,real,nothing")
     add("--words-sides", default="aligned,unaligned,peers", help="figures need all of them")
+    add("--live-models", default="demo,tiny.en", help="demo, tiny.en, base or folders")
+    add("--live-streams", default="1,2,4,8,16,32", help="at once, until it falls behind")
+    add("--live-beside", default="1,4", help="streams beside a long file; empty: not")
+    add("--live-long-minutes", type=float, default=120, help="that file's length (default: 120)")
+    add("--live-seconds", type=float, default=18, help="length of a stream (default: 18)")
+    add("--live-folder", type=Path, help="real recordings with word times, see live_spoken.py")
     add("--out", type=Path, default=OUT / "results.json", help="file for the figures")
     return parser
 
@@ -96,8 +103,10 @@ def main(arguments: list[str] | None = None) -> int:
 def _measure(
     plan: Plan, sections: list[str], options: argparse.Namespace, head: dict[str, object]
 ) -> Iterator[Figure]:
-    if set(sections) - {"words"}:
+    if set(sections) & set(SPEED):
         yield from _measure_speed(plan, sections, options.stages, head)
+    if "live" in sections:
+        yield from _measure_live(options)
     if "words" in sections:
         # The libraries read the environment when they are imported, so it comes first.
         apply_settings(None)
@@ -106,6 +115,23 @@ def _measure(
         kinds = [name for name in options.words_kinds.split(",") if name]
         sides = options.words_sides.split(",")
         yield from run_words(options.words_model, options.words_seed, kinds, sides)
+
+
+def _measure_live(options: argparse.Namespace) -> Iterator[Figure]:
+    apply_settings(None)
+    from benchmarks.geometry import build_models
+    from benchmarks.live import LivePlan, run_live
+
+    apply_settings(build_models("demo", OUT / "models"))
+    plan = LivePlan(
+        models=[name for name in options.live_models.split(",") if name],
+        streams=[round(number) for number in _numbers(options.live_streams)],
+        beside=[round(number) for number in _numbers(options.live_beside)],
+        seconds=options.live_seconds,
+        long_minutes=options.live_long_minutes,
+        folder=options.live_folder,
+    )
+    yield from run_live(plan)
 
 
 def _measure_speed(
@@ -126,7 +152,7 @@ def _measure_speed(
     settings = apply_settings(build_models(plan.models, OUT / "models"))
     if "jobs" in sections:
         yield from run_jobs(plan)
-        if not set(sections) - {"jobs", "words"}:
+        if not set(sections) & set(SPEED) - {"jobs"}:
             return
     both = Stages(settings, plan)
     head["ours"], head["reference"] = both.ours.configuration(), both.reference.configuration()

@@ -18,6 +18,11 @@ from app.cli import free_port
 from benchmarks.setup import OUT
 
 SIDES = ("ours", "reference")
+MODULES = {
+    "ours": ["app.cli", "serve"],
+    "reference": ["benchmarks.reference_server"],
+    "one lock": ["benchmarks.one_lock"],
+}
 START_TIMEOUT_S = 900  # large models load slowly from a cold disk
 REQUEST_TIMEOUT_S = 100_000
 
@@ -54,16 +59,16 @@ def running(side: str, **settings: str) -> Iterator[Server]:
     block.
     """
     port = free_port()
-    module = {"ours": ["app.cli", "serve"], "reference": ["benchmarks.reference_server"]}[side]
+    module = MODULES[side]
     OUT.mkdir(parents=True, exist_ok=True)
-    with (OUT / f"{side}.log").open("wb") as log:
+    with _log(side).open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", *module, "--port", str(port)],
             cwd=Path(__file__).parent.parent,
             env=os.environ
             | {
-                "TEMP_DIR": str(OUT / f"tmp-{side}-{port}"),
-                "DATA_DIR": str(OUT / f"data-{side}-{port}"),
+                "TEMP_DIR": str(OUT / f"tmp-{port}"),
+                "DATA_DIR": str(OUT / f"data-{port}"),
                 "SHUTDOWN_DRAIN_SECONDS": "0",
                 "JOIN_EQUAL_UPLOADS": "false",  # every request is work, as on the other side
             }
@@ -84,6 +89,10 @@ def running(side: str, **settings: str) -> Iterator[Server]:
             process.wait()
 
 
+def _log(side: str) -> Path:
+    return OUT / f"{side.replace(' ', '-')}.log"
+
+
 def _wait_until_ready(server: Server) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline and server.process.poll() is None:
@@ -93,5 +102,5 @@ def _wait_until_ready(server: Server) -> None:
         except httpx.TransportError:
             pass
         time.sleep(0.2)
-    log = (OUT / f"{server.side}.log").read_text()
+    log = _log(server.side).read_text()
     raise RuntimeError(f"the server of {server.side} did not start:\n{log[-3000:]}")

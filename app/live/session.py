@@ -245,7 +245,7 @@ class LiveSession:
     # -- models ----------------------------------------------------------------------------------
 
     def _look_ahead(self) -> None:
-        if self._options.partials:
+        if self._options.partials and self._sound.is_voiced:
             self._partials.look_ahead()
 
     def _look_now(self) -> None:

@@ -10,12 +10,23 @@ import numpy.typing as npt
 
 from app.audio.stream import StreamDecoder
 from app.domain.transcript import SAMPLE_RATE, Samples
-from app.live.endpointing import FRAME_S, Ended, Endpointer, Mark, Started, moved
+from app.live.endpointing import (
+    FRAME_S,
+    Ended,
+    Endpointer,
+    EndpointOptions,
+    Mark,
+    Started,
+    moved,
+)
 from app.live.options import LiveOptions
 from app.live.tape import Tape
 
 FRAME_SAMPLES = round(FRAME_S * SAMPLE_RATE)
-LONGEST_S = 600.0  # of an utterance whose end the client does not tell
+# Where the client says where utterances end:
+LONGEST_S = 600.0  # of an utterance
+LEAD_S = 1.0  # kept before its first speech: what is before that only delays its transcript
+UNHEARD_S = 30.0  # kept as long as no speech was found: it may be too quiet to be found
 
 
 class Track(Protocol):
@@ -32,16 +43,22 @@ class Sound:
         self.tape = Tape(start_s)
         self._options = options
         self._decoder = StreamDecoder(options.encoding, options.rate)
-        self._endpointer = None if options.endpoints is None else Endpointer(options.endpoints)
+        self._endpointer = Endpointer(options.endpoints or EndpointOptions())
         self._new_track = new_track
         self._track: Track | None = None  # made by the thread that needs it
         self._begin_s = start_s  # of the endpointer's time
         self._frames = np.zeros(0, np.float32)  # not complete yet
         self._speaking = False
+        self._ended_s = start_s  # of what the client has committed
 
     @property
     def end_s(self) -> float:
         return self.tape.end_s
+
+    @property
+    def is_voiced(self) -> bool:
+        """Whether somebody speaks just now, pauses of half a second or so included."""
+        return self._endpointer.speaking
 
     def suits(self, options: LiveOptions) -> bool:
         """Whether sound under these options is the same to us."""
@@ -59,11 +76,14 @@ class Sound:
     def finish(self) -> list[Mark]:
         """As `hear`, at the end of what is said: an open utterance ends here."""
         marks = self._take(self._decoder.flush())
-        if self._endpointer is not None:
-            self._endpointer.finish()
+        self._endpointer.finish()
+        if self._options.endpoints is None and not self._speaking and self.end_s > self._ended_s:
+            marks.append(Started(self._ended_s))  # no speech was found, but the client says so
+            self._speaking = True
         if self._speaking:
             self._speaking = False
             marks.append(Ended(self.end_s))
+        self._ended_s = self.end_s
         return marks
 
     def drop(self) -> None:
@@ -73,31 +93,30 @@ class Sound:
 
     def forget_silence(self) -> None:
         """Keep only what an utterance may begin with that is noticed later."""
-        lead_s = 0.0 if self._options.endpoints is None else self._options.endpoints.lead_s
+        endpoints = self._options.endpoints
+        lead_s = UNHEARD_S if endpoints is None else endpoints.lead_s
         self.tape.forget(self.end_s - lead_s - FRAME_S)
 
     def _take(self, samples: Samples) -> list[Mark]:
-        before_s = self.end_s
         self.tape.add(samples)
-        if self._endpointer is None:
-            marks = self._without_endpoints(before_s)
-        else:
-            marks = self._find(self._endpointer, samples)
+        marks = self._find(samples)
+        if self._options.endpoints is None:
+            marks = self._as_the_client_says(marks)
         if marks:
             self._speaking = isinstance(marks[-1], Started)
         return marks
 
-    def _without_endpoints(self, before_s: float) -> list[Mark]:
-        """All sound is speech until the client says that it has ended."""
-        if self.end_s == before_s:
-            return []
-        if not self._speaking:
-            return [Started(before_s)]
-        if self.end_s - self.tape.start_s > LONGEST_S:
+    def _as_the_client_says(self, found: list[Mark]) -> list[Mark]:
+        """An utterance begins with the first speech, and goes on until the client ends it."""
+        starts = [mark.at_s for mark in found if isinstance(mark, Started)]
+        if starts and not self._speaking:
+            return [Started(max(self._ended_s, starts[0] - LEAD_S))]
+        if self._speaking and self.end_s - self.tape.start_s > LONGEST_S:
+            self._ended_s = self.end_s
             return [Ended(self.end_s, cut=True), Started(self.end_s)]
         return []
 
-    def _find(self, endpointer: Endpointer, samples: Samples) -> list[Mark]:
+    def _find(self, samples: Samples) -> list[Mark]:
         if self._track is None:
             self._track = self._new_track()
         waiting = np.concatenate([self._frames, samples])
@@ -106,5 +125,5 @@ class Sound:
         return [
             moved(mark, self._begin_s)
             for probability in self._track.add(waiting[:whole])
-            for mark in endpointer.feed(float(probability))
+            for mark in self._endpointer.feed(float(probability))
         ]

@@ -21,6 +21,8 @@ OPENAI_NAMES = (
     "gpt-4o-transcribe",
     "gpt-4o-mini-transcribe",
     "gpt-4o-transcribe-diarize",
+    "gpt-realtime-whisper",
+    "gpt-live-transcribe",
 )
 
 

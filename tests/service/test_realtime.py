@@ -151,6 +151,29 @@ def test_the_beta_session_of_a_page(server: Server) -> None:
         assert word_error_rate(said("en_short"), event["transcript"]) == 0
 
 
+def test_a_model_for_live_speech_tells_words_before_the_client_commits(server: Server) -> None:
+    """Its clients leave out turn detection, which it does not have at OpenAI."""
+    transcription = {"model": "gpt-realtime-whisper", "languages": ["en"], "delay": "low"}
+    session = {"type": "transcription", "audio": {"input": {"transcription": transcription}}}
+    with socket(server) as websocket:
+        websocket.send(json.dumps({"type": "session.update", "session": session}))
+        websocket.recv(60)
+        updated = json.loads(websocket.recv(60))["session"]
+        assert updated["turn_detection"] is None
+        assert updated["input_audio_transcription"]["language"] == "en"
+        silence, speech = bytes(2 * RATE * 5), pcm("en_short")
+        for audio in chunks(silence + speech):
+            websocket.send(json.dumps({"type": "input_audio_buffer.append", "audio": audio}))
+        delta = json.loads(websocket.recv(120))
+        assert delta["type"] == f"{PREFIX}delta"
+        websocket.send(json.dumps({"type": "input_audio_buffer.commit"}))
+        while (event := json.loads(websocket.recv(120)))["type"] != f"{PREFIX}completed":
+            assert event["type"] != "error"
+        assert event["item_id"] == delta["item_id"]
+        assert word_error_rate(said("en_short"), event["transcript"]) == 0
+        assert event["usage"]["seconds"] < 3.5 + 1 + 1  # not the silence before
+
+
 def test_mistakes_are_told_and_the_stream_goes_on(server: Server) -> None:
     wrong: list[Any] = [
         "no JSON", "[]", {"no": "type"}, {"type": "response.create"},

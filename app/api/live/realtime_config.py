@@ -31,6 +31,9 @@ DEFAULT_VAD = {
     "silence_duration_ms": 500,
 }
 
+# OpenAI has them for live speech only: clients say where utterances end, and are told words before.
+LIVE_MODELS = ("gpt-realtime-whisper", "gpt-live-transcribe")
+
 Object = dict[str, Any]
 
 
@@ -89,11 +92,17 @@ def beta_updated(
 def _with_speech(
     service: Service, config: RealtimeConfig, session: Mapping[str, Any], name: str
 ) -> RealtimeConfig:
+    before = config.model
     if session.get(name) is not None:
         config = _with_transcription(service, config, _object(session, name))
+    live = config.model.lower().rpartition("/")[2].startswith(LIVE_MODELS)
     if "turn_detection" in session:
         config = _with_turn_detection(config, session["turn_detection"])
-    return config
+    elif live and config.model != before:
+        config = _with_turn_detection(config, None)
+    # of other models nobody expects words that may still be dropped
+    partials = live or config.turn_detection is not None
+    return replace(config, options=replace(config.options, partials=partials))
 
 
 def _with_format(config: RealtimeConfig, wanted: object) -> RealtimeConfig:
@@ -116,9 +125,11 @@ def _with_transcription(
         options = replace(options, model=resolve_model(service, name))
         config = replace(config, model=name)
     if "language" in wanted:
-        options = replace(
-            options, language=parse_language(text("transcription.language", wanted["language"]))
-        )
+        language = parse_language(text("transcription.language", wanted["language"]))
+        options = replace(options, language=language)
+    if languages := texts("transcription.languages", wanted.get("languages")):
+        only = languages[0] if len(languages) == 1 else ""
+        options = replace(options, language=parse_language(only))
     if "prompt" in wanted:
         prompt = text("transcription.prompt", wanted["prompt"], MAX_MESSAGE_CHARS)
         options = replace(options, prompt=prompt[:MAX_PROMPT_CHARS])
@@ -130,8 +141,7 @@ def _with_transcription(
 
 def _with_turn_detection(config: RealtimeConfig, wanted: object) -> RealtimeConfig:
     if wanted is None:
-        # what is said before the client commits may still be dropped by it
-        options = replace(config.options, endpoints=None, partials=False)
+        options = replace(config.options, endpoints=None)
         return replace(config, options=options, turn_detection=None)
     if not isinstance(wanted, Mapping) or wanted.get("type", "server_vad") not in (
         "server_vad",
@@ -155,7 +165,7 @@ def _with_turn_detection(config: RealtimeConfig, wanted: object) -> RealtimeConf
             silence_s=shown["silence_duration_ms"] / 1000,
             prefix_s=shown["prefix_padding_ms"] / 1000,
         )
-    options = replace(config.options, endpoints=endpoints, partials=True)
+    options = replace(config.options, endpoints=endpoints)
     return replace(config, options=options, turn_detection=shown)
 
 

@@ -111,11 +111,22 @@ def test_no_sample_of_speech_is_lost_or_doubled(seed: int) -> None:
     assert (missed > 0).sum() <= 4 * 512  # a first word in the middle of which the stream ends
 
 
-def test_without_endpoints_all_sound_is_an_utterance() -> None:
+def test_where_clients_end_utterances_silence_before_them_does_not_count() -> None:
     sound = Sound(LiveOptions("m", endpoints=None), LevelTrack, 0.0)
-    second = np.zeros(SAMPLE_RATE, np.float32).tobytes()
-    assert sound.hear(b"\0") == []  # not a sample yet
-    assert sound.hear(second) == [Started(0.0)]
-    assert sound.hear(second) == []
-    assert [type(mark) for mark in sound.finish()] == [Ended]
+    silence, speech = (np.full(SAMPLE_RATE, level, np.float32).tobytes() for level in (0, 1))
+    assert [sound.hear(silence) for _ in range(5)] == [[]] * 5
+    [started] = sound.hear(speech)
+    assert started.at_s == pytest.approx(3.7, abs=0.1)
+    assert [sound.hear(silence) for _ in range(3)] == [[]] * 3
+    assert not sound.is_voiced
+    assert sound.finish() == [Ended(9.0)]
     assert sound.finish() == []
+
+
+def test_speech_that_is_not_found_is_transcribed_if_the_client_says_so() -> None:
+    sound = Sound(LiveOptions("m", endpoints=None), LevelTrack, 0.0)
+    assert sound.hear(b"\0") == []  # not a sample yet
+    assert sound.finish() == []
+    for end_s in (1.0, 2.0):
+        assert sound.hear(np.zeros(SAMPLE_RATE, np.float32).tobytes()) == []
+        assert sound.finish() == [Started(end_s - 1), Ended(end_s)]

@@ -28,6 +28,8 @@ def catalog(**options: Any) -> Catalog:
         ("turbo", "large-v3-turbo"),
         ("whisper-1", "tiny"),
         ("gpt-4o-transcribe-diarize", "tiny"),
+        ("gpt-realtime-whisper", "tiny"),
+        ("gpt-live-transcribe", "tiny"),
         ("whisper-large-v3", "large-v3"),
         ("whisper-tiny", "tiny"),
         (" Whisper-Large-V3-Turbo ", "large-v3-turbo"),
