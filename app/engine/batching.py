@@ -102,12 +102,13 @@ class Batcher(Generic[Item, Outcome]):
         slots: Slots | None = None,
         observe: Callable[[int, int, float], None] = lambda num_items, room, seconds: None,
         ahead: bool = False,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Load the model in its thread and wait for it.
 
         `slots`: those of its device. `observe` is called for each successful batch with the number
         of items, the number it had room for and the seconds it took. `ahead`: among the work of one
-        owner, this model's goes first.
+        owner, this model's goes first. `clock`: of urgent work.
 
         Raises:
             Whatever `load` raises.
@@ -116,7 +117,7 @@ class Batcher(Generic[Item, Outcome]):
         self._slots = slots or FreeForAll()
         self._observe = observe
         self._ahead = ahead
-        self._urgency = Urgency()
+        self._urgency = Urgency(clock)
         # by batch key and length, which both change how long an item takes
         self._sizers: cachetools.LRUCache[Hashable, BatchSizer] = cachetools.LRUCache(128)
         self._changed = threading.Condition()
@@ -180,6 +181,10 @@ class Batcher(Generic[Item, Outcome]):
                 queue.extend(tasks)
             self._changed.notify()
         return [task.future for task in tasks]
+
+    def expect(self, owner: Hashable) -> None:
+        """Urgent work of this owner will come soon: the batches before it shall be short."""
+        self._urgency.note(owner)
 
     def close(self) -> None:
         """Fail what is queued, drop the model and wait until its memory is free."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 
 SPEAKING_S = 3.0  # after urgent work, more is to be expected
 SHORT_S = 0.5  # that a batch may take meanwhile, as far as is known
@@ -21,19 +21,20 @@ def is_urgent(owner: Hashable) -> bool:
 class Urgency:
     """Of one model, or of one device."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._until = -math.inf
         self._turn = True
 
     @property
     def lasts(self) -> bool:
         """Whether there was urgent work a moment ago."""
-        return time.monotonic() < self._until
+        return self._clock() < self._until
 
     def note(self, owner: Hashable) -> None:
-        """This owner has work."""
+        """This owner has work, or will have some soon."""
         if is_urgent(owner):
-            self._until = time.monotonic() + SPEAKING_S
+            self._until = self._clock() + SPEAKING_S
 
     def goes_first(self, owner: Hashable) -> bool:
         return self._turn and is_urgent(owner)

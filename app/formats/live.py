@@ -28,4 +28,5 @@ def aligned_json(word: Word) -> dict[str, Any]:
         "start": None if word.start_s is None else stream_seconds(word.start_s),
         "end": None if word.end_s is None else stream_seconds(word.end_s),
         "score": None if word.score is None else round(word.score, 3),
+        **({} if word.speaker is None else {"speaker": word.speaker}),
     }

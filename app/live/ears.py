@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from app.domain.errors import ServiceError
-from app.domain.options import DecodingOptions, SpeakerBounds, TranscribeOptions
+from app.domain.options import DecodingOptions, TranscribeOptions
 from app.domain.transcript import Audio, Hypothesis, Samples, Transcript
 from app.engine.work import Work
 from app.live.options import LiveOptions
@@ -20,9 +20,13 @@ from app.pipeline.support import check_support
 from app.pipeline.transcriber import Transcriber
 
 QUICK_BEAM = 1
+TIMEOUT_S, TIMEOUT_PER_S = 300.0, 4.0  # of a transcript; the latter for each second of sound
 
 
 class Ears(Protocol):
+    def expect(self, work: Work) -> None:
+        """Somebody speaks: `listen` or `transcribe` will be called soon."""
+
     def listen(self, samples: Samples, spoken: Spoken, work: Work) -> Future[Hypothesis]:
         """A quick hypothesis for at most 30 s, with the times of its words."""
 
@@ -53,7 +57,7 @@ class ModelEars:
         lease: Callable[[], AbstractContextManager[LeasedRecognizer]],
         start: Callable[[Callable[[], Transcript]], Future[Transcript]],
     ) -> None:
-        """Load the recognizer. `start`: runs a job in a thread of its own.
+        """Load the recognizer. `start`: runs a job in a thread of its own when it is its turn.
 
         Raises:
             ServiceError: the recognizer cannot be loaded.
@@ -66,6 +70,9 @@ class ModelEars:
 
     def close(self) -> None:
         self._leases.close()
+
+    def expect(self, work: Work) -> None:
+        self._recognizer.recognition.expect(work)
 
     def listen(self, samples: Samples, spoken: Spoken, work: Work) -> Future[Hypothesis]:
         live = spoken.options
@@ -100,9 +107,14 @@ class ModelEars:
 
     def transcribe(self, samples: Samples, spoken: Spoken, work: Work) -> Future[Transcript]:
         options, audio = _transcribe_options(spoken), Audio(samples)
-        if spoken.options.diarize:  # its one voice tells the speaker
-            options = replace(options, diarize=True, speakers=SpeakerBounds(num_speakers=1))
-        return self._start(lambda: self._transcriber.transcribe(audio, options, work))
+        if spoken.options.diarize:  # people often answer without a pause: one utterance has two
+            options = replace(options, diarize=True)
+
+        def run() -> Transcript:
+            work.extend(TIMEOUT_S + TIMEOUT_PER_S * audio.duration_s)  # it may have waited
+            return self._transcriber.transcribe(audio, options, work)
+
+        return work.track(self._start(run))
 
 
 def _transcribe_options(spoken: Spoken) -> TranscribeOptions:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from app.domain.errors import ServiceError
-from app.domain.transcript import SpokenWord, Transcript
+from app.domain.transcript import SpokenWord, Transcript, Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Partial:
 @dataclass(frozen=True, slots=True)
 class Final:
     """The transcript of an utterance. `rest`: its words after those that partials committed.
-    `speaker`: None if not asked for, or not known.
+    `speaker`: who speaks most of it; None if not asked for, or not known.
     """
 
     utterance: int
@@ -53,9 +53,9 @@ class Final:
 
 @dataclass(frozen=True, slots=True)
 class SpeakersKnown:
-    """At the end: who said each utterance. Replaces what `Final` told."""
+    """At the end: who speaks when, by utterance. Replaces the names that `Final` told."""
 
-    speakers: Mapping[int, str]
+    turns: Mapping[int, tuple[Turn, ...]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from app.live.ears import ModelEars
 from app.live.events import Ended, Final, Lagging, LiveEvent, SpeechStarted
 from app.live.options import LiveOptions
 from app.live.session import LiveSession, Needs
+from app.live.turns import Place, Turns
 from app.models.leases import LeasedRecognizer
 from app.observability.record import RequestRecord
 from app.service.calls import Call
@@ -37,6 +38,10 @@ FULL = "Too many live streams are open; try again later."
 YOURS = "You have too many live streams open; close one first."
 RETRY_AFTER_S = 10
 UTTERANCE_TIMEOUT_S = 300.0
+# Transcripts under way at once. A CPU has two batches at a time, which this fills. A GPU has whole
+# batches of them; while one is recognized, others are cut or aligned.
+AT_ONCE_ON_CPU = 8
+BATCHES_AT_ONCE = 2
 BEGUN = 0.01  # progress of a stream in which somebody has spoken: its end is not known
 
 
@@ -47,7 +52,11 @@ class Live:
         self.service = service
         self.settings: LiveSettings = service.settings
         # Not those of requests: a stream must not wait until an upload is done.
-        self.threads = Threads(2 * self.settings.live_max_streams, thread_name_prefix="utterance")
+        num_at_once = _num_at_once(service)
+        self.threads = Threads(
+            num_at_once + self.settings.live_max_streams, thread_name_prefix="utterance"
+        )
+        self.turns = Turns(self.threads, num_at_once)
         self._vad = functools.cache(_load_vad)
         self._lock = threading.Lock()
         self._streams: Counter[str] = Counter()
@@ -76,7 +85,7 @@ class Live:
                 background=True, timeout_s=self.settings.live_max_session_s,
             )  # fmt: skip
             with entering as call:
-                yield Stream(self, call)
+                yield Stream(self, call, Place(account, record.request_id))
 
     @contextmanager
     def _place(self, account: str) -> Iterator[None]:
@@ -117,6 +126,12 @@ class Live:
         self.threads.shutdown(wait=False, cancel_futures=True)
 
 
+def _num_at_once(service: Service) -> int:
+    if service.device.startswith("cpu"):
+        return AT_ONCE_ON_CPU
+    return BATCHES_AT_ONCE * service.settings.batch_size
+
+
 def _load_vad() -> StreamingVad:
     from app.models.silero import StreamingVad  # brings a model library
 
@@ -126,11 +141,13 @@ def _load_vad() -> StreamingVad:
 @dataclass(slots=True)
 class Stream:
     """An admitted stream. `call`: its place among the requests; its work ends with the stream.
+    `place`: among those whose utterances take turns.
     `preparing`: one model after the other, however often a client changes its mind.
     """
 
     live: Live
     call: Call
+    place: Place
     preparing: Future[None] | None = None
 
     def open(
@@ -151,6 +168,7 @@ class Stream:
             lambda: live.vad().track(),
             lambda: live.new_work(call.record.request_id),
             self._observe,
+            same_speaker=live.service.settings.known_speaker_similarity,
         )
         session = LiveSession(needs, options, tell, start_s, numbers)
 
@@ -159,7 +177,8 @@ class Stream:
 
         def run() -> None:
             try:
-                with closing(ModelEars(transcriber, lease, live.threads.start)) as ears:
+                start = functools.partial(live.turns.start, self.place)
+                with closing(ModelEars(transcriber, lease, start)) as ears:
                     session.run(ears)
             except ServiceError as error:  # of loading
                 tell(Ended(error))

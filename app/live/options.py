@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from app.audio.stream import Encoding
@@ -16,7 +17,7 @@ class LiveOptions:
 
     `endpoints` None: the client says where utterances end. `partials`: tell words before their
     utterance has ended. `use_context`: what was said before is a prompt for what follows.
-    `diarize`: tell who speaks.
+    `diarize`: tell who speaks. `voices`: embeddings of known speakers by their names.
     """
 
     model: str
@@ -29,6 +30,7 @@ class LiveOptions:
     use_context: bool = True
     partials: bool = True
     diarize: bool = False
+    voices: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     endpoints: EndpointOptions | None = field(default_factory=EndpointOptions)
 
     @property

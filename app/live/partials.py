@@ -44,6 +44,7 @@ class Partials:
         self._heard_s = 0.0
         self._wanted_s = 0.0  # a hypothesis is wanted up to here, however little is new
         self._troubled = False  # its client was told
+        self.strain = 0.0  # 0 to 1: how late transcripts are
 
     def begin(self, utterance: Utterance, tape: Tape) -> None:
         self._utterance, self._tape = utterance, tape
@@ -64,8 +65,10 @@ class Partials:
 
     @property
     def step_s(self) -> float:
-        """New sound before the next hypothesis: more if the models are busy."""
-        wanted = STEP_PER_LATENCY * self._latency_s
+        """New sound before the next hypothesis: more if the models are busy, and the most before
+        clients have to be told that transcripts are late.
+        """
+        wanted = max(STEP_PER_LATENCY * self._latency_s, LONGEST_STEP_S * self.strain)
         return min(LONGEST_STEP_S, max(SHORTEST_STEP_S, wanted))
 
     def look_ahead(self) -> None:

@@ -19,17 +19,19 @@ from app.domain.transcript import Hypothesis, Samples, Transcript
 from app.engine.work import Work
 from app.live import events
 from app.live.arrivals import Arrivals
+from app.live.context import Context
 from app.live.ears import Ears, Spoken
 from app.live.endpointing import Mark, Started
-from app.live.finals import Finals
+from app.live.finals import SAME_SPEAKER, Finals
 from app.live.options import LiveOptions
 from app.live.partials import Partials
 from app.live.sound import Sound, Track
+from app.live.speakers import Speakers
 from app.live.utterance import Utterance
+from app.live.voices import Voices
 
 log = logging.getLogger(__name__)
 
-CONTEXT_CHARS = 500
 MOST_PENDING_S = 60.0  # of sound without a transcript: clients that send faster have to wait
 MOST_FAULTS = 3  # without a transcript in between
 WATCH_S = 1.0  # between two looks at the transcripts under way
@@ -41,13 +43,14 @@ Observe = Callable[[events.LiveEvent, list[float]], None]
 class Needs:
     """What a session needs of others, called in its thread. `new_work`: for each utterance, so that
     a long stream is not taken for one long request. `observe`: told each event, with the delays of
-    the words that it tells.
+    the words that it tells. `same_speaker`: cosine of two voices from which on they are one's.
     """
 
     new_track: Callable[[], Track]
     new_work: Callable[[], Work]
     observe: Observe = lambda event, delays: None
     clock: Callable[[], float] = time.monotonic
+    same_speaker: float = SAME_SPEAKER
 
 
 class LiveSession:
@@ -74,13 +77,16 @@ class LiveSession:
         self._faults = 0
         self._numbers = itertools.count(1) if numbers is None else numbers
         self._open: Utterance | None = None
-        self._context, self._context_language = "", ""
+        self._context = Context()
         self._sound = Sound(options, needs.new_track, start_s)
         post = self._inbox.put
         self._partials = Partials(
             self._listen, lambda found: self._ears.is_credible(found), self._tell, post, clock
         )
-        self._finals = Finals(self._transcribe, needs.new_work, self._tell, post, clock)
+        self._speakers = Speakers(needs.same_speaker)
+        self._speakers.know(options.voices)
+        voices = Voices(self._speakers)
+        self._finals = Finals(self._transcribe, needs.new_work, self._tell, post, clock, voices)
 
     # -- for any thread --------------------------------------------------------------------------
 
@@ -152,6 +158,7 @@ class LiveSession:
         try:
             self._next()()
             self._finals.check_lag()
+            self._partials.strain = self._finals.strain
             if self._finishing and not self._finals and self._running:
                 self._finals.tell_speakers()
                 self._end(None)
@@ -190,6 +197,8 @@ class LiveSession:
         self._follow(marks)
         if self._open is None:
             self._sound.forget_silence()
+        else:
+            self._ears.expect(self._open.work)
         self._look_ahead()
 
     def _follow(self, marks: Iterable[Mark]) -> None:
@@ -233,11 +242,12 @@ class LiveSession:
     def _reset(self) -> None:
         self._finals.drop()
         self._clear()
-        self._context = ""
+        self._context.forget()
         self._tell(events.Reset())
 
     def _reconfigure(self, options: LiveOptions) -> None:
         self._options = options
+        self._speakers.know(options.voices)
         if not self._sound.suits(options):
             self._commit()
             self._sound = Sound(options, self._needs.new_track, self._sound.end_s)
@@ -261,9 +271,8 @@ class LiveSession:
         return self._ears.transcribe(samples, self._spoken(utterance), utterance.work)
 
     def _spoken(self, utterance: Utterance) -> Spoken:
-        """The text before counts only in its own language."""
-        same = utterance.language == self._context_language
-        context = self._context if self._options.use_context and same else ""
+        wanted = self._options.use_context
+        context = self._context.before(utterance.language) if wanted else ""
         return Spoken(self._options, utterance.language, context)
 
     def _noting(
@@ -274,17 +283,11 @@ class LiveSession:
         def told(event: events.LiveEvent) -> None:
             if isinstance(event, events.Final):
                 self._faults = 0
-                self._note(event.transcript)
+                self._context.note(event.transcript)
             tell(event)
             observe(event, self._arrivals.delays(event, self._clock()))
 
         return told
-
-    def _note(self, transcript: Transcript) -> None:
-        text = "".join(segment.text for segment in transcript.segments)
-        if transcript.language != self._context_language:
-            self._context, self._context_language = "", transcript.language
-        self._context = (self._context + text)[-CONTEXT_CHARS:]
 
     # -- the end ---------------------------------------------------------------------------------
 

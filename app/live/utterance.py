@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
 from dataclasses import replace
 
 from app.domain.transcript import Hypothesis, LanguageGuess, Segment, SpokenWord, Transcript, Word
@@ -24,9 +23,6 @@ class Utterance:
         self.end_s: float | None = None
         self.work = work
         self.language = language
-        self.final: Future[Transcript] | None = None
-        self.ended_at: float | None = None  # time.monotonic
-        self.tries = 0
         self.probability: float | None = None  # of the language, if it was not given
         self._agreement = Agreement()
         self._window_s = start_s

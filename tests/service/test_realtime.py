@@ -17,7 +17,7 @@ from websockets.sync.client import connect
 from app.audio.stream import ALAW, ULAW
 from tests.support.media import speech
 from tests.support.server import Server, running_server
-from tests.support.truth import normalize, truth_of, word_error_rate
+from tests.support.truth import normalize, speaker_accuracy, truth_of, word_error_rate
 
 RATE = 24_000
 PREFIX = "conversation.item.input_audio_transcription."
@@ -119,6 +119,31 @@ def test_telephones(server: Server, kind: str, table: np.ndarray[Any, Any]) -> N
     events = hear(server, companded("en_short", table), sound, commit=True)
     [completed] = of(events, f"{PREFIX}completed")
     assert word_error_rate(said("en_short"), completed["transcript"]) <= 0.25
+
+
+def test_who_speaks(server: Server) -> None:
+    """Two people in one utterance, as the client has it."""
+    sound = {
+        "transcription": {"model": "gpt-4o-transcribe-diarize", "language": "en"},
+        "turn_detection": None,
+    }
+    until_s = 16.5
+    events = hear(server, pcm("en_two")[: round(2 * RATE * until_s)], sound, commit=True)
+    segments = of(events, f"{PREFIX}segment")
+    truth = [w for w in truth_of("en_two")["words"] if w["end"] < until_s]
+    words = [
+        {"word": word, "speaker": segment["speaker"]}
+        for segment in segments
+        for word in segment["text"].split()
+    ]
+    assert speaker_accuracy(truth, words) >= 0.95
+    assert {segment["speaker"] for segment in segments} == {"SPEAKER_00", "SPEAKER_01"}
+    assert len({segment["id"] for segment in segments}) == len(segments)
+    times = [t for segment in segments for t in (segment["start"], segment["end"])]
+    assert times == sorted(times)
+    [completed] = of(events, f"{PREFIX}completed")
+    assert completed["item_id"] == segments[0]["item_id"]
+    assert word_error_rate(completed["transcript"], [w["word"] for w in words]) == 0
 
 
 def socket(server: Server, key: str = KEY) -> Any:

@@ -14,10 +14,17 @@ import psutil
 import pytest
 from websockets.sync.client import connect
 
-from tests.support.media import speech
+from tests.support.media import FORMATS, encode, speech
 from tests.support.server import Server, running_server
 from tests.support.streams import Stream, address, event, in_real_time, status, stream
-from tests.support.truth import audio_of, matched_words, normalize, truth_of, word_error_rate
+from tests.support.truth import (
+    audio_of,
+    matched_words,
+    normalize,
+    speaker_accuracy,
+    truth_of,
+    word_error_rate,
+)
 from tests.support.waiting import eventually
 
 # As the document of the streaming service has it.
@@ -208,25 +215,74 @@ def test_a_language_that_the_model_does_not_know(server: Server) -> None:
     assert normalize(client.text()) == SAID
 
 
-def test_who_speaks(server: Server) -> None:
-    """Sentences of two speakers with pauses between them, each an utterance."""
-    sentences, sound = truth_of("en_two")["sentences"], speech("en_two")
-    long = [s for s in sentences if s["end"] - s["start"] > 2]
-    chosen = [
-        [s for s in long if s["speaker"] == speaker][turn]
-        for turn in range(2)
-        for speaker in ("speaker0", "speaker1")
+def labelled(words: list[dict[str, Any]], turns: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The words with the speakers of the turns that they lie in."""
+    return [
+        word | {"speaker": turn["speaker"]}
+        for word in words
+        for turn in turns
+        if turn["start"] <= (word["start"] + word["end"]) / 2 < turn["end"]
     ]
+
+
+@pytest.mark.parametrize("name", ["en_two", "en_three"])
+def test_who_speaks(server: Server, name: str) -> None:
+    """Conversations as they are: people answer each other without a pause."""
     with stream(server, language="en", events=True, diarize=True) as client:
-        for sentence in chosen:
-            start, end = (round(sentence[key] * 16_000) for key in ("start", "end"))
-            client.say(np.concatenate([sound[start:end], SECOND]))
+        client.say(speech(name))
         client.end()
-    one, two, three, four = (final["speaker"] for final in client.all(event("final")))
+    truth, finals = truth_of(name)["words"], client.all(event("final"))
+    words = [word for final in finals for word in final["words"]]
+    assert any(len({word["speaker"] for word in final["words"]}) > 1 for final in finals)
+    assert speaker_accuracy(truth, words) >= 0.97
     [told] = client.all(event("speakers"))
-    a, b, c, d = (entry["speaker"] for entry in told["speakers"])
-    assert a == c != b == d
-    assert [one, two, three, four] == [a, b, c, d] == ["SPEAKER_00", "SPEAKER_01"] * 2
+    assert [s["utterance"] for s in told["speakers"]] == [final["utterance"] for final in finals]
+    turns = [turn for spoken in told["speakers"] for turn in spoken["turns"]]
+    assert speaker_accuracy(truth, labelled(words, turns)) >= 0.97
+    speakers = {turn["speaker"] for turn in turns}
+    assert speakers == {f"SPEAKER_{n:02d}" for n in range(len({w["speaker"] for w in truth}))}
+
+
+def embedding(server: Server, name: str, speaker: str) -> list[float]:
+    """What /asr tells of a voice, from one turn of a conversation."""
+    turn = next(
+        turn
+        for turn in truth_of(name)["turns"]
+        if turn["speaker"] == speaker and 2.5 <= turn["end"] - turn["start"] <= 9.5
+    )
+    start, end = (round(turn[key] * 16_000) for key in ("start", "end"))
+    file = encode(FORMATS["wav"], (0.0, speech(name)[start:end]))
+    body = server.post(file, return_speaker_embeddings="true").json()
+    [voice] = body["speaker_embeddings"].values()
+    return [float(number) for number in voice]
+
+
+def test_known_voices(server: Server) -> None:
+    """Of another conversation."""
+    until_s = 22.6
+    anna, other = (embedding(server, "en_long", speaker) for speaker in ("speaker2", "speaker0"))
+    known = {"Anna": anna, "Ümit": other}
+    config = {"language": "en", "events": True, "diarize": True, "known_voices": known}
+    with stream(server, **config) as client:
+        assert client.wait(status("connected"))["config"]["known_voices"] == ["Anna", "Ümit"]
+        client.command("config", config={"known_voices": {"SPEAKER_00": [1.0]}})
+        assert "known_voices" in client.wait(status("error"))["message"]
+        client.say(speech("en_three")[: round(until_s * 16_000)])
+        client.end()
+    words = [word for final in client.all(event("final")) for word in final["words"]]
+    expected = {"speaker0": "Ümit", "speaker1": "SPEAKER_00", "speaker2": "Anna"}
+    heard = matched_words([w for w in truth_of("en_three")["words"] if w["end"] < until_s], words)
+    assert len(heard) > 40
+    right = sum(expected[true["speaker"]] == word["speaker"] for true, word in heard)
+    assert right >= 0.97 * len(heard)
+
+
+@pytest.mark.parametrize(
+    "voices", [[], {"Anna": []}, {"Anna": ["1"]}, {"Anna": [0.0]}, {"": [1.0]}, {"A": [1e300]}]
+)
+def test_voices_that_are_none(server: Server, voices: Any) -> None:
+    with stream(server, known_voices=voices) as client:
+        assert "known_voices" in client.wait(status("connected"))["notes"][0]
 
 
 def test_two_minutes_of_silence_and_noise_then_speech(server: Server) -> None:

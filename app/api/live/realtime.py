@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import base64
 import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,8 +11,9 @@ from starlette.websockets import WebSocket
 
 from app.api.live.connection import LiveConnection, Message
 from app.api.live.realtime_config import RealtimeConfig, beta_updated, default_config, updated
-from app.api.live.values import parsed
+from app.api.live.values import decoded, parsed
 from app.domain.errors import ServiceError, UnsupportedOption
+from app.formats.live import stream_seconds
 from app.live.events import Dropped, Failed, Final, LiveEvent, Partial, SpeechEnded, SpeechStarted
 
 SUBPROTOCOL = "realtime"
@@ -22,9 +21,7 @@ BETA_SUBPROTOCOL = "openai-beta.realtime-v1"
 BETA_HEADER = "openai-beta"
 LEAST_COMMIT_S = 0.1
 MAX_ID_CHARS = 512
-DECODED_CHARS = 64 << 10  # at once; a multiple of 4
 NO_MESSAGE = "The message must be a JSON object with a type."
-NO_SOUND = "audio: base64-encoded sound is needed."
 EMPTY = "input_audio_buffer_commit_empty"
 
 
@@ -90,7 +87,7 @@ class RealtimeContract:
     # -- what clients send -----------------------------------------------------------------------
 
     async def _append(self, message: Mapping[str, Any]) -> None:
-        data = await _decoded(message.get("audio"))
+        data = await decoded(message.get("audio"))
         if self._connection.session is None:
             await self._connection.open(self._config.options)
         options = self._config.options
@@ -208,6 +205,7 @@ class RealtimeContract:
         if rest:
             yield self._delta(event.utterance, rest)
         self._told.pop(event.utterance, None)
+        yield from self._segments(event)
         text = "".join(segment.text for segment in event.transcript.segments).strip()
         seconds = round(event.end_s - event.start_s, 3)
         yield self._transcription(
@@ -216,6 +214,20 @@ class RealtimeContract:
             transcript=text,
             usage={"type": "duration", "seconds": seconds},
         )
+
+    def _segments(self, event: Final) -> Iterator[Message]:
+        """Who says what, where speakers were asked for."""
+        for number, segment in enumerate(event.transcript.segments):
+            if segment.speaker is not None:
+                yield self._transcription(
+                    "segment",
+                    event.utterance,
+                    id=f"seg_{self._item(event.utterance)}_{number}",
+                    speaker=segment.speaker,
+                    start=stream_seconds(segment.start_s),
+                    end=stream_seconds(segment.end_s),
+                    text=segment.text.strip(),
+                )
 
     def _transcription(self, kind: str, utterance: int, **fields: Any) -> Message:
         name = f"conversation.item.input_audio_transcription.{kind}"
@@ -253,20 +265,6 @@ def _session(message: Mapping[str, Any]) -> Mapping[str, Any]:
     if not isinstance(session, dict):
         raise UnsupportedOption("session: must be an object.")
     return session
-
-
-async def _decoded(audio: object) -> bytes:
-    """Bit by bit: it may be minutes of sound. Raises UnsupportedOption."""
-    if not isinstance(audio, str) or "=" in audio[:-2]:
-        raise UnsupportedOption(NO_SOUND)
-    pieces = []
-    for at in range(0, len(audio), DECODED_CHARS):
-        try:
-            pieces.append(base64.b64decode(audio[at : at + DECODED_CHARS], validate=True))
-        except ValueError:  # also of what is not ASCII
-            raise UnsupportedOption(NO_SOUND) from None
-        await asyncio.sleep(0)
-    return b"".join(pieces)
 
 
 def _is_id(value: object) -> bool:

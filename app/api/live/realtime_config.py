@@ -11,11 +11,13 @@ from typing import Any
 
 from app.api.intake import resolve_model
 from app.api.live.values import MAX_PROMPT_CHARS, number, text, texts
+from app.api.openai.parameters import DIARIZING_MODEL
 from app.audio.stream import HIGHEST_RATE, LOWEST_RATE, Encoding
 from app.domain.errors import UnsupportedOption
 from app.domain.languages import parse_language
 from app.live.endpointing import EndpointOptions
 from app.live.options import LiveOptions
+from app.models.names import short_names
 from app.service.service import Service
 
 PCM, PCMU, PCMA = "audio/pcm", "audio/pcmu", "audio/pcma"
@@ -122,7 +124,8 @@ def _with_transcription(
     options = config.options
     if name := wanted.get("model"):
         name = text("transcription.model", name)
-        options = replace(options, model=resolve_model(service, name))
+        diarize = DIARIZING_MODEL in short_names(name)
+        options = replace(options, model=resolve_model(service, name), diarize=diarize)
         config = replace(config, model=name)
     if "language" in wanted:
         language = parse_language(text("transcription.language", wanted["language"]))

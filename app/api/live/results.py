@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from app.domain.transcript import SpokenWord
+from app.domain.transcript import SpokenWord, Turn
 from app.formats.live import aligned_json, spoken_json, stream_seconds
 from app.live.events import (
     Dropped,
@@ -22,6 +22,7 @@ from app.live.events import (
     SpeechEnded,
     SpeechStarted,
 )
+from app.live.voices import main_speaker
 
 Message = dict[str, Any]
 NEARLY_S = 0.15  # words so close to the end of a chunk may come with the next
@@ -155,10 +156,25 @@ def own_events(event: LiveEvent) -> Iterator[Message]:
         case Final():
             yield _final(event)
         case SpeakersKnown():
-            told = [{"utterance": u, "speaker": name} for u, name in event.speakers.items()]
-            yield {"event": "speakers", "speakers": told}
+            yield {"event": "speakers", "speakers": [*map(_speakers, event.turns.items())]}
         case Dropped():
             yield {"event": "dropped", "utterance": event.utterance}
+
+
+def _speakers(spoken: tuple[int, tuple[Turn, ...]]) -> Message:
+    utterance, turns = spoken
+    return {
+        "utterance": utterance,
+        "speaker": main_speaker(turns),
+        "turns": [
+            {
+                "speaker": turn.speaker,
+                "start": stream_seconds(turn.start_s),
+                "end": stream_seconds(turn.end_s),
+            }
+            for turn in turns
+        ],
+    }
 
 
 def _final(event: Final) -> Message:

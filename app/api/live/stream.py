@@ -22,7 +22,7 @@ from app.live.events import Ended, Failed, Lagging, LiveEvent, Reset, Troubled
 
 RESULT_WAIT_S = 3.0  # for the words of a chunk that has been received
 CONFIG_WAIT_S = 0.5  # until a client is greeted that sends nothing; there it has to send first
-MAX_TEXT_CHARS = 65_536
+MAX_TEXT_CHARS = 512 << 10  # with the voices of many speakers
 RESET = {"status": "reset_complete"}
 COMMANDS = "command: must be reset, config or end."
 

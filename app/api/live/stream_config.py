@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from app.api.intake import resolve_model
-from app.api.live.values import MAX_PROMPT_CHARS, number, text
+from app.api.live.values import MAX_PROMPT_CHARS, number, text, voices
 from app.audio.stream import HIGHEST_RATE, LOWEST_RATE, Encoding
 from app.domain.errors import UnsupportedOption
 from app.domain.languages import parse_language
@@ -42,6 +42,7 @@ class StreamConfig:
             "chunk_duration": self.chunk_s,
             "use_context": options.use_context,
             "diarize": options.diarize,
+            "known_voices": list(options.voices),
             "events": self.events,
             "resume_from_s": self.resume_from_s,
         }
@@ -103,6 +104,7 @@ CHANGES: dict[str, Change] = {
     "sample_rate": _option("rate", lambda _, value: round(_rate(value))),
     "use_context": _option("use_context", lambda _, value: _use_context(value)),
     "diarize": _option("diarize", lambda _, value: _diarize(value)),
+    "known_voices": _option("voices", lambda _, value: voices("known_voices", value)),
     "prompt": _option("prompt", _text("prompt")),
     "hotwords": _option("hotwords", _text("hotwords")),
     "chunk_duration": _field(

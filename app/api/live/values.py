@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import json
 from collections.abc import Sequence
 from typing import Any
 
 from app.domain.errors import UnsupportedOption
+from app.pipeline.speakers import NUMBERED
 
 MAX_PROMPT_CHARS = 2_000
-MAX_NAME_CHARS = 200
-MAX_KEYWORDS = 500
-MAX_VALUES = 10_000  # of a message
+MAX_NAME_CHARS, MAX_KEYWORDS = 200, 500
+DECODED_CHARS = 64 << 10  # at once; a multiple of 4
+NO_SOUND = "audio: base64-encoded sound is needed."
+MAX_VALUES = 20_000  # of a message
+MOST_VOICES, MAX_DIMENSIONS = 64, 4_096
+LARGEST = 1e6  # of an embedding; not infinite, and no NaN
+VOICES = (
+    f"{{}}: must be an object of up to {MOST_VOICES} names, each with the numbers of its "
+    "`speaker_embeddings` in an answer of /asr. Names like SPEAKER_00 are not allowed."
+)
 
 
 def number(name: str, value: Any, low: float, high: float) -> float:
@@ -57,3 +67,41 @@ def parsed(message: str) -> Any:
         return json.loads(message)
     except RecursionError:
         raise ValueError from None
+
+
+def voices(name: str, value: Any) -> dict[str, tuple[float, ...]]:
+    """Embeddings of known voices by name. Raises UnsupportedOption."""
+    if not isinstance(value, dict) or len(value) > MOST_VOICES:
+        raise UnsupportedOption(VOICES.format(name))
+    if not all(_is_name(who) and _is_embedding(vector) for who, vector in value.items()):
+        raise UnsupportedOption(VOICES.format(name))
+    return {who: tuple(map(float, vector)) for who, vector in value.items()}
+
+
+def _is_name(name: str) -> bool:
+    usual = 0 < len(name.strip()) <= MAX_NAME_CHARS and is_whole(name)
+    return usual and not NUMBERED.fullmatch(name)
+
+
+def _is_embedding(vector: Any) -> bool:
+    """Whether it has a direction."""
+    return (
+        isinstance(vector, list)
+        and 0 < len(vector) <= MAX_DIMENSIONS
+        and all(type(x) in (int, float) and abs(x) <= LARGEST for x in vector)
+        and any(vector)
+    )
+
+
+async def decoded(audio: object) -> bytes:
+    """Bit by bit: it may be minutes of sound. Raises UnsupportedOption."""
+    if not isinstance(audio, str) or "=" in audio[:-2]:
+        raise UnsupportedOption(NO_SOUND)
+    pieces = []
+    for at in range(0, len(audio), DECODED_CHARS):
+        try:
+            pieces.append(base64.b64decode(audio[at : at + DECODED_CHARS], validate=True))
+        except ValueError:  # also of what is not ASCII
+            raise UnsupportedOption(NO_SOUND) from None
+        await asyncio.sleep(0)
+    return b"".join(pieces)

@@ -32,16 +32,20 @@ class Encodings:
         self._encode = encode
         # by a digest of the samples; the reference drops the entry with the recording
         self._kept: dict[bytes, tuple[weakref.ref[Any], Encoding]] = {}
+        self._keeps = True  # until the model shows that its encodings are elsewhere
 
     def of(self, chunks: Sequence[Samples]) -> StorageView:
         """The encodings as one batch, in order."""
+        if not self._keeps:
+            return self._encode(chunks)
         digests = [hashlib.sha256(np.ascontiguousarray(chunk).data).digest() for chunk in chunks]
         found = {digest: entry[1] for digest in digests if (entry := self._kept.get(digest))}
         missing = [i for i, digest in enumerate(digests) if digest not in found]
         if missing:
             encoded = self._encode([chunks[i] for i in missing])
             if encoded.device != "cpu" or encoded.dtype != DataType.float32:
-                return encoded  # of all chunks, as none is ever kept
+                self._keeps = False
+                return encoded  # of all chunks: none was ever kept
             for i, encoding in zip(missing, np.array(encoded), strict=True):
                 found[digests[i]] = encoding
                 self._keep(digests[i], chunks[i], encoding)

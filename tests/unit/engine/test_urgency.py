@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from app.engine import batching
 from app.engine.batching import Batcher
 from app.engine.sizing import BatchSizer
 from app.engine.slots import FairSlots, FreeForAll
+from app.engine.urgency import SPEAKING_S
 from app.engine.work import Work
 from tests.support.waiting import eventually
 
@@ -52,8 +54,8 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
     monkeypatch.setattr(sizer, "observe", lambda *arguments: None)
     batchers: list[Batcher[Any, Any]] = []
 
-    def create(slots: Any) -> tuple[Model, Batcher[Any, Any]]:
-        batcher: Batcher[Any, Any] = Batcher("model", Model, slots=slots)
+    def create(slots: Any, clock: Any = time.monotonic) -> tuple[Model, Batcher[Any, Any]]:
+        batcher: Batcher[Any, Any] = Batcher("model", Model, slots=slots, clock=clock)
         batchers.append(batcher)
         batcher.submit("blocker", ["block"])
         assert batcher.model.entered.wait(30)
@@ -84,6 +86,25 @@ def test_without_urgent_work_batches_are_full(make: Any) -> None:
     for future in futures:
         future.result(30)
     assert [len(batch) for batch in model.batches[1:]] == [8]
+
+
+@pytest.mark.parametrize(
+    ("passed_s", "sizes"), [(0.0, [4, 4]), (SPEAKING_S - 0.1, [4, 4]), (SPEAKING_S + 0.1, [8])]
+)
+def test_batches_are_short_as_soon_and_as_long_as_somebody_speaks(
+    make: Any, passed_s: float, sizes: list[int]
+) -> None:
+    """Before the first words are to be recognized, and in pauses between them."""
+    now = [100.0]
+    model, batcher = make(FreeForAll(), lambda: now[0])
+    batcher.expect(Work("live", 60, urgent=True))
+    batcher.expect(Work("long", 60))
+    now[0] += passed_s
+    futures = Work("long", 60).submit(batcher, [f"a{i}" for i in range(8)])
+    model.gate.set()
+    for future in futures:
+        future.result(30)
+    assert [len(batch) for batch in model.batches[1:]] == sizes
 
 
 def test_batches_that_can_pause_stay_full(make: Any) -> None:

@@ -22,7 +22,7 @@ from app.domain.transcript import (
     Word,
 )
 from app.engine.work import Work
-from app.live import events, finals
+from app.live import events, finals, partials
 from app.live.ears import Spoken
 from app.live.options import LiveOptions
 from app.live.session import LiveSession, Needs
@@ -45,6 +45,9 @@ class Ears:
         self.quick: list[tuple[int, Spoken, Future[Hypothesis]]] = []
         self.thorough: list[tuple[int, Spoken, Future[Transcript]]] = []
         self.works: list[Work] = []
+
+    def expect(self, work: Work) -> None:
+        self.expected = work
 
     def listen(self, samples: Samples, spoken: Spoken, work: Work) -> Future[Hypothesis]:
         self.quick.append((len(samples), spoken, work.track(Future())))
@@ -213,7 +216,8 @@ def test_late_transcripts_are_complained_about_and_hopeless_ones_end_the_stream(
     talk.utterances(1)
     talk.now = finals.LAGGING_S + 1
     assert talk.wait(events.Lagging).behind_s == pytest.approx(finals.LAGGING_S + 1)
-    talk.now = finals.LOST_S + 1
+    assert talk.session._partials.step_s == partials.LONGEST_STEP_S
+    talk.now = finals.LOST_S + 2 * finals.LOST_PER_S
     assert talk.wait(events.Ended).error.code == "overloaded"
     assert talk.ears.thorough[0][2].cancelled()
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from ctranslate2 import StorageView
+import pytest
+from ctranslate2 import DataType, StorageView
 
 from app.domain.transcript import Samples
 from app.models.recognizers.encodings import MOST_KEPT, Encodings
@@ -77,3 +80,24 @@ def test_few_are_kept() -> None:
         encodings.of([second(speech, number)])
     encodings.of([second(speech, number) for number in range(MOST_KEPT + 2)])
     assert encoder.calls[-1] == [0, 1]
+
+
+def test_what_is_never_kept_is_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half precision stands for a GPU: chunks are encoded without a look at their samples."""
+    encoder, digests = Encoder(), []
+
+    def encode(chunks: Sequence[Samples]) -> StorageView:
+        return encoder(chunks).to(DataType.float16)
+
+    def digest(data: bytes) -> Any:
+        digests.append(data)
+        return sha256(data)
+
+    sha256 = hashlib.sha256
+    monkeypatch.setattr(hashlib, "sha256", digest)
+    encodings = Encodings(encode)
+    speech = recording(1, 2)
+    for _ in range(3):
+        encodings.of([second(speech, 0), second(speech, 1)])
+    assert encoder.calls == [[1, 2]] * 3
+    assert len(digests) == 2
