@@ -62,9 +62,7 @@ class LiveSession:
         start_s: float = 0.0,
         numbers: Iterator[int] | None = None,
     ) -> None:
-        """`tell` is called in the session's thread. `start_s`: the time of the first sound.
-        `numbers`: of the utterances.
-        """
+        """`tell`: in the session's thread. `start_s`: of its sound. `numbers`: of its utterances."""
         self._needs = needs
         self._options = options
         self._tell = self._noting(tell, needs.observe)
@@ -79,14 +77,12 @@ class LiveSession:
         self._open: Utterance | None = None
         self._context = Context()
         self._sound = Sound(options, needs.new_track, start_s)
-        post = self._inbox.put
-        self._partials = Partials(
-            self._listen, lambda found: self._ears.is_credible(found), self._tell, post, clock
-        )
+        post, is_credible = self._inbox.put, lambda found: self._ears.is_credible(found)
+        self._partials = Partials(self._listen, is_credible, self._tell, post, clock)
         self._speakers = Speakers(needs.same_speaker)
         self._speakers.know(options.voices)
-        voices = Voices(self._speakers)
-        self._finals = Finals(self._transcribe, needs.new_work, self._tell, post, clock, voices)
+        about = self._tell, post, clock, Voices(self._speakers)
+        self._finals = Finals(self._transcribe, needs.new_work, *about)
 
     # -- for any thread --------------------------------------------------------------------------
 
@@ -96,9 +92,7 @@ class LiveSession:
 
     @property
     def backlog_s(self) -> float:
-        """Sound that has arrived and was not looked at yet, and what waits for its transcript
-        beyond what is allowed.
-        """
+        """Sound not looked at yet, and what waits for its transcript beyond what is allowed."""
         waiting_s = self._arrived_s - self._taken_s
         return waiting_s + max(0.0, self._finals.pending_s - MOST_PENDING_S)
 
@@ -271,8 +265,7 @@ class LiveSession:
         return self._ears.transcribe(samples, self._spoken(utterance), utterance.work)
 
     def _spoken(self, utterance: Utterance) -> Spoken:
-        wanted = self._options.use_context
-        context = self._context.before(utterance.language) if wanted else ""
+        context = self._context.before(utterance.language) if self._options.use_context else ""
         return Spoken(self._options, utterance.language, context)
 
     def _noting(

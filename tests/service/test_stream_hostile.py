@@ -120,7 +120,9 @@ def test_many_values_are_not_parsed(server: Server) -> None:
 
 
 def test_a_client_that_does_not_read(server: Server) -> None:
-    command = frame(b'{"command":"dance"}', TEXT) * 1_000
+    unknown = dict.fromkeys("abcdefghijk", 1)  # each is named in the answer
+    text = json.dumps({"command": "config", "config": unknown}, separators=(",", ":"))
+    command = frame(text.encode(), TEXT) * 1_000
     with bare_stream(server) as bare:
         bare.settimeout(1)
         with suppress(OSError):  # it has to wait, since nothing more is read
