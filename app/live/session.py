@@ -62,7 +62,7 @@ class LiveSession:
         start_s: float = 0.0,
         numbers: Iterator[int] | None = None,
     ) -> None:
-        """`tell`: in the session's thread. `start_s`: of its sound. `numbers`: of its utterances."""
+        """`tell`: in the session's thread. `start_s`: of its sound. `numbers`: of utterances."""
         self._needs = needs
         self._options = options
         self._tell = self._noting(tell, needs.observe)
