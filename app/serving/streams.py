@@ -23,7 +23,6 @@ BUFFER_BYTES = 256 << 10  # that the kernel keeps for us: some seconds of sound
 SLICE_BYTES = 2 << 10
 DEAR_S = 1e-3  # a slice that costs more is full of tiny frames
 MANY_DEAR = 50  # such slices without a message between them: more than 10 000 frames
-TINY_BYTES = 64  # no message that counts
 
 
 class StreamConnection(WebSocketsSansIOProtocol):
@@ -137,12 +136,10 @@ class StreamConnection(WebSocketsSansIOProtocol):
     # -- what clients may not send -----------------------------------------------------------------
 
     def send_receive_event_to_app(self) -> None:
-        data = b"".join(self.frames)
-        if self.curr_msg_data_type == "text" and not _is_text(data):
+        if self.curr_msg_data_type == "text" and not _is_text(b"".join(self.frames)):
             self._fail(CloseCode.INVALID_DATA, "not UTF-8")
             return
-        if len(data) >= TINY_BYTES:
-            self._num_dear = 0
+        self._num_dear = 0
         super().send_receive_event_to_app()
 
     def _fail(self, code: CloseCode, reason: str) -> None:
