@@ -25,7 +25,6 @@ DEAR_S = 1e-3  # a slice that costs more is full of tiny frames
 MANY_DEAR = 50  # such slices without a message between them: more than 10 000 frames
 UNREAD = "The client does not read what it is sent."
 MAX_MESSAGE_BYTES = 4 << 20  # a minute of sound in most formats; larger ones close with 1009
-TINY_BYTES = 64  # no message that counts
 
 
 class StreamConnection(WebSocketsSansIOProtocol):
@@ -139,12 +138,10 @@ class StreamConnection(WebSocketsSansIOProtocol):
     # -- what clients may not send -----------------------------------------------------------------
 
     def send_receive_event_to_app(self) -> None:
-        data = b"".join(self.frames)
-        if self.curr_msg_data_type == "text" and not _is_text(data):
+        if self.curr_msg_data_type == "text" and not _is_text(b"".join(self.frames)):
             self._fail(CloseCode.INVALID_DATA, "not UTF-8")
             return
-        if len(data) >= TINY_BYTES:
-            self._num_dear = 0
+        self._num_dear = 0
         super().send_receive_event_to_app()
 
     def _fail(self, code: CloseCode, reason: str) -> None:
