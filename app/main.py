@@ -12,11 +12,12 @@ from fastapi import APIRouter, FastAPI
 from fastapi_offline import FastAPIOffline
 
 from app import __version__
-from app.api import errors, ops
+from app.api import errors, ops, page
 from app.api.asr import router as asr
 from app.api.jobs import enqueue, webhooks
 from app.api.jobs import router as job_rest
 from app.api.jobs.desk import Desk
+from app.api.live import refusals as live_refusals
 from app.api.live.router import build_router as build_live_router
 from app.api.live.router import check_wyoming, listening_for_wyoming
 from app.api.middleware import headers, keys
@@ -83,6 +84,7 @@ def create_app(service: Service, sqs: bool = False) -> FastAPI:
 def build_routers(service: Service, jobs: Jobs | None, live: Live | None) -> list[APIRouter]:
     """All that is served."""
     routers = [contract.build_router(service) for contract in (asr, openai, ops)]
+    routers.append(page.build_router())
     desk = Desk()
     routers.append(job_rest.build_router(service, jobs, desk))
     if jobs is not None:
@@ -90,6 +92,7 @@ def build_routers(service: Service, jobs: Jobs | None, live: Live | None) -> lis
         routers.append(webhooks.build_router(jobs, desk))
     if live is not None:
         routers.append(build_live_router(live))
+    routers.append(live_refusals.build_router(live is not None))
     return routers
 
 

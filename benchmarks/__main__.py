@@ -44,8 +44,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--clips-per-caller", type=int, default=2, help="clips per caller (default: 2)")
     add("--speakers", action="store_true", help="diarize clips in callers and head-of-line")
     add("--repeats", type=int, default=3, help="runs of anything up to --minutes (default: 3)")
-    add("--job-clips", type=int, default=200, help="clips as jobs (default: 200)")
+    add("--job-clips", type=int, default=200, help="clips as jobs; 0: not (default: 200)")
     add("--job-minutes", default="10", help="a long job's memory, e.g. 480 (default: 10)")
+    add("--job-hours", default="", help="instead of --job-minutes, e.g. 8")
     add("--idle-seconds", type=float, default=60, help="idle CPU of the jobs; 0: not (default: 60)")
     add("--words-model", default="base", help="base, tiny.en or a folder (default: base)")
     add("--words-seed", type=int, default=0, help="0: shipped material; others need espeak-ng")
@@ -74,7 +75,8 @@ def _plan(options: argparse.Namespace) -> Plan:
         clips_per_caller=options.clips_per_caller,
         speakers_in_clips=options.speakers,
         job_clips=options.job_clips,
-        job_minutes=_numbers(options.job_minutes),
+        job_minutes=tuple(60 * hours for hours in _numbers(options.job_hours))
+        or _numbers(options.job_minutes),
         idle_s=options.idle_seconds,
     )
 

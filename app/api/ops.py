@@ -1,9 +1,9 @@
-"""/health (is the process alive), /ready (does it take requests), /status, /metrics, /queue, /."""
+"""/health (is the process alive), /ready (does it take requests), /status, /metrics, /queue."""
 
 from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 
 from app import __version__
 from app.api.error_responses import UNAUTHORIZED, ErrorBody
@@ -22,10 +22,6 @@ def build_router(service: Service) -> APIRouter:
         return sorted(
             key.name for key in service.store.loaded() if key.kind is ModelKind.RECOGNIZER
         )
-
-    @router.get("/", include_in_schema=False)
-    async def root(request: Request) -> Response:
-        return RedirectResponse(f"{request.scope.get('root_path', '')}/docs")
 
     @router.get(
         "/health",

@@ -100,6 +100,15 @@ class SqsSettings(SettingsGroup):
         validation_alias=AliasChoices("WORKER_ID", "SQS_WORKER"),
         description="Name of this worker in the log and in dead letters. Empty: the host's name.",
     )
+    sqs_client: str = Field(
+        "",
+        max_length=64,
+        validation_alias="SQS_CLIENT",
+        description=(
+            "Name of the API key to which jobs of the queue belong: with it they can be seen, "
+            "cancelled and tried again. Empty: where keys are set, nobody sees them."
+        ),
+    )
     receiver_url: str = Field(
         "",
         validation_alias="NODE_API_URL",

@@ -24,6 +24,7 @@ from app.jobs.history import History
 from app.jobs.job import Job, Source, Url
 from app.jobs.jobs import Jobs
 from app.jobs.keeper import Keeper
+from app.jobs.lookout import Lookout
 from app.jobs.posting import Poster
 from app.jobs.queue import JobQueue
 from app.jobs.rescue import Rescue
@@ -101,11 +102,15 @@ def _build(service: Service, settings: Settings) -> Jobs:
     rescue = Rescue(database, queue, executors)
     retention = Retention(store, sources, settings.job_keep_days)
     keeper = Keeper(executors, queue, runs, rescue, settings.job_takeover_s, clean)
-    options = RunnerOptions(settings.job_timeout_s, settings.job_max_attempts, settings.job_retry_s)
-    runner = Runner(service, store, runs, keeper, sources, doors, options)
-    return Jobs(
-        store, History(database), queue, executors, keeper, runner, retention, uploads, deliveries,
+    options = RunnerOptions(
+        settings.job_timeout_s, settings.job_max_attempts, settings.job_retry_s,
         settings.job_workers,
+    )  # fmt: skip
+    runner = Runner(service, store, runs, keeper, sources, doors, options)
+    lookout = Lookout(database, queue, runner.crew)
+    return Jobs(
+        store, History(database), queue, executors, keeper, runner, lookout, retention, uploads,
+        deliveries,
     )  # fmt: skip
 
 

@@ -25,6 +25,7 @@ from app.jobs.door import Notice
 from app.jobs.job import Job
 from app.jobs.posting import Posted, Poster
 from app.jobs.queue import JobQueue
+from app.jobs.receivers import Receivers
 from app.jobs.signing import signed_headers
 from app.jobs.tables import deliveries
 
@@ -34,7 +35,7 @@ T = TypeVar("T")
 
 DELIVERIES_QUEUE = "deliveries"
 DELIVERY_POLL_S = 2.0
-DELIVERY_THREADS = 8  # they mostly wait for receivers
+DELIVERY_THREADS = 16  # they mostly wait for receivers
 MAX_TRIES_KEPT = 50
 FAILED = "The service failed on this try."
 LOST_S = 900.0  # a try that is so late is no longer in the queue
@@ -88,6 +89,7 @@ class Deliveries:
         self._secret = secret
         self._delays_s = tuple(delays_s)
         self._clock = clock
+        self._receivers = Receivers()
         self._closed = threading.Event()
 
     def close(self) -> None:
@@ -139,7 +141,7 @@ class Deliveries:
         try:
             row = self._patiently(lambda: self._waiting(delivery_id, turn))
             if row is not None:
-                self._try(row)
+                self._try_in_turn(row)
         except DatabaseUnavailable:
             log.error("webhook %s is left to others: no database", delivery_id)
         except Exception:  # the boundary of a try
@@ -158,7 +160,26 @@ class Deliveries:
                 )
             ).one_or_none()
 
-    def _try(self, row: sa.Row[Any]) -> None:
+    def _try_in_turn(self, row: sa.Row[Any]) -> None:
+        """Now, or later if its receiver has enough to do."""
+        put_off_s = self._receivers.begin(row.url)
+        if put_off_s:
+            self._patiently(lambda: self._put_off(row, put_off_s))
+            return
+        began, failed = time.monotonic(), True
+        try:
+            failed = self._try(row).may_recover
+        finally:
+            self._receivers.end(row.url, time.monotonic() - began, failed)
+
+    def _put_off(self, row: sa.Row[Any], delay_s: float) -> None:
+        """It counts as no try."""
+        with self._database.begin() as connection:
+            same = (deliveries.c.id == row.id) & (deliveries.c.turn == row.turn)
+            if connection.execute(sa.select(deliveries.c.id).where(same)).one_or_none():
+                self._queue_turn(connection, row.job_id, row.id, delay_s)
+
+    def _try(self, row: sa.Row[Any]) -> Posted:
         now = self._clock()
         try:
             body = zlib.decompress(row.body)
@@ -168,6 +189,7 @@ class Deliveries:
             log.exception("webhook %s failed unexpectedly", row.id)
             posted = Posted(reason=FAILED)
         self._patiently(lambda: self._note(row, Try(now, posted.status, posted.reason), posted))
+        return posted
 
     def _note(self, row: sa.Row[Any], tried: Try, posted: Posted) -> None:
         num_tries = row.num_tries + 1

@@ -24,6 +24,7 @@ from app.jobs.executors import Executors
 from app.jobs.history import History
 from app.jobs.job import Job, JobRequest, JobState, Source, Upload
 from app.jobs.keeper import Keeper
+from app.jobs.lookout import Lookout
 from app.jobs.queue import JobQueue, Worker
 from app.jobs.retention import Retention
 from app.jobs.runner import Runner
@@ -33,6 +34,9 @@ from app.storage.objects import ObjectStore
 log = logging.getLogger(__name__)
 
 CLOSE_S = 12.0
+# Threads that wait for a place of the crew with an item of the queue: what is taken over must not
+# wait until all others have had their turn.
+QUEUE_THREADS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,21 +47,22 @@ class Jobs:
     executors: Executors
     keeper: Keeper
     runner: Runner
+    lookout: Lookout
     retention: Retention
     uploads: ObjectStore
     deliveries: Deliveries
-    num_workers: int
 
     def start(self) -> None:
         """Begin to work on jobs, also on those that an earlier process left."""
         self.executors.beat()
         self.queue.start(
             {
-                JOBS_QUEUE: Worker(self.runner.run, self.num_workers),
+                JOBS_QUEUE: Worker(self.runner.run, QUEUE_THREADS),
                 DELIVERIES_QUEUE: Worker(self.deliveries.handle, DELIVERY_THREADS, DELIVERY_POLL_S),
             }
         )
         self.keeper.start()
+        self.lookout.start()
 
     def close(self) -> None:
         """Give the jobs that run back to the queue, and stop. Takes seconds, whatever is broken."""
@@ -71,7 +76,10 @@ class Jobs:
         self.executors.close()
 
     def _close(self) -> None:
-        steps = (self.keeper.close, self.runner.hand_over, self.queue.close, self.executors.leave)
+        steps = (
+            self.lookout.close, self.keeper.close, self.runner.hand_over, self.queue.close,
+            self.executors.leave,
+        )  # fmt: skip
         for step in steps:
             try:
                 step()
@@ -97,8 +105,10 @@ class Jobs:
             raise
 
     def submit(self, request: JobRequest, same: Idempotency | None = None) -> Job:
-        """A new job. See `JobStore.submit`."""
-        return self.store.submit(request, same)
+        """A new job, which begins at once if nothing is before it. See `JobStore.submit`."""
+        job = self.store.submit(request, same)
+        self.runner.look()
+        return job
 
     def refuse(self, request: JobRequest, error: ServiceError, same: Idempotency) -> Job:
         """A job that has failed already, so that its end is announced as that of any other."""
@@ -121,7 +131,9 @@ class Jobs:
 
     def retry(self, job_id: str, client: str) -> Job:
         """Try a failed or cancelled job again. Raises UnknownJob."""
-        return self.store.retry(job_id, client)
+        job = self.store.retry(job_id, client)
+        self.runner.look()
+        return job
 
     def delete(self, job_id: str, client: str) -> None:
         """Remove an ended job. Raises UnknownJob, NotEnded."""

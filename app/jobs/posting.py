@@ -39,6 +39,11 @@ class Posted:
         return self.status is not None and 200 <= self.status < 300
 
     @property
+    def may_recover(self) -> bool:
+        """Whether the receiver is at fault, and may work later."""
+        return not (self.accepted or self.final)
+
+    @property
     def final(self) -> bool:
         """Whether another try would be of no use."""
         if self.status is None:

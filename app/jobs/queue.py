@@ -1,7 +1,8 @@
 """The queue: who works on what next, on which process. The only module that knows DBOS.
 
 DBOS keeps the queue in tables of its own, beside ours and in the same transactions. Only names and
-IDs are in it; what they stand for is in our tables.
+IDs are in it; what they stand for is in our tables. Its threads run only while there is something
+to do (`work`, `rest`).
 """
 
 from __future__ import annotations
@@ -26,11 +27,13 @@ log = logging.getLogger(__name__)
 APPLICATION = "whisperx-asr"
 # Constant: DBOS leaves what another version has queued to that version.
 VERSION = "1"
-POLL_S = 1.0  # of all that it costs to be idle, most
+POLL_S = 1.0
+SCHEDULES_S = 3600.0  # there are none
 NOTIFICATIONS_S = 0.9  # we use none, but the end waits for the thread that looks for them
 WORKFLOW = "work_on"
 PENDING = "PENDING"
-UNDER_WAY = [PENDING, "ENQUEUED", "DELAYED"]
+WAITING = "ENQUEUED"
+UNDER_WAY = [PENDING, WAITING, "DELAYED"]
 REPEAT_S = 60.0  # DBOS complains at each poll
 NOISE = ("applicationID", "applicationVersion", "executorID")
 CLOSE_S = 5.0  # it waits for threads that may try to reach the database
@@ -42,7 +45,8 @@ Handler = Callable[[str], None]
 @dataclass(frozen=True, slots=True)
 class Worker:
     """What is done with the items of a queue. `handle` must not raise. `poll_s`: how often the
-    queue is looked at, which costs some CPU even if it is empty.
+    queue is looked at. It and `num_threads` are the same in all processes: DBOS keeps them in the
+    database, and takes those of the process that started last.
     """
 
     handle: Handler
@@ -78,25 +82,17 @@ class JobQueue:
         self._database = database
         self._executor = executor
         self._client: DBOSClient | None = None
+        self._names: list[str] = []
+        self._changing = threading.Lock()  # whether its threads run
+        self._works = False
+        self._called = threading.Event()
 
     def start(self, workers: Mapping[str, Worker]) -> None:
         """Begin to work on the queues."""
         _workers.update(workers)
-        config: DBOSConfig = {
-            "name": APPLICATION,
-            "system_database_engine": self._database.engine,
-            "application_version": VERSION,
-            "executor_id": self._executor,
-            "serializer": JsonSerializer(),
-            "use_listen_notify": False,
-            "log_level": "WARNING",
-            "notification_listener_polling_interval_sec": NOTIFICATIONS_S,
-        }
+        self._names = list(workers)
         _quiet()
-        DBOS(config=config)
-        # those of a newer version are not for this one
-        DBOS.listen_queues(list(workers))
-        DBOS.launch()
+        self.work()
         self._client = DBOSClient(
             system_database_engine=self._database.engine,
             serializer=JsonSerializer(),
@@ -110,6 +106,73 @@ class JobQueue:
                 polling_interval_sec=worker.poll_s,
                 on_conflict="always_update",
             )
+
+    @property
+    def works(self) -> bool:
+        """Whether items are given to the workers."""
+        return self._works
+
+    def work(self) -> None:
+        """Give items to the workers."""
+        with self._changing:
+            if self._works:
+                return
+            self._works = True
+            try:
+                self._launch()
+            except BaseException:
+                self._works = False
+                DBOS.destroy()
+                raise
+
+    def rest(self) -> None:
+        """Give no items to the workers until `work`. What is added meanwhile waits.
+
+        An item that is given in this very moment is given again then, as after a sudden end.
+        """
+        with self._changing:
+            if self._works:
+                self._works = False
+                DBOS.destroy()
+
+    def _launch(self) -> None:
+        config: DBOSConfig = {
+            "name": APPLICATION,
+            "system_database_engine": self._database.engine,
+            "application_version": VERSION,
+            "executor_id": self._executor,
+            "serializer": JsonSerializer(),
+            "use_listen_notify": False,
+            "log_level": "WARNING",
+            "notification_listener_polling_interval_sec": NOTIFICATIONS_S,
+            "scheduler_polling_interval_sec": SCHEDULES_S,
+        }
+        DBOS(config=config)
+        # those of a newer version are not for this one
+        DBOS.listen_queues(self._names)
+        DBOS.launch()
+
+    def wake(self) -> None:
+        """Tell whoever is in `wait_for_call` that there is something to do."""
+        self._called.set()
+
+    def wait_for_call(self, timeout_s: float) -> None:
+        """Until `wake`, or until something is added."""
+        self._called.wait(timeout_s)
+
+    def was_called(self) -> bool:
+        """Whether there was a call since this was asked the last time."""
+        called = self._called.is_set()
+        self._called.clear()
+        return called
+
+    def is_empty(self) -> bool:
+        """Whether nothing waits that could be given to a worker now."""
+        with told_when_unreachable():
+            found = self._opened.list_workflows(
+                status=WAITING, name=WORKFLOW, limit=1, load_input=False, load_output=False
+            )
+        return not found
 
     def add(
         self,
@@ -130,6 +193,7 @@ class JobQueue:
         if delay_s > 0:
             options["delay_seconds"] = delay_s
         self._opened.enqueue_in_transaction(connection, options, queue, item)
+        self.wake()
 
     @property
     def _opened(self) -> DBOSClient:
@@ -153,6 +217,8 @@ class JobQueue:
                 log.warning("taking over %s from a process that ended", status.workflow_id)
                 self._opened.resume_workflow(status.workflow_id, queue_name=status.queue_name)
                 taken += 1
+        if taken:
+            self.wake()
         return taken
 
     def known(self, items: Collection[str]) -> set[str]:
@@ -183,7 +249,7 @@ class JobQueue:
         if self._client is None:
             return
         client, self._client = self._client, None
-        stopping = threading.Thread(target=DBOS.destroy, name="queue-stop", daemon=True)
+        stopping = threading.Thread(target=self.rest, name="queue-stop", daemon=True)
         stopping.start()
         stopping.join(CLOSE_S)
         client.destroy()

@@ -21,10 +21,11 @@ from app.domain.errors import (
     UnsupportedOption,
 )
 from app.domain.transcript import Transcript
+from app.jobs.crew import Crew
 from app.jobs.database import patiently
 from app.jobs.door import Door
 from app.jobs.job import Job, JobRequest, JobState, JobStep
-from app.jobs.keeper import Keeper, Watch
+from app.jobs.keeper import CANCELLED, Keeper, Watch
 from app.jobs.runs import Run, Runs, Superseded
 from app.jobs.sources import Sources
 from app.jobs.store import Idempotency, JobStore
@@ -49,9 +50,12 @@ STATUS_DONE, STATUS_REFUSED, STATUS_FAILED, STATUS_ENDED = 200, 422, 500, 499
 
 @dataclass(frozen=True, slots=True)
 class RunnerOptions:
+    """`num_workers`: jobs at a time in this process."""
+
     timeout_s: float
     max_attempts: int
     retry_s: float
+    num_workers: int
 
 
 class Runner:
@@ -74,10 +78,12 @@ class Runner:
         self._options = options
         self._closed = threading.Event()
         self._last_attempt = threading.Lock()
+        self.crew = Crew(options.num_workers, lambda: self._safely(self._work_on_next))
 
     def close(self) -> None:
         """Begin no more runs, and give up waiting for the database."""
         self._closed.set()
+        self.crew.close()
 
     def refuse(self, request: JobRequest, error: ServiceError, same: Idempotency) -> Job:
         """See `Runs.refuse`."""
@@ -95,13 +101,17 @@ class Runner:
             except Superseded:
                 log.debug("job %s has ended meanwhile", run.job.id)
 
+    def look(self) -> None:
+        """Begin a job that waits, if this process has room for it. Returns at once."""
+        self.crew.call()
+
     def run(self, job_id: str) -> None:
-        """One attempt at a job, from its source to its result; then at those that wait, as long as
-        there are any. Raises nothing.
+        """What the queue's word of a job leads to: an attempt at it if its last one was
+        interrupted, else at the job whose turn it is; from its source to its result. Raises
+        nothing.
         """
-        if self._safely(lambda: self._work_on(job_id)):
-            while not self._is_ending and self._safely(self._work_on_next):
-                pass
+        if self._is_ending or not self.crew.serve(lambda: self._safely(lambda: self._take(job_id))):
+            self._safely(lambda: self._pass_on(job_id))
 
     def _safely(self, work: Callable[[], bool]) -> bool:
         """The value of `work`; false if it failed."""
@@ -113,18 +123,17 @@ class Runner:
             log.exception("a job failed unexpectedly")
         return False
 
-    def _work_on(self, job_id: str) -> bool:
-        if self._is_ending:
-            self._pass_on(job_id)
-        elif self._patiently(lambda: self._runs.num_interrupted(job_id)) < self._last:
-            self._begin(lambda: self._runs.begin(job_id))
-        else:
-            with self._last_attempt:
-                self._begin(lambda: self._runs.begin(job_id))
-        return True
+    def _take(self, job_id: str) -> bool:
+        num_interrupted = self._patiently(lambda: self._runs.num_interrupted(job_id))
+        if not num_interrupted:
+            return self._work_on_next()
+        if num_interrupted < self._last:
+            return self._begin(lambda: self._runs.begin(job_id))
+        with self._last_attempt:
+            return self._begin(lambda: self._runs.begin(job_id))
 
     def _work_on_next(self) -> bool:
-        return self._begin(self._runs.begin_next)
+        return not self._is_ending and self._begin(self._runs.begin_next)
 
     @property
     def _is_ending(self) -> bool:
@@ -137,15 +146,16 @@ class Runner:
         """
         return max(1, self._options.max_attempts - 1)
 
-    def _pass_on(self, job_id: str) -> None:
+    def _pass_on(self, job_id: str) -> bool:
         """Leave a job to other processes, and take no further ones: it keeps its thread."""
         self._patiently(lambda: self._runs.pass_on(job_id, HAND_OVER_S))
-        self._closed.wait()
+        return self._closed.wait()
 
     def _begin(self, begin: Callable[[], Run | None]) -> bool:
         """Whether there was a run."""
         run = self._patiently(begin)
         if run is not None:
+            self.crew.call()  # there may be more, and room for them
             with bound_contextvars(request_id=run.job.id):
                 self._attempt_fenced(run)
         return run is not None
@@ -212,7 +222,9 @@ class Runner:
             call.work.check()
             watch.step = JobStep.NOTIFY
             seconds = call.elapsed_s
-            self._patiently(lambda: self._runs.succeed(run, transcript, published, seconds))
+            ended = self._patiently(lambda: self._runs.succeed(run, transcript, published, seconds))
+            if ended.state is JobState.CANCELLED:
+                raise Cancelled(CANCELLED)
         self._count(JobState.DONE)
         self._discard(job)
 

@@ -186,7 +186,11 @@ class Runs:
         published: Mapping[str, Any],
         processing_s: float | None,
     ) -> Job:
-        """Raises Superseded."""
+        """The job, which is done; or cancelled, if that was asked for until now.
+
+        Raises:
+            Superseded
+        """
         return self._end(
             run,
             transcript,
@@ -225,6 +229,8 @@ class Runs:
         self, connection: sa.Connection, run: Run, transcript: Transcript | None, **values: Any
     ) -> Job:
         row = connection.execute(select_job(run.job.id).with_for_update()).one_or_none()
+        if row is not None and row.cancel_requested and values["state"] is JobState.DONE:
+            transcript, values = None, {"state": JobState.CANCELLED}
         if row is not None and (row.run_id, row.state) == (run.id, values["state"]):
             return job_of(row)  # written before: the answer was lost with a connection
         now = self._clock()

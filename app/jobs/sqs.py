@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from sqlalchemy.exc import DataError, SQLAlchemyError
 
+from app.access.keys import read_keys
 from app.config.settings import Settings
 from app.config.sqs import ReceiverForm
 from app.domain.errors import ConfigurationError, Overloaded, StillAccepting, UnsupportedOption
@@ -202,7 +203,7 @@ def build_sqs_worker(service: Service, jobs: Jobs | None) -> SqsWorker:
         settings.sqs_wait_s,
         settings.sqs_poll_interval_s,
     )
-    holds = Holds(queue, jobs, name, settings.sqs_dry_run)
+    holds = Holds(queue, jobs, name, client_of(settings), settings.sqs_dry_run)
     return SqsWorker(queue, Intake(jobs, build_terms(service)), holds, polling, name)
 
 
@@ -226,7 +227,20 @@ def build_terms(service: Service) -> Terms:
         ),
         "" if settings.sqs_dry_run else webhook_of(settings, rules),
         settings.receiver_form is ReceiverForm.FLAT,
+        client_of(settings),
     )
+
+
+def client_of(settings: Settings) -> str:
+    """To whom the jobs of the queue belong.
+
+    Raises:
+        ConfigurationError: no key has this name, so nobody would ever see them.
+    """
+    keys = read_keys(settings)
+    if settings.sqs_client and (keys is None or settings.sqs_client not in keys.names):
+        raise ConfigurationError("SQS_CLIENT: no key in API_KEYS or API_KEYS_FILE has this name.")
+    return settings.sqs_client
 
 
 def webhook_of(settings: Settings, rules: EgressRules) -> str:

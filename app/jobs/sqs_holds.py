@@ -19,7 +19,6 @@ from app.domain.errors import Overloaded, UnknownJob
 from app.jobs.deliveries import Delivery, DeliveryState
 from app.jobs.job import Job, JobState
 from app.jobs.jobs import Jobs
-from app.jobs.sqs_intake import CLIENT
 from app.jobs.sqs_queue import Message, QueueUnavailable, SqsQueue
 
 log = logging.getLogger(__name__)
@@ -54,8 +53,8 @@ class Verdict:
 
 
 class Holds:
-    """`worker`: its name, for the dead letters. `dry_run`: messages are neither deleted nor laid
-    aside.
+    """`worker`: its name, for the dead letters. `client`: to whom the jobs belong. `dry_run`:
+    messages are neither deleted nor laid aside.
     """
 
     def __init__(
@@ -63,12 +62,14 @@ class Holds:
         queue: SqsQueue,
         jobs: Jobs,
         worker: str,
+        client: str = "",
         dry_run: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._queue = queue
         self._jobs = jobs
         self._worker = worker
+        self._client = client
         self._dry_run = dry_run
         self._clock = clock
         self._changed = threading.Condition()
@@ -163,7 +164,7 @@ class Holds:
 
     def _find(self, job_id: str) -> Job | None:
         with suppress(UnknownJob):
-            return self._jobs.find(job_id, CLIENT)
+            return self._jobs.find(job_id, self._client)
         return None
 
     def _note_end(self, hold: Hold, now: float) -> None:

@@ -17,19 +17,21 @@ from app.jobs.sqs_orders import BadMessage, key_of, read_order
 from app.jobs.sqs_queue import Message
 from app.jobs.store import Idempotency
 
-CLIENT = ""  # as of all who need no key
 ACCOUNT = "sqs"  # its turn in the queue, beside those of other clients
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What holds for all messages of a queue. `webhook`: empty: nobody is told."""
+    """What holds for all messages of a queue. `webhook`: empty: nobody is told. `client`: to whom
+    the jobs belong; empty: to those who need no key.
+    """
 
     queue_url: str
     places: AudioPlaces
     options: JobOptions
     webhook: str = ""
     flat: bool = False
+    client: str = ""
 
 
 class Intake:
@@ -75,7 +77,7 @@ class Intake:
     def _request(self, message: Message, order: Order, source: Source) -> JobRequest:
         terms = self._terms
         return JobRequest(
-            client=CLIENT,
+            client=terms.client,
             account=ACCOUNT,
             door=SQS,
             source=source,
@@ -93,13 +95,13 @@ class Intake:
     def _once(self, same: Idempotency, make: Callable[[], Job]) -> tuple[Job, bool]:
         """The job with this key, and whether it is new."""
         store = self._jobs.store
-        job = store.reserve(CLIENT, same.key)
+        job = store.reserve(self._terms.client, same.key)
         if job is not None:
             return job, False
         try:
             return make(), True
         except BaseException:
-            store.release(CLIENT, same.key)
+            store.release(self._terms.client, same.key)
             raise
 
     def _join(self, job: Job, message: Message) -> None:
@@ -109,7 +111,7 @@ class Intake:
         if job.state in (JobState.FAILED, JobState.CANCELLED):
             is_another = job.request.details.get("message_id") != message.id
             if is_another and message.num_receives == 1:
-                self._jobs.retry(job.id, CLIENT)
+                self._jobs.retry(job.id, self._terms.client)
         elif job.state is JobState.DONE:
             deliveries = self._jobs.deliveries.of_job(job.id)
             if deliveries and deliveries[-1].state is DeliveryState.FAILED:

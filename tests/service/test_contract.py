@@ -23,6 +23,7 @@ import pytest
 import srt
 import webvtt
 
+from app import __version__
 from app.api.asr.parameters import Dialect, parse_asr_request, parse_detect_request
 from app.api.asr.router import content_disposition
 from app.api.errors import error_response
@@ -809,10 +810,13 @@ def test_models_as_openai_lists_them(server: Server) -> None:
         assert model["loaded"] == (model["id"] in ("demo", *OPENAI_NAMES))
 
 
-def test_a_browser_finds_the_documentation(server: Server) -> None:
-    response = httpx.get(server.url, follow_redirects=True)
-    assert response.url.path == "/docs"
-    assert response.headers["content-type"].startswith("text/html")
+def test_a_browser_finds_the_page_and_a_program_what_this_is(server: Server) -> None:
+    for path in ("/", "/client"):
+        page = httpx.get(server.url + path, headers={"Accept": "text/html,*/*;q=0.8"})
+        assert page.headers["content-type"].startswith("text/html")
+        assert "web/js/main.js" in page.text
+        about = server.get(path).json()
+        assert (about["version"], about["endpoints"]["transcribe"]) == (__version__, "/asr")
 
 
 def test_the_documentation_comes_from_the_service_alone(server: Server) -> None:

@@ -21,11 +21,16 @@ from typing import Any
 import httpx
 import pytest
 
+from app.domain.transcript import SAMPLE_RATE
 from app.jobs.database import Database
 from tests.support.job_tables import all_values
+from tests.support.media import FORMATS, encode, speech
 from tests.support.paths import ROOT
+from tests.support.ports import free_port
 from tests.support.postgres import PostgresServer, running_postgres
 from tests.support.server import Server, running_server
+from tests.support.site import Site
+from tests.support.site import status as status_of
 from tests.support.truth import audio_of, truth_of, word_error_rate
 from tests.support.waiting import eventually
 
@@ -111,6 +116,20 @@ def met(server: Server, step: str) -> bool:
     return (faults_of(server) / f"{step}.held").exists()
 
 
+def num_calls(server: Server, step: str) -> int:
+    return len((faults_of(server) / f"{step}.calls").read_text())
+
+
+def num_running(server: Server) -> int:
+    """Jobs on which this process works."""
+    return sum(entry["kind"] == "job" for entry in server.get("/queue").json()["requests"])
+
+
+def cancel(server: Server, task_id: str) -> str:
+    answer = httpx.delete(f"{server.url}/cancel/{task_id}", verify=False, timeout=60)
+    return str(answer.json()["status"])
+
+
 def uploads(server: Server) -> list[Path]:
     return list((server.folder / "data" / "uploads").iterdir())
 
@@ -145,9 +164,11 @@ def test_killed_at_every_step(kind: str, tmp_path: Path, request: pytest.Fixture
         url = request.getfixturevalue("postgres").new_database(secrets.token_hex(8))
     attempts = len(STEPS) + 1
     with service(tmp_path, DATABASE_URL=url, JOB_MAX_ATTEMPTS=attempts, PRELOAD_MODEL="") as server:
-        for step in STEPS:
+        fate(server, STEPS[0], "hold")  # else the process ends before it has answered
+        for step in STEPS[1:]:
             fate(server, step, "kill")
         task_id = accepted(server)
+        fate(server, STEPS[0], "kill")
         assert done(server, task_id)["attempts"] == attempts
         assert all(met(server, step) for step in STEPS)
         works(server)
@@ -222,8 +243,7 @@ def test_one_of_two_freezes_and_dies(pair: Pair, tmp_path: Path) -> None:
         fate(pair.one, "decode", "hold")
         task_id = accepted(pair.one)
         worker, other = pair.met("decode")
-        answer = httpx.delete(f"{other.url}/cancel/{task_id}", verify=False, timeout=60)
-        assert answer.json()["status"] == "cancelling"
+        assert cancel(other, task_id) == "cancelling"
         (faults_of(pair.one) / "decode").unlink()
         assert ended(other, task_id)["status"] == "cancelled"
         # one ends: the other goes on at once, and it was no attempt
@@ -243,6 +263,48 @@ def test_one_of_two_freezes_and_dies(pair: Pair, tmp_path: Path) -> None:
             works(third)
             eventually(lambda: len(bodies) == 3)
     assert len({body["data"]["task_id"] for body in bodies}) == 3
+
+
+def test_workers_and_webhooks_of_two(postgres: PostgresServer, tmp_path: Path) -> None:
+    """Each has its own number of workers. One dies in the middle of its webhooks: none is lost."""
+    told, answer = "/told", threading.Event()
+    settings = {
+        "DATABASE_URL": postgres.new_database(secrets.token_hex(8)),
+        "DATA_DIR": tmp_path / "data",
+        "FAULTS": tmp_path / "one" / "faults",
+        "JOB_TAKEOVER_SECONDS": 4,
+        "WEBHOOK_TIMEOUT": 600,
+        "PRELOAD_MODEL": "",
+        "ALONE": "yes",
+    }
+    with (
+        Site("127.0.0.3", free_port()) as site,
+        service(tmp_path / "one", **settings, JOB_WORKERS=3) as one,
+        service(tmp_path / "two", **settings, JOB_WORKERS=1) as two,
+    ):
+        site.answers[told] = lambda handler: (answer.wait(PATIENCE_S), status_of(204)(handler))
+        fate(one, "decode", "hold")
+        fields = {"callback_url": site.url + told, "diarization": "false"}
+        task_ids = [accepted(one, **fields) for _ in range(6)]
+        eventually(lambda: (num_running(one), num_running(two)) == (3, 1), PATIENCE_S)
+        (faults_of(one) / "decode").unlink()
+        for task_id in task_ids:
+            done(two, task_id)
+        eventually(lambda: site.requests_of(told))
+        one.process.kill()
+        answer.set()
+        for task_id in task_ids:
+            eventually(lambda task_id=task_id: delivered(two, task_id), PATIENCE_S)
+        works(two)
+    heard = {json.loads(got.body)["data"]["task_id"] for got in site.requests_of(told)}
+    names = {got.headers["webhook-id"] for got in site.requests_of(told)}
+    assert heard == set(task_ids)
+    assert len(names) == len(task_ids)
+
+
+def delivered(server: Server, task_id: str) -> bool:
+    [webhook] = server.get(f"/webhooks/{task_id}").json()["webhooks"]
+    return bool(webhook["status"] == "delivered")
 
 
 # -- the database is gone ------------------------------------------------------------------------
@@ -291,13 +353,12 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
-@pytest.mark.parametrize("step", STEPS[:-1])
+@pytest.mark.parametrize("step", STEPS)
 def test_cancelled_at_every_step(alone: Server, step: str) -> None:
     fate(alone, step, "hold")
     task_id = accepted(alone)
     eventually(lambda: met(alone, step), PATIENCE_S)
-    answer = httpx.delete(f"{alone.url}/cancel/{task_id}", verify=False, timeout=60)
-    assert answer.json()["status"] in ("cancelling", "cancelled")
+    assert cancel(alone, task_id) in ("cancelling", "cancelled")
     (faults_of(alone) / step).unlink()
     found = ended(alone, task_id)
     assert (found["status"], found["attempts"], found["eta_seconds"]) == ("cancelled", 1, None)
@@ -305,6 +366,30 @@ def test_cancelled_at_every_step(alone: Server, step: str) -> None:
     eventually(lambda: uploads(alone) == [])
     works(alone)
     eventually(lambda: alone.temp_files() == [])
+
+
+def test_a_long_recording_is_dropped_after_the_batches_that_run(alone: Server) -> None:
+    """Its chunks and windows that wait are never computed, and the next job has its place."""
+    sound = speech("en_long")
+    length_s = len(sound) / SAMPLE_RATE
+    long = encode(FORMATS["flac"], *[(i * length_s, sound) for i in range(4)])
+    steps = ("recognize", "diarize")
+    for step in steps:
+        fate(alone, step, "hold")
+    task_id = accepted(alone, long)
+    for step in steps:
+        eventually(lambda step=step: met(alone, step), PATIENCE_S)
+    fate(alone, "fetch", "hold")
+    waiting = accepted(alone)
+    before = {step: num_calls(alone, step) for step in ("fetch", *steps)}
+    assert cancel(alone, task_id) == "cancelling"
+    for step in steps:
+        (faults_of(alone) / step).unlink()
+    assert ended(alone, task_id)["status"] == "cancelled"
+    eventually(lambda: num_calls(alone, "fetch") > before["fetch"])
+    assert [num_calls(alone, step) - before[step] for step in steps] == [0, 0]
+    (faults_of(alone) / "fetch").unlink()
+    assert done(alone, waiting)["attempts"] == 1
 
 
 def test_no_room_for_uploads(alone: Server) -> None:

@@ -10,11 +10,13 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from app.jobs.history import History
 from app.jobs.job import Job, JobState, S3Object
 from tests.support.job_client import JobClient, job_client
+from tests.support.keys import ALICE, BOB, bearer
 from tests.support.orator import Presentation, Receiver
 from tests.support.ports import free_port
 from tests.support.s3_server import S3Server, running_s3
@@ -338,10 +340,13 @@ def test_an_outage_of_the_queue(scene: Scene, worker: Worker) -> None:
 
 
 def test_a_message_reappears_when_its_worker_dies(scene: Scene, tmp_path: Path) -> None:
-    """The next process goes on with its job. And the documented body, word for word."""
+    """The next process goes on with its job. And the documented body, word for word. The job
+    belongs to a key.
+    """
     receiver = Receiver(SECRET, flat=True)
     scene.site.answers["/flat"] = receiver
     settings = {"WEBHOOK_ENDPOINT": "/flat", "WEBHOOK_FORM": "flat"}
+    settings |= {"API_KEYS": f"alice:{ALICE},bob:{BOB}", "SQS_CLIENT": "alice"}
     queue = scene.sqs.queue("reappears")
     job_id, message = scene.order()
     scene.s3.freeze()
@@ -357,7 +362,9 @@ def test_a_message_reappears_when_its_worker_dies(scene: Scene, tmp_path: Path) 
     with running_worker(tmp_path, scene, AWS_SQS_ASR_QUEUE_URL=queue.url, **settings) as second:
         eventually(lambda: len(receiver.of(job_id)) == 1)
         eventually(queue.is_empty)
-        assert second.newest().state is JobState.DONE
+        history = f"{second.server.url}/history"
+        seen = [httpx.get(history, headers=bearer(key), timeout=30) for key in (ALICE, BOB)]
+        assert [[task["status"] for task in one.json()["tasks"]] for one in seen] == [["done"], []]
     [body] = receiver.of(job_id)
     assert body.keys() == {
         "jobId", "presentationId", "status", "transcript", "segments", "diarization", "metadata",

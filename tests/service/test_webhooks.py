@@ -6,6 +6,7 @@ import json
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,13 @@ def test_from_a_url_to_a_webhook(scene: Scene) -> None:
     eventually(lambda: scene.webhooks(job).json()["webhooks"][0]["status"] == "delivered")
     [webhook] = scene.webhooks(job).json()["webhooks"]
     assert [one["status"] for one in webhook["tries"]] == [500, 503, 204]
+    times = [webhook["created_at"], *(one["at"] for one in webhook["tries"])]
+    assert times == sorted(times)
+    assert all(datetime.fromisoformat(time).tzinfo is UTC for time in times)
+    assert webhook["next_try_at"] is None
+    versioned = f"{scene.server.url}/api/v1/webhooks/{job.id}"
+    same = httpx.get(versioned, headers=bearer(ALICE), timeout=30)
+    assert same.json()["webhooks"] == [webhook]
     delivered = 'whisperx_asr_webhook_deliveries_total{outcome="delivered"}'
     metrics = httpx.get(f"{scene.server.url}/metrics", headers=bearer(ALICE), timeout=30).text
     assert f"{delivered} 0.0" not in metrics

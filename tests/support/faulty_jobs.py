@@ -1,10 +1,11 @@
 """The service as its command line starts it, but that a job meets its fate at a step of its way.
 
 A file in the folder FAULTS, named as the step, says which: `kill` and `freeze` once, each by the
-signal that does it; `hold` as long as the file is there. `<step>.held` tells whom it has met, by
-its process. A job with `{"poison": true}` in its metadata kills its process each time, once one
-with `{"beside": true}` has been seen. With a file `full`, there is no disk space for uploads. A
-process that was killed is started again, unless ALONE is set.
+signal that does it; `hold` as long as the file says so. `<step>.held` tells whom it has met, by its
+process, and `<step>.calls` has a character for each time. A job with `{"poison": true}` in its
+metadata kills its process each time, once one with `{"beside": true}` has been seen. With a file
+`full`, there is no disk space for uploads. A process that was killed is started again, unless ALONE
+is set.
 """
 
 from __future__ import annotations
@@ -21,17 +22,21 @@ from typing import Any
 FAULTS = Path(os.environ.get("FAULTS", "faults"))
 
 
+def read(file: Path) -> str:
+    try:
+        return file.read_text()
+    except FileNotFoundError:
+        return ""
+
+
 def meet(step: str) -> None:
     file = FAULTS / step
-    try:
-        fate = file.read_text()
-    except FileNotFoundError:
-        return
+    while (fate := read(file)) in ("", "hold"):
+        if not file.exists():
+            return
+        (FAULTS / f"{step}.held").write_text(str(os.getpid()))
+        time.sleep(0.02)
     (FAULTS / f"{step}.held").write_text(str(os.getpid()))
-    if fate == "hold":
-        while file.exists():
-            time.sleep(0.02)
-        return
     file.unlink(missing_ok=True)
     os.kill(os.getpid(), {"kill": signal.SIGKILL, "freeze": signal.SIGSTOP}[fate])
 
@@ -41,6 +46,8 @@ def before(step: str, owner: Any, name: str) -> None:
     known: Callable[..., Any] = getattr(owner, name)
 
     def called(*args: Any, **kwargs: Any) -> Any:
+        with (FAULTS / f"{step}.calls").open("a") as calls:
+            calls.write(".")
         meet(step)
         return known(*args, **kwargs)
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 
 from app.jobs.job import Job, JobState
 
+PREFIXES = ("", "/api/v1")  # of all addresses of jobs
 # As clients of this contract know them.
 STATUSES = {state: state.value for state in JobState} | {JobState.RUNNING: "processing"}
 CREATED = "Task successfully created"
@@ -16,7 +17,7 @@ ID = "1d3a6b2e-8c44-4f1b-9f3b-52dc8a1ff321"
 _STATUS = Field(
     description="queued, processing, done, failed or cancelled.", examples=["processing"]
 )
-_TIME = "2026-01-31T12:00:00.000Z"
+TIME = "2026-01-31T12:00:00.000Z"
 
 
 class SubmittedBody(BaseModel):
@@ -45,7 +46,7 @@ class TaskBody(BaseModel):
         examples=["recognize"],
     )
     attempts: int = Field(description="How often it was tried.", examples=[1])
-    created_at: str = Field(examples=[_TIME])
+    created_at: str = Field(examples=[TIME])
     started_at: str | None
     finished_at: str | None
     retry_at: str | None = Field(description="When a job is tried again of which a try failed.")
@@ -118,17 +119,20 @@ def task_fields(job: Job, now: float) -> dict[str, Any]:
         "eta_seconds": None if left_s is None else round(left_s),
         "step": job.step,
         "attempts": job.attempts,
-        "created_at": _iso(job.created_at),
-        "started_at": _iso(job.started_at),
-        "finished_at": _iso(job.finished_at),
-        "retry_at": _iso(job.retry_at) if job.state is JobState.QUEUED else None,
+        "created_at": iso(job.created_at),
+        "started_at": iso_or_none(job.started_at),
+        "finished_at": iso_or_none(job.finished_at),
+        "retry_at": iso_or_none(job.retry_at) if job.state is JobState.QUEUED else None,
         "error": fault if job.error_code else None,
         "file_name": job.request.file_name,
     }
 
 
-def _iso(time_s: float | None) -> str | None:
-    if time_s is None:
-        return None
+def iso_or_none(time_s: float | None) -> str | None:
+    return None if time_s is None else iso(time_s)
+
+
+def iso(time_s: float) -> str:
+    """Seconds since 1970 as ISO 8601 in UTC."""
     text = datetime.fromtimestamp(time_s, UTC).isoformat(timespec="milliseconds")
     return text.replace("+00:00", "Z")

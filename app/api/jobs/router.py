@@ -24,6 +24,7 @@ from app.api.jobs.answers import (
     unfinished_response,
 )
 from app.api.jobs.bodies import (
+    PREFIXES,
     EndingBody,
     HistoryBody,
     SubmittedBody,
@@ -46,7 +47,6 @@ from app.storage.egress import EgressRules
 
 T = TypeVar("T")
 
-PREFIXES = ("", "/api/v1")
 TURNED_OFF = "Jobs are turned off on this service (JOBS=false). POST /asr answers at once."
 ALREADY_ENDED = "The job has ended already."
 NOT_FAILED = "The job has not failed: there is nothing to try again."

@@ -1,4 +1,7 @@
-"""/webhooks: what became of the webhooks of a client's job, and sending them again."""
+"""/webhooks: what became of the webhooks of a client's job, and sending them again.
+
+The same addresses are served under /api/v1.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from fastapi import APIRouter, Path, Request
 from pydantic import BaseModel, Field
 
 from app.api.error_responses import UNAUTHORIZED, ErrorBody
+from app.api.jobs.bodies import PREFIXES, TIME, iso, iso_or_none
 from app.api.jobs.desk import Desk
 from app.api.request_state import client_name
 from app.domain.errors import UnknownJob
@@ -24,7 +28,7 @@ JobId = Annotated[str, Path(description="The job's ID.", max_length=36)]
 
 
 class TryBody(BaseModel):
-    at: float = Field(description="Seconds since 1970.")
+    at: str = Field(description="ISO 8601 in UTC.", examples=[TIME])
     status: int | None = Field(description="Of the receiver's answer; null if none came.")
     reason: str = Field(description="Why none came; else empty.")
 
@@ -36,8 +40,8 @@ class WebhookBody(BaseModel):
     url: str = Field(description="Where it goes, without user, password and query.")
     status: str = Field(description="waiting, delivered or failed.", examples=["delivered"])
     tries: list[TryBody] = Field(description="Oldest first.")
-    created_at: float = Field(description="Seconds since 1970.")
-    next_try_at: float | None = Field(description="Seconds since 1970; null if there is none.")
+    created_at: str = Field(examples=[TIME])
+    next_try_at: str | None = Field(description="Null if there is none.")
 
 
 class WebhooksBody(BaseModel):
@@ -47,6 +51,13 @@ class WebhooksBody(BaseModel):
 
 def build_router(jobs: Jobs, desk: Desk) -> APIRouter:
     router = APIRouter(tags=["jobs"])
+    for prefix in PREFIXES:
+        router.include_router(_part(prefix, jobs, desk))
+    return router
+
+
+def _part(prefix: str, jobs: Jobs, desk: Desk) -> APIRouter:
+    router = APIRouter(prefix=prefix, include_in_schema=not prefix)
 
     @router.get(
         "/webhooks/{job_id}",
@@ -86,9 +97,11 @@ def _body_of(delivery: Delivery) -> WebhookBody:
         id=delivery.id,
         url=_shown(delivery.url),
         status=delivery.state,
-        tries=[TryBody(at=one.at, status=one.status, reason=one.reason) for one in delivery.tries],
-        created_at=delivery.created_at,
-        next_try_at=delivery.next_at,
+        tries=[
+            TryBody(at=iso(one.at), status=one.status, reason=one.reason) for one in delivery.tries
+        ],
+        created_at=iso(delivery.created_at),
+        next_try_at=iso_or_none(delivery.next_at),
     )
 
 

@@ -28,8 +28,17 @@ UNKNOWN = "This API key is not known."
 MAX_PRESENTED = 8  # keys of one request that are looked at
 
 # Probes have no key. The documentation is open so that its Authorize button is reachable.
-OPEN = {"/", "/health", "/ready", "/status", "/docs", "/docs/oauth2-redirect", "/openapi.json"}
-OPEN_BELOW = ("/static-offline-docs/",)
+OPEN = {
+    "/",
+    "/client",
+    "/health",
+    "/ready",
+    "/status",
+    "/docs",
+    "/docs/oauth2-redirect",
+    "/openapi.json",
+}
+OPEN_BELOW = ("/static-offline-docs/", "/web/")
 KEY_SUBPROTOCOL = b"openai-insecure-api-key."
 OPS = {"/queue", "/metrics"}  # readable without a key unless OPS_REQUIRE_KEY is true
 

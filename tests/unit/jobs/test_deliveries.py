@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -16,11 +17,13 @@ from app.jobs.deliveries import Deliveries, Delivery, DeliveryState
 from app.jobs.door import Notice
 from app.jobs.job import Job, JobOptions, JobRequest, Url
 from app.jobs.posting import Poster
+from app.jobs.receivers import FAILURES, Receivers
 from app.jobs.rows import job_of, new_row, select_job
 from app.jobs.tables import jobs
 from app.storage.egress import EgressRules
 from tests.support.ports import free_port
-from tests.support.site import Site, in_turn, status
+from tests.support.site import Site, in_turn, silent, status
+from tests.support.waiting import eventually
 
 SECRET = "any text"
 ALLOWED = "127.0.0.2"
@@ -240,3 +243,40 @@ def test_an_end_that_does_not_happen(bench: Bench, receiver: Site) -> None:
         connection.rollback()
     bench.handle()
     assert receiver.received == []
+
+
+def test_a_receiver_that_hangs_holds_up_no_other(bench: Bench) -> None:
+    """It gets two at a time. The third is put off, which costs no try."""
+    with (
+        ThreadPoolExecutor(3) as threads,
+        Site(ALLOWED, free_port()) as hanging,
+        Site(ALLOWED, free_port()) as working,
+    ):
+        hanging.answers["/hook"] = silent
+        working.answers["/hook"] = in_turn(status(500), status(204))
+        for _ in range(3):
+            bench.send(f"{hanging.url}/hook")
+        items = [bench.queue.take() for _ in range(3)]
+        handled = [threads.submit(bench.deliveries.handle, item) for item in items]
+        eventually(lambda: len(hanging.received) == 2 and any(one.done() for one in handled))
+        bench.send(f"{working.url}/hook")
+        while len(working.received) < 2:
+            bench.handle()
+        assert len(hanging.received) == 2
+    tries = [len(one.tries) for one in bench.deliveries.of_job(bench.job.id)]
+    assert sorted(tries) == [0, 1, 1, 2]
+
+
+def test_a_receiver_that_keeps_failing_gets_one_at_a_time() -> None:
+    """What it would get besides is spread, and only until it works again."""
+    receivers = Receivers(clock=lambda: 0.0)
+    host, other = "http://a.example/hook", "http://b.example/hook"
+    for _ in range(FAILURES):
+        assert receivers.begin(host) == 0
+        receivers.end(host, took_s=30, failed=True)
+    assert receivers.begin(host) == 0
+    assert [receivers.begin(f"http://me@A.example/{n}") for n in range(3)] == [30, 60, 90]
+    assert receivers.begin(other) == receivers.begin(other) == 0
+    receivers.end(host, took_s=0.1, failed=False)
+    assert receivers.begin(host) == receivers.begin(host) == 0
+    assert receivers.begin(host) > 0

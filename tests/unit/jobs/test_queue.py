@@ -101,3 +101,32 @@ def test_items_of_a_dead_process_are_taken_over(database: Database) -> None:
         eventually(lambda: seen == ["waiting", "running"])
         eventually(lambda: queue.take_over({"alive"}) == 0)
     never.set()
+
+
+def test_a_queue_that_rests_keeps_what_is_added(database: Database) -> None:
+    """An item that is worked on meanwhile comes again, as after a sudden end."""
+    begun, go_on, seen = threading.Event(), threading.Event(), []
+
+    def handle(item: str) -> None:
+        seen.append(item)
+        if item == "running":
+            begun.set()
+            go_on.wait(60)
+
+    with working(database, Worker(handle, 2)) as queue:
+        add(queue, "running")
+        assert begun.wait(60)
+        queue.rest()
+        queue.rest()
+        queue.was_called()
+        add(queue, "added", "later", delay_s=0.1)
+        assert queue.was_called()
+        assert not queue.works
+        go_on.set()
+        assert seen == ["running"]
+        for _ in range(2):
+            queue.work()
+            eventually(lambda: sorted(set(seen)) == ["added", "later", "running"])
+            eventually(lambda: queue.is_empty() and queue.known(["running"]) == set())
+            queue.rest()
+    assert queue.works is False

@@ -16,10 +16,11 @@ from app.domain.errors import ConfigurationError, UnsupportedOption
 from app.formats.orator import Order
 from app.jobs.audio_urls import AudioPlaces, s3_object
 from app.jobs.job import S3Object, Url
-from app.jobs.sqs import build_sqs_worker, webhook_of
+from app.jobs.sqs import build_sqs_worker, client_of, webhook_of
 from app.jobs.sqs_orders import MAX_ID_CHARS, NOT_JSON, BadMessage, key_of, read_order
 from app.jobs.sqs_queue import Message, QueueUnavailable, SqsQueue, build_client, build_sqs_queue
 from app.storage.egress import EgressRules
+from tests.support.keys import BOB
 
 PLACES = AudioPlaces(("bucket", "my.bucket"), "http://minio:9000")
 KEY = "presentations/456/audio.mp3"
@@ -257,6 +258,8 @@ def test_the_server_is_that_of_the_queue(monkeypatch: pytest.MonkeyPatch) -> Non
         ({"sqs_queue_url": "asr"}, "must be such as https://sqs."),
         ({"aws_access_key_id": "half"}, "set both, or neither"),
         ({"sqs_min_speakers": 2, "sqs_max_speakers": 1}, "must not be less than MIN_SPEAKERS, 2"),
+        ({"sqs_client": "alice", "api_keys": f"bob:{BOB}"}, "SQS_CLIENT: no key"),
+        ({"sqs_client": "alice"}, "SQS_CLIENT: no key"),
         ({"receiver_url": ""}, "NODE_API_URL: worker --sqs needs"),
         ({"receiver_url": "localhost:8080"}, "must be such as https://api.example.com"),
         ({"receiver_url": "http://10.1.2.3"}, "Set EGRESS_ALLOWED_NETWORKS"),
@@ -271,6 +274,7 @@ def test_settings_that_cannot_work(settings: dict[str, Any], sentence: str) -> N
 def prepare(settings: dict[str, Any]) -> None:
     working = {"sqs_queue_url": "http://localhost:4566/1/asr", "aws_region": "us-east-2"}
     loaded = load_settings({**working, "receiver_url": "https://1.1.1.1", **settings})
+    client_of(loaded)
     webhook_of(loaded, EgressRules())
     build_sqs_queue(loaded)
 

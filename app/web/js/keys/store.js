@@ -1,0 +1,29 @@
+// The API key of this session, and the wait for one where the service wants it.
+const NAME = "transcribe.key";
+const listeners = new Set();
+let waiting = null; // { promise, resolve } while somebody is asked
+
+export const currentKey = () => sessionStorage.getItem(NAME) ?? "";
+
+export function onKeyNeeded(listener) {
+  listeners.add(listener);
+  return () => listeners.delete(listener);
+}
+
+/** Asks for a key. Settles with true once one was given, false if the user declined. */
+export function askForKey(reason) {
+  if (!waiting) {
+    let resolve;
+    waiting = { promise: new Promise((settle) => { resolve = settle; }) };
+    waiting.resolve = resolve;
+    listeners.forEach((tell) => tell(reason));
+  }
+  return waiting.promise;
+}
+
+export function giveKey(key) {
+  if (key) sessionStorage.setItem(NAME, key);
+  const asked = waiting;
+  waiting = null;
+  asked?.resolve(Boolean(key));
+}

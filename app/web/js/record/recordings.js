@@ -1,0 +1,31 @@
+// Recordings in this browser: kept in pieces while they are made, until their transcript is done.
+import { all, get, put, remove } from "../parts/idb.js";
+
+const STORE = "recordings";
+const pieceKey = (id, number) => `${id}/${number}`;
+export const lockOf = (id) => `recording ${id}`;
+
+/** All recordings, newest first: {id, name, type, startedAt, seconds, pieces, taskId, error}. */
+export async function recordings() {
+  const found = (await all(STORE)).filter((value) => !(value instanceof Blob));
+  return found.sort((one, other) => other.startedAt.localeCompare(one.startedAt));
+}
+
+/** Ids of recordings that a tab is making now. */
+export async function recordingNow() {
+  const { held = [] } = (await navigator.locks?.query()) ?? {};
+  return new Set(held.map(({ name }) => name));
+}
+
+export const note = (recording) => put(STORE, recording.id, recording);
+export const keepPiece = (id, number, blob) => put(STORE, pieceKey(id, number), blob);
+
+export async function soundOf({ id, pieces, name, type }) {
+  const blobs = await Promise.all(Array.from({ length: pieces }, (_, number) => get(STORE, pieceKey(id, number))));
+  return new File(blobs.filter(Boolean), name, { type });
+}
+
+export async function discard({ id, pieces }) {
+  for (let number = 0; number < pieces; number += 1) await remove(STORE, pieceKey(id, number));
+  await remove(STORE, id);
+}
