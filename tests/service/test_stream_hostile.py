@@ -286,4 +286,5 @@ def test_a_session_that_breaks_again_and_again(server: Server) -> None:
                 client.socket.send(BROKEN_SOUND)
         assert client.closed() == 1011
     lines = [x for x in server.log().splitlines() if "a live session failed" in x]
+    assert lines
     assert all("request_id" in line for line in lines)
