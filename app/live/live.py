@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextvars
 import functools
 import itertools
 import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -135,15 +137,17 @@ def _load_vad() -> StreamingVad:
     return StreamingVad()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Stream:
     """An admitted stream. `call`: its place among the requests; its work ends with the stream.
     `place`: among those whose utterances take turns.
+    `preparing`: one model after the other, however often a client changes its mind.
     """
 
     live: Live
     call: Call
     place: Place
+    preparing: Future[None] | None = None
 
     def open(
         self,
@@ -178,8 +182,10 @@ class Stream:
                 log.exception("a live session failed unexpectedly")
                 tell(Ended(StageFailed("A stage failed unexpectedly.")))
 
-        threading.Thread(target=run, name="live", daemon=True).start()
-        live.threads.start(lambda: self._prepare(options))
+        in_context = contextvars.copy_context().run  # its log lines carry the stream's id
+        threading.Thread(target=in_context, args=(run,), name="live", daemon=True).start()
+        if self.preparing is None or self.preparing.done():  # else the client is in a hurry
+            self.preparing = live.threads.start(lambda: self._prepare(options))
         return session
 
     def _observe(self, event: LiveEvent, delays: Sequence[float]) -> None:
