@@ -120,7 +120,7 @@ class Conversation:
         except ServiceError as error:
             with suppress(ServiceError):
                 await self._write(Error(error.message, error.code))
-        with suppress(OSError, ServiceError):  # TimeoutError is an OSError
+        with suppress(OSError, RuntimeError, ServiceError):  # uvloop: if it is closed already
             await asyncio.wait_for(self._linger(), LINGER_S)
 
     async def _next(self) -> Event | None:
@@ -158,7 +158,7 @@ class Conversation:
         """Raises ClientGone, also for one that does not read."""
         try:
             await asyncio.wait_for(async_write_event(message.event(), self._writer), WRITE_S)
-        except OSError:
+        except (OSError, RuntimeError):
             self._writer.transport.abort()
             raise ClientGone from None
 
