@@ -164,6 +164,8 @@ class Conversation:
 
     async def _linger(self) -> None:
         """Drop what a client still sends: it would see a reset, not what it was told."""
+        if self._writer.is_closing():  # it has gone
+            return
         if self._writer.can_write_eof():
             self._writer.write_eof()
         while await self._reader.read(MAX_LINE_BYTES):
