@@ -6,7 +6,7 @@ import { say } from "../parts/messages.js";
 import { Drop } from "./drop.js";
 import { JobRow } from "./job_row.js";
 import { useActive } from "./lists.js";
-import { currentParameters, Options } from "./options.js";
+import { currentParameters, Options } from "../parts/options.js";
 import { Past } from "./past.js";
 import { UploadRow } from "./upload_row.js";
 import { addFiles, useUploads } from "./uploads.js";

@@ -1,8 +1,8 @@
 // How the next files are transcribed. Remembered in this browser.
 import { html, useEffect, useState } from "../../vendor/htm-preact.js";
 import { callJson } from "../api/http.js";
-import { LANGUAGES } from "../parts/languages.js";
-import { store } from "../parts/store.js";
+import { LANGUAGES } from "./languages.js";
+import { store } from "./store.js";
 
 const NAME = "transcribe.options";
 const DEFAULTS = { language: "", model: "", speakers: true, least: "", most: "", translate: false, prompt: "", hotwords: "" };
