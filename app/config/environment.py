@@ -65,6 +65,8 @@ def prepare_ray() -> None:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # telemetry, on by default
     # its proxies repeat a request whose front has died
     os.environ["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"] = "app.serving.second_try:middlewares"
+    # a replica that hangs is ended at once: it would finish nothing, and keep its GPU meanwhile
+    os.environ.setdefault("RAY_SERVE_FORCE_STOP_UNHEALTHY_REPLICAS", "1")
     # its workers are what the machine is for, so they are not to give way
     os.environ.setdefault("RAY_worker_niceness", "0")
     # a busy machine takes longer to start a process than Ray waits

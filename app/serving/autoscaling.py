@@ -35,7 +35,8 @@ def wanted_transcribers(load: Load, target_s: float) -> int:
     seconds of audio for each. Never more than requests: one recording stays at one transcriber,
     however long it is.
     """
-    if load.num_requests <= 0 and not any(load.queued_s):
+    # Not by the number of requests: the fronts' questions how transcribers are count as such.
+    if load.num_waiting <= 0 and not any(load.queued_s):
         return 0
     audio_s = _audio_s(load)
     useful = max(1, math.ceil(load.num_requests))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import structlog
 
-from app.domain.errors import ClientGone, ServiceError
+from app.domain.errors import ClientGone, ServiceError, ShuttingDown
 from app.domain.options import DecodingOptions, TranscribeOptions
 from app.domain.transcript import SAMPLE_RATE, Audio, Samples
 from app.engine.model import ModelKind
@@ -141,13 +142,27 @@ class Hall:
         """Anything but an error of the service is raised, and the front logs it."""
         value, failure = None, None
         try:
-            with self.service.admission.enter(KIND, work) as ticket:
-                self.service.admission.weigh(ticket, order.audio_s)
-                value = run(work)
+            value = self._admitted(order, work, run)
         except ServiceError as error:
             failure = error.with_traceback(None)
         loaded = tuple(self.service.models.loaded())
         return Outcome(value, failure, shipped(work.stages), loaded, self.name)
+
+    def _admitted(self, order: Order, work: Work, run: Callable[[Work], Any]) -> Any:
+        """Once the device is lost, only errors that any transcriber would have are told. For all
+        others, another one shall do it.
+        """
+        broken = self.service.broken
+        if broken.is_set():
+            raise ShuttingDown
+        try:
+            with self.service.admission.enter(KIND, work) as ticket:
+                self.service.admission.weigh(ticket, order.audio_s)
+                return run(work)
+        except Exception as error:
+            if broken.is_set() and not (isinstance(error, ServiceError) and error.is_permanent):
+                raise ShuttingDown from error
+            raise
 
     def _audio(self, sound: Sound, info: SoundInfo) -> Audio:
         return Audio(self._long_samples(sound), info.warnings, info.silent_s)
@@ -166,6 +181,11 @@ class Hall:
         """Seconds of audio that are still to be done."""
         entries = self.service.admission.entries()
         return sum((entry.audio_s or 0.0) * (1 - entry.progress) for entry in entries)
+
+    @property
+    def routed_s(self) -> float:
+        """The same for those who choose a transcriber: nobody shall choose a broken one."""
+        return math.inf if self.service.broken.is_set() else self.queued_s
 
     @property
     def models(self) -> list[str]:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
-import threading
 from collections.abc import Mapping
 
 import ray
@@ -26,6 +24,7 @@ from ray.serve.config import (
 from app.config.settings import Settings, load_settings
 from app.domain.errors import ConfigurationError
 from app.serving.autoscaling import QueuedAudio
+from app.serving.ray_ending import Signals, Stopped, drain
 from app.serving.ray_front import Front
 from app.serving.ray_replica import refuse_unfit
 from app.serving.ray_router import ModelRouter
@@ -54,9 +53,8 @@ def application(args: Mapping[str, object]) -> Application:
     overrides = dict(args)
     settings = load_settings(overrides)
     refuse_unfit(settings)
-    drain_s = settings.fleet_drain_s or settings.request_timeout_s + SPARE_S
     ending = {
-        "graceful_shutdown_timeout_s": drain_s,
+        "graceful_shutdown_timeout_s": drain_s(settings),
         "graceful_shutdown_wait_loop_s": WAIT_LOOP_S,
         "health_check_period_s": HEALTH_EVERY_S,
     }
@@ -82,6 +80,11 @@ def application(args: Mapping[str, object]) -> Application:
         **ending,
     )
     return fronts.bind(transcribers.bind(overrides), overrides)
+
+
+def drain_s(settings: Settings) -> float:
+    """How long requests may take to end before their replica is ended."""
+    return settings.fleet_drain_s or settings.request_timeout_s + SPARE_S
 
 
 def _number(settings: Settings) -> dict[str, object]:
@@ -120,12 +123,11 @@ def serve_on_ray(settings: Settings) -> int:
     Raises:
         ConfigurationError: it cannot start.
     """
-    stopping = threading.Event()
+    signals = Signals()
     replicas = settings.fleet_fronts + settings.fleet_max_transcribers
     _start_cluster(max(os.cpu_count() or 1, replicas))  # they share what there is
-    for sig in (signal.SIGTERM, signal.SIGINT):  # not before: Ray sets its own
-        signal.signal(sig, lambda *_: stopping.set())
     try:
+        signals.handle()  # not before: Ray sets its own
         serve.start(
             proxy_location=ProxyLocation.HeadOnly,
             http_options=HTTPOptions(
@@ -134,11 +136,15 @@ def serve_on_ray(settings: Settings) -> int:
                 keep_alive_timeout_s=round(settings.keep_alive_timeout_s),
             ),
         )
-        serve.run(application({}), name=NAME, route_prefix="/")
+        fronts = serve.run(application({}), name=NAME, route_prefix="/")
+        signals.started()
         log.info("serving on %s:%d with Ray", settings.host, settings.port)
-        stopping.wait()
+        signals.stopping.wait()
         log.info("stopping: running requests end first")
+        drain(fronts, drain_s(settings), signals.hurried)
         serve.shutdown()
+    except Stopped:
+        log.info("stopping before it has started")
     except RuntimeError as error:
         raise ConfigurationError(f"The service does not start on Ray: {error}") from error
     finally:

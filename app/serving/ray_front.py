@@ -12,6 +12,7 @@ from ray import serve
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from app.domain.errors import Forbidden
+from app.jobs.runner import KIND as JOB
 from app.main import create_app
 from app.models.host_memory import keep_freed_memory
 from app.service.admission import QueueEntry
@@ -55,13 +56,20 @@ class Front:
     def check_health(self) -> None:
         self._watch.check()
 
-    # -- asked by other fronts -------------------------------------------------------------------
+    # -- asked by other fronts, or by who ends them ----------------------------------------------
 
     async def figures(self) -> tuple[str, Figures]:
         return self.name, await asyncio.to_thread(self.service.metrics.figures)
 
     async def entries(self) -> tuple[str, list[QueueEntry]]:
         return self.name, self.service.admission.entries()
+
+    async def drain(self) -> int:
+        """Refuse new requests and end live streams, before the service ends. How many run: jobs
+        do not count, as their queue has them done later.
+        """
+        self.service.stop_admitting()
+        return sum(entry.kind != JOB for entry in self.service.admission.entries())
 
     async def cancel(self, request_id: str, client: str) -> tuple[str, bool | Forbidden]:
         try:

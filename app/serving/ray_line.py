@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from typing import Any, TypeAlias, TypeVar
 
-from ray.exceptions import ObjectLostError, RayActorError, TaskCancelledError, WorkerCrashedError
-from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+from ray.exceptions import (
+    ObjectLostError,
+    RayActorError,
+    RayError,
+    TaskCancelledError,
+    WorkerCrashedError,
+)
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from app.domain.errors import ModelUnavailable, Overloaded, ServiceError, ShuttingDown
@@ -60,7 +67,9 @@ class Line:
         return self._start(lambda: self._follow(method, take, arguments))
 
     def _start(self, once: Callable[[], Awaitable[Outcome]]) -> Future[Outcome]:
-        return asyncio.run_coroutine_threadsafe(_repeated(once), self._loop)
+        # Ray would take over the ID of the request that the thread works for, and mix its calls up.
+        context = contextvars.Context()
+        return context.run(asyncio.run_coroutine_threadsafe, _repeated(once), self._loop)
 
     async def _ask(self, method: str, arguments: tuple[object, ...]) -> Outcome:
         response = getattr(self._transcribers, method).remote(*arguments)
@@ -98,7 +107,7 @@ def asked_all(handle: Handle, method: str, timeout_s: float, *arguments: object)
         answers = handle.broadcast(method, *arguments).results(
             timeout_s=timeout_s, return_exceptions=True
         )
-    except (TimeoutError, *LOST):
+    except (TimeoutError, RayError, RayServeException):
         return []
     return [answer for answer in answers if not isinstance(answer, BaseException)]
 
@@ -110,16 +119,20 @@ def _checked(outcome: Outcome) -> Outcome:
 
 
 async def _repeated(once: Callable[[], Awaitable[Outcome]]) -> Outcome:
+    failure: ServiceError = ModelUnavailable(GONE, RETRY_AFTER_S)
     for attempt in range(TRIES):
         if attempt:
             await asyncio.sleep(FIRST_PAUSE_S * 4**attempt)
         try:
             return await once()
-        except BackPressureError:
+        except BackPressureError:  # of all
             raise Overloaded(FULL, RETRY_AFTER_S) from None
+        except Overloaded as error:  # of one
+            failure = error
         except LOST as error:
+            failure = ModelUnavailable(GONE, RETRY_AFTER_S)
             log.warning("a transcriber is lost, trying another one: %s", _kind(error))
-    raise ModelUnavailable(GONE, RETRY_AFTER_S)
+    raise failure
 
 
 def _kind(error: BaseException) -> str:

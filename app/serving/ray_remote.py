@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -36,6 +37,8 @@ from app.serving.orders import (
     to_sound,
 )
 from app.serving.ray_line import Line
+
+log = logging.getLogger(__name__)
 
 INLINE_BYTES = 1 << 20  # sound up to here travels with the call, longer one by reference
 REPORT_EVERY_S = 2.0
@@ -245,9 +248,19 @@ class RemoteModels:
 
     def _listen(self) -> None:
         while not self._closed.wait(REPORT_EVERY_S):
-            outcomes = self._line.everybody("report", REPORT_TIMEOUT_S)
-            for report in [cast("Report", outcome.value) for outcome in outcomes]:
-                self._note(report.name, report.loaded, report.degraded)
-            since = time.monotonic() - FORGET_S
-            for name in [name for name, one in list(self._known.items()) if one.at < since]:
-                del self._known[name]
+            try:
+                self._hear_reports()
+            # Nothing that one report holds may end the hearing of all others.
+            except Exception:
+                log.exception("asking the transcribers for reports failed")
+            self._forget()
+
+    def _hear_reports(self) -> None:
+        for outcome in self._line.everybody("report", REPORT_TIMEOUT_S):
+            report = cast("Report", outcome.value)
+            self._note(report.name, report.loaded, report.degraded)
+
+    def _forget(self) -> None:
+        since = time.monotonic() - FORGET_S
+        for name in [name for name, one in list(self._known.items()) if one.at < since]:
+            del self._known[name]

@@ -73,12 +73,14 @@ class Transcriber:
         return {QUEUED_S: self._hall.queued_s}
 
     def record_routing_stats(self) -> dict[str, Any]:
-        return {MODELS: self._hall.models, QUEUED_S: self._hall.queued_s}
+        return {MODELS: self._hall.models, QUEUED_S: self._hall.routed_s}
 
     def check_health(self) -> None:
         self._watch.check()
 
     def __del__(self) -> None:
+        if not hasattr(self, "_watch"):  # it could not be built, which tells why
+            return
         self._watch.stop()
         close_service(self._hall.service)
 

@@ -102,7 +102,27 @@ def test_nothing_that_runs_is_cut_off() -> None:
     drain = serve_config()["applications"][0]["args"]["REQUEST_TIMEOUT_SECONDS"] + 60
     assert spec["rayClusterDeletionDelaySeconds"] > drain
     for group in spec["rayClusterConfig"]["workerGroupSpecs"]:
-        assert group["template"]["spec"]["terminationGracePeriodSeconds"] > drain
+        pod = group["template"]["spec"]
+        assert drain < ray_drains_s(pod) < pod["terminationGracePeriodSeconds"]
+    head = spec["rayClusterConfig"]["headGroupSpec"]["template"]["spec"]
+    assert ray_drains_s(head) < head["terminationGracePeriodSeconds"]
+
+
+def ray_drains_s(pod: Mapping[str, Any]) -> float:
+    """How long `ray start --block` waits for a node's work once its pod is to end."""
+    return float(variables(pod)["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"])
+
+
+def variables(pod: Mapping[str, Any]) -> dict[str, str]:
+    (container,) = pod["containers"]
+    return {variable["name"]: variable["value"] for variable in container["env"]}
+
+
+def test_all_nodes_have_rays_variables() -> None:
+    for pod in list(pods(RAY))[:3]:
+        found = variables(pod)
+        assert found["RAY_SERVE_FORCE_STOP_UNHEALTHY_REPLICAS"] == "1"
+        assert found["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"].startswith("app.serving.")
 
 
 def test_parts_find_each_other() -> None:

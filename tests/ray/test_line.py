@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 from collections.abc import Generator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ray.exceptions import ActorDiedError, ActorUnavailableError
-from ray.serve.exceptions import BackPressureError
+from ray.exceptions import ActorDiedError, ActorUnavailableError, RaySystemError
+from ray.serve.exceptions import BackPressureError, RayServeException
 
 from app.domain.errors import ModelUnavailable, Overloaded, ShuttingDown, UnsupportedOption
 from app.serving import ray_line
 from app.serving.orders import Outcome
-from app.serving.ray_line import TRIES, Line
+from app.serving.ray_line import TRIES, Line, asked_all
 from tests.support.waiting import eventually
 
 DIED = ActorDiedError()
@@ -72,6 +73,42 @@ def test_full_is_overloaded() -> None:
         Line(handle).ask("method").result(60)
     assert raised.value.retry_after_s
     assert handle.calls == 1
+
+
+def test_one_that_is_full_ends_nothing() -> None:
+    handle = Handle(Outcome(error=Overloaded("full", 7)), Outcome("done"))
+    assert Line(handle).ask("method").result(60).value == "done"
+    handle = Handle(Outcome(error=Overloaded("full", 7)))
+    with pytest.raises(Overloaded) as raised:
+        Line(handle).ask("method").result(60)
+    assert raised.value.retry_after_s == 7
+    assert handle.calls == TRIES
+
+
+def test_calls_have_no_part_in_the_request_of_their_thread() -> None:
+    """Ray would give them its ID."""
+    request = contextvars.ContextVar("request", default="none")
+    seen = []
+
+    class Watching(Handle):
+        def _called(self, *_: object) -> Handle:
+            seen.append(request.get())
+            return super()._called()
+
+    request.set("of the client")
+    Line(Watching(Outcome("done"))).ask("method").result(60)
+    assert seen == ["none"]
+
+
+def test_whatever_fails_when_all_are_asked_is_no_answer() -> None:
+    def failing(error: Exception) -> Any:
+        def results(**_: object) -> list[object]:
+            raise error
+
+        return SimpleNamespace(broadcast=lambda *_: SimpleNamespace(results=results))
+
+    for error in (DIED, TimeoutError(), RayServeException("no"), RaySystemError("no")):
+        assert asked_all(failing(error), "report", 1.0) == []
 
 
 def test_errors_of_the_service_arrive_as_themselves() -> None:

@@ -34,8 +34,9 @@ def test_a_request_that_nobody_has_taken_counts_as_its_like() -> None:
     assert wanted(600.0, waiting=9, requests=10) == 10
 
 
-def test_who_is_busy_with_nothing_that_is_known_stays() -> None:
-    assert wanted(0.0, 0.0, requests=2) == 1
+def test_questions_of_the_fronts_keep_nobody() -> None:
+    assert wanted(0.0, 0.0, requests=2) == 0
+    assert wanted(0.0, waiting=1, requests=3) == 1
 
 
 def test_a_load_at_the_edge_ends_nobody() -> None:
@@ -52,7 +53,7 @@ def test_rays_controller_calls_it() -> None:
 
     assert QueuedAudio(TARGET_S)(Context()) == (3, {})
     Context.aggregated_metrics = {}  # before anybody has reported
-    assert QueuedAudio(TARGET_S)(Context()) == (1, {})
+    assert QueuedAudio(TARGET_S)(Context()) == (0, {})
 
 
 FULL_S = 160.0
