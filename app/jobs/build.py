@@ -99,7 +99,7 @@ def _build(service: Service, settings: Settings) -> Jobs:
 
     service.metrics.show_jobs(Figures(store.counts))
     runs = Runs(database, queue, executors.id, ending, executors.living)
-    rescue = Rescue(database, queue, executors)
+    rescue = Rescue(database, executors)
     retention = Retention(store, sources, settings.job_keep_days)
     keeper = Keeper(executors, queue, runs, rescue, settings.job_takeover_s, clean)
     options = RunnerOptions(
@@ -107,7 +107,7 @@ def _build(service: Service, settings: Settings) -> Jobs:
         settings.job_workers,
     )  # fmt: skip
     runner = Runner(service, store, runs, keeper, sources, doors, options)
-    lookout = Lookout(database, queue, runner.crew)
+    lookout = Lookout(database, queue, runs, runner.crew)
     return Jobs(
         store, History(database), queue, executors, keeper, runner, lookout, retention, uploads,
         deliveries,
