@@ -16,7 +16,8 @@ from app.jobs.executors import Executors
 from app.jobs.job import JobStep
 from app.jobs.queue import JobQueue
 from app.jobs.rescue import Rescue
-from app.jobs.runs import Progress, Run, Runs
+from app.jobs.run import Progress, Run
+from app.jobs.runs import Runs
 from app.pipeline.flow import RECOGNIZED
 from app.pipeline.transcriber import ALIGNED
 

@@ -33,7 +33,6 @@ NOTIFICATIONS_S = 0.9  # we use none, but the end waits for the thread that look
 WORKFLOW = "work_on"
 PENDING = "PENDING"
 WAITING = "ENQUEUED"
-UNDER_WAY = [PENDING, WAITING, "DELAYED"]
 REPEAT_S = 60.0  # DBOS complains at each poll
 NOISE = ("applicationID", "applicationVersion", "executorID")
 CLOSE_S = 5.0  # it waits for threads that may try to reach the database
@@ -223,19 +222,6 @@ class JobQueue:
         if taken or not (self._works or self.is_empty()):
             self.wake()
         return taken
-
-    def known(self, items: Collection[str]) -> set[str]:
-        """Those of the items that wait in a queue, or that a process works on."""
-        if not items:
-            return set()
-        with told_when_unreachable():
-            found = self._opened.list_workflows(
-                workflow_id_prefix=[f"{item}." for item in items],
-                status=UNDER_WAY,
-                load_input=False,
-                load_output=False,
-            )
-        return {status.workflow_id.rpartition(".")[0] for status in found}
 
     def forget(self, items: Collection[str]) -> None:
         """Remove what the queue still knows about items that are no longer needed."""

@@ -28,7 +28,8 @@ from app.jobs.job import Job, JobRequest, JobState, JobStep
 from app.jobs.keeper import CANCELLED, Keeper, Watch
 from app.jobs.kept_audio import Keeping
 from app.jobs.rescue import Interrupted
-from app.jobs.runs import Run, Runs, Superseded
+from app.jobs.run import Run, Superseded
+from app.jobs.runs import Runs
 from app.jobs.sources import Sources
 from app.jobs.store import Idempotency, JobStore
 from app.observability.record import RequestRecord

@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -21,6 +20,7 @@ from app.jobs.kept_audio import KeptAudio
 from app.jobs.queue import JobQueue
 from app.jobs.rescue import Interrupted, interrupted, of_others
 from app.jobs.rows import job_of, new_row, queue_priority, select_job
+from app.jobs.run import Progress, Run, Superseded
 from app.jobs.store import JOBS_QUEUE, Idempotency, keep_key
 from app.jobs.tables import jobs, transcripts, turns
 from app.jobs.transcripts import pack
@@ -30,27 +30,6 @@ Ending = Callable[[sa.Connection, Job, Transcript | None], None]
 
 
 EARLY_S = 1.0  # so much earlier than planned an attempt may begin: clocks differ
-
-
-class Superseded(Exception):
-    """Another run has taken this one's place."""
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One attempt at a job."""
-
-    id: str
-    job: Job
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a run is. `progress`: 0 to 100."""
-
-    step: JobStep
-    progress: float
-    audio_s: float | None = None
 
 
 class Runs:

@@ -7,8 +7,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from app.jobs.run import Run
 from app.jobs.runner import Runner, RunnerOptions
-from app.jobs.runs import Run
 from tests.support.job_tables import TRANSCRIPT, Process
 from tests.support.waiting import PATIENCE_S, eventually
 

@@ -12,7 +12,8 @@ import sqlalchemy as sa
 from app.domain.errors import StageFailed
 from app.jobs.job import Job, JobState, JobStep, Priority
 from app.jobs.rescue import SETTLED_S, Interrupted, Rescue
-from app.jobs.runs import Progress, Run, Runs, Superseded
+from app.jobs.run import Progress, Run, Superseded
+from app.jobs.runs import Runs
 from app.jobs.tables import executors
 from tests.support.job_tables import TRANSCRIPT, Process
 
