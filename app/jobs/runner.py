@@ -18,7 +18,6 @@ from app.domain.errors import (
     ServiceError,
     ShuttingDown,
     StageFailed,
-    UnsupportedOption,
 )
 from app.domain.transcript import Transcript
 from app.jobs.crew import Crew
@@ -305,10 +304,3 @@ class Runner:
 
     def _count(self, outcome: JobState) -> None:
         self._service.metrics.job_ended(outcome)
-
-
-class UnknownDoors(dict[str, Door]):
-    """Doors by name; a job of a door that this process lacks fails with a clear sentence."""
-
-    def __missing__(self, name: str) -> Door:
-        raise UnsupportedOption(f"This service does not publish results of {name!r}.")
