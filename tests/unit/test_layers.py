@@ -60,7 +60,7 @@ def test_only_the_settings_read_the_environment(path: Path) -> None:
 def test_ray_stays_in_modules_of_its_own() -> None:
     importers = {module_name(path) for path in SOURCES if "ray" in libraries(path)}
     own = {module_name(path) for path in SOURCES if path.name.startswith("ray")}
-    assert importers == own
+    assert importers <= own
     assert all(name.startswith("app.serving.ray") for name in own)
 
 
