@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -53,6 +54,12 @@ def to_json(transcript: Transcript) -> dict[str, Any]:
         "duration": seconds(transcript.duration_s),
         "warnings": [warning.sentence for warning in transcript.warnings],
     }
+
+
+def result_json(task_id: str, transcript: Transcript, about: Mapping[str, Any]) -> bytes:
+    """The body of a result. `about`: its other fields; they may replace the transcript's."""
+    body = {"task_id": task_id, "status": "done", **to_json(transcript), **about}
+    return json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
 
 
 def _segment_json(segment: Segment) -> dict[str, Any]:

@@ -62,10 +62,6 @@ class Live:
         self._numbers = itertools.count(1)
 
     @property
-    def num_streams(self) -> int:
-        return self._streams.total()
-
-    @property
     def draining(self) -> bool:
         """Whether the service is ending: streams shall end, too."""
         return self.service.admission.closed

@@ -30,10 +30,6 @@ class Utterance:
         self._skipped = False  # sound without a committed word
 
     @property
-    def committed_text(self) -> str:
-        return "".join(word.text for word in self._agreement.committed)
-
-    @property
     def duration_s(self) -> float:
         """0 while it goes on."""
         return 0.0 if self.end_s is None else self.end_s - self.start_s

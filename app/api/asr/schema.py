@@ -7,7 +7,7 @@ would send those of the schema unasked and so change the dialect.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 from pydantic import BaseModel, WithJsonSchema
 
@@ -24,6 +24,12 @@ SPEAKER_SOURCE = WithJsonSchema({"type": "string", "enum": list(SPEAKERS)})
 SUBTITLE_STYLE = WithJsonSchema({"type": "string", "enum": list(STYLES)})
 WIDTH = WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MAX_WIDTH})
 LINES = WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MAX_COUNT})
+MaxLineCount: TypeAlias = Annotated[
+    Text, LINES, about("Most lines in a subtitle.", "that of the style", "2")
+]
+HighlightWords: TypeAlias = Annotated[
+    Text, BOOLEAN, about("Underline each word as it is spoken.", "the service's own", "true")
+]
 TASK = WithJsonSchema({"type": "string", "enum": list(TASKS)})
 FREE = WithJsonSchema({"type": "string"})
 
@@ -184,14 +190,8 @@ class AnswerParameters(BaseModel):
             "42",
         ),
     ] = None
-    max_line_count: Annotated[
-        Text, LINES, about("Most lines in a subtitle.", "that of the style", "2")
-    ] = None
-    highlight_words: Annotated[
-        Text,
-        BOOLEAN,
-        about("Underline each word as it is spoken.", "the service's own", "true"),
-    ] = None
+    max_line_count: MaxLineCount = None
+    highlight_words: HighlightWords = None
     stream: Annotated[
         Text,
         BOOLEAN,

@@ -15,9 +15,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 
-from app.api.asr.decoding import BOOLEAN, Text, about
+from app.api.asr.decoding import Text, about
 from app.api.asr.parameters import OUTPUTS
-from app.api.asr.schema import LINES, OUTPUT, SUBTITLE_STYLE, WIDTH
+from app.api.asr.schema import OUTPUT, SUBTITLE_STYLE, WIDTH, HighlightWords, MaxLineCount
 from app.api.error_responses import ERROR_RESPONSES
 from app.api.file_names import content_disposition
 from app.api.format.bodies import MAX_MISSES, TranscriptBody, body_schema, num_misses
@@ -57,14 +57,8 @@ class FormatParameters(BaseModel):
     max_line_width: Annotated[
         Text, WIDTH, about("Most characters in a subtitle line.", "that of the style", "42")
     ] = None
-    max_line_count: Annotated[
-        Text, LINES, about("Most lines in a subtitle.", "that of the style", "2")
-    ] = None
-    highlight_words: Annotated[
-        Text,
-        BOOLEAN,
-        about("Underline each word as it is spoken.", "the service's own", "true"),
-    ] = None
+    max_line_count: MaxLineCount = None
+    highlight_words: HighlightWords = None
 
 
 RESPONSES: dict[int | str, dict[str, Any]] = {
@@ -175,13 +169,10 @@ def _json(body: TranscriptBody, transcript: Transcript) -> bytes:
     metadata = json.dumps(body.metadata, ensure_ascii=False)
     if len(metadata) > MAX_METADATA_BYTES:
         raise UnsupportedOption(f"metadata: longer than {MAX_METADATA_BYTES >> 10} kB.")
-    whole = {
-        "task_id": body.task_id,
-        "status": "done",
-        **formats.to_json(transcript),
+    about = {
         "warnings": body.warnings,
         "processing_time": body.processing_time,
         "file_name": body.file_name,
         "metadata": body.metadata,
     }
-    return json.dumps(whole, ensure_ascii=False, allow_nan=False).encode()
+    return formats.result_json(body.task_id, transcript, about)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 
 from fastapi import Response
@@ -11,7 +10,7 @@ from fastapi.responses import JSONResponse
 from app.api.asr.parameters import OUTPUTS
 from app.api.file_names import content_disposition
 from app.api.intake import warning_headers
-from app.api.jobs.bodies import status_of_job, task_fields
+from app.api.jobs.bodies import task_fields
 from app.api.subtitles import SubtitleWishes
 from app.domain.errors import ServiceError, StageFailed
 from app.domain.transcript import Transcript
@@ -52,15 +51,12 @@ def result_response(
 
 def _json(job: Job, transcript: Transcript) -> bytes:
     seconds = job.processing_s
-    body = {
-        "task_id": job.id,
-        "status": status_of_job(job),
-        **formats.to_json(transcript),
+    about = {
         "processing_time": None if seconds is None else round(seconds, 2),
         "file_name": job.request.file_name,
         "metadata": job.request.metadata,
     }
-    return json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
+    return formats.result_json(job.id, transcript, about)
 
 
 def unfinished_response(job: Job) -> Response:

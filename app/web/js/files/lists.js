@@ -1,31 +1,12 @@
 // What the service knows of this client's jobs: those that go on, and the others in pages.
 import { useEffect, useRef, useState } from "../../vendor/htm-preact.js";
 import { history } from "../api/jobs.js";
+import { useRepeated } from "../parts/repeated.js";
 import { useHandedIn } from "./uploads.js";
 
 const ACTIVE = "processing,queued", OVER = "done,failed,cancelled";
 const BUSY_MS = 1500, IDLE_MS = 15_000, UNREACHABLE_MS = 5000;
 const PAGE = 50, MOST = 200;
-
-/** Calls work again and again while the page is seen; work says how long to wait, 0 to stop. */
-function useRepeated(work, causes) {
-  useEffect(() => {
-    let timer = null, stopped = false;
-    const turn = async () => {
-      clearTimeout(timer);
-      const waitMs = document.hidden ? IDLE_MS : await work(() => stopped);
-      if (!stopped && waitMs) timer = setTimeout(turn, waitMs);
-    };
-    const seen = () => { if (!document.hidden) turn(); };
-    turn();
-    document.addEventListener("visibilitychange", seen);
-    return () => {
-      stopped = true;
-      clearTimeout(timer);
-      document.removeEventListener("visibilitychange", seen);
-    };
-  }, causes);
-}
 
 /** { tasks, total, handed, error, again }: `handed`: what was handed in before they were asked for; those that run, then those that wait, in the order of their turns. */
 export function useActive() {

@@ -1,7 +1,7 @@
 // What the stream is to do: model, language, speakers, translation. Remembered by this browser.
-import { html, useEffect, useState } from "../../vendor/htm-preact.js";
-import { callJson } from "../api/http.js";
+import { html, useState } from "../../vendor/htm-preact.js";
 import { LANGUAGES } from "../parts/languages.js";
+import { useModels } from "../parts/models.js";
 
 const NAME = "transcribe.live";
 
@@ -26,10 +26,7 @@ export function useOptions() {
 }
 
 export function Options({ options, onChange, disabled }) {
-  const [models, setModels] = useState([]);
-  useEffect(() => {
-    callJson("v1/models").then(({ data }) => setModels(data.map(({ id }) => id)), () => {});
-  }, []);
+  const models = useModels();
   const known = models.includes(options.model) || !options.model ? models : [options.model, ...models];
   return html`
     <details class="live-options">

@@ -1,7 +1,7 @@
 // How the next files are transcribed. Remembered in this browser.
-import { html, useEffect, useState } from "../../vendor/htm-preact.js";
-import { callJson } from "../api/http.js";
+import { html } from "../../vendor/htm-preact.js";
 import { LANGUAGES } from "./languages.js";
+import { useModels } from "./models.js";
 import { store } from "./store.js";
 
 const NAME = "transcribe.options";
@@ -40,14 +40,6 @@ function summary({ language, model, speakers, translate }) {
   const name = LANGUAGES.find(([code]) => code === language)?.[1];
   const spoken = language === "multi" ? "several languages" : name ?? "any language";
   return [spoken, speakers ? "speakers told apart" : "no speakers", translate && "into English", model].filter(Boolean).join(", ");
-}
-
-function useModels() {
-  const [models, setModels] = useState([]);
-  useEffect(() => {
-    callJson("v1/models").then(({ data }) => setModels(data.map(({ id }) => id)), () => {}); // the default is there all the same
-  }, []);
-  return models;
 }
 
 const written = (name) => ({ value: options.get()[name], onInput: (event) => set({ [name]: event.target.value }) });

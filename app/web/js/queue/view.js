@@ -1,9 +1,10 @@
 // What runs on the service now, for whom, and how far it is; and the own jobs that wait.
-import { html, useEffect, useState } from "../../vendor/htm-preact.js";
+import { html, useState } from "../../vendor/htm-preact.js";
 import { call, callJson } from "../api/http.js";
 import { Fault } from "../parts/fault.js";
 import { clock } from "../parts/format.js";
 import { say } from "../parts/messages.js";
+import { useRepeated } from "../parts/repeated.js";
 
 const EVERY_MS = 2000;
 const KINDS = { transcription: "Transcription", live: "Live stream", job: "Job" };
@@ -12,17 +13,18 @@ export function QueueView() {
   const [seen, setSeen] = useState(null);
   const [trouble, setTrouble] = useState(null);
   const [turn, setTurn] = useState(0);
-  useEffect(() => regularly(async () => {
+  useRepeated(async (isStopped) => {
     try {
       const [{ requests }, waiting] = await Promise.all([callJson("queue"), waitingJobs()]);
+      if (isStopped()) return 0;
       setSeen({ requests, waiting });
       setTrouble(null);
     } catch (error) {
-      setTrouble(error);
-      return error.status !== 401; // nobody is asked for a key again and again
+      if (!isStopped()) setTrouble(error);
+      if (error.status === 401) return 0; // nobody is asked for a key again and again
     }
-    return true;
-  }), [turn]);
+    return EVERY_MS;
+  }, [turn]);
   return html`
     <section aria-labelledby="queue-title">
       <h2 id="queue-title">What runs now</h2>
@@ -30,21 +32,6 @@ export function QueueView() {
       ${seen && html`<${Requests} requests=${seen.requests} />
         ${seen.waiting > 0 && html`<p>${seen.waiting} ${seen.waiting === 1 ? "job of yours waits" : "jobs of yours wait"} for ${seen.waiting === 1 ? "its" : "their"} turn.</p>`}`}
     </section>`;
-}
-
-/** Calls `work` at once and then in regular intervals while the page is seen, until it says that it is enough. */
-function regularly(work) {
-  let timer = 0;
-  let over = false;
-  const next = async () => {
-    const goesOn = document.hidden || await work();
-    if (goesOn && !over) timer = setTimeout(next, EVERY_MS);
-  };
-  next();
-  return () => {
-    over = true;
-    clearTimeout(timer);
-  };
 }
 
 async function waitingJobs() {
