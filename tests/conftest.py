@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,10 +13,14 @@ from app.models.host_memory import keep_freed_memory
 from tests.support.paths import DEMO
 from tests.support.postgres import PostgresServer, running_postgres
 from tests.support.real_models import SOURCES, whisper_folder
+from tests.support.remembering import REMEMBERED, remember_models
 from tests.support.server import Server, running_server
 from tests.support.waiting import eventually
 
-SERVERS = {"server", "plain_server", "limited_server", "real_server", "aligning_server"}
+SERVERS = {
+    "server", "computing_server", "piecemeal_server", "limited_server", "real_server",
+    "aligning_server",
+}  # fmt: skip
 # Begun first, so that no process is left alone with them in the end.
 LONG = {
     "test_api_fuzz.py", "test_benchmarks.py", "test_concurrency.py", "test_corpus.py",
@@ -26,40 +32,45 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name not in LONG)
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     keep_freed_memory()  # as the service does
+    if REMEMBERED not in os.environ:  # else one of several processes, or somebody keeps the folder
+        os.environ[REMEMBERED] = folder = tempfile.mkdtemp(prefix="remembered-")
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 @pytest.fixture(scope="session")
-def plain_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One service with the demo models for all tests that need no settings of their own."""
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One service with the demo models for all tests that need no settings of their own. Its models
+    remember: sounds that any server of this run has heard cost little.
+    """
     with running_server(tmp_path_factory.mktemp("service")) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
-def server(plain_server: Server) -> Server:
-    return plain_server
-
-
-@pytest.fixture(scope="session")
-def remembered(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of what models answered, for all processes of a run."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "remembered"
-    folder.mkdir(exist_ok=True)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def remembering_server(
-    tmp_path_factory: pytest.TempPathFactory, remembered: Path
-) -> Iterator[Server]:
-    """Like `server`, for tests that read answers: sounds that any such server has heard cost
-    little. Test files take it as their `server`.
-    """
-    with running_server(tmp_path_factory.mktemp("remembering"), remembered=remembered) as running:
+def computing_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Like `server`, but its models compute each time: for tests of how they do it."""
+    with running_server(tmp_path_factory.mktemp("computing"), computing=True) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def piecemeal_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A computing one that recognizes chunk by chunk: for tests that cancel what is under way. It
+    has a first text soon, and computes little in vain.
+    """
+    folder = tmp_path_factory.mktemp("piecemeal")
+    with running_server(folder, computing=True, BATCH_SIZE=1) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def remembering_models() -> Iterator[None]:
+    """Models that are built in this process remember what those of servers answered."""
+    end = remember_models(Path(os.environ[REMEMBERED]))
+    yield
+    end()
 
 
 @pytest.fixture(autouse=True)
@@ -80,12 +91,11 @@ def real_models(request: pytest.FixtureRequest) -> dict[str, Path]:
 
 @pytest.fixture(scope="session")
 def real_server(
-    real_models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory, remembered: Path
+    real_models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
     """Real weights, and no aligner for any language: words have Whisper's own times."""
     with running_server(
         tmp_path_factory.mktemp("real"),
-        remembered=remembered,
         **real_settings(real_models),
         WORD_ALIGNER="whisper",
     ) as running:
@@ -94,7 +104,7 @@ def real_server(
 
 @pytest.fixture(scope="session")
 def aligning_server(
-    real_models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory, remembered: Path
+    real_models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
     """Real weights and an aligner for English. It is the demo's: it knows the letters, but its
     times of such voices are poor. What is recognized is what `real_server` recognizes.
@@ -102,7 +112,6 @@ def aligning_server(
     aligner = json.dumps({"en": str(DEMO / "align")})
     with running_server(
         tmp_path_factory.mktemp("aligning"),
-        remembered=remembered,
         **real_settings(real_models),
         ALIGN_MODELS=aligner,
     ) as running:

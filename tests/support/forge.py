@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from tests.support.paths import ROOT
+from tests.support.remembering import REMEMBERED, remember_models
 
 LIBRARIES = (
     "app.main",
@@ -212,6 +213,8 @@ def _become_server(request: dict[str, Any], not_for_it: Iterable[int]) -> NoRetu
             os.close(file)
         os.environ.clear()
         os.environ.update(request["environment"])
+        if folder := os.environ.get(REMEMBERED):
+            remember_models(Path(folder))
         sys.argv = ["whisperx-asr", *request["arguments"]]
         if request["script"]:
             runpy.run_path(request["script"], run_name="__main__")

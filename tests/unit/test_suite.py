@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.remembering_server import remembering
+from tests.support.remembering import remembering
 
 TESTS = Path(__file__).parents[1]
 ROOMS = ("unit", "service", "deploy")
