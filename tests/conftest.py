@@ -14,7 +14,7 @@ from tests.support.paths import DEMO
 from tests.support.postgres import PostgresServer, running_postgres
 from tests.support.real_models import SOURCES, whisper_folder
 from tests.support.remembering import REMEMBERED, remember_models
-from tests.support.server import Server, running_server
+from tests.support.server import RUN, Server, running_server
 from tests.support.waiting import eventually
 
 SERVERS = {
@@ -34,9 +34,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     keep_freed_memory()  # as the service does
-    if REMEMBERED not in os.environ:  # else one of several processes, or somebody keeps the folder
-        os.environ[REMEMBERED] = folder = tempfile.mkdtemp(prefix="remembered-")
+    if RUN not in os.environ:  # else this is one of its processes
+        os.environ[RUN] = folder = tempfile.mkdtemp(prefix="tests-")
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+        os.environ.setdefault(REMEMBERED, f"{folder}/remembered")
+        Path(os.environ[REMEMBERED]).mkdir(parents=True, exist_ok=True)
 
 
 @pytest.fixture(scope="session")

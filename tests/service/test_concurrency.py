@@ -23,8 +23,8 @@ REQUESTS: list[tuple[str, dict[str, Any]]] = [
     ("en_two_b", {"num_speakers": 2}),
     ("es_mono", {}),
     ("en_mono", {"diarize": "false", "language": "en"}),
-    ("es_mono", {"diarize": "false", "language": "es", "hotwords": "micrófono presupuesto"}),
-    ("es_mono", {"task": "translate"}),
+    ("es_short", {"diarize": "false", "language": "es", "hotwords": "micrófono presupuesto"}),
+    ("es_short", {"task": "translate"}),
     ("en_short", {"initial_prompt": "A meeting about the budget and the contract."}),
 ]
 

@@ -12,8 +12,11 @@ import hashlib
 import os
 import pickle
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+from tests.support.paths import ROOT
 
 REMEMBERED = "REMEMBERED"  # the variable that names the folder of the answers
 # Settings that change what a model answers to the same item, besides those in its key
@@ -90,11 +93,30 @@ def wrap_models(wrap: Callable[[Any, Any, str, Any], Run]) -> Callable[[], None]
 
 def remember_models(folder: Path) -> Callable[[], None]:
     """From now on in this process, until what this gives is called."""
-    from app.models.pyannote.windows import WindowModel
 
     def wrap(model: Any, key: Any, source: str, settings: Any) -> Run:
-        identity = f"{key} {source} {settings.model_dump_json(include=OF_ANSWERS)}"
-        more = (windows_of(model),) if isinstance(model, WindowModel) else ()
-        return remembering(model.run, identity, folder, *more)
+        return remembering_model(model, key.kind, source, key.language, settings, folder)
 
     return wrap_models(wrap)
+
+
+def remembering_model(
+    model: Any, kind: str, source: str, language: str, settings: Any, folder: Path
+) -> Run:
+    """The `run` of a model that was built from `source` with these settings."""
+    from app.models.pyannote.windows import WindowModel
+
+    chosen = settings.model_dump_json(include=OF_ANSWERS)
+    identity = f"{_code()} {kind} {source} {language} {chosen}"
+    more = (windows_of(model),) if isinstance(model, WindowModel) else ()
+    return remembering(model.run, identity, folder, *more)
+
+
+@cache
+def _code() -> str:
+    """What computes the answers: whoever keeps the folder between runs gets no stale ones."""
+    digest = hashlib.sha256()
+    for file in sorted((ROOT / "app" / "models").rglob("*.py")):
+        digest.update(file.read_bytes())
+    digest.update((ROOT / "requirements-dev.lock").read_bytes())
+    return digest.hexdigest()

@@ -37,6 +37,7 @@ CLEAN = (
 )  # fmt: skip
 
 
+RUN = "TESTS_RUN"  # the variable that names a folder for all processes of a run of the tests
 COMMAND = ("-m", "app.cli")
 # So narrow that nothing an attacker sends takes long.
 LIMITS = {"MAX_DURATION_SECONDS": 30, "MAX_FILE_SIZE_MB": 4, "REQUEST_TIMEOUT_SECONDS": 60}
@@ -100,7 +101,7 @@ def heard(server: Server, name: str) -> Any:
 
 
 def server_environment(folder: Path, **settings: Any) -> dict[str, str]:
-    clean = {k: v for k, v in os.environ.items() if not k.startswith((*CLEAN, REMEMBERED))}
+    clean = {k: v for k, v in os.environ.items() if not k.startswith((*CLEAN, RUN, REMEMBERED))}
     return {
         **clean,
         "ASR_MODEL": "demo",
@@ -123,10 +124,11 @@ def remembered() -> dict[str, str]:
 
 @cache
 def forge() -> Forge:
-    """One for all servers of this process, begun with the first."""
-    folder = Path(tempfile.mkdtemp(prefix="forge-"))
-    forge = Forge(server_environment(folder))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    """One for all servers of a run of the tests, begun with the first."""
+    folder = Path(os.environ.get(RUN) or tempfile.mkdtemp(prefix="forge-"))
+    forge = Forge(server_environment(folder), folder)
+    if RUN not in os.environ:
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
     atexit.register(forge.close)
     return forge
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import replace
@@ -18,13 +19,16 @@ from app.config.environment import prepare_environment
 from app.config.settings import DEMO_DIR, Settings
 from app.domain.options import SpeakerBounds
 from app.domain.transcript import Segment, Word
+from app.engine.model import ModelKind
 from app.pipeline.speakers import assign_speakers
 from tests.support.media import samples_of
 from tests.support.pipelines import make_vbx_pipeline
+from tests.support.remembering import REMEMBERED, Run, remembering_model
 from tests.support.telephone import sample_folder
 from tests.support.truth import audio_of, speaker_accuracy, truth_of
 
-prepare_environment(Settings(_env_file=None))  # type: ignore[call-arg]
+SETTINGS = Settings(_env_file=None)  # type: ignore[call-arg]
+prepare_environment(SETTINGS)
 
 import nltk  # noqa: E402
 import torch  # noqa: E402 - the libraries read the environment when they are imported
@@ -60,6 +64,12 @@ def recognizer() -> Iterator[WhisperRecognizer]:
     model = WhisperRecognizer(DEMO_DIR / "whisper", "cpu", "int8", 2, 8)
     yield model
     model.close()
+
+
+def remembering_run(model: Any, kind: ModelKind, source: str) -> Run:
+    """For tests of what becomes of the answers."""
+    folder = Path(os.environ[REMEMBERED])
+    return remembering_model(model, kind, source, "", SETTINGS, folder)
 
 
 def run_broken_into(model: Any, items: list[Any], other: Any) -> tuple[list[Any], int]:
@@ -591,7 +601,7 @@ def test_a_long_recording_is_clustered_in_parts_with_the_same_speakers() -> None
     audio = samples_of(audio_of("en_long"))
     source = str(DEMO_DIR / "diarization")
     diarizer = PyannoteDiarizer(source, "cpu", WINDOWS, Path("unused"), part_s=60)
-    blocks = [diarizer.run([block])[0] for block in diarizer.split(audio)]
+    blocks = remembering_run(diarizer, ModelKind.DIARIZER, source)(diarizer.split(audio))
     for bounds in ({}, {"num_speakers": 3}, {"min_speakers": 2, "max_speakers": 3}):
         found = diarizer.join(audio, blocks, SpeakerBounds(**bounds))
         assert len(found.embeddings) == 3
@@ -647,7 +657,7 @@ def test_folded_batch_norms_give_the_same_embeddings() -> None:
 def test_scores_that_come_in_blocks_are_those_of_pyannote() -> None:
     samples = samples_of(audio_of("en_long"))
     vad = PyannoteVad("cpu", 0.5, 0.363, 8)
-    blocks = [vad.run([block])[0] for block in vad.split(samples)]
+    blocks = remembering_run(vad, ModelKind.VAD, "bundled")(vad.split(samples))
     aggregated = Inference.aggregate(
         SlidingWindowFeature(
             np.concatenate(blocks),
