@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ from tests.support.remembering import REMEMBERED, remember_models
 from tests.support.server import RUN, Server, running_server
 from tests.support.waiting import eventually
 
+gc.disable()  # until all is imported: a tenth of what that costs
 SERVERS = {
     "server", "computing_server", "piecemeal_server", "limited_server", "real_server",
     "aligning_server",
@@ -26,6 +28,12 @@ LONG = {
     "test_api_fuzz.py", "test_benchmarks.py", "test_concurrency.py", "test_corpus.py",
     "test_models.py", "test_real_whisper.py", "test_soak.py",
 }  # fmt: skip
+
+
+def pytest_collection_finish() -> None:
+    """What was imported for all tests is not looked through again and again."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.service.test_realtime import KEY, pcm, said
+from tests.support.dictation import KEY, pcm, said
 from tests.support.paths import ROOT
 from tests.support.server import Server, running_server
 from tests.support.truth import word_error_rate

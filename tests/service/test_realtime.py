@@ -15,14 +15,12 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from app.audio.stream import ALAW, ULAW
-from tests.support.media import speech
+from tests.support.dictation import KEY, RATE, at_rate, pcm, said
 from tests.support.server import Server, running_server
 from tests.support.truth import normalize, speaker_accuracy, truth_of, word_error_rate
 
-RATE = 24_000
 PREFIX = "conversation.item.input_audio_transcription."
 VAD = {"type": "server_vad", "silence_duration_ms": 700}
-KEY = "sk-live"
 
 
 @pytest.fixture(scope="module")
@@ -30,21 +28,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("realtime")
     with running_server(folder, API_KEYS=f"me:{KEY}", JOBS="false") as running:
         yield running
-
-
-def said(name: str) -> list[str]:
-    return [word["word"] for word in truth_of(name)["words"]]
-
-
-def at_rate(name: str, rate: int) -> np.ndarray[Any, Any]:
-    """The recording with half a second of silence behind it."""
-    samples = np.concatenate([speech(name), np.zeros(16_000, np.float32)])
-    times = np.arange(len(samples) * rate // 16_000) * 16_000 / rate
-    return np.interp(times, np.arange(len(samples)), samples)
-
-
-def pcm(name: str, rate: int = RATE) -> bytes:
-    return (np.clip(at_rate(name, rate), -1, 1) * 32767).astype("<i2").tobytes()
 
 
 def companded(name: str, table: np.ndarray[Any, Any]) -> bytes:

@@ -13,10 +13,12 @@ import pytest
 
 from tests.support.events import stream, streaming
 from tests.support.media import FORMATS, encode, speech
+from tests.support.paths import ROOT
 from tests.support.server import Server, running_server
 from tests.support.truth import audio_of, truth_of, word_error_rate
 from tests.support.waiting import eventually
 
+HELD = ROOT / "tests" / "support" / "held_server.py"
 LONG = audio_of("en_long")
 
 
@@ -131,8 +133,9 @@ def test_a_stream_that_nobody_reads_any_more_frees_its_place(piecemeal_server: S
 
 def test_a_stream_that_is_cut_short_says_why(tmp_path: Path) -> None:
     """By its time limit, which passes while the process stands still, and by the end of it all."""
-    settings = {"REQUEST_TIMEOUT_SECONDS": 20, "SHUTDOWN_GRACE_SECONDS": 1, "BATCH_SIZE": 1}
-    with running_server(tmp_path, computing=True, **settings) as server:
+    settings = {"REQUEST_TIMEOUT_SECONDS": 20, "SHUTDOWN_GRACE_SECONDS": 1}
+    (tmp_path / "hold-diarizer").touch()
+    with running_server(tmp_path, script=HELD, **settings) as server:
         for status in (504, 503):
             with streaming(server, LONG, diarize=True) as (_, events):
                 next(e for e in events if e.name == "text")
@@ -145,7 +148,8 @@ def test_a_stream_that_is_cut_short_says_why(tmp_path: Path) -> None:
                 last = list(events)[-1]
             assert last.name == "error"
             assert last.data["status"] == status
-            eventually(lambda: server.temp_files() == [])
+        (tmp_path / "hold-diarizer").unlink()
+        eventually(lambda: server.temp_files() == [])
         assert server.process.wait(60) == 0
         assert "Traceback" not in server.log()
 

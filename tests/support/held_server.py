@@ -1,5 +1,6 @@
 """The service whose recognizer waits, for requests with the hotword `hold`, until a file named
-`open` lies in the server's folder. Clients that hang up count as timed out from the first second.
+`open` lies in the server's folder, and any model while one named `hold-<kind>` does. Clients that
+hang up count as timed out from the first second.
 """
 
 from __future__ import annotations
@@ -29,13 +30,17 @@ def held(folder: Path) -> Iterator[None]:
         (folder / GATE).touch()
 
 
-def holding(model: Any, *_: Any) -> Run:
+def holding(model: Any, key: Any, *_: Any) -> Run:
     """Also where a model remembers what it will answer."""
     run: Run = model.run
 
-    def held_run(items: Sequence[Any]) -> list[Any]:
+    def is_held(items: Sequence[Any]) -> bool:
         wanted = [getattr(item, "options", None) for item in items]
-        while any(o and o.hotwords == HOLD for o in wanted) and not Path(GATE).exists():
+        asked = any(options and options.hotwords == HOLD for options in wanted)
+        return (asked and not Path(GATE).exists()) or Path(f"hold-{key.kind}").exists()
+
+    def held_run(items: Sequence[Any]) -> list[Any]:
+        while is_held(items):
             time.sleep(0.02)
         return run(items)
 
