@@ -24,16 +24,18 @@ ENV PATH=/opt/uv/bin:$PATH \
     UV_PYTHON_DOWNLOADS=never
 RUN uv venv --python /usr/bin/python3 /opt/venv
 WORKDIR /src
-COPY pyproject.toml requirements.lock ./
+# For Ray: --build-arg LOCK=requirements-ray.lock (docs/kubernetes.md)
+ARG LOCK=requirements.lock
+COPY pyproject.toml requirements.lock requirements-ray.lock ./
 # The lock's hashes are those of the CUDA wheels.
 ARG TORCH_BACKEND=""
 RUN --mount=type=cache,target=/var/cache/uv \
     if [ -z "$TORCH_BACKEND" ]; then \
-        uv pip install --require-hashes -r requirements.lock; \
+        uv pip install --require-hashes -r "$LOCK"; \
     else \
         uv pip install --torch-backend "$TORCH_BACKEND" --no-verify-hashes \
-            -c requirements.lock -r pyproject.toml --extra postgresql --extra s3 --extra urls \
-            --extra wyoming; \
+            -c "$LOCK" -r pyproject.toml --extra postgresql --extra s3 --extra urls \
+            --extra wyoming $(case "$LOCK" in *ray*) echo --extra ray;; esac); \
     fi
 
 

@@ -12,12 +12,13 @@ NO_TESTS := 5
 # else every start of the service compiles its libraries anew
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo serve test check fuzz soak audit bench format lock clients clean
+.PHONY: help demo serve test test-ray check fuzz soak audit bench format lock clients clean
 
 help:
 	@echo "make demo    set up, start the service on the embedded demo models, transcribe a conversation"
 	@echo "make serve   set up and start the service (PORT, default 9000; settings from the environment and .env)"
 	@echo "make test    set up, check and test (FILES=tests/unit/engine: a part; WORKERS: processes side by side)"
+	@echo "make test-ray  the tests of the service on Ray (installs requirements-ray.lock)"
 	@echo "make check   lint, format check, types"
 	@echo "make fuzz    thousands of hostile requests and tens of thousands of damaged files (FUZZ_SCALE, FUZZ_SEED)"
 	@echo "make soak    mixed load for SOAK_MINUTES (default 30), and what the service keeps of it"
@@ -41,6 +42,13 @@ test: check
 		|| [ $$? -eq $(NO_TESTS) ]
 	$(BIN)/python -m pytest -m serial $(or $(FILES),$(shell grep -rl --include=*.py mark.serial tests)) \
 		|| [ $$? -eq $(NO_TESTS) ]
+
+# One cluster for all: a part of its own, so that nobody without Ray pays for it. Its processes and
+# those of the tests would get into each other's way if they ran side by side.
+test-ray: $(VENV)/.ray
+	OMP_NUM_THREADS=1 CPU_THREADS=1 $(BIN)/python -m pytest --through-ray \
+		$(or $(FILES),tests/service/test_contract.py tests/service/test_openai_sdk.py \
+		tests/service/test_stream.py tests/ray)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -76,7 +84,8 @@ lock: $(VENV)/.uv
 		--no-annotate --custom-compile-command "make lock" -c requirements.lock --extra dev \
 		-o requirements-dev.lock pyproject.toml
 	$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-		--no-annotate --custom-compile-command "make lock" -c requirements-dev.lock --extra dev --extra ray \
+		--no-annotate --custom-compile-command "make lock" -c requirements-dev.lock --extra postgresql \
+		--extra s3 --extra urls --extra wyoming --extra ray \
 		-o requirements-ray.lock pyproject.toml
 	$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-annotate --custom-compile-command "make lock" -o requirements-clients.lock \
@@ -106,6 +115,10 @@ $(VENV)/.dev: $(VENV)/.uv requirements-dev.lock pyproject.toml
 $(CLIENTS)/.ready: $(VENV)/.uv requirements-clients.lock
 	$(UV) venv --quiet --allow-existing --python $(BIN)/python $(CLIENTS)
 	VIRTUAL_ENV=$(CURDIR)/$(CLIENTS) $(UV) pip install --quiet --require-hashes -r requirements-clients.lock
+	@touch $@
+
+$(VENV)/.ray: $(VENV)/.dev requirements-ray.lock
+	$(call install,requirements-ray.lock,.[dev,ray])
 	@touch $@
 
 ifeq ($(TORCH_BACKEND),)

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from app import __version__
-from app.config.environment import subprocess_environment
+from app.config.environment import prepare_ray, subprocess_environment
 from app.config.example import write_example
 from app.config.markdown import write_markdown
 from app.config.replaced import replaced_variables
 from app.config.server import ServerSettings
-from app.config.settings import DEMO_DIR, load_settings
+from app.config.settings import DEMO_DIR, Settings, load_settings
 from app.domain.errors import ConfigurationError, ServiceError
 from app.models.host_memory import keep_freed_memory
 from app.serving.sockets import address_of
@@ -57,6 +57,9 @@ def _parser() -> argparse.ArgumentParser:
 
     serve = commands.add_parser("serve", help="start the service")
     _add_address(serve)
+    serve.add_argument(
+        "--ray", action="store_true", help="as several processes with Ray (extra `ray`)"
+    )
     serve.set_defaults(run=_serve, sqs=False)
 
     worker = commands.add_parser(
@@ -68,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
         "--sqs", action="store_true", help="take messages of the queue AWS_SQS_ASR_QUEUE_URL"
     )
     _add_address(worker)
-    worker.set_defaults(run=_serve)
+    worker.set_defaults(run=_serve, ray=False)
 
     demo = commands.add_parser(
         "demo", help="start the service with the embedded demo models and transcribe a file"
@@ -122,6 +125,8 @@ def _serve(options: argparse.Namespace) -> int:
     keep_freed_memory()
     given = {"host": options.host, "port": options.port}
     settings = load_settings({name: v for name, v in given.items() if v is not None})
+    if options.ray:
+        return _serve_on_ray(settings)
     # Imported here because the server's libraries are slow to import, and `--help` should be fast.
     from app.observability import logs
 
@@ -148,6 +153,22 @@ def _serve(options: argparse.Namespace) -> int:
     logging.shutdown()
     sys.stdout.flush()
     os._exit(code)
+
+
+def _serve_on_ray(settings: Settings) -> int:
+    from app.observability import logs
+
+    logs.configure(settings.log_format, settings.log_level)
+    prepare_ray()
+    try:
+        from app.serving.ray import serve_on_ray
+    except ModuleNotFoundError as error:
+        if error.name != "ray":
+            raise
+        raise ConfigurationError(
+            "--ray: Ray is not installed: pip install 'whisperx-asr-service[ray]'"
+        ) from None
+    return serve_on_ray(settings)
 
 
 def _end_at_once(sig: int, frame: object) -> None:

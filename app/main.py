@@ -14,6 +14,7 @@ from fastapi_offline import FastAPIOffline
 from app import __version__
 from app.api import errors, ops, page
 from app.api.asr import router as asr
+from app.api.format import router as format_
 from app.api.jobs import enqueue, webhooks
 from app.api.jobs import router as job_rest
 from app.api.jobs.desk import Desk
@@ -83,7 +84,7 @@ def create_app(service: Service, sqs: bool = False) -> FastAPI:
 
 def build_routers(service: Service, jobs: Jobs | None, live: Live | None) -> list[APIRouter]:
     """All that is served."""
-    routers = [contract.build_router(service) for contract in (asr, openai, ops)]
+    routers = [contract.build_router(service) for contract in (asr, openai, format_, ops)]
     routers.append(page.build_router())
     desk = Desk()
     routers.append(job_rest.build_router(service, jobs, desk))

@@ -12,6 +12,7 @@ from benchmarks.setup import OUT, Plan, apply_settings, describe_machine
 
 SPEED = ("stages", "overhead", "callers", "head-of-line", "streaming", "memory", "jobs")
 SECTIONS = (*SPEED, "live", "words")
+ON_REQUEST = ("ray",)  # needs the extra
 MODELS = ("demo", "tiny", "base", "small", "large-v3", "large-v3-turbo")  # of geometry.py
 
 
@@ -28,7 +29,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--models", default="base", choices=MODELS, help="geometry of Whisper (default: base)")
-    add("--only", default=",".join(SECTIONS), help=f"some of {','.join(SECTIONS)}")
+    add("--only", default=",".join(SECTIONS), help=f"some of {','.join(SECTIONS + ON_REQUEST)}")
     add("--stages", default="", help="some of decode,recognition,diarization,end-to-end")
     add("--minutes", type=float, default=10, help="length for the stages (default: 10)")
     add("--diarization-minutes", default="", help="e.g. 10,60 (default: as --minutes)")
@@ -48,6 +49,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--job-minutes", default="10", help="a long job's memory, e.g. 480 (default: 10)")
     add("--job-hours", default="", help="instead of --job-minutes, e.g. 8")
     add("--idle-seconds", type=float, default=60, help="idle CPU of the jobs; 0: not (default: 60)")
+    add("--ray-clips", type=int, default=40, help="clips for what Ray costs (default: 40)")
+    add("--ray-minutes", type=float, default=10, help="and a long file; 0: not (default: 10)")
+    add("--ray-callers", type=int, default=16, help="on two replicas; 0: not (default: 16)")
     add("--words-model", default="base", help="base, tiny.en or a folder (default: base)")
     add("--words-seed", type=int, default=0, help="0: shipped material; others need espeak-ng")
     add("--words-kinds", default="", help="some of sentences,commands,languages,real,nothing")
@@ -78,6 +82,9 @@ def _plan(options: argparse.Namespace) -> Plan:
         job_minutes=tuple(60 * hours for hours in _numbers(options.job_hours))
         or _numbers(options.job_minutes),
         idle_s=options.idle_seconds,
+        ray_clips=options.ray_clips,
+        ray_minutes=options.ray_minutes,
+        ray_callers=options.ray_callers,
     )
 
 
@@ -85,8 +92,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     sections = [name.strip() for name in options.only.split(",")]
-    if unknown := set(sections) - set(SECTIONS):
-        parser.error(f"--only takes {', '.join(SECTIONS)}, not {', '.join(unknown)}")
+    if unknown := set(sections) - {*SECTIONS, *ON_REQUEST}:
+        parser.error(f"--only takes {', '.join(SECTIONS + ON_REQUEST)}, not {', '.join(unknown)}")
     plan = _plan(options)
     head: dict[str, object] = {
         "machine": describe_machine(),
@@ -105,7 +112,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _measure(
     plan: Plan, sections: list[str], options: argparse.Namespace, head: dict[str, object]
 ) -> Iterator[Figure]:
-    if set(sections) & set(SPEED):
+    if set(sections) & {*SPEED, *ON_REQUEST}:
         yield from _measure_speed(plan, sections, options.stages, head)
     if "live" in sections:
         yield from _measure_live(options)
@@ -143,6 +150,7 @@ def _measure_speed(
     # The libraries read the environment when they are imported, so it comes first.
     apply_settings(None)
     from benchmarks.callers import run_callers
+    from benchmarks.fleet import run_fleet
     from benchmarks.geometry import build_models
     from benchmarks.head_of_line import run_head_of_line
     from benchmarks.jobs import run_jobs
@@ -154,8 +162,10 @@ def _measure_speed(
     settings = apply_settings(build_models(plan.models, OUT / "models"))
     if "jobs" in sections:
         yield from run_jobs(plan)
-        if not set(sections) & set(SPEED) - {"jobs"}:
-            return
+    if "ray" in sections:
+        yield from run_fleet(plan)
+    if not set(sections) & set(SPEED) - {"jobs"}:
+        return
     both = Stages(settings, plan)
     head["ours"], head["reference"] = both.ours.configuration(), both.reference.configuration()
     bars = BARS[str(both.ours.configuration()["device"]).partition(":")[0]]

@@ -82,7 +82,7 @@ class Ours:
     def detect_speech(self, audio: Audio) -> list[Chunk]:
         settings = self._settings
         work, key = Work("benchmark", TIMEOUT_S), self._service.catalog.vad()
-        with lease_detector(self._service.store, key, work.wait) as vad:
+        with lease_detector(self._service.models.store, key, work.wait) as vad:
             track = vad.model.track(audio.samples)
             for block in _values(work, work.submit(vad.batcher, vad.model.split(audio.samples))):
                 track.add(block, last=False)
@@ -95,7 +95,7 @@ class Ours:
         options = DecodingOptions(LANGUAGE, beam_size=self._settings.beam_size)
         items = [RecognitionItem(_slice(audio.samples, c), options) for c in chunks]
         work, key = Work("benchmark", TIMEOUT_S), self._service.catalog.recognizer(self._model)
-        with lease_recognizer(self._service.store, key, work.wait) as recognizer:
+        with lease_recognizer(self._service.models.store, key, work.wait) as recognizer:
             judge = Judge(recognizer.model.thresholds)
             hypotheses = _values(work, work.submit(recognizer.recognition, items))
         self.num_fallbacks += sum(map(judge.needs_fallback, hypotheses))
@@ -115,13 +115,13 @@ class Ours:
             self._service.catalog.aligner(self._model, LANGUAGE),
         )
         assert key is not None
-        with lease_aligner(self._service.store, key, work.wait) as aligner:
+        with lease_aligner(self._service.models.store, key, work.wait) as aligner:
             aligned = _values(work, work.submit(aligner.batcher, items))
         return [sentence for found in aligned for sentence in found or ()]
 
     def diarize(self, audio: Audio) -> Diarization:
         work, key = Work("benchmark", TIMEOUT_S), self._service.catalog.diarizer(self._model)
-        with lease_diarizer(self._service.store, key, work.wait) as diarizer:
+        with lease_diarizer(self._service.models.store, key, work.wait) as diarizer:
             blocks = diarizer.model.split(audio.samples)
             windows = _values(work, work.submit(diarizer.batcher, blocks))
             return diarizer.model.join(audio.samples, windows, SpeakerBounds())

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,16 +54,16 @@ class Server:
 
 
 @contextmanager
-def running(side: str, **settings: str) -> Iterator[Server]:
+def running(side: str, arguments: Sequence[str] = (), **settings: str) -> Iterator[Server]:
     """A ready server with the environment's settings and these, not warmed up. It stops after the
-    block.
+    block. `arguments`: of its command line.
     """
     port = free_port()
     module = MODULES[side]
     OUT.mkdir(parents=True, exist_ok=True)
     with _log(side).open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", *module, "--port", str(port)],
+            [sys.executable, "-m", *module, *arguments, "--port", str(port)],
             cwd=Path(__file__).parent.parent,
             env=os.environ
             | {
@@ -83,7 +83,7 @@ def running(side: str, **settings: str) -> Iterator[Server]:
     finally:
         process.send_signal(signal.SIGTERM)
         try:
-            process.wait(30)
+            process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -39,6 +39,9 @@ class Plan:
     job_clips: int = 0
     job_minutes: tuple[float, ...] = ()
     idle_s: float = 0.0
+    ray_clips: int = 0
+    ray_minutes: float = 0.0
+    ray_callers: int = 0
 
 
 def apply_settings(models: Any) -> Settings:

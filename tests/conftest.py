@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from app.models.host_memory import keep_freed_memory
+from tests.support.fleet import running_fleet
 from tests.support.paths import DEMO
 from tests.support.postgres import PostgresServer, running_postgres
 from tests.support.real_models import SOURCES, whisper_folder
@@ -19,6 +20,8 @@ from tests.support.server import RUN, Server, running_server
 from tests.support.waiting import eventually
 
 gc.disable()  # until all is imported: a tenth of what that costs
+THROUGH_RAY = "--through-ray"
+USUAL = {"server", "computing_server", "piecemeal_server", "fleet"}
 SERVERS = {
     "server", "computing_server", "piecemeal_server", "limited_server", "real_server",
     "aligning_server",
@@ -36,8 +39,32 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        THROUGH_RAY, action="store_true", help="the usual server is a Ray cluster (make test-ray)"
+    )
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Tests of Ray run only with the option: nobody without Ray pays for them."""
+    hidden = collection_path.name == "ray" and collection_path.parent.name == "tests"
+    return True if hidden and not config.getoption(THROUGH_RAY) else None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name not in LONG)
+    if config.getoption(THROUGH_RAY):
+        through = [item for item in items if goes_through_ray(item)]
+        config.hook.pytest_deselected(items=[item for item in items if item not in through])
+        items[:] = through
+
+
+def goes_through_ray(item: pytest.Item) -> bool:
+    """Whether the test asks the usual server, and nothing that only one process can answer."""
+    if item.path.parent.name == "ray":
+        return True
+    fixtures = set(getattr(item, "fixturenames", ()))
+    return bool(fixtures & USUAL) and item.get_closest_marker("one_process") is None
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -50,26 +77,54 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The service on a Ray cluster, one for all tests."""
+    with running_fleet(tmp_path_factory.mktemp("fleet")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def through_ray(request: pytest.FixtureRequest) -> bool:
+    through: bool = request.config.getoption(THROUGH_RAY)
+    return through
+
+
+@pytest.fixture(scope="session")
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, through_ray: bool
+) -> Iterator[Server]:
     """One service with the demo models for all tests that need no settings of their own. Its models
     remember: sounds that any server of this run has heard cost little.
     """
+    if through_ray:
+        yield request.getfixturevalue("fleet")
+        return
     with running_server(tmp_path_factory.mktemp("service")) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
-def computing_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def computing_server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, through_ray: bool
+) -> Iterator[Server]:
     """Like `server`, but its models compute each time: for tests of how they do it."""
+    if through_ray:
+        yield request.getfixturevalue("fleet")
+        return
     with running_server(tmp_path_factory.mktemp("computing"), computing=True) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
-def piecemeal_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def piecemeal_server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, through_ray: bool
+) -> Iterator[Server]:
     """A computing one that recognizes chunk by chunk: for tests that cancel what is under way. It
     has a first text soon, and computes little in vain.
     """
+    if through_ray:
+        yield request.getfixturevalue("fleet")
+        return
     folder = tmp_path_factory.mktemp("piecemeal")
     with running_server(folder, computing=True, BATCH_SIZE=1) as running:
         yield running

@@ -44,6 +44,16 @@ class KeyRing:
                     found = key.name
         return found
 
+    def sign(self, name: str, message: str) -> str:
+        """A signature by the first key of this name, as hexadecimal digits."""
+        return next(_signature(key, message) for key in self._keys if key.name == name)
+
+    def has_signed(self, name: str, message: str, signature: str) -> bool:
+        """Whether any key of this name has made a signature."""
+        presented = signature.encode()  # other characters than ASCII are not compared as text
+        own = [key for key in self._keys if key.name == name]
+        return any(hmac.compare_digest(_signature(k, message).encode(), presented) for k in own)
+
 
 def read_keys(settings: AccessSettings) -> KeyRing | None:
     """The keys of API_KEYS and API_KEYS_FILE; None if neither is set."""
@@ -99,6 +109,10 @@ def _parse(entries: Iterable[tuple[str, str]]) -> list[ApiKey]:
         if names.setdefault(digest, name) != name:
             raise ConfigurationError(f"{variable}: {names[digest]} and {name} have the same key.")
     return [ApiKey(name, digest) for digest, name in names.items()]
+
+
+def _signature(key: ApiKey, message: str) -> str:
+    return hmac.new(key.digest, message.encode(), hashlib.sha256).hexdigest()
 
 
 def _digest(secret: bytes) -> bytes:

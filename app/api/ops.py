@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
@@ -20,7 +22,7 @@ def build_router(service: Service) -> APIRouter:
 
     def loaded_models() -> list[str]:
         return sorted(
-            key.name for key in service.store.loaded() if key.kind is ModelKind.RECOGNIZER
+            key.name for key in service.models.loaded() if key.kind is ModelKind.RECOGNIZER
         )
 
     @router.get(
@@ -67,6 +69,9 @@ def build_router(service: Service) -> APIRouter:
 def _add_queue(router: APIRouter, service: Service) -> None:
     @router.get("/queue", summary="What is under way", responses=UNAUTHORIZED)
     async def queue() -> QueueBody:
+        entries = service.admission.entries()
+        if service.peers.own_name:
+            entries += await asyncio.to_thread(service.peers.entries)
         return QueueBody(
             requests=[
                 QueueEntryBody(
@@ -80,7 +85,7 @@ def _add_queue(router: APIRouter, service: Service) -> None:
                     elapsed_seconds=round(entry.elapsed_s, 1),
                     seconds_left=_rounded(entry.left_s),
                 )
-                for entry in service.admission.entries()
+                for entry in entries
             ]
         )
 
@@ -95,7 +100,11 @@ def _add_queue(router: APIRouter, service: Service) -> None:
         },
     )
     async def cancel(request: Request, request_id: str) -> Response:
-        if service.admission.cancel(request_id, client_name(request.scope)):
+        client = client_name(request.scope)
+        found = service.admission.cancel(request_id, client)
+        if not found and service.peers.own_name:
+            found = await asyncio.to_thread(service.peers.cancel, request_id, client)
+        if found:
             return Response(status_code=204)
         return JSONResponse({"detail": "request_id: no such request is in the queue."}, 404)
 
@@ -108,5 +117,6 @@ def _add_metrics(router: APIRouter, service: Service) -> None:
     # Not async, so it runs in a thread: a scrape reads files and queries the GPU.
     @router.get("/metrics", summary="Figures for Prometheus", response_class=PlainTextResponse)
     def metrics(request: Request) -> Response:
-        body, content_type = service.metrics.expose(request.headers.get("accept", ""))
+        accept, peers = request.headers.get("accept", ""), service.peers
+        body, content_type = service.metrics.expose(accept, peers.own_name, peers.figures())
         return Response(body, headers={"Content-Type": content_type})

@@ -49,7 +49,11 @@ def account_of(scope: Scope) -> str:
 
 def address_of(scope: Scope) -> str:
     """Where a request comes from: a whole /64 network if that is IPv6."""
-    host: str = (scope.get("client") or ("local",))[0]
+    return account_of_address((scope.get("client") or ("local",))[0])
+
+
+def account_of_address(host: str) -> str:
+    """As `address_of`, for a client that does not come over HTTP."""
     try:
         address = ip_address(host)
     except ValueError:

@@ -188,7 +188,8 @@ def _decode_file(
     return warnings
 
 
-def _open(source: BinaryIO, max_streams: int) -> Any:
+def open_media(source: BinaryIO, max_streams: int) -> Any:
+    """The container of a file. Raises UndecodableAudio or one of BROKEN_FILE."""
     source.seek(0)
     options = {
         "format_whitelist": MEDIA_FORMATS,
@@ -202,7 +203,8 @@ def _open(source: BinaryIO, max_streams: int) -> Any:
         raise UndecodableAudio(NOT_MEDIA) from None
 
 
-def _is_track(stream: Any) -> bool:
+def is_track(stream: Any) -> bool:
+    """Whether a stream is one that plays: not a font, nor a cover."""
     return stream.type != "attachment" and not stream.disposition & Disposition.attached_pic
 
 
@@ -211,13 +213,13 @@ def _decode_container(
 ) -> list[TranscriptWarning]:
     """The warnings of one container, which is decoded into `outlet`."""
     index, others_have_sound = None, False
-    with _open(source, request.max_streams) as container:
+    with open_media(source, request.max_streams) as container:
         chosen = _choose(container, request)
         if len(chosen) == 1 or request.audio_track.isdigit():
             return _play(container, chosen[0], chosen[:1], source, outlet)
         place, others_have_sound = first_with_sound(container, chosen, outlet.effort.check)
         index = chosen[place].index
-    with _open(source, request.max_streams) as container:
+    with open_media(source, request.max_streams) as container:
         tracks = _choose(container, request)
         track = next((track for track in tracks if track.index == index), tracks[0])
         warnings = _play(container, track, tracks, source, outlet)
@@ -228,7 +230,7 @@ def _decode_container(
 
 def _choose(container: Any, request: DecodeRequest) -> list[Any]:
     """The tracks that match the request, best first."""
-    if sum(map(_is_track, container.streams)) > request.max_streams:
+    if sum(map(is_track, container.streams)) > request.max_streams:
         raise UndecodableAudio(f"The file has more than {request.max_streams} tracks.")
     tracks = audio_tracks(container)
     chosen = candidates(tracks, request.audio_track)

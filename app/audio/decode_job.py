@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from app.audio.decode import NOT_MEDIA, DecodedFile, DecodeRequest, channel_targets
 from app.audio.decoder import DecoderDied
+from app.audio.playable import Playable, playable_target
 from app.audio.turns import Task
 from app.domain.errors import (
     DeadlineExceeded,
@@ -19,6 +23,8 @@ from app.domain.errors import (
 )
 from app.domain.transcript import SAMPLE_RATE, Audio
 from app.storage.tempdir import told_when_full
+
+Wait = Callable[[Future[Any]], Any]
 
 INTERRUPTED = "Decoding was interrupted; try again."
 
@@ -33,7 +39,7 @@ class DecodeJob:
         self.queued = time.monotonic()
         try:
             with told_when_full():
-                for path in channel_targets(request):
+                for path in self._targets:
                     path.touch(0o600, exist_ok=False)
             self._tasks = [schedule()]
         except BaseException:
@@ -41,7 +47,7 @@ class DecodeJob:
             raise
 
     @property
-    def future(self) -> Future[DecodedFile]:
+    def future(self) -> Future[Any]:
         """Cancelling it kills the process that decodes the file."""
         return self._tasks[-1].future
 
@@ -55,7 +61,7 @@ class DecodeJob:
         """What the file has cost, whether or not anything came out of it."""
         return sum(task.cpu_s for task in self._tasks)
 
-    def audio(self, wait: Callable[[Future[DecodedFile]], DecodedFile]) -> Audio:
+    def audio(self, wait: Wait) -> Audio:
         """The samples, after `wait` has waited for the future. They live as long as the Audio.
         If its process died through no fault of the file, `wait` is called again with another one.
 
@@ -64,31 +70,26 @@ class DecodeJob:
         """
         return self.channels(wait)[0]
 
-    def channels(self, wait: Callable[[Future[DecodedFile]], DecodedFile]) -> list[Audio]:
+    def channels(self, wait: Wait) -> list[Audio]:
         """As `audio`, for each channel if the request splits them. All have the same warnings."""
         try:
-            decoded = self._decoded(wait)
-            targets = channel_targets(self._request)[: decoded.num_channels]
-            with told_when_full():
+            with _explained(), told_when_full():
+                decoded: DecodedFile = self._answer(wait)
                 mapped = [
                     np.memmap(target, dtype="<f4", mode="r", shape=(decoded.num_samples,))
-                    for target in targets
+                    for target in self._targets[: decoded.num_channels]
                 ]
-        except TimeoutError:
-            raise DeadlineExceeded("Decoding the file took too long.") from None
-        except (DecoderDied, MemoryError) as error:
-            if isinstance(error, DecoderDied) and error.innocent:
-                raise ModelUnavailable(INTERRUPTED, 1) from None
-            # FFmpeg crashed on the file, or took too much memory or time.
-            raise UndecodableAudio(NOT_MEDIA) from None
-        except OSError as error:
-            raise StageFailed("Decoding failed.") from error
         finally:
             self._remove_targets()
         silent_s = decoded.num_silent / SAMPLE_RATE
         return [Audio(samples, decoded.warnings, silent_s) for samples in mapped]
 
-    def _decoded(self, wait: Callable[[Future[DecodedFile]], DecodedFile]) -> DecodedFile:
+    @property
+    def _targets(self) -> list[Path]:
+        return channel_targets(self._request)
+
+    def _answer(self, wait: Wait) -> Any:
+        """What the process answers."""
         try:
             return wait(self.future)
         except DecoderDied as error:
@@ -98,5 +99,45 @@ class DecodeJob:
         return wait(self.future)
 
     def _remove_targets(self) -> None:
-        for path in channel_targets(self._request):
+        for path in self._targets:
             path.unlink(missing_ok=True)
+
+
+class PlayableJob(DecodeJob):
+    """One file that is to be played."""
+
+    def playable(self, wait: Wait) -> tuple[str, Path | None]:
+        """The media type, and a new file if browsers cannot play the file as it is. Raises
+        ServiceError, as `audio`.
+        """
+        encoded = None
+        try:
+            with _explained(), told_when_full():
+                playable: Playable = self._answer(wait)
+                if playable.encoded:
+                    encoded = playable_target(self._request)
+        finally:
+            for path in self._targets:
+                if path != encoded:
+                    path.unlink(missing_ok=True)
+        return playable.media_type, encoded
+
+    @property
+    def _targets(self) -> list[Path]:
+        return [self._request.target, playable_target(self._request)]
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """What happened to a process, as an error of the service."""
+    try:
+        yield
+    except TimeoutError:
+        raise DeadlineExceeded("Decoding the file took too long.") from None
+    except (DecoderDied, MemoryError) as error:
+        if isinstance(error, DecoderDied) and error.innocent:
+            raise ModelUnavailable(INTERRUPTED, 1) from None
+        # FFmpeg crashed on the file, or took too much memory or time.
+        raise UndecodableAudio(NOT_MEDIA) from None
+    except OSError as error:
+        raise StageFailed("Decoding failed.") from error

@@ -23,11 +23,11 @@ from typing import Any
 from structlog.contextvars import get_contextvars
 
 from app.audio.decode import DecodeRequest
-from app.audio.decode_job import DecodeJob
+from app.audio.decode_job import DecodeJob, PlayableJob
 from app.audio.decoder import Decoder, DecoderDied
 from app.audio.slot import NO_PROCESS, Slot
 from app.audio.turns import Task, Turns
-from app.audio.worker import decode_for
+from app.audio.worker import decode_for, make_playable_for
 from app.domain.errors import ModelUnavailable, ShuttingDown
 
 log = logging.getLogger(__name__)
@@ -100,7 +100,29 @@ class DecodePool:
 
         Raises ShuttingDown, ModelUnavailable, DiskFull, or OSError if no file can be created.
         """
-        request = DecodeRequest(
+        request = self._request(
+            source, max_duration_s, raw_pcm, stop_after_s, audio_track, split_channels
+        )
+        return DecodeJob(request, partial(self._schedule_file, decode_for, request, client))
+
+    def submit_playable(
+        self, source: Path, max_duration_s: float, audio_track: str = "", *, client: Hashable = ""
+    ) -> PlayableJob:
+        """See `audio/playable.py`. Raises as `submit`."""
+        request = self._request(source, max_duration_s, audio_track=audio_track)
+        schedule = partial(self._schedule_file, make_playable_for, request, client)
+        return PlayableJob(request, schedule)
+
+    def _request(
+        self,
+        source: Path,
+        max_duration_s: float,
+        raw_pcm: bool = False,
+        stop_after_s: float | None = None,
+        audio_track: str = "",
+        split_channels: bool = False,
+    ) -> DecodeRequest:
+        return DecodeRequest(
             source,
             self._folder / f"{secrets.token_hex(16)}.f32",
             max_duration_s,
@@ -111,11 +133,12 @@ class DecodePool:
             audio_track,
             split_channels,
         )
-        return DecodeJob(request, partial(self._schedule_decoding, request, client))
 
-    def _schedule_decoding(self, request: DecodeRequest, client: Hashable) -> Task:
+    def _schedule_file(
+        self, function: Callable[..., Any], request: DecodeRequest, client: Hashable
+    ) -> Task:
         small = request.source.exists() and request.source.stat().st_size <= SMALL_BYTES
-        return self._add(Task(decode_for, (get_contextvars(), request), client, small))
+        return self._add(Task(function, (get_contextvars(), request), client, small))
 
     def _schedule(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
         return self._add(Task(function, args)).future

@@ -22,6 +22,7 @@ from typing import Any
 
 import app.domain.errors
 from app.audio.decode import DecodedFile
+from app.audio.playable import Playable
 from app.config.environment import bare_environment
 from app.domain.warnings import TranscriptWarning
 
@@ -174,7 +175,7 @@ class _Answers(pickle.Unpickler):
             found = getattr(app.domain.errors, name, None)
             if isinstance(found, type) and issubclass(found, app.domain.errors.ServiceError):
                 return found
-        for known in (DecodedFile, TranscriptWarning):
+        for known in (DecodedFile, Playable, TranscriptWarning):
             if (module, name) == (known.__module__, known.__qualname__):
                 return known
         raise pickle.UnpicklingError(f"{module}.{name}")

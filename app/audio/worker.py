@@ -16,6 +16,7 @@ import numpy as np  # noqa: F401 - before the limits
 from structlog.contextvars import bound_contextvars
 
 from app.audio.decode import DecodedFile, DecodeRequest, decode
+from app.audio.playable import Playable, make_playable
 from app.domain.errors import ServiceError, StageFailed
 from app.storage.child import end_with_parent, limit
 from app.storage.confinement import confine
@@ -68,6 +69,12 @@ def decode_for(context: dict[str, Any], request: DecodeRequest) -> DecodedFile:
     """Decode with the request's log `context`."""
     with bound_contextvars(**context):
         return decode(request, limit_cpu=_limit_cpu)
+
+
+def make_playable_for(context: dict[str, Any], request: DecodeRequest) -> Playable:
+    """As `make_playable`, with the request's log `context`."""
+    with bound_contextvars(**context):
+        return make_playable(request, limit_cpu=_limit_cpu)
 
 
 def _limit_cpu(seconds: float) -> None:

@@ -60,6 +60,20 @@ def prepare_environment(settings: ModelSettings) -> None:
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 
+def prepare_ray() -> None:
+    """Set the variables that Ray reads. Call this before importing it."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # telemetry, on by default
+    # its proxies repeat a request whose front has died
+    os.environ["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"] = "app.serving.second_try:middlewares"
+    # a replica that hangs is ended at once: it would finish nothing, and keep its GPU meanwhile
+    os.environ.setdefault("RAY_SERVE_FORCE_STOP_UNHEALTHY_REPLICAS", "1")
+    # its workers are what the machine is for, so they are not to give way
+    os.environ.setdefault("RAY_worker_niceness", "0")
+    # a busy machine takes longer to start a process than Ray waits
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")
+    os.environ.setdefault("RAY_worker_register_timeout_seconds", "300")
+
+
 def hub_is_offline() -> bool:
     """Whether the operator has turned downloads off (HF_HUB_OFFLINE)."""
     return os.environ.get("HF_HUB_OFFLINE", "").strip().lower() in {"1", "true", "yes", "on"}

@@ -75,6 +75,15 @@ class JobSettings(SettingsGroup):
         validation_alias="JOB_KEEP_DAYS",
         description="How long ended jobs and their transcripts are kept.",
     )
+    job_keep_audio_mb: int = Field(
+        2000,
+        ge=0,
+        validation_alias="JOB_KEEP_AUDIO_MB",
+        description=(
+            "Largest recording that is kept as long as its transcript if the client asks for it "
+            "(keep_audio), as the page does to play it. None if 0."
+        ),
+    )
     max_jobs: int = Field(
         10_000,
         ge=1,

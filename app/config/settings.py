@@ -23,6 +23,7 @@ from app.config.diarization import DiarizationSettings
 from app.config.egress import EgressSettings
 from app.config.enqueue import EnqueueSettings
 from app.config.fields import SettingsGroup
+from app.config.fleet import FleetSettings
 from app.config.jobs import JobSettings
 from app.config.limits import LimitSettings
 from app.config.live import LiveSettings
@@ -64,6 +65,7 @@ class Settings(
     AccessSettings,
     RateLimitSettings,
     ServerSettings,
+    FleetSettings,
     LogSettings,
     BaseSettings,
 ):

@@ -15,6 +15,7 @@ from app.engine.work import Work
 from app.jobs.buckets import build_buckets, build_s3, build_uploads
 from app.jobs.database import Database
 from app.jobs.deliveries import Deliveries
+from app.jobs.door import UnknownDoors
 from app.jobs.doors.enqueue import ENQUEUE, EnqueueDoor
 from app.jobs.doors.rest import RestDoor
 from app.jobs.doors.sqs import SqsDoor
@@ -29,7 +30,7 @@ from app.jobs.posting import Poster
 from app.jobs.queue import JobQueue
 from app.jobs.rescue import Rescue
 from app.jobs.retention import Retention
-from app.jobs.runner import Runner, RunnerOptions, UnknownDoors
+from app.jobs.runner import Runner, RunnerOptions
 from app.jobs.runs import Runs
 from app.jobs.signing import check_secret
 from app.jobs.sources import Fetch, Sources
@@ -99,7 +100,7 @@ def _build(service: Service, settings: Settings) -> Jobs:
 
     service.metrics.show_jobs(Figures(store.counts))
     runs = Runs(database, queue, executors.id, ending, executors.living)
-    rescue = Rescue(database, queue, executors)
+    rescue = Rescue(database, executors)
     retention = Retention(store, sources, settings.job_keep_days)
     keeper = Keeper(executors, queue, runs, rescue, settings.job_takeover_s, clean)
     options = RunnerOptions(
@@ -107,7 +108,7 @@ def _build(service: Service, settings: Settings) -> Jobs:
         settings.job_workers,
     )  # fmt: skip
     runner = Runner(service, store, runs, keeper, sources, doors, options)
-    lookout = Lookout(database, queue, runner.crew)
+    lookout = Lookout(database, queue, runs, runner.crew)
     return Jobs(
         store, History(database), queue, executors, keeper, runner, lookout, retention, uploads,
         deliveries,

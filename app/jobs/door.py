@@ -8,6 +8,7 @@ from typing import Protocol
 
 from pydantic import JsonValue
 
+from app.domain.errors import UnsupportedOption
 from app.domain.transcript import Transcript
 from app.engine.work import Work
 from app.jobs.job import Job
@@ -33,3 +34,10 @@ class Door(Protocol):
 
     def notice(self, job: Job, transcript: Transcript | None) -> Notice | None:
         """Whom to tell that a job has ended. `transcript` None: it has none."""
+
+
+class UnknownDoors(dict[str, Door]):
+    """Doors by name; a job of a door that this process lacks fails with a clear sentence."""
+
+    def __missing__(self, name: str) -> Door:
+        raise UnsupportedOption(f"This service does not publish results of {name!r}.")

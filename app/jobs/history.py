@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from app.domain.errors import UnsupportedOption
 from app.jobs.database import Database
 from app.jobs.job import Job, JobState
-from app.jobs.rows import job_of
+from app.jobs.rows import folded, job_of
 from app.jobs.tables import jobs
 
 MAX_CURSOR = 200
@@ -22,7 +22,9 @@ WRONG_CURSOR = "cursor: not one that /history returned."
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """What a client looks for. Times are seconds since 1970. `search`: part of the file name."""
+    """What a client looks for. Times are seconds since 1970. `search`: part of the file name or of
+    the metadata, in any case.
+    """
 
     states: tuple[JobState, ...] = ()
     since: float | None = None
@@ -78,8 +80,13 @@ def _wanted(client: str, filters: Filters) -> list[sa.ColumnElement[bool]]:
     if filters.until is not None:
         wanted.append(jobs.c.created_at < filters.until)
     if filters.search:
-        wanted.append(jobs.c.file_name.icontains(filters.search, autoescape=True))
+        wanted.append(_found(filters.search))
     return wanted
+
+
+def _found(search: str) -> sa.ColumnElement[bool]:
+    name = jobs.c.file_name.icontains(search, autoescape=True)  # all that earlier versions stored
+    return sa.or_(jobs.c.searchable.contains(folded(search), autoescape=True), name)
 
 
 def _cursor(job: Job) -> str:

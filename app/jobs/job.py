@@ -122,7 +122,7 @@ class JobRequest(_Stored):
     `client`: the name of the API key, empty without keys; only this client may see the job.
     `account`: whose rate limits and whose turn in the queue. `door`: the interface that accepted
     it, which also publishes its result. `details`: the door's own data. `file_name` and `metadata`
-    come from the client and are only given back.
+    come from the client and are only given back. `keep_audio`: keep the upload with the transcript.
     """
 
     client: str = ""
@@ -136,6 +136,7 @@ class JobRequest(_Stored):
     webhook: WebhookTarget | None = None
     priority: Priority = Priority.NORMAL
     details: dict[str, JsonValue] = {}
+    keep_audio: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +144,8 @@ class Job:
     """A job as it is now. Times are seconds since 1970; None: not yet, or not known.
 
     `progress`: 0 to 100. `attempts`: runs that began, without those that were handed over.
-    `published`: what the door noted when it published the result.
+    `published`: what the door noted when it published the result. `media_type`, `media_bytes`: of
+    the recording that is kept with the transcript.
     """
 
     id: str
@@ -165,6 +167,8 @@ class Job:
     processing_s: float | None = None
     published: dict[str, JsonValue] | None = None
     cancel_requested: bool = False
+    media_type: str = ""
+    media_bytes: int | None = None
 
     def left_s(self, now: float) -> float | None:
         """Seconds until the end, estimated from the progress; None if there is nothing to go by."""

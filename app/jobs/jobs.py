@@ -34,9 +34,7 @@ from app.storage.objects import ObjectStore
 log = logging.getLogger(__name__)
 
 CLOSE_S = 12.0
-# Threads that wait for a place of the crew with an item of the queue: what is taken over must not
-# wait until all others have had their turn.
-QUEUE_THREADS = 8
+QUEUE_THREADS = 8  # of the items of jobs, which only have this process look at the tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +55,7 @@ class Jobs:
         self.executors.beat()
         self.queue.start(
             {
-                JOBS_QUEUE: Worker(self.runner.run, QUEUE_THREADS),
+                JOBS_QUEUE: Worker(lambda job_id: self.runner.look(), QUEUE_THREADS),
                 DELIVERIES_QUEUE: Worker(self.deliveries.handle, DELIVERY_THREADS, DELIVERY_POLL_S),
             }
         )

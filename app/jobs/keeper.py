@@ -16,7 +16,8 @@ from app.jobs.executors import Executors
 from app.jobs.job import JobStep
 from app.jobs.queue import JobQueue
 from app.jobs.rescue import Rescue
-from app.jobs.runs import Progress, Run, Runs
+from app.jobs.run import Progress, Run
+from app.jobs.runs import Runs
 from app.pipeline.flow import RECOGNIZED
 from app.pipeline.transcriber import ALIGNED
 
@@ -165,8 +166,8 @@ class Keeper:
         self._tell()
         if now - self._rescued >= RESCUE_S:
             self._rescued = now
-            for job_id in self._rescue.rescue({watch.run.id for watch in self._running()}):
-                log.warning("job %s was lost to the queue, and is in it again", job_id)
+            for job_id in self._rescue.let_go({watch.run.id for watch in self._running()}):
+                log.warning("job %s was worked on by nobody, and is begun again", job_id)
 
     def _tell(self) -> None:
         watches = {watch.run.id: watch for watch in self._running()}

@@ -17,9 +17,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.domain.errors import ServiceError
 from app.jobs.crew import Crew
 from app.jobs.database import Database
-from app.jobs.job import JobState
 from app.jobs.queue import JobQueue
-from app.jobs.tables import deliveries, jobs
+from app.jobs.runs import Runs
+from app.jobs.tables import deliveries
 
 log = logging.getLogger(__name__)
 
@@ -35,11 +35,13 @@ class Lookout:
         self,
         database: Database,
         queue: JobQueue,
+        runs: Runs,
         crew: Crew,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
         self._queue = queue
+        self._runs = runs
         self._crew = crew
         self._clock = clock
         self._closed = threading.Event()
@@ -57,23 +59,28 @@ class Lookout:
 
     def _loop(self) -> None:
         while not self._closed.is_set():
+            called = self._queue.was_called()
             try:
-                self._look()
+                self._look(called)
             except (ServiceError, SQLAlchemyError) as error:  # the keeper complains
                 log.debug("no look at the jobs: %s", type(error).__name__)
-                self._closed.wait(LOOK_S)
+                self._look_later(called)
             except Exception:  # without this thread, nothing begins any more
                 log.exception("the lookout of the jobs failed")
-                self._closed.wait(LOOK_S)
+                self._look_later(called)
             else:
                 self._queue.wait_for_call(LOOK_S)
 
-    def _look(self) -> None:
-        called = self._queue.was_called()
-        waits, unsent = self._due()
+    def _look_later(self, called: bool) -> None:
+        if called:
+            self._queue.wake()  # it has not been answered
+        self._closed.wait(LOOK_S)
+
+    def _look(self, called: bool) -> None:
+        waits = self._runs.any_to_begin()
         if waits:
             self._crew.call()
-        if called or waits or unsent or not self._crew.is_idle:
+        if called or waits or self._is_unsent() or not self._crew.is_idle:
             self._busy_at = time.monotonic()
             self._queue.work()
         elif self._queue.works and time.monotonic() - self._busy_at > QUIET_S:
@@ -85,12 +92,8 @@ class Lookout:
         else:
             self._busy_at = time.monotonic()
 
-    def _due(self) -> tuple[bool, bool]:
-        """Whether a job waits that may begin, and whether a webhook is to be sent."""
-        now = self._clock()
-        may_begin = sa.or_(jobs.c.retry_at.is_(None), jobs.c.retry_at <= now)
-        waits = sa.exists().where(jobs.c.state == JobState.QUEUED, may_begin)
-        unsent = sa.exists().where(deliveries.c.next_at <= now)
+    def _is_unsent(self) -> bool:
+        """Whether a webhook is to be sent now."""
+        unsent = sa.exists().where(deliveries.c.next_at <= self._clock())
         with self._database.read() as connection:
-            row = connection.execute(sa.select(waits, unsent)).one()
-        return bool(row[0]), bool(row[1])
+            return bool(connection.execute(sa.select(unsent)).scalar())

@@ -33,7 +33,6 @@ NOTIFICATIONS_S = 0.9  # we use none, but the end waits for the thread that look
 WORKFLOW = "work_on"
 PENDING = "PENDING"
 WAITING = "ENQUEUED"
-UNDER_WAY = [PENDING, WAITING, "DELAYED"]
 REPEAT_S = 60.0  # DBOS complains at each poll
 NOISE = ("applicationID", "applicationVersion", "executorID")
 CLOSE_S = 5.0  # it waits for threads that may try to reach the database
@@ -85,6 +84,7 @@ class JobQueue:
         self._names: list[str] = []
         self._changing = threading.Lock()  # whether its threads run
         self._works = False
+        self._closing = False
         self._called = threading.Event()
 
     def start(self, workers: Mapping[str, Worker]) -> None:
@@ -113,9 +113,9 @@ class JobQueue:
         return self._works
 
     def work(self) -> None:
-        """Give items to the workers."""
+        """Give items to the workers. Not after `close`."""
         with self._changing:
-            if self._works:
+            if self._works or self._closing:
                 return
             self._works = True
             try:
@@ -162,9 +162,10 @@ class JobQueue:
 
     def was_called(self) -> bool:
         """Whether there was a call since this was asked the last time."""
-        called = self._called.is_set()
+        if not self._called.is_set():
+            return False  # nothing is cleared: a call may come in this moment
         self._called.clear()
-        return called
+        return True
 
     def is_empty(self) -> bool:
         """Whether nothing waits that could be given to a worker now."""
@@ -202,7 +203,8 @@ class JobQueue:
         return self._client
 
     def take_over(self, living: Collection[str]) -> int:
-        """Queue again what processes work on that no longer live. Returns how many items.
+        """Queue again what processes work on that no longer live. Returns how many items. Has
+        this process look if any items wait: whoever queued them may have died since.
 
         Raises:
             DatabaseUnavailable
@@ -217,22 +219,9 @@ class JobQueue:
                 log.warning("taking over %s from a process that ended", status.workflow_id)
                 self._opened.resume_workflow(status.workflow_id, queue_name=status.queue_name)
                 taken += 1
-        if taken:
+        if taken or not (self._works or self.is_empty()):
             self.wake()
         return taken
-
-    def known(self, items: Collection[str]) -> set[str]:
-        """Those of the items that wait in a queue, or that a process works on."""
-        if not items:
-            return set()
-        with told_when_unreachable():
-            found = self._opened.list_workflows(
-                workflow_id_prefix=[f"{item}." for item in items],
-                status=UNDER_WAY,
-                load_input=False,
-                load_output=False,
-            )
-        return {status.workflow_id.rpartition(".")[0] for status in found}
 
     def forget(self, items: Collection[str]) -> None:
         """Remove what the queue still knows about items that are no longer needed."""
@@ -246,6 +235,7 @@ class JobQueue:
 
     def close(self) -> None:
         """Stop working on the queues. What runs is not waited for."""
+        self._closing = True  # without the lock, which whoever begins to work may hold for long
         if self._client is None:
             return
         client, self._client = self._client, None

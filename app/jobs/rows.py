@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import sqlalchemy as sa
+from pydantic import JsonValue
 
 from app.jobs.job import Job, JobRequest, JobState, JobStep, Priority
 from app.jobs.tables import jobs
@@ -34,6 +36,8 @@ def job_of(row: sa.Row[Any]) -> Job:
         processing_s=row.processing_s,
         published=row.published,
         cancel_requested=row.cancel_requested,
+        media_type=row.media_type,
+        media_bytes=row.media_bytes,
     )
 
 
@@ -57,7 +61,31 @@ def new_row(job_id: str, request: JobRequest, rank: int, now: float) -> dict[str
         "warnings": [],
         "language": "",
         "model": request.options.model,
+        "searchable": searchable(request),
     }
+
+
+def searchable(request: JobRequest) -> str:
+    """What a search in the history looks at, in one case: the file's name and the metadata."""
+    return folded("\n".join([request.file_name, *_texts(request.metadata)]))
+
+
+def folded(text: str) -> str:
+    """Without case, in all alphabets: SQLite itself knows only that of English."""
+    return text.casefold().replace("\x00", "")
+
+
+def _texts(value: JsonValue) -> Iterator[str]:
+    """The names and values in a value of JSON."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield name
+            yield from _texts(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner)
+    elif value is not None:
+        yield str(value)
 
 
 def queue_priority(priority_class: int, rank: int) -> int:

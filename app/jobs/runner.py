@@ -18,7 +18,6 @@ from app.domain.errors import (
     ServiceError,
     ShuttingDown,
     StageFailed,
-    UnsupportedOption,
 )
 from app.domain.transcript import Transcript
 from app.jobs.crew import Crew
@@ -26,7 +25,10 @@ from app.jobs.database import patiently
 from app.jobs.door import Door
 from app.jobs.job import Job, JobRequest, JobState, JobStep
 from app.jobs.keeper import CANCELLED, Keeper, Watch
-from app.jobs.runs import Run, Runs, Superseded
+from app.jobs.kept_audio import Keeping
+from app.jobs.rescue import Interrupted
+from app.jobs.run import Run, Superseded
+from app.jobs.runs import Runs
 from app.jobs.sources import Sources
 from app.jobs.store import Idempotency, JobStore
 from app.observability.record import RequestRecord
@@ -102,16 +104,10 @@ class Runner:
                 log.debug("job %s has ended meanwhile", run.job.id)
 
     def look(self) -> None:
-        """Begin a job that waits, if this process has room for it. Returns at once."""
-        self.crew.call()
-
-    def run(self, job_id: str) -> None:
-        """What the queue's word of a job leads to: an attempt at it if its last one was
-        interrupted, else at the job whose turn it is; from its source to its result. Raises
+        """Begin a job that waits, if this process has room for it. Returns at once, and raises
         nothing.
         """
-        if self._is_ending or not self.crew.serve(lambda: self._safely(lambda: self._take(job_id))):
-            self._safely(lambda: self._pass_on(job_id))
+        self.crew.call()
 
     def _safely(self, work: Callable[[], bool]) -> bool:
         """The value of `work`; false if it failed."""
@@ -123,17 +119,25 @@ class Runner:
             log.exception("a job failed unexpectedly")
         return False
 
-    def _take(self, job_id: str) -> bool:
-        num_interrupted = self._patiently(lambda: self._runs.num_interrupted(job_id))
-        if not num_interrupted:
-            return self._work_on_next()
-        if num_interrupted < self._last:
-            return self._begin(lambda: self._runs.begin(job_id))
-        with self._last_attempt:
-            return self._begin(lambda: self._runs.begin(job_id))
-
     def _work_on_next(self) -> bool:
-        return not self._is_ending and self._begin(self._runs.begin_next)
+        """An attempt at a job that was interrupted, else at the one whose turn it is; from its
+        source to its result. False: there is none.
+        """
+        if self._is_ending:
+            return False
+        interrupted = self._patiently(self._runs.interrupted)
+        return any(map(self._go_on_with, interrupted)) or self._begin(self._runs.begin_next)
+
+    def _go_on_with(self, job: Interrupted) -> bool:
+        """False also if this may be its last attempt, and another job is at that."""
+        if job.attempts < self._last:
+            return self._begin(lambda: self._runs.begin(job.id))
+        if not self._last_attempt.acquire(blocking=False):
+            return False
+        try:
+            return self._begin(lambda: self._runs.begin(job.id))
+        finally:
+            self._last_attempt.release()
 
     @property
     def _is_ending(self) -> bool:
@@ -145,11 +149,6 @@ class Runner:
         may be what ends processes, and would take along others that were beside it each time.
         """
         return max(1, self._options.max_attempts - 1)
-
-    def _pass_on(self, job_id: str) -> bool:
-        """Leave a job to other processes, and take no further ones: it keeps its thread."""
-        self._patiently(lambda: self._runs.pass_on(job_id, HAND_OVER_S))
-        return self._closed.wait()
 
     def _begin(self, begin: Callable[[], Run | None]) -> bool:
         """Whether there was a run."""
@@ -213,9 +212,7 @@ class Runner:
             if watch.cancel_requested or job.cancel_requested:
                 watch.cancel()
             call.work.check()
-            transcript = self._patiently(lambda: self._store.transcript(job.id))
-            if transcript is None:
-                transcript = self._transcribe(run, watch, call)
+            transcript, is_kept = self._transcript(run, watch, call)
             watch.step = JobStep.STORE
             door = self._doors[job.request.door]
             published = door.publish(job, transcript, call.work)
@@ -226,22 +223,40 @@ class Runner:
             if ended.state is JobState.CANCELLED:
                 raise Cancelled(CANCELLED)
         self._count(JobState.DONE)
-        self._discard(job)
+        if not is_kept:
+            self._discard(job)
 
-    def _transcribe(self, run: Run, watch: Watch, call: Call) -> Transcript:
+    def _transcript(self, run: Run, watch: Watch, call: Call) -> tuple[Transcript, bool]:
+        """The transcript, perhaps of an earlier run, and whether the recording is kept with it."""
+        transcript = self._patiently(lambda: self._store.transcript(run.job.id))
+        if transcript is None:
+            return self._transcribe(run, watch, call)
+        return transcript, bool(run.job.media_type)
+
+    def _transcribe(self, run: Run, watch: Watch, call: Call) -> tuple[Transcript, bool]:
         request = run.job.request
         options = request.options
         call.model = options.model
         with self._sources.open(request.source, call.work) as path:
             watch.step = JobStep.DECODE
+            recording = Recording(path, audio_track=options.audio_track)
+            keeping = Keeping(request, recording, self._sources.uploads)
             transcript = call.transcribe(
-                Recording(path, audio_track=options.audio_track),
+                recording,
                 options.transcribe_options(),
                 by_channel=options.by_channel,
+                on_audio=keeping.look,
             )
-        watch.audio_s = transcript.duration_s
-        self._patiently(lambda: self._runs.keep(run, transcript))
-        return transcript
+            watch.audio_s = transcript.duration_s
+            self._patiently(lambda: self._runs.keep(run, transcript))
+            return transcript, self._keep_audio(run, call, keeping)
+
+    def _keep_audio(self, run: Run, call: Call, keeping: Keeping) -> bool:
+        """Whether the recording is kept."""
+        kept = keeping.keep(call) if keeping.wanted else None
+        if kept is not None:
+            self._patiently(lambda: self._runs.keep_audio(run, kept))
+        return kept is not None
 
     # -- what happens then -----------------------------------------------------------------------
 
@@ -289,10 +304,3 @@ class Runner:
 
     def _count(self, outcome: JobState) -> None:
         self._service.metrics.job_ended(outcome)
-
-
-class UnknownDoors(dict[str, Door]):
-    """Doors by name; a job of a door that this process lacks fails with a clear sentence."""
-
-    def __missing__(self, name: str) -> Door:
-        raise UnsupportedOption(f"This service does not publish results of {name!r}.")

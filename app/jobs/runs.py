@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,8 +16,11 @@ from app.domain.errors import ServiceError
 from app.domain.transcript import Transcript
 from app.jobs.database import Database
 from app.jobs.job import ENDED, Job, JobRequest, JobState, JobStep
+from app.jobs.kept_audio import KeptAudio
 from app.jobs.queue import JobQueue
+from app.jobs.rescue import Interrupted, interrupted, of_others
 from app.jobs.rows import job_of, new_row, queue_priority, select_job
+from app.jobs.run import Progress, Run, Superseded
 from app.jobs.store import JOBS_QUEUE, Idempotency, keep_key
 from app.jobs.tables import jobs, transcripts, turns
 from app.jobs.transcripts import pack
@@ -28,27 +30,6 @@ Ending = Callable[[sa.Connection, Job, Transcript | None], None]
 
 
 EARLY_S = 1.0  # so much earlier than planned an attempt may begin: clocks differ
-
-
-class Superseded(Exception):
-    """Another run has taken this one's place."""
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One attempt at a job."""
-
-    id: str
-    job: Job
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a run is. `progress`: 0 to 100."""
-
-    step: JobStep
-    progress: float
-    audio_s: float | None = None
 
 
 class Runs:
@@ -71,7 +52,7 @@ class Runs:
 
     def begin(self, job_id: str) -> Run | None:
         """A run of a job that waits, or whose process has ended. None if there is nothing to do:
-        a job may be in the queue twice, after faults.
+        another process may have been faster.
         """
         seen = self._row(job_id)
         if seen is None or (seen.executor is not None and seen.executor in self._living()):
@@ -81,19 +62,26 @@ class Runs:
             if row is None or JobState(row.state) in ENDED or row.run_id != seen.run_id:
                 return None
             if row.state == JobState.QUEUED and (row.retry_at or 0.0) > self._clock() + EARLY_S:
-                return None  # an item from before its last attempt; another one is queued
+                return None
             return self._begin(connection, row)
 
-    def begin_next(self) -> Run | None:
-        """A run of the job whose turn it is. None if none waits.
+    def interrupted(self) -> list[Interrupted]:
+        """The jobs whose processes have ended, in turn."""
+        return interrupted(self._database, self._executor, self._living)
 
-        Spares a worker that is free again the time until the queue is asked the next time. What the
-        queue says of this job later has no effect.
-        """
-        due = sa.or_(jobs.c.retry_at.is_(None), jobs.c.retry_at <= self._clock())
+    def any_to_begin(self) -> bool:
+        """Whether a job waits whose time has come, or was interrupted."""
+        waits = sa.exists().where(_is_due(self._clock()))
+        elsewhere = sa.exists().where(of_others(self._executor))
+        with self._database.read() as connection:
+            row = connection.execute(sa.select(waits, elsewhere)).one()
+        return bool(row[0] or (row[1] and self.interrupted()))
+
+    def begin_next(self) -> Run | None:
+        """A run of the job whose turn it is. None if none waits."""
         first = (
             sa.select(jobs)
-            .where(jobs.c.state == JobState.QUEUED, due)
+            .where(_is_due(self._clock()))
             .order_by(jobs.c.priority, jobs.c.rank, jobs.c.created_at)
             .limit(1)
             .with_for_update(skip_locked=True)
@@ -178,6 +166,16 @@ class Runs:
             self._update(connection, run, step=JobStep.STORE)
             connection.execute(sa.delete(transcripts).where(transcripts.c.job_id == run.job.id))
             connection.execute(sa.insert(transcripts).values(job_id=run.job.id, body=body))
+
+    def keep_audio(self, run: Run, kept: KeptAudio) -> None:
+        """Note that the recording is kept, beside the transcript. Raises Superseded."""
+        with self._database.begin() as connection:
+            self._update(connection, run, media_type=kept.media_type, media_bytes=kept.num_bytes)
+            connection.execute(
+                sa.update(transcripts)
+                .where(transcripts.c.job_id == run.job.id)
+                .values(peaks=kept.peaks)
+            )
 
     def succeed(
         self,
@@ -268,11 +266,6 @@ class Runs:
         """What else happens in the transaction that ends a job."""
         self._ending(connection, job, None)
 
-    def pass_on(self, job_id: str, delay_s: float) -> None:
-        """Queue a job again of which no run has begun."""
-        with self._database.begin() as connection:
-            self._enqueue(connection, job_id, delay_s)
-
     def _enqueue(self, connection: sa.Connection, job_id: str, delay_s: float) -> None:
         row = connection.execute(select_job(job_id)).one_or_none()
         if row is not None and not JobState(row.state).ended:
@@ -283,15 +276,16 @@ class Runs:
         with self._database.read() as connection:
             return connection.execute(select_job(job_id)).one_or_none()
 
-    def num_interrupted(self, job_id: str) -> int:
-        """How many runs of a job there were, if the last one's process has ended; else 0."""
-        row = self._row(job_id)
-        return row.attempts if row is not None and row.state == JobState.RUNNING else 0
-
     def _update(self, connection: sa.Connection, run: Run, **values: Any) -> None:
         updated = connection.execute(sa.update(jobs).where(*_current(run)).values(**values))
         if updated.rowcount == 0:
             raise Superseded
+
+
+def _is_due(now: float) -> sa.ColumnElement[bool]:
+    """That a job waits, and that its next attempt is not to come later."""
+    due = sa.or_(jobs.c.retry_at.is_(None), jobs.c.retry_at <= now)
+    return sa.and_(jobs.c.state == JobState.QUEUED, due)
 
 
 def _current(run: Run) -> tuple[sa.ColumnElement[bool], ...]:

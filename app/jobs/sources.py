@@ -30,7 +30,7 @@ class Sources:
         fetch_url: Fetch | None = None,
         fetch_s3: Fetch | None = None,
     ) -> None:
-        self._uploads = uploads
+        self.uploads = uploads
         self._temp = temp
         self._fetch_url = fetch_url
         self._fetch_s3 = fetch_s3
@@ -46,7 +46,7 @@ class Sources:
         try:
             match source:
                 case Upload(name=name):
-                    yield self._uploads.get(name, path, work.check)
+                    yield self.uploads.get(name, path, work.check)
                 case Url():
                     yield self._fetched(self._fetch_url, source, path, work)
                 case S3Object():
@@ -63,4 +63,4 @@ class Sources:
     def discard(self, source: Source) -> None:
         """Delete an upload that is no longer needed. Nothing else is ours to delete."""
         if isinstance(source, Upload):
-            self._uploads.delete(source.name)
+            self.uploads.delete(source.name)

@@ -223,6 +223,13 @@ class JobStore:
             ).scalar()
         return None if body is None else unpack(body)
 
+    def peaks(self, job_id: str) -> bytes | None:
+        """The shape of a recording that is kept, see `peaks_of`."""
+        with self.database.read() as connection:
+            return connection.execute(
+                sa.select(transcripts.c.peaks).where(transcripts.c.job_id == job_id)
+            ).scalar()
+
     def counts(self) -> dict[JobState, int]:
         """How many jobs wait and run."""
         with self.database.read() as connection:

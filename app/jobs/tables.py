@@ -36,6 +36,9 @@ jobs = sa.Table(
     sa.Column("audio_s", sa.Double),
     sa.Column("processing_s", sa.Double),
     sa.Column("published", sa.JSON),
+    sa.Column("searchable", sa.Text, nullable=False, server_default=""),  # see rows.searchable
+    sa.Column("media_type", sa.Text, nullable=False, server_default=""),  # of what is kept to play
+    sa.Column("media_bytes", sa.BigInteger),
     sa.Index("jobs_by_client", "client", "created_at", "id"),
     sa.Index("jobs_by_state", "state", "account"),
     sa.Index("jobs_by_turn", "state", "priority", "rank"),
@@ -49,6 +52,7 @@ transcripts = sa.Table(
         "job_id", sa.String(36), sa.ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True
     ),
     sa.Column("body", sa.LargeBinary, nullable=False),
+    sa.Column("peaks", sa.LargeBinary),
 )
 
 # A key of a client: `job_id` is NULL while the request that brought it is still being accepted.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import deque
 
+from app.live.events import Final, LiveEvent, Partial
+
 KEPT = 4_096  # pieces
 
 
@@ -25,3 +27,18 @@ class Arrivals:
         if index == len(pieces) or (index == 0 and len(pieces) == KEPT):
             return None
         return pieces[index][1]
+
+    def delays(self, event: LiveEvent, now: float) -> list[float]:
+        """How long ago the ends of the words arrived that an event tells."""
+        arrived = [at for end_s in _ends(event) if (at := self.of(end_s)) is not None]
+        return [now - at for at in arrived]
+
+
+def _ends(event: LiveEvent) -> list[float]:
+    match event:
+        case Partial():
+            return [word.end_s for word in event.committed]
+        case Final():
+            words = [w for segment in event.transcript.segments for w in segment.words or ()]
+            return [word.end_s for word in words if word.end_s is not None]
+    return []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -13,11 +12,9 @@ from app.domain.options import BRIEF_S, DecodingOptions, TranscribeOptions
 from app.domain.transcript import SAMPLE_RATE, Audio, Hypothesis, Samples, Transcript
 from app.engine.work import Work
 from app.live.options import LiveOptions
-from app.models.leases import LeasedRecognizer
-from app.models.protocols import RecognitionItem
 from app.pipeline.hypotheses import Judge
 from app.pipeline.support import check_support
-from app.pipeline.transcriber import Transcriber
+from app.pipeline.transcribing import Ear, Transcribing
 
 QUICK_BEAM = 1
 TIMEOUT_S, TIMEOUT_PER_S = 300.0, 4.0  # of a transcript; the latter for each second of sound
@@ -47,32 +44,21 @@ class Spoken:
 
 
 class ModelEars:
-    """Implements `Ears` with the models that all requests share. Leases the recognizer until it is
-    closed, and again if it dies meanwhile. In the session's thread only.
-    """
+    """Implements `Ears` with the models that all requests share. In the session's thread only."""
 
     def __init__(
         self,
-        transcriber: Transcriber,
-        lease: Callable[[], AbstractContextManager[LeasedRecognizer]],
+        transcriber: Transcribing,
+        ear: Ear,
         start: Callable[[Callable[[], Transcript]], Future[Transcript]],
     ) -> None:
-        """Load the recognizer. `start`: runs a job in a thread of its own when it is its turn.
-
-        Raises:
-            ServiceError: the recognizer cannot be loaded.
-        """
+        """`start`: runs a job in a thread of its own when it is its turn."""
         self._transcriber = transcriber
-        self._lease = lease
+        self._ear = ear
         self._start = start
-        self._leases = ExitStack()
-        self._recognizer = self._leases.enter_context(lease())
-
-    def close(self) -> None:
-        self._leases.close()
 
     def expect(self, work: Work) -> None:
-        self._recognizer.recognition.expect(work)
+        self._ear.expect(work)
 
     def listen(self, samples: Samples, spoken: Spoken, work: Work) -> Future[Hypothesis]:
         live = spoken.options
@@ -86,24 +72,15 @@ class ModelEars:
             brief=len(samples) <= BRIEF_S * SAMPLE_RATE,
         )
         try:
-            recognizer = self._living()
-            check_support(recognizer.model, _transcribe_options(spoken))
-            [future] = work.submit(recognizer.recognition, [RecognitionItem(samples, options)])
+            check_support(self._ear.traits, _transcribe_options(spoken))
+            return self._ear.listen(samples, options, work)
         except ServiceError as error:
             failed: Future[Hypothesis] = Future()
             failed.set_exception(error)
             return failed
-        return future
-
-    def _living(self) -> LeasedRecognizer:
-        """The recognizer, loaded again if its thread has ended."""
-        if not self._recognizer.recognition.alive:
-            self._leases.close()
-            self._recognizer = self._leases.enter_context(self._lease())
-        return self._recognizer
 
     def is_credible(self, hypothesis: Hypothesis) -> bool:
-        judge = Judge(self._recognizer.model.thresholds)
+        judge = Judge(self._ear.traits.thresholds)
         return not (judge.is_silence(hypothesis) or judge.repeats_itself(hypothesis))
 
     def transcribe(self, samples: Samples, spoken: Spoken, work: Work) -> Future[Transcript]:

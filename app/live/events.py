@@ -80,7 +80,7 @@ class Reset:
 
 @dataclass(frozen=True, slots=True)
 class Troubled:
-    """A model failed on an utterance, which is tried again."""
+    """Something failed; the session goes on. An utterance is tried again; 0: there was none."""
 
     utterance: int
     error: ServiceError

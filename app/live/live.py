@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextvars
 import functools
 import itertools
 import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,7 +22,6 @@ from app.live.events import Ended, Final, Lagging, LiveEvent, SpeechStarted
 from app.live.options import LiveOptions
 from app.live.session import LiveSession, Needs
 from app.live.turns import Place, Turns
-from app.models.leases import LeasedRecognizer
 from app.observability.record import RequestRecord
 from app.service.calls import Call
 from app.service.service import Service
@@ -136,15 +137,17 @@ def _load_vad() -> StreamingVad:
     return StreamingVad()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Stream:
     """An admitted stream. `call`: its place among the requests; its work ends with the stream.
     `place`: among those whose utterances take turns.
+    `preparing`: one model after the other, however often a client changes its mind.
     """
 
     live: Live
     call: Call
     place: Place
+    preparing: Future[None] | None = None
 
     def open(
         self,
@@ -168,22 +171,21 @@ class Stream:
         )
         session = LiveSession(needs, options, tell, start_s, numbers)
 
-        def lease() -> AbstractContextManager[LeasedRecognizer]:
-            return transcriber.recognizer(options.model, call.work)
-
         def run() -> None:
             try:
                 start = functools.partial(live.turns.start, self.place)
-                with closing(ModelEars(transcriber, lease, start)) as ears:
-                    session.run(ears)
+                with transcriber.ear(options.model, call.work) as ear:
+                    session.run(ModelEars(transcriber, ear, start))
             except ServiceError as error:  # of loading
                 tell(Ended(error))
             except BaseException:  # SystemExit of a library, too: the client must not wait
                 log.exception("a live session failed unexpectedly")
                 tell(Ended(StageFailed("A stage failed unexpectedly.")))
 
-        threading.Thread(target=run, name="live", daemon=True).start()
-        live.threads.start(lambda: self._prepare(options))
+        in_context = contextvars.copy_context().run  # its log lines carry the stream's id
+        threading.Thread(target=in_context, args=(run,), name="live", daemon=True).start()
+        if self.preparing is None or self.preparing.done():  # else the client is in a hurry
+            self.preparing = live.threads.start(lambda: self._prepare(options))
         return session
 
     def _observe(self, event: LiveEvent, delays: Sequence[float]) -> None:

@@ -19,6 +19,7 @@ from app.domain.transcript import Hypothesis, Samples, Transcript
 from app.engine.work import Work
 from app.live import events
 from app.live.arrivals import Arrivals
+from app.live.context import Context
 from app.live.ears import Ears, Spoken
 from app.live.endpointing import Mark, Started
 from app.live.finals import SAME_SPEAKER, Finals
@@ -31,8 +32,8 @@ from app.live.voices import Voices
 
 log = logging.getLogger(__name__)
 
-CONTEXT_CHARS = 500
 MOST_PENDING_S = 60.0  # of sound without a transcript: clients that send faster have to wait
+MOST_FAULTS = 3  # without a transcript in between
 WATCH_S = 1.0  # between two looks at the transcripts under way
 
 Observe = Callable[[events.LiveEvent, list[float]], None]
@@ -61,9 +62,7 @@ class LiveSession:
         start_s: float = 0.0,
         numbers: Iterator[int] | None = None,
     ) -> None:
-        """`tell` is called in the session's thread. `start_s`: the time of the first sound.
-        `numbers`: of the utterances.
-        """
+        """`tell`: in the session's thread. `start_s`: of its sound. `numbers`: of utterances."""
         self._needs = needs
         self._options = options
         self._tell = self._noting(tell, needs.observe)
@@ -71,19 +70,19 @@ class LiveSession:
         self._arrivals = Arrivals()
         self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._arrived_s = self._taken_s = 0.0  # each is written by one thread
-        self._running, self._finishing = True, False
+        self._running = True
+        self._finishing = False
+        self._faults = 0
         self._numbers = itertools.count(1) if numbers is None else numbers
         self._open: Utterance | None = None
-        self._context, self._context_language = "", ""
+        self._context = Context()
         self._sound = Sound(options, needs.new_track, start_s)
-        post = self._inbox.put
-        self._partials = Partials(
-            self._listen, lambda found: self._ears.is_credible(found), self._tell, post, clock
-        )
+        post, is_credible = self._inbox.put, lambda found: self._ears.is_credible(found)
+        self._partials = Partials(self._listen, is_credible, self._tell, post, clock)
         self._speakers = Speakers(needs.same_speaker)
         self._speakers.know(options.voices)
-        voices = Voices(self._speakers)
-        self._finals = Finals(self._transcribe, needs.new_work, self._tell, post, clock, voices)
+        about = self._tell, post, clock, Voices(self._speakers)
+        self._finals = Finals(self._transcribe, needs.new_work, *about)
 
     # -- for any thread --------------------------------------------------------------------------
 
@@ -93,9 +92,7 @@ class LiveSession:
 
     @property
     def backlog_s(self) -> float:
-        """Sound that has arrived and was not looked at yet, and what waits for its transcript
-        beyond what is allowed.
-        """
+        """Sound not looked at yet, and what waits for its transcript beyond what is allowed."""
         waiting_s = self._arrived_s - self._taken_s
         return waiting_s + max(0.0, self._finals.pending_s - MOST_PENDING_S)
 
@@ -104,15 +101,20 @@ class LiveSession:
         """Whether it is us who keep the client waiting: with transcripts that are to come."""
         return self._finishing or bool(self._finals)
 
+    @property
+    def num_waiting(self) -> int:
+        """Pieces of sound and other wishes that were not looked at yet."""
+        return self._inbox.qsize()
+
     def hear(self, data: bytes) -> None:
         """The next bytes of the stream. Always from the same thread."""
         seconds = len(data) / self._options.bytes_per_s
         self._arrived_s += seconds
         self._inbox.put(partial(self._hear, data, seconds, self._clock()))
 
-    def commit(self) -> None:
-        """End the utterance that is open, if there is one."""
-        self._inbox.put(self._commit)
+    def commit(self, otherwise: Callable[[], None] = lambda: None) -> None:
+        """End the utterance that is open. `otherwise`: called in the session's thread if none."""
+        self._inbox.put(partial(self._commit, otherwise))
 
     def clear(self) -> None:
         """Drop the utterance that is open, and the sound that none has begun with."""
@@ -147,18 +149,35 @@ class LiveSession:
         self._ears = ears
         try:
             while self._running:
-                self._next()()
-                self._finals.check_lag()
-                self._partials.strain = self._finals.strain
-                if self._finishing and not self._finals and self._running:
-                    self._finals.tell_speakers()
-                    self._end(None)
+                self._step()
         except ServiceError as error:
             self._end(error)
-        # A bug of ours, or a library's error: the client must not wait for ever.
-        except Exception:
-            log.exception("a live session failed unexpectedly")
-            self._end(StageFailed("A stage failed unexpectedly."))
+
+    def _step(self) -> None:
+        try:
+            self._next()()
+            self._finals.check_lag()
+            self._partials.strain = self._finals.strain
+            if self._finishing and not self._finals and self._running:
+                self._finals.tell_speakers()
+                self._end(None)
+        except ServiceError:
+            raise
+        # A bug of ours, or a library's error: it must not end a stream of hours.
+        except (Exception, SystemExit):
+            log.exception("a live session failed; it goes on")
+            self._recover()
+
+    def _recover(self) -> None:
+        """Transcribe what was said, and hear the rest afresh. Raises StageFailed, at last."""
+        self._faults += 1
+        error = StageFailed("A stage failed unexpectedly.")
+        if self._faults > MOST_FAULTS:
+            raise error
+        self._tell(events.Troubled(0 if self._open is None else self._open.number, error))
+        self._stop(self._sound.end_s)
+        self._sound = Sound(self._options, self._needs.new_track, self._sound.end_s)
+        self._inbox.put(lambda: None)  # the stream may have come to its end meanwhile
 
     def _next(self) -> Callable[[], None]:
         try:
@@ -205,8 +224,11 @@ class LiveSession:
         self._finals.add(utterance, self._sound.tape.between(utterance.start_s, at_s).copy())
         self._sound.tape.forget(at_s)
 
-    def _commit(self) -> None:
-        self._follow(self._sound.finish())
+    def _commit(self, otherwise: Callable[[], None] = lambda: None) -> None:
+        marks = self._sound.finish()
+        self._follow(marks)
+        if not marks:
+            otherwise()
 
     def _clear(self) -> None:
         self._sound.drop()
@@ -219,7 +241,7 @@ class LiveSession:
     def _reset(self) -> None:
         self._finals.drop()
         self._clear()
-        self._context = ""
+        self._context.forget()
         self._tell(events.Reset())
 
     def _reconfigure(self, options: LiveOptions) -> None:
@@ -248,9 +270,7 @@ class LiveSession:
         return self._ears.transcribe(samples, self._spoken(utterance), utterance.work)
 
     def _spoken(self, utterance: Utterance) -> Spoken:
-        """The text before counts only in its own language."""
-        same = utterance.language == self._context_language
-        context = self._context if self._options.use_context and same else ""
+        context = self._context.before(utterance.language) if self._options.use_context else ""
         return Spoken(self._options, utterance.language, context)
 
     def _noting(
@@ -260,28 +280,12 @@ class LiveSession:
 
         def told(event: events.LiveEvent) -> None:
             if isinstance(event, events.Final):
-                self._note(event.transcript)
+                self._faults = 0
+                self._context.note(event.transcript)
             tell(event)
-            observe(event, self._delays(event))
+            observe(event, self._arrivals.delays(event, self._clock()))
 
         return told
-
-    def _delays(self, event: events.LiveEvent) -> list[float]:
-        """How long ago the ends of the words arrived that an event tells."""
-        ends: list[float] = []
-        if isinstance(event, events.Partial):
-            ends = [word.end_s for word in event.committed]
-        elif isinstance(event, events.Final):
-            words = [w for segment in event.transcript.segments for w in segment.words or ()]
-            ends = [word.end_s for word in words if word.end_s is not None]
-        arrived = [at for end_s in ends if (at := self._arrivals.of(end_s)) is not None]
-        return [self._clock() - at for at in arrived]
-
-    def _note(self, transcript: Transcript) -> None:
-        text = "".join(segment.text for segment in transcript.segments)
-        if transcript.language != self._context_language:
-            self._context, self._context_language = "", transcript.language
-        self._context = (self._context + text)[-CONTEXT_CHARS:]
 
     # -- the end ---------------------------------------------------------------------------------
 

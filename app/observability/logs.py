@@ -44,13 +44,14 @@ POINTLESS = (
 )
 
 
-def configure(log_format: str, level: str) -> None:
-    """Log to stderr from `level` on; `log_format` is console or json.
+def configure(log_format: str, level: str, replica: str = "") -> None:
+    """Log to stderr from `level` on; `log_format` is console or json. `replica`: the name of this
+    process among others of the same service, for each line.
 
     Replaces `sys.stdout` for the whole process: what is printed becomes log lines.
     """
     handler = stream_handler(sys.stderr)
-    handler.setFormatter(_formatter(log_format, sys.stderr))
+    handler.setFormatter(_formatter(log_format, sys.stderr, replica))
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
@@ -74,8 +75,13 @@ class _Printed(io.TextIOBase):
         return len(text)
 
 
-def _formatter(log_format: str, stream: TextIO) -> logging.Formatter:
+def _formatter(log_format: str, stream: TextIO, replica: str) -> logging.Formatter:
+    def name_replica(logger: Any, name: str, event: EventDict) -> EventDict:
+        event.pop("_ray_timestamp_ns", None)  # Ray puts it into each record
+        return {**event, "replica": replica} if replica else event
+
     before: list[Processor] = [
+        name_replica,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, TypeAlias
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -20,6 +21,7 @@ from app.observability.stages import Stage
 
 PREFIX = "whisperx_asr_"
 NONE = "none"  # label value if there is no model, dialect or key
+REPLICA = "replica"  # label of every sample if there are several processes
 OTHER = "other"  # label value for anything unexpected
 
 CERTAINTIES = ("committed", "final")  # of a live stream's words
@@ -68,6 +70,10 @@ class Facts:
     memory_limit_bytes: int
     warning_kinds: tuple[str, ...]
     model_kinds: tuple[str, ...] = ()
+
+
+Figures: TypeAlias = Mapping[str, Sequence[Metric]]  # by the name of a process
+NO_OTHERS: Figures = MappingProxyType({})
 
 
 class Metrics:
@@ -280,13 +286,27 @@ class Metrics:
     def model_unloaded(self, kind: str) -> None:
         self._evictions.labels(kind).inc()
 
-    def expose(self, accept: str = "") -> tuple[bytes, str]:
-        """The body of a scrape and its content type. `accept` is the request's Accept header."""
+    def figures(self) -> tuple[Metric, ...]:
+        """All metrics with their values now. They can be pickled."""
+        return tuple(self.registry.collect())
+
+    def expose(
+        self, accept: str = "", replica: str = "", others: Figures = NO_OTHERS
+    ) -> tuple[bytes, str]:
+        """The body of a scrape and its content type. `accept` is the request's Accept header.
+
+        `replica`: the name of this process among others of the same service; then all samples are
+        labelled with such a name. `others`: their figures.
+        """
         try:
             encode, content_type = choose_encoder(accept)
         except (TypeError, ValueError):  # a version that is no number
             encode, content_type = choose_encoder("")
-        return encode(self.registry), content_type
+        if not replica:
+            return encode(self.registry), content_type
+        joined = CollectorRegistry()
+        joined.register(_Joined({replica: self.figures(), **others}))
+        return encode(joined), content_type
 
 
 class _Gauges(Collector):
@@ -335,6 +355,28 @@ class _Gauges(Collector):
         ):
             values = {(gpu.device,): getattr(gpu, name) for gpu in now.gpus}
             yield _gauge(f"gpu_memory_{name}_bytes", description, values, "device")
+
+
+class _Joined(Collector):
+    """The figures of several processes, each sample with the name of its process."""
+
+    def __init__(self, figures: Figures) -> None:
+        self._figures = figures
+
+    def describe(self) -> Iterable[Metric]:
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        families: dict[str, Metric] = {}
+        for replica, metrics in self._figures.items():
+            for metric in metrics:
+                same = Metric(metric.name, metric.documentation, metric.type)
+                family = families.setdefault(metric.name, same)
+                family.samples.extend(
+                    sample._replace(labels={**sample.labels, REPLICA: replica})
+                    for sample in metric.samples
+                )
+        yield from families.values()
 
 
 class _JobGauges(Collector):

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from app.domain.errors import UnsupportedOption
 from app.domain.languages import language_name
 from app.domain.options import Task, TranscribeOptions
-from app.models.protocols import Recognizer
+from app.models.protocols import Abilities
 
 
-def check_support(recognizer: Recognizer, options: TranscribeOptions) -> None:
+class Able(Protocol):
+    """A recognizer, or what is known of one."""
+
+    @property
+    def languages(self) -> frozenset[str]: ...
+
+    @property
+    def abilities(self) -> Abilities: ...
+
+
+def check_support(recognizer: Able, options: TranscribeOptions) -> None:
     """Raises UnsupportedOption for a language or an option that the recognizer does not know."""
     model = options.model
     for name, languages in (("language", (options.language,)), ("languages", options.languages)):

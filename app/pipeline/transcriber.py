@@ -39,6 +39,7 @@ from app.models.leases import (
 from app.observability.stages import Stage
 from app.pipeline.aligners import Aligners
 from app.pipeline.chunking import ChunkingOptions
+from app.pipeline.ears import LeasedEar
 from app.pipeline.flow import NOBODY, Flow, Listener, TranscriptionRequest
 from app.pipeline.listening import FirstChunks, Listening
 from app.pipeline.optional_stages import optional_stage
@@ -69,7 +70,9 @@ class TranscriberOptions:
 
 
 class Transcriber:
-    """Runs one request at a time per calling thread; all threads share the models."""
+    """Implements `Transcribing` with the models of this process. Runs one request at a time per
+    calling thread; all threads share the models.
+    """
 
     def __init__(
         self,
@@ -115,11 +118,11 @@ class Transcriber:
             )
 
     @contextmanager
-    def recognizer(self, model: str, work: Work) -> Iterator[LeasedRecognizer]:
+    def ear(self, model: str, work: Work) -> Iterator[LeasedEar]:
         """The recognizer alone, for hypotheses of sound that goes on."""
         key = self._catalog.recognizer(model)
-        with self._lease(lease_recognizer, key, work) as recognizer:
-            yield recognizer
+        with closing(LeasedEar(lambda: self._lease(lease_recognizer, key, work))) as ear:
+            yield ear
 
     def prepare(self, model: str, language: str | None, work: Work) -> None:
         """Load what a transcript needs besides the recognizer. `language` None: not known yet.

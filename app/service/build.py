@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from app import __version__
@@ -17,7 +18,7 @@ from app.config.settings import DEMO_DIR, Settings
 from app.domain.errors import ConfigurationError, UnknownModel
 from app.domain.warnings import TranscriptWarning
 from app.engine.batching import Recovery
-from app.engine.model import ModelKind
+from app.engine.model import ModelKey, ModelKind
 from app.engine.store import LoadWaits, ModelStore, StoreObserver
 from app.formats.subtitles import SubtitleStyle
 from app.models.catalog import Catalog, KnownModels
@@ -30,9 +31,12 @@ from app.observability.metrics import Facts, GpuMemory, Metrics, Reading, memory
 from app.observability.tracing_setup import build_tracing
 from app.pipeline.chunking import ChunkingOptions
 from app.pipeline.transcriber import Transcriber, TranscriberOptions
+from app.pipeline.transcribing import Transcribing
 from app.service.admission import Admission
 from app.service.calls import CallLimits, Calls
 from app.service.joining import MAX_LINGERING, Joining, JoiningLimits
+from app.service.models import LocalModels, Models
+from app.service.peers import ALONE, Peers
 from app.service.service import Service
 from app.service.threads import Threads
 from app.service.upload_places import UploadPlaces
@@ -44,6 +48,20 @@ if TYPE_CHECKING:
 
 CLOSE_TIMEOUT_S = 5.0  # on a busy machine, memory takes seconds to free
 UPLOAD_WINDOWS = 12  # within UPLOAD_IDLE_TIMEOUT_SECONDS, to see which uploads are slow
+
+
+@dataclass(frozen=True, slots=True)
+class Hosting:
+    """Where the models run. `connect`: what reaches them, given the metrics and an event to set
+    once they are lost to this process.
+    """
+
+    device: str
+    compute_type: str
+    connect: Callable[[Metrics, threading.Event], tuple[Models, Transcribing]]
+    gpus: Callable[[], tuple[GpuMemory, ...]] = tuple
+    elsewhere: bool = False  # what is loaded counts where it is
+    peers: Peers = ALONE
 
 
 def build_service(settings: Settings, engines: Sequence[RecognizerEngine] = ENGINES) -> Service:
@@ -59,10 +77,42 @@ def build_service(settings: Settings, engines: Sequence[RecognizerEngine] = ENGI
     prepare_environment(settings)
     # Here and not above: the libraries read the environment when they are imported.
     from app.models import devices
+    from app.models.alignment.aligner import align_languages
 
-    catalog = build_catalog(settings, recognizers)
+    catalog = build_catalog(settings, recognizers, align_languages())
     quiet_libraries()  # once imported: some set their own level and handlers then
     chosen = devices.choose_devices(settings)
+
+    def connect(metrics: Metrics, broken: threading.Event) -> tuple[Models, Transcribing]:
+        fetcher = build_fetcher(settings, recognizers)
+        store = build_store(settings, chosen, recognizers, fetcher, metrics, broken)
+        models = LocalModels(store, catalog, fetcher, settings.model_call_timeout_s)
+        return models, build_transcriber(settings, store, catalog)
+
+    return _assemble(
+        settings,
+        temp,
+        catalog,
+        Hosting(chosen.device, chosen.compute_type, connect, lambda: devices.gpu_memory(chosen)),
+    )
+
+
+def build_front(settings: Settings, hosting: Hosting) -> Service:
+    """The object graph of a process whose models are elsewhere. Imports no PyTorch.
+
+    Raises:
+        ConfigurationError: settings that cannot work on this machine.
+    """
+    temp = build_temp(settings)
+    prepare_environment(settings)
+    catalog = build_catalog(settings, Recognizers())
+    quiet_libraries()
+    return _assemble(settings, temp, catalog, hosting)
+
+
+def _assemble(
+    settings: Settings, temp: PrivateDirectory, catalog: Catalog, hosting: Hosting
+) -> Service:
     ready, broken = threading.Event(), threading.Event()
     uploads = UploadPlaces(
         settings.max_concurrent_uploads,
@@ -71,12 +121,12 @@ def build_service(settings: Settings, engines: Sequence[RecognizerEngine] = ENGI
     )
     admission = Admission(settings.max_queue_size, settings.max_queue_audio_s, uploads)
     metrics = Metrics(
-        service_facts(settings, chosen),
-        lambda: take_reading(ready, admission, store, devices.gpu_memory(chosen)),
+        service_facts(settings, hosting.device, hosting.compute_type),
+        lambda: take_reading(
+            ready, admission, () if hosting.elsewhere else models.loaded(), hosting.gpus()
+        ),
     )
-    fetcher = build_fetcher(settings, recognizers)
-    store = build_store(settings, chosen, recognizers, fetcher, metrics, broken)
-    transcriber = build_transcriber(settings, store, catalog)
+    models, transcriber = hosting.connect(metrics, broken)
     decode_pool = build_decode_pool(settings, temp)
     rate_limits = RateLimits(
         settings.rate_limit_requests_per_minute,
@@ -88,11 +138,10 @@ def build_service(settings: Settings, engines: Sequence[RecognizerEngine] = ENGI
     )
     return Service(
         settings=settings,
-        device=chosen.device,
-        compute_type=chosen.compute_type,
+        device=hosting.device,
+        compute_type=hosting.compute_type,
         catalog=catalog,
-        store=store,
-        fetcher=fetcher,
+        models=models,
         transcriber=transcriber,
         decode_pool=decode_pool,
         calls=Calls(
@@ -107,6 +156,7 @@ def build_service(settings: Settings, engines: Sequence[RecognizerEngine] = ENGI
         broken=broken,
         metrics=metrics,
         tracing=build_tracing(),
+        peers=hosting.peers,
     )
 
 
@@ -120,12 +170,12 @@ def build_temp(settings: Settings) -> PrivateDirectory:
     return PrivateDirectory(settings.temp_dir, None if min_free_mb is None else min_free_mb << 20)
 
 
-def build_catalog(settings: Settings, recognizers: Recognizers) -> Catalog:
+def build_catalog(
+    settings: Settings, recognizers: Recognizers, align_languages: frozenset[str] = frozenset()
+) -> Catalog:
     """Raises ConfigurationError if a setting names a model that does not exist."""
-    from app.models.alignment.aligner import align_languages
-
     catalog = Catalog(
-        KnownModels(recognizers.model_names(), recognizers.aliases, align_languages()),
+        KnownModels(recognizers.model_names(), recognizers.aliases, align_languages),
         DEMO_DIR,
         settings.asr_model,
         settings.allowed_models,
@@ -216,11 +266,11 @@ def build_decode_pool(settings: Settings, temp: PrivateDirectory) -> DecodePool:
     )
 
 
-def service_facts(settings: LimitSettings, chosen: Devices) -> Facts:
+def service_facts(settings: LimitSettings, device: str, compute_type: str) -> Facts:
     return Facts(
         version=__version__,
-        device=chosen.device,
-        compute_type=chosen.compute_type,
+        device=device,
+        compute_type=compute_type,
         max_requests=settings.max_queue_size,
         max_audio_s=settings.max_queue_audio_s,
         memory_limit_bytes=memory_limit_bytes(),
@@ -240,7 +290,10 @@ def subtitle_style(settings: AnswerSettings) -> SubtitleStyle:
 
 
 def take_reading(
-    ready: threading.Event, admission: Admission, store: ModelStore, gpus: tuple[GpuMemory, ...]
+    ready: threading.Event,
+    admission: Admission,
+    loaded: Sequence[ModelKey],
+    gpus: tuple[GpuMemory, ...],
 ) -> Reading:
     """What a scrape of /metrics shows at this moment."""
     entries = [entry for entry in admission.entries() if entry.has_place]
@@ -250,7 +303,7 @@ def take_reading(
         num_waiting=num_waiting,
         num_running=len(entries) - num_waiting,
         audio_s=admission.audio_s,
-        loaded=tuple((key.kind, key.short_name) for key in store.loaded()),
+        loaded=tuple((key.kind, key.short_name) for key in loaded),
         gpus=gpus,
     )
 
@@ -260,7 +313,7 @@ def close_service(service: Service) -> None:
     service.stop_admitting()
     service.decode_pool.close()
     # a model's thread ends when its call returns, which may take too long to wait for
-    closing = threading.Thread(target=service.store.close, name="close", daemon=True)
+    closing = threading.Thread(target=service.models.close, name="close", daemon=True)
     closing.start()
     closing.join(CLOSE_TIMEOUT_S)
     service.threads.shutdown(wait=False, cancel_futures=True)

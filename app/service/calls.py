@@ -31,7 +31,7 @@ from app.observability.record import RequestRecord
 from app.observability.stages import Stage
 from app.pipeline.channels import transcribe_channels
 from app.pipeline.flow import NOBODY, Listener
-from app.pipeline.transcriber import Transcriber
+from app.pipeline.transcribing import Transcribing
 from app.service.admission import Admission, Ticket
 from app.service.joining import Computation, Failed, Joining
 
@@ -69,12 +69,19 @@ class CallLimits:
     log_transcripts: bool = False
 
 
+OnAudio = Callable[[Sequence[Audio]], None]
+
+
+def ignore(channels: Sequence[Audio]) -> None:
+    """The default for `on_audio`."""
+
+
 class Calls:
     """Admits calls, which share models, queue and limits."""
 
     def __init__(
         self,
-        transcriber: Transcriber,
+        transcriber: Transcribing,
         decode_pool: DecodePool,
         admission: Admission,
         rate_limits: RateLimits,
@@ -150,10 +157,12 @@ class Call:
         options: TranscribeOptions,
         listener: Listener = NOBODY,
         by_channel: bool = False,
+        on_audio: OnAudio = ignore,
     ) -> Transcript:
         """The transcript of a recording, perhaps computed for an equal call of the same account.
 
-        `by_channel`: each channel is one speaker.
+        `by_channel`: each channel is one speaker. `on_audio`: background calls hand it the decoded
+        channels.
 
         Raises:
             ServiceError: the recording cannot be decoded, is too long or exceeds a limit;
@@ -161,7 +170,7 @@ class Call:
         """
         self.model = options.model
         if self.work.background:
-            return self._compute(recording, options, listener, by_channel)
+            return self._compute(recording, options, listener, by_channel, on_audio)
         key = self._key(recording, options, by_channel) if recording.digest else None
         computation, member = self._calls.joining.enter(key, self._ticket, self.record)
         if member.is_first:
@@ -214,14 +223,17 @@ class Call:
         options: TranscribeOptions,
         listener: Listener,
         by_channel: bool,
+        on_audio: OnAudio = ignore,
     ) -> Transcript:
         """Decode, weigh, charge, transcribe, note."""
         all_counts = options.speech.keep_silence
         if by_channel:
             channels = self._decode_channels_and_weigh(recording, all_counts)
+            on_audio(channels)
             transcript = transcribe_channels(self._run, channels, options, listener)
         else:
             audio = self._decode_and_weigh(recording, all_counts=all_counts)
+            on_audio([audio])
             transcript = self._run(audio, options, listener)
         self._note(transcript)
         return transcript
@@ -252,6 +264,21 @@ class Call:
         job = self._submit(recording, max_duration_s, stop_after_s)
         with self._paid(job):
             return job.audio(self.work.wait_tracked)
+
+    def playable(self, recording: Recording) -> tuple[str, Path | None]:
+        """The media type that browsers play of a recording, and a new file with it if they cannot
+        play the recording itself. Charges nothing: what it costs is far less than the transcript.
+
+        Raises:
+            ServiceError: as in `transcribe`.
+        """
+        job = self._calls.decode_pool.submit_playable(
+            recording.path,
+            self._calls.limits.max_duration_s,
+            recording.audio_track,
+            client=(self.account.client, self.work.background),
+        )
+        return job.playable(self.work.wait_tracked)
 
     def hear(self, audio_s: float) -> None:
         """Weigh and charge the sound of a stream, of which so much has come until now.

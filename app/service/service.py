@@ -4,40 +4,36 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from app.audio.decode_pool import DecodePool
 from app.config.settings import Settings
-from app.engine.store import ModelStore
 from app.formats.subtitles import SubtitleStyle
 from app.models.catalog import Catalog
 from app.observability.logs import log_request
 from app.observability.metrics import Metrics
 from app.observability.record import RequestRecord
 from app.observability.tracing import Tracing
-from app.pipeline.transcriber import Transcriber
+from app.pipeline.transcribing import Transcribing
 from app.service.admission import Admission
 from app.service.calls import Calls
+from app.service.models import Models
+from app.service.peers import ALONE, Peers
 from app.service.threads import Threads
 from app.storage.tempdir import PrivateDirectory
-
-if TYPE_CHECKING:
-    from app.models.fetcher import ModelFetcher
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
     """`ready` is set once the configured models are loaded; `broken` once this process cannot
-    recover.
+    recover. `peers`: other processes of the same service.
     """
 
     settings: Settings
     device: str
     compute_type: str
     catalog: Catalog
-    store: ModelStore
-    fetcher: ModelFetcher
-    transcriber: Transcriber
+    models: Models
+    transcriber: Transcribing
     decode_pool: DecodePool
     admission: Admission
     temp: PrivateDirectory
@@ -48,6 +44,7 @@ class Service:
     broken: threading.Event
     metrics: Metrics
     tracing: Tracing
+    peers: Peers = ALONE
 
     def stop_admitting(self) -> None:
         """Make /ready answer 503 and refuse new requests, so that clients go to another replica."""

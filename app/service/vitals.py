@@ -22,27 +22,19 @@ class Vitals:
 
 
 def read_vitals(service: Service) -> Vitals:
-    degraded = [
-        f"The {key.kind} {key.short_name} stopped; the next request reloads it."
-        for key in service.store.dead()
-    ]
-    degraded += service.store.missing()
+    degraded = service.models.degraded()
     if service.temp.is_short:
         degraded.append(DISK_SHORT)
     return Vitals(tuple(degraded), _fatal(service))
 
 
 def _fatal(service: Service) -> str:
-    timeout_s = service.settings.model_call_timeout_s
-    call = service.store.longest_call()
-    if call is not None and timeout_s and call[0] > timeout_s:
-        return f"A call of the {call[1].kind} {call[1].short_name} does not return."
-    return DEVICE_LOST if service.broken.is_set() else ""
+    return service.models.fatal() or (DEVICE_LOST if service.broken.is_set() else "")
 
 
 def supervise(service: Service) -> None:
     """Replace dead parts and detect a fatal failure. Call it about once a second."""
-    service.store.check()
+    service.models.check()
     service.decode_pool.check()
     service.calls.joining.forget()
     fatal = _fatal(service)

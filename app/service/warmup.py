@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from app.domain.errors import ModelUnavailable, ServiceError, UnknownModel
 from app.domain.languages import parse_language
 from app.engine.model import ModelKey
+from app.service.models import LocalModels
 from app.service.service import Service
 
 log = logging.getLogger(__name__)
@@ -24,7 +25,7 @@ def warm_up(service: Service, stopping: threading.Event) -> None:
         try:
             service.decode_pool.warm_up()
             if name:
-                preload(service, name)
+                service.models.preload(service.catalog.resolve(name))
             break
         # No error (no free process, no memory) may keep the service unready for good.
         except Exception as error:
@@ -45,16 +46,6 @@ def warm_up(service: Service, stopping: threading.Event) -> None:
         service.ready.set()
 
 
-def preload(service: Service, name: str) -> None:
-    """Load a model and the speech detector, and the diarizer if available."""
-    model = service.catalog.resolve(name)
-    for key in (service.catalog.vad(), service.catalog.recognizer(model)):
-        with service.store.lease(key, try_at_once=True):
-            pass
-    with contextlib.suppress(ServiceError), service.store.lease(service.catalog.diarizer(model)):
-        pass
-
-
 def download_models(
     service: Service, models: Sequence[str], languages: Sequence[str], diarization: bool
 ) -> Iterator[str]:
@@ -64,7 +55,9 @@ def download_models(
     Raises:
         ServiceError: one of them is not available.
     """
-    settings, catalog, fetcher = service.settings, service.catalog, service.fetcher
+    local = service.models
+    assert isinstance(local, LocalModels)
+    settings, catalog, fetcher = service.settings, service.catalog, local.fetcher
     keys = []
     for name in models:
         key = catalog.recognizer(catalog.resolve(name))
@@ -81,7 +74,7 @@ def download_models(
     for key in keys:
         with download_errors(key):
             fetcher.fetch(key, refresh=True)
-        with service.store.lease(key, try_at_once=True):
+        with local.store.lease(key, try_at_once=True):
             yield f"{key.kind} {key.name}: in {settings.cache_dir}"
 
 

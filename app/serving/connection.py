@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from app.serving.streams import StreamConnection
 from app.serving.wire import Wire, Wiring
 
 log = logging.getLogger(__name__)
@@ -99,6 +100,12 @@ class Connection(Wire):
         self._stop_head_timer()
         self.idle_since = None
         super().handle_websocket_upgrade()
+        stream = self.transport.get_protocol()
+        if isinstance(stream, StreamConnection):
+            if fault := stream.fault_of_handshake:
+                self.refuse(*fault)
+            elif stream.refused:
+                self._note_refusal(400)
 
     def on_response_complete(self) -> None:
         self.idle_since = None if self.pipeline else self.loop.time()
@@ -185,14 +192,8 @@ class Connection(Wire):
         return app
 
     def _headers(self, status: int, body: bytes) -> list[tuple[bytes, bytes]]:
-        """The headers of a refusal. Counts and logs it as well: no middleware sees it."""
-        request_id = secrets.token_hex(8)
-        self._limits.refused(status)
-        host = self.client[0] if self.client else ""
-        log.info(
-            "connection refused",
-            extra={"request_id": request_id, "status": status, "address": host},
-        )
+        """The headers of a refusal, which is counted and logged as well."""
+        request_id = self._note_refusal(status)
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", str(len(body)).encode()),
@@ -200,3 +201,14 @@ class Connection(Wire):
             (b"connection", b"close"),
         ]
         return [*headers, (b"retry-after", b"5")] if status == 503 else headers
+
+    def _note_refusal(self, status: int) -> str:
+        """Count and log it: no middleware sees it. Returns its ID."""
+        request_id = secrets.token_hex(8)
+        self._limits.refused(status)
+        host = self.client[0] if self.client else ""
+        log.info(
+            "connection refused",
+            extra={"request_id": request_id, "status": status, "address": host},
+        )
+        return request_id

@@ -22,7 +22,7 @@ from app.service.vitals import supervise
 from app.serving.connection import AsgiApp, Connection, ConnectionLimits
 from app.serving.routes import serves_websocket
 from app.serving.sockets import BACKLOG, address_of, allow_files, listen
-from app.serving.streams import StreamConnection
+from app.serving.streams import MAX_MESSAGE_BYTES, StreamConnection
 from app.serving.uvicorn_internals import UvicornServer
 from app.serving.wire import Wiring
 
@@ -48,7 +48,8 @@ def serve(service: Service, app: AsgiApp, sockets: list[socket.socket]) -> int:
     config = uvicorn.Config(
         app,
         http=functools.partial(Connection, limits, wiring),  # type: ignore[arg-type]
-        ws=StreamConnection,
+        ws=functools.partial(StreamConnection, Pace()),  # type: ignore[arg-type]
+        ws_max_size=MAX_MESSAGE_BYTES,
         ws_per_message_deflate=False,  # sound does not become smaller
         backlog=BACKLOG,
         log_config=None,

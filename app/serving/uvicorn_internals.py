@@ -71,23 +71,39 @@ CONNECTION_ATTRIBUTES = frozenset({
 STREAM_METHODS = frozenset({
     # asyncio's protocol
     "connection_lost",
-    "data_received",
+    "connection_made",
+    "data_received",  # the first bytes are the whole head of the handshake
     "pause_writing",
     "resume_writing",
+    # the application's
+    "receive",
+    "send",
     # uvicorn's own
-    "shutdown",  # called for each connection when the server stops
+    "handle_parser_exception",  # the client broke the protocol
     "keepalive_timeout",  # a ping was not answered in time
+    "send_receive_event_to_app",  # a message is complete
+    "shutdown",  # called for each connection when the server stops
 })  # fmt: skip
 STREAM_ATTRIBUTES = frozenset({
     # called
     "schedule_ping",
-    # read
+    # read or set
     "close_sent",
+    "close_timer",  # the application has closed and waits for the client
+    "conn",  # the library's protocol
+    "curr_msg_data_type",
+    "disconnected",
+    "frames",  # of the message that arrives
     "handshake_complete",  # the WebSocket is open
+    "handshake_initiated",  # the library knows the request
     "loop",
+    "pending_ping_payload",
     "ping_sent_at",
+    "pong_timer",
+    "queue",  # what the application receives
     "read_paused",
     "transport",
+    "writable",  # asyncio.Event
 })  # fmt: skip
 
 SERVER_METHODS = frozenset({

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Protocol
 
-from app.domain.errors import ConfigurationError, StageFailed
+from app.domain.errors import ConfigurationError, ObjectMissing, StageFailed
 from app.storage.tempdir import told_when_full
 
 FORGOTTEN_S = 86_400.0
@@ -28,6 +28,14 @@ class ObjectStore(Protocol):
 
         Raises:
             StageFailed: there is no such object.
+        """
+
+    def read(self, name: str, begin: int, end: int) -> bytes:
+        """The bytes from `begin` up to `end` of an object.
+
+        Raises:
+            ObjectMissing
+            ServiceError: the store cannot be reached.
         """
 
     def delete(self, name: str) -> None:
@@ -67,6 +75,14 @@ class LocalObjects:
         if not kept.is_file():
             raise StageFailed("The upload of this job is not on this machine.")
         return kept
+
+    def read(self, name: str, begin: int, end: int) -> bytes:
+        try:
+            with (self._folder / name).open("rb") as file:
+                file.seek(begin)
+                return file.read(end - begin)
+        except FileNotFoundError:
+            raise ObjectMissing("The recording is not on this machine.") from None
 
     def delete(self, name: str) -> None:
         (self._folder / name).unlink(missing_ok=True)

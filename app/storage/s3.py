@@ -96,6 +96,15 @@ class S3:
         with _explained():
             self._client.put_object(Bucket=bucket, Key=key, Body=body, ContentType=content_type)
 
+    def read(self, bucket: str, key: str, begin: int, end: int) -> bytes:
+        """The bytes from `begin` up to `end` of an object."""
+        with _explained():
+            found = self._client.get_object(
+                Bucket=bucket, Key=key, Range=f"bytes={begin}-{end - 1}"
+            )
+            body: bytes = found["Body"].read()
+        return body
+
     def delete(self, bucket: str, key: str) -> None:
         """Remove an object, if it exists."""
         with _explained():
@@ -130,6 +139,9 @@ class S3Objects:
     def get(self, name: str, path: Path, check: Check) -> Path:
         self._s3.download(self._bucket, self._prefix + name, path, self._room, check)
         return path
+
+    def read(self, name: str, begin: int, end: int) -> bytes:
+        return self._s3.read(self._bucket, self._prefix + name, begin, end)
 
     def delete(self, name: str) -> None:
         self._s3.delete(self._bucket, self._prefix + name)

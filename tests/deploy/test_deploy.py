@@ -225,7 +225,7 @@ def test_dependencies_come_before_the_code() -> None:
         return next(i for i, line in enumerate(flat) if text in line)
 
     stages = _stages()
-    assert position(stages, "--require-hashes -r requirements.lock") < position(stages, "COPY app")
+    assert position(stages, '--require-hashes -r "$LOCK"') < position(stages, "COPY app")
     assert position(stages[-1:], "/opt/venv /opt/venv") < position(stages[-1:], "/opt/app /opt/app")
 
 

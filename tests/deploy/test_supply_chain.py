@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.paths import ROOT
 
-LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-clients.lock")
+LOCKS = tuple(sorted(path.name for path in ROOT.glob("requirements*.lock")))
 PINNED = re.compile(r"^[a-z0-9][a-z0-9._-]*(\[[a-z0-9,_-]+\])?==[^ =]+( ; .+)?$")
 HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -135,3 +136,14 @@ def test_settings_are_the_example(tmp_path: Path) -> None:
 def test_settings_are_the_page(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "settings.md").read_text()
     assert run(tmp_path, "settings", "--markdown").stdout == page
+
+
+def test_ray_without_its_extra(tmp_path: Path) -> None:
+    missing = tmp_path / "ray"
+    missing.mkdir()
+    (missing / "__init__.py").write_text("raise ModuleNotFoundError(name='ray')")
+    paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    done = ended_command(tmp_path, "serve", "--ray", fresh=True, PYTHONPATH=paths)
+    assert done.returncode == 2
+    assert "pip install 'whisperx-asr-service[ray]'" in done.stderr
+    assert "Traceback" not in done.stderr

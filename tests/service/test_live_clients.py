@@ -15,21 +15,22 @@ from typing import Any
 
 import pytest
 
-from tests.support.dictation import KEY, pcm, said
 from tests.support.paths import ROOT
+from tests.support.realtime import KEY, pcm, said
 from tests.support.server import Server, running_server
 from tests.support.truth import word_error_rate
 
 PYTHON = ROOT / ".venv-clients" / "bin" / "python"
 SCRIPTS = Path(__file__).parent / "live_clients"
 TIMEOUT_S = 300
+NUM_WORDS = str(len(said("en_short")))
 SERVER_VAD = {"type": "server_vad"}
-# name: (script, options of the class, number of transcripts): the pause is 0.4 s long
-CLIENTS: dict[str, tuple[str, dict[str, Any], int]] = {
-    "livekit": ("livekit", {}, 2),
-    "livekit-commits": ("livekit", {"model": "gpt-live-transcribe", "language": ["en", "es"]}, 1),
-    "pipecat": ("pipecat", {"turn_detection": SERVER_VAD, "settings": {"model": "whisper-1"}}, 1),
-    "pipecat-commits": ("pipecat", {}, 1),
+# name: (script, options of the class)
+CLIENTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "livekit": ("livekit", {}),
+    "livekit-commits": ("livekit", {"model": "gpt-live-transcribe", "language": ["en", "es"]}),
+    "pipecat": ("pipecat", {"turn_detection": SERVER_VAD, "settings": {"model": "whisper-1"}}),
+    "pipecat-commits": ("pipecat", {}),
 }
 
 pytestmark = pytest.mark.skipif(
@@ -53,12 +54,12 @@ def told(server: Server) -> dict[str, Told]:
 
 
 def run(server: Server, name: str) -> Told:
-    script, options, finals = CLIENTS[name]
+    script, options = CLIENTS[name]
     address = f"{server.url}/v1"
     if script == "pipecat":
         address = address.replace("http", "ws", 1) + "/realtime"
     done = subprocess.run(
-        [PYTHON, SCRIPTS / f"{script}_client.py", address, KEY, json.dumps(options), str(finals)],
+        [PYTHON, SCRIPTS / f"{script}_client.py", address, KEY, json.dumps(options), NUM_WORDS],
         input=pcm("en_short"),
         capture_output=True,
         timeout=TIMEOUT_S,

@@ -15,7 +15,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from app.audio.stream import ALAW, ULAW
-from tests.support.dictation import KEY, RATE, at_rate, pcm, said
+from tests.support.realtime import KEY, RATE, at_rate, pcm, said
 from tests.support.server import Server, running_server
 from tests.support.truth import normalize, speaker_accuracy, truth_of, word_error_rate
 
@@ -210,3 +210,25 @@ def test_a_wrong_key_opens_nothing(server: Server) -> None:
     with pytest.raises(InvalidStatus) as refused, socket(server, "sk-other"):
         pass
     assert refused.value.response.status_code == 401
+
+
+def test_a_commit_of_silence_is_answered_and_the_session_goes_on(server: Server) -> None:
+    silence = base64.b64encode(bytes(RATE * 2)).decode()
+    with socket(server) as websocket:
+        websocket.recv(60)
+        websocket.send(json.dumps({"type": "input_audio_buffer.append", "audio": silence}))
+        commit = {"type": "input_audio_buffer.commit", "event_id": "mine"}
+        websocket.send(json.dumps(commit))
+        answer = json.loads(websocket.recv(60))
+        assert answer["type"] == "error"
+        assert answer["error"]["code"] == "input_audio_buffer_commit_empty"
+        assert answer["error"]["event_id"] == "mine"
+        for audio in chunks(pcm("en_short")):
+            websocket.send(json.dumps({"type": "input_audio_buffer.append", "audio": audio}))
+        texts = []
+        while len(normalize(" ".join(texts))) < len(said("en_short")):
+            event = json.loads(websocket.recv(120))
+            assert event["type"] != "error"
+            if event["type"] == f"{PREFIX}completed":
+                texts.append(event["transcript"])
+        assert word_error_rate(said("en_short"), " ".join(texts)) <= 0.25

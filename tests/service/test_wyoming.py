@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import socket
 from collections.abc import Coroutine, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
@@ -22,11 +24,15 @@ from wyoming.ping import Ping, Pong
 from tests.support.media import speech
 from tests.support.ports import free_port
 from tests.support.server import Server, running_server
-from tests.support.truth import normalize, truth_of, word_error_rate
+from tests.support.truth import audio_of, normalize, truth_of, word_error_rate
+from tests.support.waiting import eventually
 
 T = TypeVar("T")
 NAME, RATE = "en_short", 16_000
 TIMEOUT_S = 120.0
+IDLE_S = 4
+LIMIT_S = 240
+START = AudioStart(RATE, 2, 1)
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +43,22 @@ def port() -> int:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, port: int) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("wyoming")
-    with running_server(folder, WYOMING_PORT=port, JOBS="false") as server:
+    with running_server(
+        folder,
+        WYOMING_PORT=port,
+        JOBS="false",
+        LIVE_IDLE_TIMEOUT_SECONDS=IDLE_S,
+        RATE_LIMIT_AUDIO_MINUTES_PER_HOUR=LIMIT_S // 60,
+    ) as server:
         yield server
+
+
+@pytest.fixture(autouse=True)
+def _leaves_nothing(server: Server) -> Iterator[None]:
+    yield
+    if server.process.poll() is None:
+        eventually(lambda: server.get("/queue").json() == {"requests": []})
+    assert "Traceback" not in server.log()
 
 
 def said() -> list[str]:
@@ -156,10 +176,200 @@ def test_garbage_closes_only_its_connection(server: Server, port: int, message: 
 def test_a_client_that_hangs_up_leaves_nothing(server: Server, port: int) -> None:
     async def vanish() -> None:
         async with AsyncTcpClient("127.0.0.1", port) as client:
-            await client.write_event(AudioStart(RATE, 2, 1).event())
+            await client.write_event(START.event())
             await client.write_event(AudioChunk(RATE, 2, 1, sound()).event())
 
     run(vanish())
-    assert heard(run(transcribe(port, sound(), AudioStart(RATE, 2, 1)))).text
-    queue = httpx.get(f"{server.url}/queue", timeout=30, verify=False).json()
-    assert not queue.get("requests", queue.get("entries", []))
+    eventually(lambda: server.get("/queue").json() == {"requests": []})
+    assert heard(run(transcribe(port, sound(), START))).text
+
+
+@pytest.mark.usefixtures("server")
+def test_as_home_assistant_does(port: int) -> None:
+    """It describes; then it transcribes on a connection of its own, and reads only at the end."""
+
+    async def assist() -> str | None:
+        async with AsyncTcpClient("127.0.0.1", port) as client:
+            await client.write_event(Describe().event())
+            event = await client.read_event()
+            assert event is not None
+            languages = Info.from_event(event).asr[0].models[0].languages
+        async with AsyncTcpClient("127.0.0.1", port) as client:
+            await client.write_event(Transcribe(language=languages[languages.index("en")]).event())
+            await client.write_event(START.event())
+            data = sound()
+            for at in range(0, len(data), 2048):
+                await client.write_event(AudioChunk(RATE, 2, 1, data[at : at + 2048]).event())
+            await client.write_event(AudioStop().event())
+            while (event := await client.read_event()) is not None:
+                if Transcript.is_type(event.type):
+                    return Transcript.from_event(event).text
+        return None
+
+    assert word_error_rate(said(), run(assist()) or "") == 0
+
+
+@pytest.mark.usefixtures("server")
+def test_several_transcriptions_on_one_connection(port: int) -> None:
+    """In one chunk each, one sent before the answer to the last; a ping between them."""
+
+    async def talk() -> list[str]:
+        async with AsyncTcpClient("127.0.0.1", port) as client:
+            for _ in range(2):
+                await client.write_event(Transcribe(language="en").event())
+                await client.write_event(START.event())
+                await client.write_event(AudioChunk(RATE, 2, 1, sound()).event())
+                await client.write_event(AudioStop().event())
+                await client.write_event(Ping(text="still there?").event())
+            texts, pongs = [], 0
+            while len(texts) < 2 or pongs < 2:
+                event = await client.read_event()
+                assert event is not None
+                pongs += Pong.is_type(event.type)
+                if Transcript.is_type(event.type):
+                    texts.append(Transcript.from_event(event).text)
+            return texts
+
+    assert [word_error_rate(said(), text) for text in run(talk())] == [0, 0]
+
+
+FORMAT = {"rate": RATE, "width": 2, "channels": 1}
+WRONG: dict[str, list[tuple[str, dict[str, Any]]]] = {
+    "no format": [("audio-start", {})],
+    "a rate that is text": [("audio-start", {**FORMAT, "rate": "16000"})],
+    "a rate of nothing": [("audio-start", {**FORMAT, "rate": 0})],
+    "a fraction of a rate": [("audio-start", {**FORMAT, "rate": 16000.5})],
+    "channels in a list": [("audio-start", {**FORMAT, "channels": [1]})],
+    "half a channel": [("audio-start", {**FORMAT, "channels": True})],
+    "no width": [("audio-start", {**FORMAT, "width": None})],
+    "a language that is a number": [("transcribe", {"language": 7}), ("audio-start", FORMAT)],
+    "a name that is an object": [("transcribe", {"name": {}}), ("audio-start", FORMAT)],
+    "names that are numbers": [("transcribe", {"transcript_names": [1]}), ("audio-start", FORMAT)],
+    "terms that are text": [("transcribe", {"transcript_terms": "a"}), ("audio-start", FORMAT)],
+    "a chunk of another format": [
+        ("audio-start", FORMAT),
+        ("audio-chunk", {**FORMAT, "channels": 2}),
+    ],
+    "a chunk without a format": [("audio-start", FORMAT), ("audio-chunk", {})],
+    "an end without a start": [("audio-stop", {})],
+    "half a character": [("ping", {"text": "\ud800"})],
+}
+
+
+@pytest.mark.usefixtures("server")
+@pytest.mark.parametrize("kind", WRONG)
+def test_wrong_values_are_told_and_end_the_connection(port: int, kind: str) -> None:
+    async def send() -> list[Event]:
+        async with AsyncTcpClient("127.0.0.1", port) as client:
+            for name, data in WRONG[kind]:
+                await write_raw(client, {"type": name, "data": data})
+            return await read_all(client)
+
+    events = run(send())
+    assert Error.is_type(events[-1].type), events
+    assert Error.from_event(events[-1]).text
+
+
+async def write_raw(client: AsyncTcpClient, event: dict[str, Any]) -> None:
+    """Events that the package itself would not write."""
+    assert client._writer is not None
+    client._writer.write(json.dumps(event).encode() + b"\n")
+    await client._writer.drain()
+
+
+@pytest.mark.usefixtures("server")
+@pytest.mark.parametrize(
+    "begun",
+    [
+        b"",
+        b'{"type": "descr',
+        b'{"type": "audio-chunk", "payload_length": 100}\nabc',
+    ],
+    ids=["nothing", "half a line", "half a payload"],
+)
+def test_a_silent_client_is_dropped(port: int, begun: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", port), TIMEOUT_S) as connection:
+        connection.sendall(begun)
+        assert connection.recv(65_536) == b""
+
+
+@pytest.mark.usefixtures("server")
+def test_a_client_that_falls_silent_while_it_speaks_is_told(port: int) -> None:
+    async def speak() -> list[Event]:
+        async with AsyncTcpClient("127.0.0.1", port) as client:
+            await client.write_event(START.event())
+            await client.write_event(AudioChunk(RATE, 2, 1, sound()).event())
+            return await read_all(client)
+
+    assert Error.from_event(run(speak())[-1]).code == "deadline_exceeded"
+
+
+def test_a_cancelled_transcription_is_told(server: Server, port: int) -> None:
+    async def speak() -> list[Event]:
+        async with AsyncTcpClient("127.0.0.1", port) as client:
+            await client.write_event(START.event())
+            await client.write_event(AudioChunk(RATE, 2, 1, sound()).event())
+            [request] = await asyncio.to_thread(lambda: server.get("/queue").json()["requests"])
+            url = f"{server.url}/queue/{request['id']}"
+            await asyncio.to_thread(httpx.delete, url, timeout=30, verify=False)
+            return await read_all(client)
+
+    assert Error.from_event(run(speak())[-1]).code == "cancelled"
+
+
+def test_sound_counts_while_it_comes(server: Server, port: int) -> None:
+    """More than is left: it is told in the middle, and before the next one."""
+
+    async def speak() -> tuple[list[Event], float]:
+        async with AsyncTcpClient("127.0.0.1", port) as client:
+            await client.write_event(START.event())
+            sent_s, second = 0.0, AudioChunk(RATE, 2, 1, bytes(2 * RATE)).event()
+            reading = asyncio.create_task(read_all(client))
+            try:
+                while not reading.done() and sent_s < 4 * LIMIT_S:  # no audio-stop comes
+                    await client.write_event(second)
+                    sent_s += 1
+            except ConnectionError:
+                pass
+            return await reading, sent_s
+
+    events, sent_s = run(speak())
+    assert Error.from_event(events[-1]).code == "rate_limited"
+    assert sent_s < 4 * LIMIT_S
+    metrics = server.get("/metrics").text
+    [line] = [x for x in metrics.splitlines() if x.startswith("whisperx_asr_live_audio_seconds_t")]
+    assert float(line.split()[1]) > LIMIT_S / 4
+    assert Error.from_event(run(transcribe(port, sound(), START))[-1]).code == "rate_limited"
+    # the same client is counted over HTTP
+    assert server.post(audio_of(NAME)).status_code == 429
+
+
+async def read_all(client: AsyncTcpClient) -> list[Event]:
+    events = []
+    while (event := await client.read_event()) is not None:
+        events.append(event)
+    return events
+
+
+def test_a_stop_tells_what_was_said(tmp_path: Path) -> None:
+    """SIGTERM while somebody speaks, and while another connection is idle."""
+    port = free_port()
+
+    async def speak(server: Server) -> tuple[list[Event], list[Event]]:
+        async with (
+            AsyncTcpClient("127.0.0.1", port) as idle,
+            AsyncTcpClient("127.0.0.1", port) as client,
+        ):
+            await client.write_event(Transcribe(language="en").event())
+            await client.write_event(START.event())
+            await client.write_event(AudioChunk(RATE, 2, 1, sound()).event())
+            await client.read_event()  # it has begun
+            server.process.send_signal(signal.SIGTERM)
+            return await read_all(client), await read_all(idle)
+
+    with running_server(tmp_path, WYOMING_PORT=port, JOBS="false") as server:
+        events, idle = run(speak(server))
+        server.process.wait(60)
+    [transcript] = [Transcript.from_event(e) for e in events if Transcript.is_type(e.type)]
+    assert word_error_rate(said(), transcript.text) == 0
+    assert [Error.from_event(event).code for event in idle] == ["shutting_down"]

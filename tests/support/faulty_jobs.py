@@ -90,7 +90,7 @@ def full_disk(put: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def prepare() -> None:
-    from app.jobs import keeper
+    from app.jobs import keeper, lookout
     from app.jobs.doors.rest import RestDoor
     from app.jobs.runner import Runner
     from app.jobs.runs import Runs
@@ -106,6 +106,7 @@ def prepare() -> None:
     Runner._through_steps = poison(Runner._through_steps)  # type: ignore[method-assign]
     objects.shutil.move = full_disk(objects.shutil.move)  # type: ignore[attr-defined]
     keeper.RETENTION_S = keeper.RESCUE_S = 1.0
+    lookout.QUIET_S = 1.0  # what happens next mostly finds queues that rest
 
 
 def started_again() -> int | None:

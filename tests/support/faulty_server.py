@@ -8,7 +8,11 @@ model `unforeseen` breaks the handling of the request itself.
 
 from __future__ import annotations
 
+import gc
+import json
+import signal
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,7 +27,11 @@ FAULTS: dict[str, Callable[[], BaseException]] = {
     "exit": SystemExit,  # some libraries do; it ends the model's thread
     "lost": lambda: RuntimeError("CUDA error: an illegal memory access was encountered"),
 }
+OF_STREAMS = ("Task", "LiveConnection", "LiveSession", "StreamConnection", "Sound")
+COUNTED = "counted objects:"  # after SIGUSR2
 UNFORESEEN = "unforeseen"
+BROKEN_SOUND = b"\x00\x00\x60\x40"  # the float 3.5, louder than any sound: breaks a live session
+READ_TIMEOUT_S = 3.0  # for clients of streams
 MARKS = {name: 1000 + index for index, name in enumerate(FAULTS)}  # of a 16-bit first sample
 
 
@@ -55,16 +63,38 @@ def resolving(resolve: Callable[[Any, str], str]) -> Callable[[Any, str], str]:
     return failing_resolve
 
 
+def hearing(hear: Callable[[Any, bytes], Any]) -> Callable[[Any, bytes], Any]:
+    def failing_hear(self: Any, data: bytes) -> Any:
+        if data.startswith(BROKEN_SOUND):
+            raise ValueError("/secret/path")
+        return hear(self, data)
+
+    return failing_hear
+
+
+def count_objects(*signal: Any) -> None:
+    """Log how many objects live that belong to a stream."""
+    gc.collect()
+    counts = Counter(type(one).__name__ for one in gc.get_objects())
+    held = json.dumps({name: counts[name] for name in OF_STREAMS})
+    print(f"{COUNTED} {held}", flush=True)
+
+
 def main() -> int:
     from app.cli import main as serve
     from app.config.environment import prepare_environment
     from app.config.settings import load_settings
 
     prepare_environment(load_settings())
+    from app.live.sound import Sound
     from app.models import catalog
     from app.models.pyannote import diarizer
     from app.models.recognizers import whisper as recognizer
+    from app.serving import streams
 
+    signal.signal(signal.SIGUSR2, count_objects)
+    streams.READ_TIMEOUT_S = READ_TIMEOUT_S
+    Sound.hear = hearing(Sound.hear)  # type: ignore[method-assign]
     catalog.Catalog.resolve = resolving(catalog.Catalog.resolve)  # type: ignore[method-assign]
     for model in (diarizer.PyannoteDiarizer, recognizer.WhisperRecognizer):
         model.run = failing(model.run)  # type: ignore[attr-defined, assignment]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,8 @@ from app.domain.transcript import Segment, Transcript
 from app.jobs.database import Database
 from app.jobs.executors import Executors
 from app.jobs.job import Job, JobOptions, JobRequest, Source, Upload
-from app.jobs.runs import Run, Runs
+from app.jobs.run import Run
+from app.jobs.runs import Runs
 from app.jobs.store import JobStore
 
 TRANSCRIPT = Transcript("en", 2.0, "demo", (Segment(0.0, 1.0, "Hello."),))
@@ -40,9 +40,6 @@ class Line:
         entry = min(self.entries, key=lambda entry: entry[1])
         self.entries.remove(entry)
         return entry[0]
-
-    def known(self, items: Collection[str]) -> set[str]:
-        return {entry[0] for entry in self.entries} & set(items)
 
 
 class Process:

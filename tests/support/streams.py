@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from tests.support.waiting import PATIENCE_S
 
 Message = dict[str, Any]
 PIECE = 1_600  # samples: 0.1 s
+TEXT, BINARY = 1, 2  # opcodes
 
 
 def address(server: Server, path: str = "/stream") -> str:
@@ -116,7 +118,9 @@ def stream(server: Server, path: str = "/stream", **config: Any) -> Iterator[Str
         "additional_headers": config.pop("headers", None),
         "subprotocols": config.pop("subprotocols", None),
     }
-    with connect(address(server, path), max_size=None, open_timeout=60, **handshake) as socket:
+    with connect(
+        address(server, path), max_size=None, open_timeout=60, ping_interval=None, **handshake
+    ) as socket:
         socket.send(json.dumps(config))
         yield Stream(socket)
 
@@ -126,3 +130,23 @@ def in_real_time(stream: Stream, samples: np.ndarray) -> None:
     for at in range(0, len(samples), PIECE):
         time.sleep(max(0.0, begun + at / 16_000 - time.monotonic()))
         stream.say(samples[at : at + PIECE])
+
+
+def frame(data: bytes, opcode: int = BINARY, final: bool = True) -> bytes:
+    """Of at most 125 bytes, as clients mask it: with a key of zeros."""
+    assert len(data) < 126
+    return bytes([final << 7 | opcode, 0x80 | len(data)]) + bytes(4) + data
+
+
+def bare_stream(server: Server, path: str = "/stream") -> socket.socket:
+    """A stream whose frames the test writes by itself."""
+    bare = socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), 60)
+    bare.sendall(
+        f"GET {path} HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+        "Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n".encode()
+    )
+    head = bare.recv(4096).lower()
+    assert b" 101 " in head
+    assert b"permessage-deflate" not in head
+    return bare

@@ -57,6 +57,13 @@ def test_only_the_settings_read_the_environment(path: Path) -> None:
         assert not re.search(r"os\.(environ|getenv)", path.read_text())
 
 
+def test_ray_stays_in_modules_of_its_own() -> None:
+    importers = {module_name(path) for path in SOURCES if "ray" in libraries(path)}
+    own = {module_name(path) for path in SOURCES if path.name.startswith("ray")}
+    assert importers == own
+    assert all(name.startswith("app.serving.ray") for name in own)
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=module_name)
 def test_model_libraries_stay_in_the_adapters(path: Path) -> None:
     if not module_name(path).startswith("app.models."):
@@ -66,6 +73,7 @@ def test_model_libraries_stay_in_the_adapters(path: Path) -> None:
 def test_all_but_the_adapters_imports_without_model_libraries() -> None:
     heavy = {module_name(path) for path in SOURCES if is_heavy(path)}
     light = [module_name(path) for path in SOURCES if module_name(path) not in heavy]
+    light = [name for name in light if not name.startswith("app.serving.ray")]  # an extra
     assert len(light) > 5 * len(heavy)
     script = (
         "import sys\n"

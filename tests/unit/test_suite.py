@@ -14,7 +14,7 @@ from app.models.pyannote.windows import WindowModel
 from tests.support.remembering import remembering, windows_of
 
 TESTS = Path(__file__).parents[1]
-ROOMS = ("unit", "service", "deploy")
+ROOMS = ("unit", "service", "deploy", "ray")
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,12 @@ class TaskBody(BaseModel):
     retry_at: str | None = Field(description="When a job is tried again of which a try failed.")
     error: FaultBody | None
     file_name: str = Field(description="Of the upload.", examples=["meeting.mp3"])
+    metadata: dict[str, Any] = Field(description="As it was sent.")
+    model: str = Field(examples=["large-v3"])
+    language: str | None = Field(description="Once it is done.", examples=["en"])
+    duration: float | None = Field(description="Of the recording, in seconds, once it is known.")
+    warnings: list[str] = Field(description="What the transcript lacks, and why.")
+    audio: bool = Field(description="Whether `/media/{task_id}` has the recording.")
 
 
 class UnfinishedBody(TaskBody):
@@ -125,6 +131,12 @@ def task_fields(job: Job, now: float) -> dict[str, Any]:
         "retry_at": iso_or_none(job.retry_at) if job.state is JobState.QUEUED else None,
         "error": fault if job.error_code else None,
         "file_name": job.request.file_name,
+        "metadata": job.request.metadata,
+        "model": job.model,
+        "language": job.language or None,
+        "duration": None if job.audio_s is None else round(job.audio_s, 3),
+        "warnings": list(job.warnings),
+        "audio": job.state is JobState.DONE and bool(job.media_type),
     }
 
 

@@ -41,6 +41,11 @@ CANCEL = """\
 A job that waits is cancelled at once (`cancelled`), one that is processed as soon as it notices
 (`cancelling`).
 """
+MEDIA = """\
+Only of a job that was sent with `keep_audio=true` and is done, as long as its transcript is kept.
+Takes range requests, and may answer with a part of what is asked for. What browsers cannot play is
+answered as MP3.
+"""
 EVENTS = """\
 `status` whenever the status, the step or the progress changes, then `done`, `failed` or `cancelled`
 as the last one. Each carries the same as `/status/{task_id}`. A browser that connects again after
@@ -91,6 +96,11 @@ FIELDS = {
     "temperature": _number("number", 0, MAX_TEMPERATURE, "0 (default): rise where decoding fails."),
     "beam_size": _number("integer", 1, MAX_BEAM_SIZE, "Width of the beam search."),
     "model_size": _text("As the streaming service has it: answer with the transcript itself."),
+    "keep_audio": {
+        "type": "boolean",
+        "description": "Keep the recording with the transcript, for `/media/{task_id}`; default "
+        "`false`. Of uploads of at most `JOB_KEEP_AUDIO_MB`.",
+    },
     "audio_track": _text("Which audio track of the file: its index, from 0, or its language."),
 }
 _IDEMPOTENCY_KEY = {
@@ -141,7 +151,7 @@ HISTORY_QUERY = {
             "status": _text(f"One or more, with commas between them, of {', '.join(STATES)}."),
             "since": _text("Handed in at this time or later: ISO 8601, or seconds since 1970."),
             "until": _text("Handed in before this time."),
-            "search": _text("A part of the file name."),
+            "search": _text("A part of the file name or of the metadata, in any case."),
         }.items()
     ]
 }
@@ -221,6 +231,13 @@ RETRY_RESPONSES: Responses = {
     409: _error("It has not failed.", "", UnfinishedBody),
 }
 HISTORY_RESPONSES: Responses = {**UNAUTHORIZED, 422: ERROR_RESPONSES[422], 503: _BUSY}
+MEDIA_RESPONSES: Responses = {
+    200: {"description": "The recording.", "content": {"audio/*": {}}},
+    206: {"description": "A part of it.", "content": {"audio/*": {}}},
+    304: {"description": "It is the one with this ETag."},
+    416: {"description": "It is shorter."},
+    **JOB_RESPONSES,
+}
 EVENTS_RESPONSES: Responses = {
     200: {"model": TaskBody, "description": "Events.", "content": {"text/event-stream": {}}},
     204: {"description": "The job has ended, and this client has been told."},

@@ -33,22 +33,27 @@ async def read_json(request: Request, kind: type[Body]) -> Body:
         UnsupportedOption: a field is missing or not allowed; the message names all such fields.
         UnsupportedEncoding, UploadTooLarge, UploadStalled, ClientGone
     """
-    check_encoding(request)
-    data = await _read(request)
+    return parse_json(await read_body(request, MAX_BODY_BYTES), kind)
+
+
+def parse_json(data: bytes, kind: type[Body]) -> Body:
+    """Raises MalformedRequest, UnsupportedOption."""
     try:
         return kind.model_validate_json(data)
     except ValidationError as error:
         raise _fault(error) from None
 
 
-async def _read(request: Request) -> bytes:
+async def read_body(request: Request, max_bytes: int) -> bytes:
+    """Raises UnsupportedEncoding, UploadTooLarge, UploadStalled, ClientGone."""
+    check_encoding(request)
     data = bytearray()
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
             async for piece in request.stream():
                 data += piece
-                if len(data) > MAX_BODY_BYTES:
-                    raise UploadTooLarge(f"The body is larger than {MAX_BODY_BYTES >> 10} kB.")
+                if len(data) > max_bytes:
+                    raise UploadTooLarge(f"The body is larger than {max_bytes >> 10} kB.")
     except TimeoutError:
         raise UploadStalled(f"The body took longer than {BODY_TIMEOUT_S} seconds.") from None
     except ClientDisconnect:
@@ -65,5 +70,15 @@ def _fault(error: ValidationError) -> MalformedRequest | UnsupportedOption:
     sentences = []
     for fault in faults[:MAX_FAULTS]:
         said = "required" if fault["type"] == "missing" else fault["msg"]
-        sentences.append(f"{fault['loc'][0]}: {said.removeprefix('Value error, ').rstrip('.')}")
+        sentences.append(
+            f"{_place(fault['loc'])}: {said.removeprefix('Value error, ').rstrip('.')}"
+        )
     return UnsupportedOption("; ".join(dict.fromkeys(sentences)) + ".")
+
+
+def _place(path: tuple[int | str, ...]) -> str:
+    """A field; in a list, the whole path: segments[3].start."""
+    if not any(isinstance(step, int) for step in path):
+        return str(path[0])
+    steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
+    return "".join(steps).removeprefix(".")

@@ -82,6 +82,7 @@ class Submission:
     callback_url: str
     metadata: dict[str, JsonValue]
     priority: Priority
+    keep_audio: bool = False
     ignored: tuple[str, ...] = ()  # parameters without effect
 
 
@@ -99,6 +100,7 @@ def parse_submission(parameters: Mapping[str, str], rules: Rules) -> Submission:
         callback_url=_callback(read, rules),
         metadata=_metadata(read.text("metadata")),
         priority=read.choice("priority", PRIORITIES, Priority.NORMAL),
+        keep_audio=read.flag("keep_audio", False),
     )
     return replace(submission, ignored=read.ignored())
 

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
+from app.access.links import read_links
 from app.api.head import answer_head
 from app.api.jobs import documentation
 from app.api.jobs.answers import (
@@ -34,6 +35,7 @@ from app.api.jobs.bodies import (
 )
 from app.api.jobs.desk import Desk
 from app.api.jobs.events import Feed, JobEvents, has_seen_the_end
+from app.api.jobs.media import Media, add_media
 from app.api.jobs.parameters import Rules, parse_history, parse_result_format
 from app.api.jobs.submission import Reception, answer_without_jobs
 from app.api.parameters import merge_parameters
@@ -59,6 +61,9 @@ ADDRESSES = {
     "/retry/{task_id}": "POST",
     "/history": "GET",
     "/events/{task_id}": "GET",
+    "/media/{task_id}": "GET",
+    "/media/{task_id}/link": "POST",
+    "/peaks/{task_id}": "GET",
 }
 
 
@@ -77,11 +82,13 @@ def build_router(service: Service, jobs: Jobs | None, desk: Desk) -> APIRouter:
     )
     enquiries = Enquiries(service, jobs, desk)
     reception = Reception(service, jobs, desk, rules)
+    media = Media(jobs, desk, Desk(), read_links(settings))
     feed = Feed(jobs, desk, service.admission)
     for prefix in PREFIXES:
         part = APIRouter(prefix=prefix, include_in_schema=not prefix)
         _add_submission(part, reception, prefix)
         _add_reading(part, enquiries)
+        add_media(part, media)
         answer_head(part)  # before the events, which would not end
         _add_changes(part, enquiries)
         _add_events(part, enquiries, feed)

@@ -62,7 +62,9 @@ class Reception:
                     check_file(upload)
                     return await answer_synchronously(intake, wanted)
                 job = await self._job(request, intake, wanted, earlier)
-                headers = ignored_headers(wanted.ignored, upload.dropped)
+                not_kept = wanted.keep_audio and not self._keeps(upload, wanted)
+                ignored = (*wanted.ignored, *(["keep_audio"] if not_kept else []))
+                headers = ignored_headers(ignored, upload.dropped)
         location = f"{request.scope.get('root_path', '')}{prefix}/status/{job.id}"
         # The same for a repeated request, whatever has become of the job.
         body = {"task_id": job.id, "status": JobState.QUEUED, "message": CREATED}
@@ -129,7 +131,13 @@ class Reception:
             metadata=wanted.metadata,
             webhook=WebhookTarget(url=wanted.callback_url) if wanted.callback_url else None,
             priority=wanted.priority,
+            keep_audio=self._keeps(upload, wanted),
         )
+
+    def _keeps(self, upload: Upload, wanted: Submission) -> bool:
+        """Whether the recording is kept with its transcript."""
+        max_bytes = self.service.settings.job_keep_audio_mb << 20
+        return wanted.keep_audio and not wanted.url and upload.num_bytes <= max_bytes
 
     async def _idempotency(
         self, request: Request, upload: Upload, wanted: Submission
@@ -180,6 +188,7 @@ def _payload(wanted: Submission, digest: str) -> str:
         wanted.callback_url,
         wanted.metadata,
         wanted.priority,
+        *(["keep_audio"] if wanted.keep_audio else []),  # hashes of earlier versions hold
     ]
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 

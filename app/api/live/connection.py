@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import logging
-import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Protocol
 
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
+from app.api.live.closes import FAILED, NORMAL, RESTART, close_code, short_reason
+from app.api.live.meter import Meter
+from app.api.live.sessions import Sessions
 from app.api.statuses import status_of
 from app.domain.errors import (
-    Cancelled,
     ClientGone,
     DeadlineExceeded,
-    ModelUnavailable,
     Overloaded,
-    RateLimited,
     ServiceError,
-    ShuttingDown,
+    StageFailed,
 )
 from app.live.events import Ended, LiveEvent
 from app.live.live import Live, Stream
@@ -35,14 +33,14 @@ log = logging.getLogger(__name__)
 PIECE_BYTES = 65_536  # that the session is given at a time
 MAX_BACKLOG_S = 5.0  # of sound that nobody has looked at: more is left in the socket
 BACKLOG_POLL_S = 0.02
-MAX_UNSENT = 2_000  # events
+MAX_WAITING = 500  # pieces of sound and commands that the session has not looked at yet
+MAX_UNSENT = 100  # answers; then nothing more is read
+MOST_UNSENT = 2_000  # with what the session tells by itself; then the stream ends
 CLOSE_TIMEOUT_S = 5.0
 WATCH_S = 0.5
 FINISH_S = 60.0  # for the transcripts that are under way when a stream ends
-CHARGE_EVERY_S = 10.0
-# Source: RFC 6455, section 7.4.1.
-NORMAL, GOING_AWAY, POLICY, FAILED, RESTART, TOO_BUSY = 1000, 1001, 1008, 1011, 1012, 1013
-HTTP_SERVER_ERROR = 500
+UNEXPECTED = "a live stream failed unexpectedly"
+FAILURE = "The service failed on this stream."
 
 Message = dict[str, Any]
 
@@ -76,30 +74,21 @@ class LiveConnection:
         self._websocket = websocket
         self._loop = asyncio.get_running_loop()
         self._outbox: asyncio.Queue[LiveEvent | Message] = asyncio.Queue()
-        self._session: LiveSession | None = None
-        self._current: object = None  # the session whose end is that of the stream
+        self._sessions = Sessions(stream, self._outbox.put_nowait)
         self._ended = asyncio.Event()
         self._last_heard = self._begun = time.monotonic()
         self._close_code = NORMAL
-        self._numbers = itertools.count(1)  # of utterances
-        self._charged_s = 0.0
+        self._meter = Meter(stream)
 
     # -- for contracts ---------------------------------------------------------------------------
 
     @property
     def session(self) -> LiveSession | None:
-        return self._session
+        return self._sessions.current
 
-    def open(self, options: LiveOptions, start_s: float = 0.0) -> LiveSession:
-        """Begin a session. One that is open finishes; its events still come."""
-        before = self._session
-        if before is not None:
-            before.finish()
-        self._current = mine = object()  # known before the session's thread may tell of its end
-        self._session = session = self.stream.open(
-            options, lambda event: self._tell(event, mine), start_s, self._numbers
-        )
-        return session
+    async def open(self, options: LiveOptions, start_s: float = 0.0) -> None:
+        """Begin a session. One that is open finishes; its events still come, before the others."""
+        await self._sessions.open(options, start_s)
 
     def send(self, message: Message) -> None:
         """Send a message after those that were to be sent before."""
@@ -110,96 +99,111 @@ class LiveConnection:
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self.send, message)
 
+    def call_later(self, delay_s: float, function: Callable[[], None]) -> asyncio.TimerHandle:
+        """Call something after a while, unless the stream has ended."""
+        return self._loop.call_later(delay_s, self._call, function)
+
+    def _call(self, function: Callable[[], None]) -> None:
+        if self._ended.is_set():
+            return
+        try:
+            function()
+        # A bug of ours: the client must be told.
+        except Exception:
+            log.exception(UNEXPECTED)
+            self._fail(StageFailed(FAILURE))
+
     async def hear(self, data: bytes) -> None:
         """Give sound to the session. Waits while the session is busy: the client's sending waits,
         too.
         """
         for at in range(0, len(data), PIECE_BYTES):  # decoded, it may be many times larger
-            session = self._session
+            session = self.session
             if session is None or self._ended.is_set():
                 return
             session.hear(data[at : at + PIECE_BYTES])
             while session.backlog_s > MAX_BACKLOG_S and not self._ended.is_set():
-                self._last_heard = time.monotonic()  # it is us who keep the client waiting
-                await asyncio.sleep(BACKLOG_POLL_S)
+                await self._keep_waiting()
+
+    async def _keep_waiting(self) -> None:
+        self._last_heard = time.monotonic()  # it is us who keep the client waiting
+        await asyncio.sleep(BACKLOG_POLL_S)
 
     async def charge(self, received_s: float) -> None:
         """Count the sound so far against the client's limit. Raises RateLimited."""
         self.received_s = received_s
-        self.stream.call.record.audio_s = received_s
-        if received_s - self._charged_s >= CHARGE_EVERY_S:
-            await self._charge(math.floor(received_s))
-
-    async def _charge(self, until_s: int) -> None:
-        self.live.service.metrics.stream_heard(until_s - self._charged_s)
-        self._charged_s = until_s
-        await asyncio.to_thread(self.stream.call.hear, until_s)
+        await self._meter.hear(received_s)
 
     def close(self, code: int = NORMAL) -> None:
         """Finish the session; the socket is closed once all is told."""
         self._close_code = code
-        if self._session is None:
-            self._put(Ended())
-        else:
-            self._session.finish()
+        self._sessions.finish()
 
     # -- the connection --------------------------------------------------------------------------
 
     async def serve(self, contract: Contract) -> None:
         """Until the client goes, the stream ends or the service does."""
-        sending = asyncio.create_task(self._send_all(contract))
-        watching = asyncio.create_task(self._watch())
-        receiving = asyncio.create_task(self._receive_all(contract))
+        parts = self._send_all(contract), self._receive_all(contract), self._watch()
+        tasks = [asyncio.create_task(self._guarded(part)) for part in parts]
+        sending, receiving, _ = tasks
         try:
             await asyncio.wait({sending, receiving}, return_when=asyncio.FIRST_COMPLETED)
-            if receiving.done() and not sending.done():
-                await self._after_receiving(receiving, contract)
-                await asyncio.wait({sending}, timeout=FINISH_S)
+            await asyncio.wait({sending}, timeout=FINISH_S)
         finally:
-            for task in (sending, watching, receiving):
+            for task in tasks:
                 task.cancel()
-            self._fail(ClientGone())
-            for task in (sending, watching, receiving):
-                with suppress(asyncio.CancelledError, Exception):
-                    await task
-            with suppress(ServiceError):
-                await self._charge(math.ceil(self.received_s))
+            self._sessions.abort(ClientGone())
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._ended.set()
+            await self._close(RESTART if self.live.draining else FAILED)  # if it is still open
+            await self._meter.settle()
 
-    async def _after_receiving(self, receiving: asyncio.Task[None], contract: Contract) -> None:
-        error = receiving.exception()
-        if isinstance(error, ServiceError):
-            self._fail(error)
-        elif error is not None:
-            raise error
-        else:
-            self._fail(ClientGone())
+    async def _guarded(self, part: Coroutine[None, None, None]) -> None:
+        try:
+            await part
+        except ServiceError as error:
+            self._sessions.abort(error)
+        # A bug of ours: the client must be told.
+        except Exception:
+            log.exception(UNEXPECTED)
+            self._fail(StageFailed(FAILURE))
 
     def _fail(self, error: ServiceError) -> None:
-        if self._session is not None:
-            self._session.abort(error)
-            self.stream.call.work.cancel(error)  # it may still wait for its model
-        else:
-            self._put(Ended(error))
+        """For the record, too: the client may not be told any more."""
+        self._note(error)
+        self._sessions.abort(error)
 
     def _note(self, error: ServiceError) -> None:
         record = self.stream.call.record
         record.error, record.status = type(error).__name__, status_of(error)
 
     async def _receive_all(self, contract: Contract) -> None:
-        """Returns when the client has gone. Raises ServiceError."""
+        """Until the client has gone. Raises ServiceError."""
         await contract.start()
-        while True:
-            try:
-                message = await self._websocket.receive()
-            except (RuntimeError, WebSocketDisconnect):
-                return
-            if message["type"] == "websocket.disconnect":
-                return
+        while (message := await self._receive()) is not None:
             self._last_heard = time.monotonic()
             if (text := message.get("text")) is not None:
                 await contract.text(text)
             elif data := message.get("bytes"):
                 await contract.data(data)
+            await asyncio.sleep(0)  # a thousand tiny messages may be there: others come first
+            while self._is_flooded and not self._ended.is_set():
+                await self._keep_waiting()
+        self._sessions.abort(ClientGone())
+
+    async def _receive(self) -> Mapping[str, Any] | None:
+        """The next message; None if the client has gone."""
+        try:
+            message = await self._websocket.receive()
+        except (RuntimeError, WebSocketDisconnect):
+            return None
+        return None if message["type"] == "websocket.disconnect" else message
+
+    @property
+    def _is_flooded(self) -> bool:
+        """Whether more has been asked than is answered and done."""
+        waiting = 0 if self.session is None else self.session.num_waiting
+        return waiting > MAX_WAITING or self._outbox.qsize() > MAX_UNSENT
 
     async def _send_all(self, contract: Contract) -> None:
         """Sends until the session has ended."""
@@ -217,24 +221,28 @@ class LiveConnection:
     async def _end(self, ended: Ended, contract: Contract) -> None:
         self._ended.set()
         error = ended.error
-        if error is not None and not isinstance(error, ClientGone):
-            self._note(error)
-            self._close_code = close_code(error)
-            for message in contract.failure(error):
-                await self._send(message)
+        if error is None or isinstance(error, ClientGone):
+            await self._close(self._close_code)
+            return
+        self._note(error)
+        for message in contract.failure(error):
+            await self._send(message)
+        await self._close(close_code(error), error.message)
+
+    async def _close(self, code: int, reason: str = "") -> None:
         if self._websocket.application_state is WebSocketState.CONNECTED:
-            with suppress(RuntimeError, TimeoutError):
-                closing = self._websocket.close(self._close_code)
+            with suppress(RuntimeError, TimeoutError, WebSocketDisconnect):
+                closing = self._websocket.close(code, short_reason(reason))
                 await asyncio.wait_for(closing, CLOSE_TIMEOUT_S)
 
     async def _send(self, message: Message) -> None:
         if self._websocket.application_state is not WebSocketState.CONNECTED:
             return
-        text = json.dumps(message, ensure_ascii=False, allow_nan=False)
         try:
-            await self._websocket.send_text(text)  # the server ends connections that do not read
+            # the server ends connections that do not read
+            await self._websocket.send_text(as_json(message))
         except (RuntimeError, WebSocketDisconnect):
-            self._fail(ClientGone())
+            self._sessions.abort(ClientGone())
 
     async def _watch(self) -> None:
         """Ends streams that are too long or silent, and all of them when the service ends."""
@@ -242,44 +250,24 @@ class LiveConnection:
         while True:
             await asyncio.sleep(WATCH_S)
             now = time.monotonic()
-            if self._session is not None and self._session.busy:
+            if self._sessions.busy:
                 self._last_heard = now
-            work = self.stream.call.work
-            try:
-                work.check()  # cancelled by an operator
-            except ServiceError as error:
-                self._fail(error)
-            if self._outbox.qsize() > MAX_UNSENT:
-                self._fail(Overloaded("The client does not read what it is sent."))
+            self.stream.call.work.check()  # cancelled by an operator
+            if self._outbox.qsize() > MOST_UNSENT:
+                self._sessions.abort(Overloaded("The client does not read what it is sent."))
             elif self.live.draining:
                 self.close(RESTART)
             elif now - self._begun > settings.live_max_session_s:
                 self.close(NORMAL)
             elif now - self._last_heard > settings.live_idle_timeout_s:
-                self._fail(DeadlineExceeded("Nothing was sent for too long."))
-
-    def _tell(self, event: LiveEvent, session: object) -> None:
-        """In the session's thread."""
-        with suppress(RuntimeError):  # the loop has ended
-            self._loop.call_soon_threadsafe(self._take, event, session)
-
-    def _take(self, event: LiveEvent, session: object) -> None:
-        if session is self._current or not isinstance(event, Ended):
-            self._put(event)
-
-    def _put(self, event: LiveEvent) -> None:
-        self._outbox.put_nowait(event)
+                self._sessions.abort(DeadlineExceeded("Nothing was sent for too long."))
 
 
-def close_code(error: ServiceError) -> int:
-    match error:
-        case ShuttingDown():
-            return RESTART
-        case Overloaded() | ModelUnavailable() | RateLimited():
-            return TOO_BUSY
-        case Cancelled():
-            return GOING_AWAY
-        case DeadlineExceeded():
-            return POLICY
-        case _:
-            return POLICY if status_of(error) < HTTP_SERVER_ERROR else FAILED
+def as_json(message: Message) -> str:
+    """Halves of surrogate pairs, which clients may have written, stay escaped."""
+    text = json.dumps(message, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(message, allow_nan=False)
+    return text

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketState
+from structlog.contextvars import bind_contextvars
 
 from app.api.live.connection import LiveConnection
 from app.api.middleware.refusals import refuse
@@ -33,10 +34,12 @@ async def admit(websocket: WebSocket, live: Live, endpoint: str, contract: Any) 
         with live.enter(record, client_name(scope), account_of(scope)) as stream:
             if live.service.calls.rate_limits.enabled:
                 await asyncio.to_thread(stream.call.account.admit)
+            connection = LiveConnection(websocket, live, stream)
+            served = contract(connection, websocket)
             await websocket.accept(contract.protocol(websocket))
             record.status = 101
-            connection = LiveConnection(websocket, live, stream)
-            await connection.serve(contract(connection, websocket))
+            bind_contextvars(request_id=record.request_id)  # on each line that is logged of it
+            await connection.serve(served)
     except ServiceError as error:
         record.error, record.status = type(error).__name__, status_of(error)
         if websocket.application_state is WebSocketState.CONNECTING:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,15 +11,18 @@ from starlette.websockets import WebSocket
 
 from app.api.live.connection import LiveConnection, Message
 from app.api.live.realtime_config import RealtimeConfig, beta_updated, default_config, updated
+from app.api.live.values import decoded, parsed
 from app.domain.errors import ServiceError, UnsupportedOption
 from app.formats.live import stream_seconds
-from app.live.events import Failed, Final, LiveEvent, Partial, SpeechEnded, SpeechStarted
+from app.live.events import Dropped, Failed, Final, LiveEvent, Partial, SpeechEnded, SpeechStarted
 
 SUBPROTOCOL = "realtime"
 BETA_SUBPROTOCOL = "openai-beta.realtime-v1"
 BETA_HEADER = "openai-beta"
 LEAST_COMMIT_S = 0.1
-SESSION_S = 3600
+MAX_ID_CHARS = 512
+NO_MESSAGE = "The message must be a JSON object with a type."
+EMPTY = "input_audio_buffer_commit_empty"
 
 
 class RealtimeContract:
@@ -36,6 +36,7 @@ class RealtimeContract:
         self._beta = is_beta(websocket)
         self._id = f"sess_{secrets.token_hex(10)}"
         self._item_prefix = f"item_{secrets.token_hex(8)}"
+        self._expires_at = int(time.time() + connection.live.settings.live_max_session_s)
         self._previous: str | None = None
         self._told: dict[int, str] = {}  # the text of deltas, by utterance
         self._received_s = self._begun_s = self._committed_s = 0.0
@@ -52,12 +53,12 @@ class RealtimeContract:
     async def text(self, text: str) -> None:
         message: Any = None
         try:
-            message = json.loads(text)
+            message = parsed(text)
             await self._handle(message)
         except UnsupportedOption as error:
             self._refuse(error.message, message)
-        except (ValueError, RecursionError, TypeError):
-            self._refuse("The message must be a JSON object with a type.", message)
+        except ValueError:
+            self._refuse(NO_MESSAGE, message)
 
     async def data(self, data: bytes) -> None:
         self._refuse("Send sound in input_audio_buffer.append, not as binary messages.", None)
@@ -72,25 +73,23 @@ class RealtimeContract:
                 self._clear()
             case "session.update":
                 session = _session(message)
-                self._update(updated(self._service, self._config, session), "session.updated")
+                config = updated(self._service, self._config, session)
+                await self._update(config, "session.updated")
             case "transcription_session.update":
                 session = _session(message)
                 config = beta_updated(self._service, self._config, session)
-                self._update(config, "transcription_session.updated")
+                await self._update(config, "transcription_session.updated")
             case str(kind):
                 raise UnsupportedOption(f"type: {kind[:60]!r} is not one of a transcription.")
             case _:
-                raise ValueError
+                raise UnsupportedOption(NO_MESSAGE)
 
     # -- what clients send -----------------------------------------------------------------------
 
     async def _append(self, message: Mapping[str, Any]) -> None:
-        try:
-            data = base64.b64decode(message["audio"], validate=True)
-        except (KeyError, binascii.Error):
-            raise UnsupportedOption("audio: base64-encoded sound is needed.") from None
+        data = await decoded(message.get("audio"))
         if self._connection.session is None:
-            self._connection.open(self._config.options)
+            await self._connection.open(self._config.options)
         options = self._config.options
         self._received_s += len(data) / (options.encoding.sample_bytes * options.rate)
         await self._connection.charge(self._received_s)
@@ -99,14 +98,11 @@ class RealtimeContract:
     def _commit(self, message: Mapping[str, Any]) -> None:
         session = self._connection.session
         if session is None or self._received_s - self._committed_s < LEAST_COMMIT_S:
-            self._refuse(
-                "The buffer has less than 100 ms of sound.",
-                message,
-                code="input_audio_buffer_commit_empty",
-            )
+            self._refuse("The buffer has less than 100 ms of sound.", message, code=EMPTY)
             return
         self._committed_s = self._received_s
-        session.commit()
+        nothing = self._refusal("Nobody has spoken since the last commit.", message, EMPTY)
+        session.commit(otherwise=lambda: self._connection.send_soon(nothing))
 
     def _clear(self) -> None:
         session, self._committed_s = self._connection.session, self._received_s
@@ -117,18 +113,18 @@ class RealtimeContract:
         session.clear()
         session.call(lambda: self._connection.send_soon(cleared))
 
-    def _update(self, config: RealtimeConfig, answer: str) -> None:
+    async def _update(self, config: RealtimeConfig, answer: str) -> None:
         before, self._config = self._config, config
         session = self._connection.session
         if session is not None and config.options.model != before.options.model:
-            self._connection.open(config.options, self._received_s)
+            await self._connection.open(config.options, self._received_s)
         elif session is not None:
             session.reconfigure(config.options)
         self._send(answer, session=self._shown())
 
     def _shown(self) -> Message:
         config, vad = self._config, self._config.turn_detection
-        common = {"id": self._id, "expires_at": int(time.time()) + SESSION_S}
+        common = {"id": self._id, "expires_at": self._expires_at}
         if self._beta:
             beta = {"audio/pcm": "pcm16", "audio/pcmu": "g711_ulaw", "audio/pcma": "g711_alaw"}
             return {
@@ -171,7 +167,10 @@ class RealtimeContract:
                 yield self._delta(event.utterance, text)
             case Final():
                 yield from self._completed(event)
+            case Dropped():
+                self._told.pop(event.utterance, None)
             case Failed():
+                self._told.pop(event.utterance, None)
                 yield self._transcription("failed", event.utterance, error=_error(event.error))
 
     def _committed(self, event: SpeechEnded) -> Iterator[Message]:
@@ -238,15 +237,18 @@ class RealtimeContract:
         yield self._event("error", error={**_error(error), "event_id": None})
 
     def _refuse(self, message: str, cause: Any, code: str = "invalid_value") -> None:
+        self._connection.send(self._refusal(message, cause, code))
+
+    def _refusal(self, message: str, cause: Any, code: str) -> Message:
         event_id = cause.get("event_id") if isinstance(cause, dict) else None
         error = {
             "type": "invalid_request_error",
             "code": code,
             "message": message,
             "param": None,
-            "event_id": event_id if isinstance(event_id, str) else None,
+            "event_id": event_id if _is_id(event_id) else None,
         }
-        self._send("error", error=error)
+        return self._event("error", error=error)
 
     def _send(self, name: str, **fields: Any) -> None:
         self._connection.send(self._event(name, **fields))
@@ -263,6 +265,10 @@ def _session(message: Mapping[str, Any]) -> Mapping[str, Any]:
     if not isinstance(session, dict):
         raise UnsupportedOption("session: must be an object.")
     return session
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= MAX_ID_CHARS
 
 
 def is_beta(websocket: WebSocket) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from app.api.intake import resolve_model
-from app.api.live.values import MAX_PROMPT_CHARS, number
+from app.api.live.values import MAX_PROMPT_CHARS, number, text, texts
 from app.api.openai.parameters import DIARIZING_MODEL
 from app.audio.stream import HIGHEST_RATE, LOWEST_RATE, Encoding
 from app.domain.errors import UnsupportedOption
@@ -23,6 +23,7 @@ from app.service.service import Service
 PCM, PCMU, PCMA = "audio/pcm", "audio/pcmu", "audio/pcma"
 ENCODINGS = {PCM: Encoding.S16, PCMU: Encoding.ULAW, PCMA: Encoding.ALAW}
 BETA_FORMATS = {"pcm16": PCM, "g711_ulaw": PCMU, "g711_alaw": PCMA}
+MAX_MESSAGE_CHARS = 100_000  # of a prompt; what is more than its limit has no effect
 PCM_RATE, G711_RATE = 24_000, 8_000
 EAGERNESS_S = {"low": 1.0, "medium": 0.6, "auto": 0.6, "high": 0.35}
 DEFAULT_VAD = {
@@ -122,18 +123,22 @@ def _with_transcription(
 ) -> RealtimeConfig:
     options = config.options
     if name := wanted.get("model"):
-        diarize = DIARIZING_MODEL in short_names(str(name))
-        options = replace(options, model=resolve_model(service, str(name)), diarize=diarize)
-        config = replace(config, model=str(name))
+        name = text("transcription.model", name)
+        diarize = DIARIZING_MODEL in short_names(name)
+        options = replace(options, model=resolve_model(service, name), diarize=diarize)
+        config = replace(config, model=name)
     if "language" in wanted:
-        options = replace(options, language=parse_language(str(wanted["language"] or "")))
-    if isinstance(languages := wanted.get("languages"), list) and languages:
-        only = str(languages[0]) if len(languages) == 1 else ""
+        language = parse_language(text("transcription.language", wanted["language"]))
+        options = replace(options, language=language)
+    if languages := texts("transcription.languages", wanted.get("languages")):
+        only = languages[0] if len(languages) == 1 else ""
         options = replace(options, language=parse_language(only))
     if "prompt" in wanted:
-        options = replace(options, prompt=str(wanted["prompt"] or "")[:MAX_PROMPT_CHARS])
-    if isinstance(keywords := wanted.get("keywords"), list):
-        options = replace(options, hotwords=", ".join(map(str, keywords))[:MAX_PROMPT_CHARS])
+        prompt = text("transcription.prompt", wanted["prompt"], MAX_MESSAGE_CHARS)
+        options = replace(options, prompt=prompt[:MAX_PROMPT_CHARS])
+    if "keywords" in wanted:
+        keywords = ", ".join(texts("transcription.keywords", wanted["keywords"]))
+        options = replace(options, hotwords=keywords[:MAX_PROMPT_CHARS])
     return replace(config, options=options)
 
 

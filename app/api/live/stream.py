@@ -8,7 +8,6 @@ too, but holds all words that became certain since the last one.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,12 +16,13 @@ from starlette.websockets import WebSocket
 from app.api.live.connection import LiveConnection, Message
 from app.api.live.results import Results, own_events
 from app.api.live.stream_config import changed, default_config
-from app.domain.errors import ServiceError
+from app.api.live.values import parsed
+from app.domain.errors import ServiceError, UnsupportedOption
 from app.live.events import Ended, Failed, Lagging, LiveEvent, Reset, Troubled
 
 RESULT_WAIT_S = 3.0  # for the words of a chunk that has been received
 CONFIG_WAIT_S = 0.5  # until a client is greeted that sends nothing; there it has to send first
-MAX_TEXT_CHARS = 65_536
+MAX_TEXT_CHARS = 512 << 10  # with the voices of many speakers
 RESET = {"status": "reset_complete"}
 COMMANDS = "command: must be reset, config or end."
 
@@ -45,8 +45,7 @@ class StreamContract:
         return "stream" if "stream" in (websocket.scope.get("subprotocols") or ()) else None
 
     async def start(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._greeting = loop.call_later(CONFIG_WAIT_S, self._greet)
+        self._greeting = self._connection.call_later(CONFIG_WAIT_S, self._greet)
 
     def _greet(self, notes: Iterable[str] = ()) -> None:
         """Once. `notes`: what is not as the client wishes; no message of its own, since clients
@@ -69,13 +68,13 @@ class StreamContract:
     async def text(self, text: str) -> None:
         message = _object(text)
         if self._connection.session is None and "command" not in message:
-            self._configure(message)
+            await self._configure(message)
             return
         match message.get("command"):
             case "reset":
                 self._reset()
             case "config":
-                self._reconfigure(message.get("config"))
+                await self._reconfigure(message.get("config"))
             case "end":
                 self._greet()
                 self._connection.close()
@@ -84,7 +83,7 @@ class StreamContract:
 
     async def data(self, data: bytes) -> None:
         if self._connection.session is None:
-            self._begin()
+            await self._begin()
         more_s = len(data) / self._config.options.bytes_per_s
         self._sound_s += more_s
         self._results.receive(self._config.resume_from_s + self._sound_s)
@@ -99,8 +98,7 @@ class StreamContract:
             return
         session.look_now()
         if self._timer is None:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(RESULT_WAIT_S, self._no_longer_wait)
+            self._timer = self._connection.call_later(RESULT_WAIT_S, self._no_longer_wait)
 
     def _no_longer_wait(self) -> None:
         self._timer = None
@@ -109,16 +107,16 @@ class StreamContract:
 
     # -- configuration ---------------------------------------------------------------------------
 
-    def _configure(self, message: Message) -> None:
+    async def _configure(self, message: Message) -> None:
         """What is wrong in it does not count, as there."""
         self._config, wrong, ignored = changed(self._service, self._config, message)
-        self._begin([*wrong, *ignored])
+        await self._begin([*wrong, *ignored])
 
-    def _begin(self, notes: Iterable[str] = ()) -> None:
+    async def _begin(self, notes: Iterable[str] = ()) -> None:
         self._greet(notes)
         begin_s = self._config.resume_from_s
         self._results = self._new_results(begin_s)
-        self._connection.open(self._config.options, begin_s)
+        await self._connection.open(self._config.options, begin_s)
 
     def _new_results(self, start_s: float) -> Results:
         return Results(self._config.chunk_s, start_s, self._config.options.language)
@@ -131,7 +129,7 @@ class StreamContract:
             self._results.restart()
             session.reset()
 
-    def _reconfigure(self, message: object) -> None:
+    async def _reconfigure(self, message: object) -> None:
         if not isinstance(message, dict):
             self._complain("config: must be an object.")
             return
@@ -146,7 +144,7 @@ class StreamContract:
         self._results.chunk_s = wanted.chunk_s
         self._results.language = wanted.options.language or self._results.language
         if session is not None and wanted.options.model != before.options.model:
-            self._connection.open(wanted.options, self._results.received_s)
+            await self._connection.open(wanted.options, self._results.received_s)
         elif session is not None:
             session.reconfigure(wanted.options)
         self._connection.send(
@@ -181,7 +179,7 @@ def _object(text: str) -> dict[str, Any]:
     if len(text) > MAX_TEXT_CHARS:
         return {}
     try:
-        message = json.loads(text)
-    except (ValueError, RecursionError):
+        message = parsed(text)
+    except (ValueError, UnsupportedOption):
         return {}
     return message if isinstance(message, dict) else {}

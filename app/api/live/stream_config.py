@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from app.api.intake import resolve_model
-from app.api.live.values import MAX_PROMPT_CHARS, number, voices
+from app.api.live.values import MAX_PROMPT_CHARS, number, text, voices
 from app.audio.stream import HIGHEST_RATE, LOWEST_RATE, Encoding
 from app.domain.errors import UnsupportedOption
 from app.domain.languages import parse_language
@@ -76,20 +76,13 @@ def _flag(name: str) -> Callable[[Any], bool]:
 
 
 def _text(name: str) -> Callable[[Service, Any], str]:
-    def parse(service: Service, value: Any) -> str:
-        if not isinstance(value, str) or len(value) > MAX_PROMPT_CHARS:
-            raise UnsupportedOption(
-                f"{name}: must be a text of {MAX_PROMPT_CHARS} letters at most."
-            )
-        return value
-
-    return parse
+    return lambda _, value: text(name, value, MAX_PROMPT_CHARS)
 
 
 def _choice(name: str, kind: Any) -> Callable[[Service, Any], Any]:
     def parse(service: Service, value: Any) -> Any:
         try:
-            return kind(str(value).lower())
+            return kind(text(name, value).lower())
         except ValueError:
             raise UnsupportedOption(f"{name}: must be one of {', '.join(kind)}.") from None
 
@@ -97,7 +90,7 @@ def _choice(name: str, kind: Any) -> Callable[[Service, Any], Any]:
 
 
 def _model(service: Service, value: Any) -> str:
-    return resolve_model(service, str(value or ""))
+    return resolve_model(service, text("model", value))
 
 
 _rate = _number("sample_rate", LOWEST_RATE, HIGHEST_RATE)
@@ -105,7 +98,7 @@ _use_context, _diarize = _flag("use_context"), _flag("diarize")
 CHANGES: dict[str, Change] = {
     "model_size": _option("model", _model),
     "model": _option("model", _model),
-    "language": _option("language", lambda _, value: parse_language(str(value or ""))),
+    "language": _option("language", lambda _, value: parse_language(text("language", value))),
     "task": _option("task", _choice("task", Task)),
     "encoding": _option("encoding", _choice("encoding", Encoding)),
     "sample_rate": _option("rate", lambda _, value: round(_rate(value))),

@@ -5,17 +5,20 @@ from __future__ import annotations
 import base64
 import binascii
 import logging
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.datastructures import QueryParams
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.access.guesses import Guesses
 from app.access.keys import KeyRing, read_keys
+from app.access.links import SIGNATURE, Links
 from app.api.middleware.refusals import refuse
 from app.api.rate_limits import address_of
 from app.config.access import AccessSettings
@@ -24,6 +27,8 @@ from app.domain.errors import RateLimited, Unauthorized
 log = logging.getLogger(__name__)
 NEEDED = "An API key is needed: send it as Authorization: Bearer KEY or as X-API-Key: KEY."
 UNKNOWN = "This API key is not known."
+EXPIRED = "This link has expired, or its key is gone: ask for a new one."
+LINKED = re.compile(r"(?:/api/v1)?/media/([^/]{1,64})")  # what links lead to
 
 MAX_PRESENTED = 8  # keys of one request that are looked at
 
@@ -76,11 +81,22 @@ class Guard:
     open_ops: bool
 
     def lets_pass(self, path: str, method: str) -> bool:
-        if self.root_path and path.startswith(f"{self.root_path}/"):  # like the router
-            path = path.removeprefix(self.root_path)
+        path = self._within_root(path)
         if path in OPS:
             return self.open_ops and method in ("GET", "HEAD")
         return path in OPEN or path.startswith(OPEN_BELOW)
+
+    def linked(self, scope: Scope) -> tuple[str, QueryParams] | None:
+        """The job whose recording a signed link asks for, and the link's query."""
+        if scope.get("method") not in ("GET", "HEAD"):
+            return None
+        match = LINKED.fullmatch(self._within_root(scope["path"]))
+        query = QueryParams(scope["query_string"])
+        return (match[1], query) if match and SIGNATURE in query else None
+
+    def _within_root(self, path: str) -> str:
+        is_below = self.root_path and path.startswith(f"{self.root_path}/")  # like the router
+        return path.removeprefix(self.root_path) if is_below else path
 
 
 class KeyMiddleware:
@@ -89,6 +105,7 @@ class KeyMiddleware:
     def __init__(self, app: ASGIApp, keys: KeyRing, guard: Guard) -> None:
         self._app = app
         self._keys = keys
+        self._links = Links(keys)
         self._guard = guard
         self._guesses = Guesses()
 
@@ -112,6 +129,8 @@ class KeyMiddleware:
             Unauthorized: it has none, or a wrong one.
             RateLimited: too many wrong ones came from its address.
         """
+        if linked := self._guard.linked(scope):
+            return self._client_of_link(*linked)
         presented = dict.fromkeys(islice(_presented(HTTPConnection(scope)), MAX_PRESENTED))
         if not presented:
             raise Unauthorized(NEEDED)
@@ -122,6 +141,13 @@ class KeyMiddleware:
         self._guesses.note(address_of(scope), name, num_wrong - (name is not None))
         if name is None:
             raise Unauthorized(UNKNOWN)
+        return name
+
+    def _client_of_link(self, task_id: str, query: QueryParams) -> str:
+        """The name of the key that has signed it. Raises Unauthorized."""
+        name = self._links.client_of(task_id, query)
+        if name is None:
+            raise Unauthorized(EXPIRED)
         return name
 
 

@@ -82,7 +82,7 @@ def build_router(service: Service) -> APIRouter:
 def _model(service: Service, name: str) -> ModelBody:
     """Raises UnknownModel."""
     canonical = service.catalog.resolve(name)
-    loaded = any(k.kind == "recognizer" and k.name == canonical for k in service.store.loaded())
+    loaded = any(k.kind == "recognizer" and k.name == canonical for k in service.models.loaded())
     return ModelBody(id=name, owned_by=OWNER, loaded=loaded)
 
 

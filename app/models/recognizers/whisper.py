@@ -17,7 +17,6 @@ import torch  # before ctranslate2 opens a model: its wheels bring the CUDA libr
 from faster_whisper import WhisperModel
 from faster_whisper.tokenizer import Tokenizer
 from faster_whisper.transcribe import get_suppressed_tokens
-from faster_whisper.utils import available_models
 from transformers.models.whisper.tokenization_whisper import bytes_to_unicode
 from whisperx.audio import HOP_LENGTH, N_SAMPLES
 
@@ -56,11 +55,6 @@ MIN_PROB = 1e-10  # the logarithm of 0 is not finite
 
 # A token's name has a letter for each of its bytes.
 BYTE_OF_LETTER = {letter: byte for byte, letter in bytes_to_unicode().items()}
-
-
-def known_models() -> tuple[str, ...]:
-    """The names that faster-whisper knows."""
-    return tuple(available_models())
 
 
 class WhisperRecognizer:

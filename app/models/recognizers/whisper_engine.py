@@ -41,9 +41,9 @@ class WhisperEngine:
     uses_torch = False
 
     def model_names(self) -> tuple[str, ...]:
-        from app.models.recognizers.whisper import known_models
+        from faster_whisper.utils import available_models  # without PyTorch
 
-        return known_models()
+        return tuple(available_models())
 
     def knows_repository(self, repository: str) -> bool:
         return "whisper" in repository.lower()

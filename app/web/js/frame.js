@@ -1,6 +1,7 @@
 // The header, the view of the current route, the messages, and the question for a key.
 import { html, useEffect } from "../vendor/htm-preact.js";
 import { KeyDialog } from "./keys/dialog.js";
+import { ForgetKey } from "./keys/forget.js";
 import { Messages } from "./parts/messages.js";
 import { addressOf, useRoute } from "./route.js";
 import { VIEWS } from "./views.js";
@@ -18,6 +19,7 @@ export function Frame() {
             <a key=${name} href=${addressOf(name)} aria-current=${route.view === name ? "page" : null}>${title}</a>`)}
           <a href="docs">API</a>
         </nav>
+        <${ForgetKey} />
       </header>
       <main><${View} key=${route.view + route.id} id=${route.id} /></main>
       <${Messages} />

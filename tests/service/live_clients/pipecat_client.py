@@ -1,7 +1,7 @@
 """Pipecat's own STT service in a pipeline. Prints what it tells, one JSON object a line.
 
-python pipecat_client.py BASE_URL KEY OPTIONS FINALS < PCM
-OPTIONS: of the service, JSON. FINALS: how many transcripts it waits for.
+python pipecat_client.py BASE_URL KEY OPTIONS WORDS < PCM
+OPTIONS: of the service, JSON. WORDS: of all transcripts; it waits for so many.
 PCM: 16-bit, 24 kHz, one channel; it is sent in real time. Without `turn_detection` in the options,
 the pipeline is told where speech ends, as by a detector of its own.
 """
@@ -37,11 +37,11 @@ TOLD = (InterimTranscriptionFrame, TranscriptionFrame, ErrorFrame)
 
 
 class Printer(FrameProcessor):  # type: ignore[misc]
-    """`finals`: `done` is set after so many transcripts, or an error."""
+    """`done` is set after transcripts of so many words, or an error."""
 
-    def __init__(self, finals: int) -> None:
+    def __init__(self, num_words: int) -> None:
         super().__init__()
-        self._finals = finals
+        self._num_words = num_words
         self.done = asyncio.Event()
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
@@ -50,8 +50,9 @@ class Printer(FrameProcessor):  # type: ignore[misc]
         if isinstance(frame, TOLD) or "Speaking" in name:
             text = getattr(frame, "text", None) or getattr(frame, "error", "")
             print(json.dumps({"event": name, "text": text}), flush=True)
-        self._finals -= isinstance(frame, TranscriptionFrame)
-        if not self._finals or isinstance(frame, ErrorFrame):
+        if isinstance(frame, TranscriptionFrame):
+            self._num_words -= len(frame.text.split())
+        if self._num_words <= 0 or isinstance(frame, ErrorFrame):
             self.done.set()
         await self.push_frame(frame, direction)
 
@@ -67,12 +68,12 @@ async def speak(worker: Any, pcm: bytes, by_hand: bool) -> None:
         await worker.queue_frame(VADUserStoppedSpeakingFrame())
 
 
-async def main(base_url: str, key: str, options: dict[str, Any], finals: int) -> None:
+async def main(base_url: str, key: str, options: dict[str, Any], num_words: int) -> None:
     settings = OpenAIRealtimeSTTService.Settings(**options.pop("settings", {}))
     recognizer = OpenAIRealtimeSTTService(
         api_key=key, base_url=base_url, settings=settings, **options
     )
-    printer, errors = Printer(finals), Printer(finals)  # errors go up the pipeline
+    printer, errors = Printer(num_words), Printer(num_words)  # errors go up the pipeline
     pipeline = Pipeline([errors, recognizer, printer])
     worker = PipelineWorker(pipeline, params=PipelineParams(audio_in_sample_rate=RATE))
     started = asyncio.Event()

@@ -1,9 +1,10 @@
-"""Crew: so many jobs at a time, none forgotten, and those who wait for a place get one."""
+"""Crew: so many jobs at a time, none forgotten, and no place lost."""
 
 from __future__ import annotations
 
 import threading
-from queue import SimpleQueue
+
+import pytest
 
 from app.jobs.crew import Crew
 from tests.support.waiting import PATIENCE_S, eventually
@@ -53,27 +54,34 @@ def test_one_call_fills_all_places_and_all_jobs_get_theirs() -> None:
     assert bench.most == 3
 
 
-def test_who_waits_for_a_place_comes_before_further_jobs() -> None:
-    """Else what was taken over would wait until there is nothing else to do."""
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_no_place_is_lost_with_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither with one that cannot be started, nor with one that dies."""
     bench = Bench(1)
-    bench.add(2)
+    bench.add(1)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", cannot_start)
+        bench.crew.call()
+    assert bench.crew.is_idle
     bench.crew.call()
-    eventually(lambda: len(bench.running) == 1)
-    served: SimpleQueue[int] = SimpleQueue()
-
-    def rescued() -> bool:
-        served.put(len(bench.waiting))
-        return True
-
-    waiting = threading.Thread(target=bench.crew.serve, args=(rescued,))
-    waiting.start()
-    eventually(lambda: bench.crew._num_waiting == 1)
+    eventually(lambda: bench.running)
     bench.end_one()
-    assert served.get(timeout=PATIENCE_S) == 1
-    eventually(lambda: len(bench.running) == 1)
-    bench.end_one()
-    waiting.join(PATIENCE_S)
     eventually(lambda: bench.crew.is_idle)
+
+    begun: list[None] = []
+
+    def dies() -> bool:
+        begun.append(None)
+        raise SystemExit
+
+    crew = Crew(1, dies)
+    for number in (1, 2):
+        crew.call()
+        eventually(lambda number=number: len(begun) == number and crew.is_idle)
+
+
+def cannot_start(thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
 
 
 def test_a_call_is_heard_by_who_is_about_to_stop() -> None:
@@ -99,6 +107,5 @@ def test_nothing_begins_after_its_end() -> None:
     bench.add(1)
     bench.crew.close()
     bench.crew.call()
-    assert not bench.crew.serve(lambda: True)
     assert bench.crew.is_idle
     assert bench.running == []

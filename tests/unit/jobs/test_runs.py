@@ -11,8 +11,9 @@ import sqlalchemy as sa
 
 from app.domain.errors import StageFailed
 from app.jobs.job import Job, JobState, JobStep, Priority
-from app.jobs.rescue import SETTLED_S, Rescue
-from app.jobs.runs import Progress, Run, Runs, Superseded
+from app.jobs.rescue import SETTLED_S, Interrupted, Rescue
+from app.jobs.run import Progress, Run, Superseded
+from app.jobs.runs import Runs
 from app.jobs.tables import executors
 from tests.support.job_tables import TRANSCRIPT, Process
 
@@ -73,11 +74,11 @@ def test_a_run_from_its_begin_to_its_end(process: Process) -> None:
 
 
 def test_a_job_that_runs_is_not_begun_again(process: Process, other: Process) -> None:
-    """It may be in the queue twice."""
     run = process.begin(process.submit())
+    assert not other.runs.any_to_begin()
     assert process.runs.begin(run.job.id) is None
     assert other.runs.begin(run.job.id) is None
-    assert process.runs.num_interrupted(run.job.id) == 1
+    assert process.runs.interrupted() == other.runs.interrupted() == []
     process.runs.succeed(run, TRANSCRIPT, {}, 1.0)
     assert other.runs.begin(run.job.id) is None
     assert process.runs.begin("nonsense") is None
@@ -151,34 +152,41 @@ def test_what_counts_as_an_attempt(process: Process) -> None:
     assert (failed.state, failed.attempts) == (JobState.FAILED, 1)
 
 
-def test_what_is_lost_to_the_queue_is_rescued(process: Process, other: Process) -> None:
-    rescue = Rescue(
-        process.database,
-        process.line,  # type: ignore[arg-type]
-        process.executors,
-        lambda: process.now + SETTLED_S + 1,
-    )
-    stranded, running, elsewhere, waiting = (process.submit() for _ in range(4))
+def test_the_tables_tell_of_interrupted_jobs(process: Process, other: Process) -> None:
+    """Whatever the queue knows of them: its word may be lost with a further process."""
+    first, second, third = (process.submit() for _ in range(3))
+    for job in (second, first):
+        process.begin(job)
+    other.runs.succeed(other.begin(third), TRANSCRIPT, {}, 1.0)
+    assert not other.runs.any_to_begin()
+    process.die()
+    process.line.entries.clear()
+    assert other.runs.any_to_begin()
+    assert other.runs.interrupted() == [Interrupted(first.id, 1), Interrupted(second.id, 1)]
+    assert other.runs.begin_next() is None
+    for job in (first, second):
+        assert other.begin(job).job.attempts == 2
+    assert not other.runs.any_to_begin()
+
+
+def test_what_its_own_process_has_lost_is_begun_again(process: Process, other: Process) -> None:
+    rescue = Rescue(process.database, process.executors, lambda: process.now + SETTLED_S + 1)
+    stranded, running, elsewhere, _ = (process.submit() for _ in range(4))
     runs = [process.begin(stranded), process.begin(running), other.begin(elsewhere)]
-    process.line.entries.clear()
-    process.line.entries.append((waiting.id, 1, 0.0))
-    assert rescue.rescue({runs[1].id}) == [stranded.id]
+    assert rescue.let_go({run.id for run in runs}) == []
+    assert rescue.let_go({runs[1].id}) == [stranded.id]
     refused(process, runs[0])
+    expected = [Interrupted(stranded.id, 1)]
+    assert process.runs.interrupted() == other.runs.interrupted() == expected
     assert process.begin(stranded).job.attempts == 2
-    assert [state(process, job).state for job in (running, elsewhere, waiting)] == [
-        JobState.RUNNING, JobState.RUNNING, JobState.QUEUED,
-    ]  # fmt: skip
-    process.line.entries.clear()
-    assert rescue.rescue({run.id for run in runs}) == [stranded.id, waiting.id]
-    other.die()
-    assert rescue.rescue({runs[1].id}) == [elsewhere.id]
+    assert process.runs.interrupted() == []
 
 
-def test_what_the_queue_still_holds_does_not_shorten_the_wait(process: Process) -> None:
-    """`begin_next` takes jobs that are in the queue as well: their items come later."""
+def test_an_attempt_that_is_put_off_begins_no_sooner(process: Process) -> None:
     job = process.submit()
-    run = process.runs.begin_next()
-    assert run is not None
-    process.runs.again(run, 60.0, BROKEN)
+    process.runs.again(process.begin(job), 60.0, BROKEN)
     assert process.runs.begin(job.id) is None
+    assert not process.runs.any_to_begin()
     assert state(process, job).attempts == 1
+    process.now += 61
+    assert process.runs.any_to_begin()

@@ -21,7 +21,7 @@ from app.jobs.database import Database
 from app.jobs.job import Job, JobState, JobStep, Priority, S3Object, Upload
 from app.jobs.queue import MAX_PRIORITY
 from app.jobs.rows import CLASSES, RANKS, queue_priority
-from app.jobs.runs import Progress
+from app.jobs.run import Progress
 from app.jobs.store import Idempotency
 from tests.support.job_tables import TRANSCRIPT, Process
 

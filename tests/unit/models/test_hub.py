@@ -80,7 +80,9 @@ class Shop:
         settings = SETTINGS.model_copy(update={"cache_dir": cache_dir, "batch_size": 2})
         chosen = choose_devices(settings)
         nothing = Reading(True, 0, 0, 0.0, (), ())
-        metrics = Metrics(service_facts(settings, chosen), lambda: nothing)
+        metrics = Metrics(
+            service_facts(settings, chosen.device, chosen.compute_type), lambda: nothing
+        )
         self.fetcher = ModelFetcher(Hub(TIMEOUT_S), cache_dir, None, f"{hub.url}/torchaudio")
         self.clock = Clock()
         self.store = ModelStore(

@@ -35,7 +35,10 @@ def test_models_loaded_at_once_all_have_their_weights(tmp_path: Path) -> None:
     """transformers builds its models without weights, and while it does so all of PyTorch does."""
     settings = SETTINGS.model_copy(update={"cache_dir": tmp_path})
     chosen = choose_devices(settings)
-    metrics = Metrics(service_facts(settings, chosen), lambda: Reading(True, 0, 0, 0.0, (), ()))
+    metrics = Metrics(
+        service_facts(settings, chosen.device, chosen.compute_type),
+        lambda: Reading(True, 0, 0, 0.0, (), ()),
+    )
     fetcher = ModelFetcher(Hub(timeout_s=1), tmp_path, None, settings.torchaudio_url)
     load = ModelLoader(
         fetcher, ModelBuilders(settings, chosen, Recognizers()), NO_RECOVERY, metrics

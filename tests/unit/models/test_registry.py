@@ -149,7 +149,7 @@ def test_its_models_are_offered_and_answer(
     assert {segment.text for segment in transcript.segments} == {SURE}
     assert engine.folders == ["nest of parrot-1"], "loaded once"
     assert engine.built[0].options.batch_size == 3
-    names = {key.name for key in service.store.loaded() if key.kind is ModelKind.RECOGNIZER}
+    names = {key.name for key in service.models.loaded() if key.kind is ModelKind.RECOGNIZER}
     assert "parrot-1" in names
 
 

@@ -112,7 +112,7 @@ class Forgetful:
 
 def transcribe(service: Service, model: Any, samples: np.ndarray) -> Transcript:
     batcher = Batcher("scripted", lambda: model)
-    store: Any = ScriptedStore(service.store, batcher)
+    store: Any = ScriptedStore(service.models.store, batcher)
     options = replace(service.transcriber._options, word_aligner=WordAligner.WHISPER)
     transcriber = Transcriber(store, service.catalog, ThreadPoolExecutor(1), options)
     try:
@@ -182,7 +182,7 @@ def test_a_half_that_fails_fails_the_request_and_the_next_one_works(service: Ser
 
     samples = samples_of(audio_of("en_two"))
     batcher = Batcher("breaking", lambda: Breaking(5.0))
-    store: Any = ScriptedStore(service.store, batcher)
+    store: Any = ScriptedStore(service.models.store, batcher)
     options = replace(service.transcriber._options, word_aligner=WordAligner.WHISPER)
     transcriber = Transcriber(store, service.catalog, ThreadPoolExecutor(1), options)
     asked = TranscribeOptions("demo", language="en")
@@ -198,7 +198,7 @@ def test_a_half_that_fails_fails_the_request_and_the_next_one_works(service: Ser
 def with_aligner(service: Service, chosen: WordAligner, **asked: Any) -> Transcript:
     real = service.transcriber
     options = replace(real._options, word_aligner=chosen)
-    transcriber = Transcriber(service.store, service.catalog, ThreadPoolExecutor(1), options)
+    transcriber = Transcriber(service.models.store, service.catalog, ThreadPoolExecutor(1), options)
     samples = samples_of(audio_of("es_two"))
     return transcriber.transcribe(
         Audio(samples), TranscribeOptions("demo", language="es", **asked), Work("words", 120)
@@ -252,7 +252,7 @@ def test_a_request_that_is_given_up_while_it_waits_its_turn_ends_at_once(service
 
     samples = samples_of(audio_of("en_two"))
     batcher = Batcher("slow", lambda: Slow(1e9))
-    store: Any = ScriptedStore(service.store, batcher)
+    store: Any = ScriptedStore(service.models.store, batcher)
     transcriber = Transcriber(
         store, service.catalog, ThreadPoolExecutor(1), service.transcriber._options
     )

@@ -141,7 +141,7 @@ def test_a_listener_hears_of_everything_in_order_and_early(service: Service) -> 
 def test_speakers_that_must_be_known_end_a_request_without_them(service: Service) -> None:
     """At once, and not after all has been recognized."""
     real = service.transcriber
-    store: Any = WithoutDiarizer(service.store)
+    store: Any = WithoutDiarizer(service.models.store)
     transcriber = Transcriber(store, service.catalog, ThreadPoolExecutor(1), real._options)
     for must in (False, True):
         options = TranscribeOptions("demo", language="en", diarize=True, must_diarize=must)
@@ -292,7 +292,7 @@ def run_scripted(
     chosen = real._options
     if options:
         chosen = replace(chosen, **options)
-    store: Any = ScriptedStore(service.store, batcher)
+    store: Any = ScriptedStore(service.models.store, batcher)
     transcriber = Transcriber(store, service.catalog, ThreadPoolExecutor(1), chosen)
     try:
         work = Work("scripted", 60)
@@ -324,7 +324,7 @@ def test_a_second_try_passes_what_waits_behind_it(service: Service) -> None:
             return super()._answer(item)
 
     batcher = Batcher("failing", lambda: Failing({}, None))
-    store: Any = ScriptedStore(service.store, batcher)
+    store: Any = ScriptedStore(service.models.store, batcher)
     real = service.transcriber
     transcriber = Transcriber(store, service.catalog, ThreadPoolExecutor(1), real._options)
     options = TranscribeOptions("demo", language="en")
@@ -344,7 +344,7 @@ def test_known_speakers_must_be_alike_enough(service: Service) -> None:
     found = []
     for least in (real._options.known_speaker_similarity, 1.0):
         transcriber = Transcriber(
-            service.store,
+            service.models.store,
             service.catalog,
             ThreadPoolExecutor(1),
             replace(real._options, known_speaker_similarity=least),

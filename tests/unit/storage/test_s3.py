@@ -82,7 +82,10 @@ def test_uploads_under_names_of_ours(store: S3Server, s3: S3, tmp_path: Path) ->
     assert not given.exists()  # moved
     assert (store.root / "media" / "uploads" / "0123").read_bytes() == b"sound"
     assert objects.get("0123", tmp_path / "got", never).read_bytes() == b"sound"
+    assert objects.read("0123", 1, 3) == b"ou"
     objects.delete("0123")
+    with pytest.raises(ObjectMissing):
+        objects.read("0123", 0, 1)
     assert not (store.root / "media" / "uploads" / "0123").exists()
 
 

@@ -32,7 +32,7 @@ export function Options({ options, onChange, disabled }) {
   }, []);
   const known = models.includes(options.model) || !options.model ? models : [options.model, ...models];
   return html`
-    <details class="options">
+    <details class="live-options">
       <summary>Options</summary>
       <fieldset disabled=${disabled}>
         <legend class="hidden-text">Options of the stream</legend>

@@ -4,6 +4,7 @@ import { followJob, statusOf, submitFile } from "../api/jobs.js";
 import { saveAs } from "../parts/download.js";
 import { ago, clock } from "../parts/format.js";
 import { say } from "../parts/messages.js";
+import { currentParameters } from "../parts/options.js";
 import { addressOf } from "../route.js";
 import { discard, lockOf, note, recordingNow, recordings, soundOf } from "./recordings.js";
 
@@ -31,7 +32,8 @@ function Recording({ recording, now, onChange }) {
   const [done, setDone] = useState("");
   const send = () => perform(async () => {
     setProgress("Sending …");
-    const { task_id: taskId } = await submitFile(await soundOf(recording), {}, {
+    const { task_id: taskId } = await submitFile(await soundOf(recording), currentParameters(), {
+      key: `${recording.id}-${recording.failures ?? 0}`, // however often it is sent, it is one job
       onProgress: (share) => setProgress(`Sending, ${Math.round(100 * share)} %`),
     });
     await follow(Object.assign(recording, { taskId, error: "" }));
@@ -50,7 +52,8 @@ function Recording({ recording, now, onChange }) {
       setDone(recording.taskId);
       return;
     }
-    await note(Object.assign(recording, { taskId: "", error: error?.message ?? "It was cancelled." }));
+    const failures = (recording.failures ?? 0) + 1;
+    await note(Object.assign(recording, { taskId: "", failures, error: error?.message ?? "It was cancelled." }));
   };
   const perform = async (work) => {
     try {

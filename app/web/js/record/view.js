@@ -4,6 +4,7 @@ import { clock } from "../parts/format.js";
 import { Level } from "../parts/level.js";
 import { closeMicrophone, hasMicrophone, NO_MICROPHONE_HERE, openMicrophone } from "../parts/microphone.js";
 import { say } from "../parts/messages.js";
+import { Options } from "../parts/options.js";
 import { Kept } from "./kept.js";
 import { Recorder } from "./recorder.js";
 
@@ -69,6 +70,7 @@ export function RecordView() {
           </button>
           <p class="pale">Everything stays in this browser until its transcript is done.</p>`}
       </div>
+      <${Options} />
     </section>
     <${Kept} made=${made} active=${active} />`;
 }

@@ -1,4 +1,4 @@
-"""What clients of /v1/realtime say."""
+"""What the clients of /v1/realtime send, and what they must hear."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 from tests.support.media import speech
 from tests.support.truth import truth_of
 
-RATE = 24_000
 KEY = "sk-live"
+RATE = 24_000
 
 
 def said(name: str) -> list[str]:

@@ -1,0 +1,30 @@
+// A file that is being sent.
+import { html } from "../../vendor/htm-preact.js";
+import { shownName, size } from "../parts/format.js";
+import { cancelUpload, retryUpload } from "./uploads.js";
+
+function stateOf({ state, share, error }) {
+  if (state === "failed") return error;
+  if (error) return `${error} It is tried again by itself.`;
+  if (state === "waiting") return "Waits to be sent.";
+  return share < 1 ? `Sending: ${Math.floor(share * 100)} %` : "Sent. The service takes it in …";
+}
+
+export function UploadRow({ upload }) {
+  const { id, file, state, share, final } = upload;
+  const name = shownName(file.name);
+  return html`
+    <li class="item">
+      <div class="grow">
+        <div class="name" dir="auto">${name}</div>
+        <div class="small ${state === "failed" ? "fault" : "pale"}">${stateOf(upload)} <span class="pale">${size(file.size)}</span></div>
+        ${state === "sending" && html`<progress aria-label="Sent of ${name}" max="1" value=${share}></progress>`}
+      </div>
+      <div class="row actions">
+        ${state === "failed" && !final && html`<button onClick=${() => retryUpload(id)} aria-label="Try again: ${name}">Try again</button>`}
+        <button class="plain" onClick=${() => cancelUpload(id)} aria-label="${state === "failed" ? "Remove" : "Cancel"}: ${name}">
+          ${state === "failed" ? "Remove" : "Cancel"}
+        </button>
+      </div>
+    </li>`;
+}

@@ -1,0 +1,25 @@
+// Corrections, kept in this browser until they are discarded; and told to its other tabs.
+import { get, put, remove } from "../parts/idb.js";
+
+const FORM = 1; // of what is kept
+const draftKey = (id) => `draft:${id}`; // of a text that is being typed
+
+/** { edits: { transcript, about }, draft: { segment, text } }; each null where there is none. */
+export async function keptEdits(id) {
+  const [edits, draft] = await Promise.all([get("edits", id), get("edits", draftKey(id))]).catch(() => []);
+  return { edits: edits?.form === FORM ? edits : null, draft: draft ?? null };
+}
+
+/** `about`: the fields of the job's result beside its segments. */
+export const keepEdits = (id, transcript, about) =>
+  put("edits", id, { form: FORM, id, transcript, about, savedAt: new Date().toISOString() });
+export const forgetEdits = (id) => remove("edits", id);
+export const keepDraft = (id, segment, text) => put("edits", draftKey(id), { segment, text });
+export const forgetDraft = (id) => remove("edits", draftKey(id));
+
+/** Tells the other tabs with this job what changed, and hears from them. */
+export function otherTabs(id, onChange) {
+  const channel = new BroadcastChannel("transcribe.edits");
+  channel.onmessage = ({ data }) => { if (data === id) onChange(); };
+  return { tell: () => channel.postMessage(id), close: () => channel.close() };
+}

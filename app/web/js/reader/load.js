@@ -1,0 +1,26 @@
+// Opens a job's transcript: the result from the service, and the corrections that this browser has kept.
+import { ENDED, followJob, resultOf, statusOf } from "../api/jobs.js";
+import { keptEdits } from "./edits.js";
+import { editText, fromResult } from "./model.js";
+
+/** { original, restored, wasTyping, about, missing }. `onWaiting(status)` while the job is not done. Throws ApiError. */
+export async function openJob(id, onWaiting, signal) {
+  const [result, { edits, draft }] = await Promise.all([finished(id, onWaiting, signal).catch((error) => error), keptEdits(id)]);
+  if (result instanceof Error && !edits) throw result;
+  const missing = result instanceof Error ? result.message : ""; // the corrections outlive what is on the service
+  const original = missing ? edits.transcript : fromResult(result);
+  const kept = edits?.transcript ?? original;
+  const restored = draft ? editText(kept, draft.segment, draft.text) : kept;
+  return { original, restored, wasTyping: restored !== kept, about: missing ? edits.about : about(result), missing };
+}
+
+function about({ segments, full_text, language, ...rest }) {
+  return rest;
+}
+
+/** The result once there is one, and whether the recording is kept. */
+async function finished(id, onWaiting, signal) {
+  let status = await statusOf(id);
+  if (!ENDED.has(status.status)) status = await followJob(id, onWaiting, signal);
+  return { ...(await resultOf(id)), audio: status.audio };
+}

@@ -1,0 +1,279 @@
+"""The files view as people use it: adding, watching, finding, downloading, deleting."""
+
+from __future__ import annotations
+
+import io
+import re
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from tests.support.browser import WITH_BROWSER, violations, visit
+from tests.support.keys import ALICE
+from tests.support.paths import ROOT
+from tests.support.server import Server, running_server
+from tests.support.truth import (
+    audio_of,
+    median_start_error_s,
+    truth_of,
+    word_error_rate,
+    words_of,
+)
+from tests.support.waiting import eventually
+
+pytestmark = WITH_BROWSER
+
+SCRIPT = ROOT / "tests" / "support" / "faulty_jobs.py"
+SHORT = audio_of("en_short").read_bytes()
+SAID = "Can you check the report? The building is late."
+HOSTILE = "<script>alert(1)</script>\u202egpj.🎉 " + "long" * 40 + ".mp3"
+COPIES = "import('./web/js/parts/idb.js').then(({ all }) => all('uploads')).then((a) => a.length)"
+GONE = ("Failed to load resource",)  # what the console says while the service is away
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """It can be held or killed at each step of a job."""
+    with running_server(tmp_path_factory.mktemp("files"), script=SCRIPT) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left(service: Server) -> Iterator[None]:
+    yield
+    for task in tasks(service):
+        httpx.delete(f"{service.url}/cancel/{task['task_id']}")
+    eventually(lambda: all(t["status"] not in ("queued", "processing") for t in tasks(service)))
+    for task in tasks(service):
+        httpx.delete(f"{service.url}/result/{task['task_id']}")
+
+
+def tasks(server: Server, **headers: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = httpx.get(f"{server.url}/history", headers=headers).json()[
+        "tasks"
+    ]
+    return found
+
+
+@contextmanager
+def held(server: Server, step: str) -> Iterator[None]:
+    """Jobs wait at a step until the block ends."""
+    file = server.folder / "faults" / step
+    file.write_text("hold")
+    try:
+        yield
+    finally:
+        file.unlink()
+
+
+def add(page: Page, *files: tuple[str, bytes]) -> None:
+    page.locator("input[type=file]").set_input_files(
+        [{"name": name, "mimeType": "audio/flac", "buffer": content} for name, content in files]
+    )
+
+
+def choose_options(page: Page) -> None:
+    page.get_by_text("Options").click()
+    page.get_by_label("Language").select_option("en")
+    page.get_by_label("Tell speakers apart").uncheck()
+    page.get_by_text("Options").click()
+
+
+def row(page: Page, list_name: str, name: str) -> Locator:
+    return page.get_by_role("list", name=list_name).get_by_role("listitem").filter(has_text=name)
+
+
+def past(page: Page, name: str) -> Locator:
+    return row(page, "Recordings", name)
+
+
+def is_sound(page: Page) -> None:
+    """For people who see badly, in both themes, and on a phone."""
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        assert violations(page) == []
+    page.set_viewport_size({"width": 360, "height": 740})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    page.set_viewport_size({"width": 1280, "height": 720})
+
+
+def downloaded(page: Page, button: Locator) -> tuple[str, bytes]:
+    with page.expect_download() as waiting:
+        button.click()
+    return waiting.value.suggested_filename, Path(waiting.value.path()).read_bytes()
+
+
+def test_a_file_becomes_a_transcript(browser: Browser, service: Server) -> None:
+    with visit(browser, service.url, bypass_csp=True) as seen:
+        page = seen.page
+        expect(page.get_by_text("Transcripts of your recordings will be here.")).to_be_visible()
+        choose_options(page)
+        with held(service, "recognize"):
+            add(page, ("team meeting.flac", SHORT))
+            going = row(page, "In progress", "team meeting.flac")
+            expect(going.get_by_role("progressbar", name="Done of")).to_be_visible()
+            is_sound(page)
+        expect(past(page, "team meeting.flac")).to_contain_text("English · demo")
+        page.get_by_label("Download as").select_option("srt")
+        button = page.get_by_role("button", name="Download: team meeting.flac")
+        name, content = downloaded(page, button)
+        assert name == "team meeting.srt"
+        assert "Can you check the report?" in content.decode()
+        is_sound(page)
+        page.get_by_role("link", name="team meeting.flac").click()
+        [task] = tasks(service)
+        expect(page).to_have_url(re.compile(f"#/job/{task['task_id']}$"))
+        seen.check(service.url)
+    body, truth = httpx.get(f"{service.url}/result/{task['task_id']}").json(), truth_of("en_short")
+    assert word_error_rate(SAID, body["full_text"]) == 0
+    assert median_start_error_s(truth["words"], words_of(body)) < 0.06
+    assert {segment["speaker"] for segment in body["segments"]} == {None}
+    media = httpx.get(f"{service.url}/media/{task['task_id']}")
+    assert media.content == SHORT
+
+
+def test_several_with_broken_ones_and_names_that_mean_harm(
+    browser: Browser, service: Server
+) -> None:
+    with visit(browser, service.url, bypass_csp=True) as seen:
+        page = seen.page
+        choose_options(page)
+        add(
+            page,
+            ("one.flac", SHORT),
+            (HOSTILE, b"no media"),
+            ("empty.mp3", b""),
+            ("ONE.wav", SHORT),
+        )
+        empty = row(page, "In progress", "empty.mp3")
+        expect(empty).to_contain_text("This file is empty.")
+        broken = past(page, "alert(1)")
+        expect(broken).to_contain_text("is not an audio or video file")
+        expect(broken.locator(".name")).to_have_text(HOSTILE.replace("\u202e", ""))
+        for name in ("one.flac", "ONE.wav"):
+            expect(past(page, name)).to_contain_text("English")
+        is_sound(page)
+        empty.get_by_role("button", name="Remove").click()
+        expect(page.get_by_role("heading", name="In progress")).to_have_count(0)
+
+        page.get_by_label("Select all").check()
+        button = page.get_by_role("button", name="Download 2 as a zip")
+        name, content = downloaded(page, button)
+        assert name == "transcripts.zip"
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            assert archive.testzip() is None
+            names = sorted(archive.namelist())
+            assert names in (["ONE (2).txt", "one.txt"], ["ONE.txt", "one (2).txt"])
+            for text in names:
+                assert archive.read(text).decode().split() == SAID.split()
+
+        page.get_by_label("Search recordings").fill("🎉")
+        expect(past(page, "one.flac")).to_have_count(0)
+        broken.get_by_role("button", name="Delete").click()
+        broken.get_by_role("button", name="Undo").click()
+        broken.get_by_role("button", name="Try again").click()
+        expect(broken).to_contain_text("is not an audio or video file")
+        broken.get_by_role("button", name="Delete").click()
+        expect(broken.get_by_role("button", name="Undo")).to_be_focused()
+        is_sound(page)
+        eventually(lambda: len(tasks(service)) == 2)
+        expect(page.get_by_text("Nothing is found.")).to_be_visible()
+        seen.check(service.url)
+
+
+def test_cancelling_what_waits_and_what_is_sent(browser: Browser, service: Server) -> None:
+    with visit(browser, service.url) as seen:
+        page = seen.page
+        page.route("**/transcribe", lambda route: None)  # it is never sent
+        add(page, ("stuck.flac", SHORT))
+        row(page, "In progress", "stuck.flac").get_by_role("button", name="Cancel").click()
+        expect(row(page, "In progress", "stuck.flac")).to_have_count(0)
+        page.unroute("**/transcribe")
+        with held(service, "recognize"):
+            add(page, ("running.flac", SHORT))
+            running = row(page, "In progress", "running.flac")
+            expect(running.get_by_role("progressbar", name="Done of")).to_be_visible()
+            running.get_by_role("button", name="Cancel").click()
+            expect(running).to_contain_text("Is being cancelled")
+        expect(past(page, "running.flac")).to_contain_text("Cancelled")
+        assert [task["file_name"] for task in tasks(service)] == ["running.flac"]
+        seen.check(service.url)
+
+
+def test_a_reload_in_the_middle_of_an_upload_loses_nothing(
+    browser: Browser, service: Server
+) -> None:
+    with visit(browser, service.url) as seen:
+        page = seen.page
+        page.route("**/transcribe", lambda route: None)
+        add(page, ("slow.flac", SHORT), ("second.flac", SHORT), ("third.flac", SHORT))
+        expect(row(page, "In progress", "third.flac")).to_contain_text("Waits to be sent.")
+        eventually(lambda: page.evaluate(COPIES) == 3)
+        page.unroute("**/transcribe")
+        page.reload()
+        for name in ("slow.flac", "second.flac", "third.flac"):
+            expect(past(page, name)).to_be_visible()
+        names = sorted(task["file_name"] for task in tasks(service))
+        assert names == ["second.flac", "slow.flac", "third.flac"]
+        page.reload()
+        expect(past(page, "slow.flac")).to_be_visible()
+        assert len(tasks(service)) == 3
+        seen.check(service.url, expected=["ERR_ABORTED"])
+
+
+def test_a_service_that_dies_in_the_middle_ends_what_it_began(
+    browser: Browser, service: Server
+) -> None:
+    with visit(browser, service.url) as seen:
+        page = seen.page
+        (service.folder / "faults" / "recognize").write_text("kill")
+        add(page, ("survivor.flac", SHORT))
+        expect(past(page, "survivor.flac")).to_contain_text("English", timeout=240_000)
+        assert not (service.folder / "faults" / "recognize").exists()
+        expect(page.locator(".notice.bad")).to_have_count(0)
+        seen.check(service.url, expected=GONE)
+
+
+def test_a_key_is_asked_for_kept_and_forgotten(browser: Browser, tmp_path: Path) -> None:
+    with (
+        running_server(tmp_path, API_KEYS=f"alice:{ALICE}") as keyed,
+        visit(browser, keyed.url, bypass_csp=True) as seen,
+    ):
+        page = seen.page
+        dialog = page.get_by_role("dialog", name="This service needs a key")
+        dialog.get_by_label("API key").fill("wrong")
+        is_sound(page)
+        dialog.get_by_role("button", name="Continue").click()
+        expect(dialog).to_contain_text("This API key is not known.")
+        dialog.get_by_role("button", name="Not now").click()
+        page.get_by_role("button", name="Enter a key").click()
+        dialog.get_by_label("API key").fill(ALICE)
+        dialog.get_by_label("API key").press("Enter")
+        choose_options(page)
+        add(page, ("mine.flac", SHORT))
+        expect(past(page, "mine.flac")).to_contain_text("English")
+        page.reload()
+        expect(past(page, "mine.flac")).to_be_visible()
+        [task] = tasks(keyed, Authorization=f"Bearer {ALICE}")
+        address = page.evaluate(
+            "id => import('./web/js/api/jobs.js').then((jobs) => jobs.mediaAddress(id))",
+            task["task_id"],
+        )
+        assert httpx.get(address).content == SHORT
+        is_sound(page)
+        page.get_by_role("button", name="Forget the key").click()
+        expect(dialog).to_be_visible()
+        expect(past(page, "mine.flac")).to_have_count(0)
+        seen.check(keyed.url, expected=["401"])
+
+
+def test_without_jobs_the_page_says_so(browser: Browser, tmp_path: Path) -> None:
+    with running_server(tmp_path, JOBS="false") as jobless, visit(browser, jobless.url) as seen:
+        expect(seen.page.get_by_text("turned jobs off")).to_be_visible()
+        seen.check(jobless.url, expected=["404"])
