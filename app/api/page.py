@@ -15,7 +15,7 @@ from app import __version__
 from app.api.head import answer_head
 
 WEB = Path(__file__).parents[1] / "web"
-ADDRESSES = ("/", "/client")
+ADDRESSES = ("/", "/client", "/client/")
 NONCE = "{nonce}"
 CONTENT_TYPES = {
     ".css": "text/css; charset=utf-8",
@@ -54,7 +54,7 @@ def build_router() -> APIRouter:
 
     async def page(request: Request) -> Response:
         if wants_page(request):
-            return page_response(index)
+            return moved_page(request) or page_response(index)
         return JSONResponse(about(request))
 
     for address in ADDRESSES:
@@ -77,6 +77,13 @@ def build_router() -> APIRouter:
 def wants_page(request: Request) -> bool:
     """Whether a browser asks, which names HTML; other clients take anything."""
     return "text/html" in request.headers.get("accept", "")
+
+
+def moved_page(request: Request) -> Response | None:
+    """The way from `/client/`, where the relative links of the page are wrong."""
+    if not request.url.path.endswith("/client/"):
+        return None
+    return Response(status_code=307, headers={"Location": "../client"})
 
 
 def page_response(index: str) -> Response:

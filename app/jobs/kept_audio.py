@@ -19,26 +19,31 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class KeptAudio:
-    """A recording in the store of uploads. `peaks`: see `peaks_of`."""
+    """A recording in the store of uploads."""
 
     media_type: str
     num_bytes: int
-    peaks: bytes
+
+
+def is_wanted(request: JobRequest) -> bool:
+    return request.keep_audio and isinstance(request.source, Upload)
 
 
 class Keeping:
-    """The recording of one run, which may be kept. `look` at its sound, then `keep` it."""
+    """The recording of one run, which may be kept. `look` at its sound, then `keep` it.
+    `peaks`: of that sound, see `peaks_of`.
+    """
 
     def __init__(self, request: JobRequest, recording: Recording, uploads: ObjectStore) -> None:
         self._source = request.source
-        self.wanted = request.keep_audio and isinstance(request.source, Upload)
+        self.wanted = is_wanted(request)
         self._recording = recording
         self._uploads = uploads
-        self._peaks = b""
+        self.peaks = b""
 
     def look(self, channels: Sequence[Audio]) -> None:
         if self.wanted:
-            self._peaks = peaks_of([channel.samples for channel in channels])
+            self.peaks = peaks_of([channel.samples for channel in channels])
 
     def keep(self, call: Call) -> KeptAudio | None:
         """None if it cannot be kept: that must not cost anybody the transcript.
@@ -56,8 +61,8 @@ class Keeping:
     def _keep(self, call: Call) -> KeptAudio:
         media_type, encoded = call.playable(self._recording)
         if encoded is None:
-            return KeptAudio(media_type, self._recording.path.stat().st_size, self._peaks)
-        return KeptAudio(media_type, self._replace(encoded, call), self._peaks)
+            return KeptAudio(media_type, self._recording.path.stat().st_size)
+        return KeptAudio(media_type, self._replace(encoded, call))
 
     def _replace(self, encoded: Path, call: Call) -> int:
         """What browsers can play takes the place of the upload. Its size in bytes."""

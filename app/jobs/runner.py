@@ -25,7 +25,7 @@ from app.jobs.database import patiently
 from app.jobs.door import Door
 from app.jobs.job import Job, JobRequest, JobState, JobStep
 from app.jobs.keeper import CANCELLED, Keeper, Watch
-from app.jobs.kept_audio import Keeping
+from app.jobs.kept_audio import Keeping, is_wanted
 from app.jobs.rescue import Interrupted
 from app.jobs.run import Run, Superseded
 from app.jobs.runs import Runs
@@ -212,7 +212,7 @@ class Runner:
             if watch.cancel_requested or job.cancel_requested:
                 watch.cancel()
             call.work.check()
-            transcript, is_kept = self._transcript(run, watch, call)
+            transcript = self._transcript(run, watch, call)
             watch.step = JobStep.STORE
             door = self._doors[job.request.door]
             published = door.publish(job, transcript, call.work)
@@ -223,17 +223,19 @@ class Runner:
             if ended.state is JobState.CANCELLED:
                 raise Cancelled(CANCELLED)
         self._count(JobState.DONE)
-        if not is_kept:
-            self._discard(job)
+        if not is_wanted(job.request):
+            self._discard(job)  # else what is kept, or at least the only copy, stays
 
-    def _transcript(self, run: Run, watch: Watch, call: Call) -> tuple[Transcript, bool]:
-        """The transcript, perhaps of an earlier run, and whether the recording is kept with it."""
+    def _transcript(self, run: Run, watch: Watch, call: Call) -> Transcript:
+        """The transcript, perhaps of an earlier run, once the recording is kept with it."""
         transcript = self._patiently(lambda: self._store.transcript(run.job.id))
         if transcript is None:
             return self._transcribe(run, watch, call)
-        return transcript, bool(run.job.media_type)
+        if is_wanted(run.job.request) and not run.job.media_type:
+            self._keep_later(run, call)
+        return transcript
 
-    def _transcribe(self, run: Run, watch: Watch, call: Call) -> tuple[Transcript, bool]:
+    def _transcribe(self, run: Run, watch: Watch, call: Call) -> Transcript:
         request = run.job.request
         options = request.options
         call.model = options.model
@@ -248,15 +250,27 @@ class Runner:
                 on_audio=keeping.look,
             )
             watch.audio_s = transcript.duration_s
-            self._patiently(lambda: self._runs.keep(run, transcript))
-            return transcript, self._keep_audio(run, call, keeping)
+            self._patiently(lambda: self._runs.keep(run, transcript, keeping.peaks))
+            self._keep_audio(run, call, keeping)
+            return transcript
 
-    def _keep_audio(self, run: Run, call: Call, keeping: Keeping) -> bool:
-        """Whether the recording is kept."""
+    def _keep_audio(self, run: Run, call: Call, keeping: Keeping) -> None:
         kept = keeping.keep(call) if keeping.wanted else None
         if kept is not None:
             self._patiently(lambda: self._runs.keep_audio(run, kept))
-        return kept is not None
+
+    def _keep_later(self, run: Run, call: Call) -> None:
+        """What an interrupted run has not come to. A failure costs nobody the transcript."""
+        request = run.job.request
+        try:
+            with self._sources.open(request.source, call.work) as path:
+                recording = Recording(path, audio_track=request.options.audio_track)
+                self._keep_audio(run, call, Keeping(request, recording, self._sources.uploads))
+        except DatabaseUnavailable:
+            raise
+        except (ServiceError, OSError) as error:
+            call.work.check()
+            log.warning("the recording of job %s cannot be kept: %s", run.job.id, error)
 
     # -- what happens then -----------------------------------------------------------------------
 

@@ -155,8 +155,9 @@ class Runs:
             sa.update(jobs).where(*_current(run)).values(values).returning(jobs.c.cancel_requested)
         ).scalar()
 
-    def keep(self, run: Run, transcript: Transcript) -> None:
-        """Keep the transcript, so that a later attempt need not compute it again.
+    def keep(self, run: Run, transcript: Transcript, peaks: bytes = b"") -> None:
+        """Keep the transcript, so that a later attempt need not compute it again. `peaks`: of a
+        recording that is to be kept with it, see `peaks_of`.
 
         Raises:
             Superseded
@@ -165,17 +166,14 @@ class Runs:
         with self._database.begin() as connection:
             self._update(connection, run, step=JobStep.STORE)
             connection.execute(sa.delete(transcripts).where(transcripts.c.job_id == run.job.id))
-            connection.execute(sa.insert(transcripts).values(job_id=run.job.id, body=body))
+            connection.execute(
+                sa.insert(transcripts).values(job_id=run.job.id, body=body, peaks=peaks)
+            )
 
     def keep_audio(self, run: Run, kept: KeptAudio) -> None:
         """Note that the recording is kept, beside the transcript. Raises Superseded."""
         with self._database.begin() as connection:
             self._update(connection, run, media_type=kept.media_type, media_bytes=kept.num_bytes)
-            connection.execute(
-                sa.update(transcripts)
-                .where(transcripts.c.job_id == run.job.id)
-                .values(peaks=kept.peaks)
-            )
 
     def succeed(
         self,

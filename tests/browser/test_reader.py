@@ -117,6 +117,9 @@ def test_corrections_are_kept_and_go_back(
         expect(page.get_by_text("Edited. The changes are kept in this browser")).to_be_visible()
         kept = page.evaluate(READ)
         assert kept[:5] == changed[:5]
+        page.get_by_role("button", name="Undo: Edited text").click()
+        expect(segments(page).nth(5)).to_contain_text(original[5]["text"])
+        page.get_by_role("button", name="Redo: Edited text").click()
 
         page.get_by_role("list", name="Speakers").get_by_role("button", name="Speaker 2").click()
         page.get_by_label("Speaker Speaker 2").get_by_role("button", name="Zoë <b>").click()

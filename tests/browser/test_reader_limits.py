@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,31 @@ def test_a_job_that_is_not_there(browser: Browser, server: Server) -> None:
         seen.page.get_by_role("button", name="Try again").click()
         expect(seen.page.get_by_role("alert")).to_be_visible()
         seen.check(server.url, expected=["404"])
+
+
+def test_corrections_outlive_their_job(browser: Browser, server: Server) -> None:
+    said = [made("One two", 0.0), made("Three four", 2.0)]
+    with reading_made(browser, server, {"segments": said}) as seen:
+        page = seen.page
+        retype(page, 0, "Corrected")
+        page.unroute("**/status/made*")  # the service knows no such job
+        page.reload()
+        expect(page.get_by_text("Your corrected copy is kept in this browser.")).to_be_visible()
+        retype(page, 1, "Something else")
+        page.get_by_role("button", name="Undo: Edited text").click()
+        segments(page).nth(1).locator(".words").dblclick(position={"x": 4, "y": 18})
+        page.get_by_label("Text of the segment").fill("")
+        page.wait_for_timeout(300)  # the draft is on its way to the disk
+        page.reload()
+        expect(segments(page)).to_have_text([re.compile("Corrected"), re.compile("Three four")])
+        segments(page).nth(1).locator(".words").dblclick(position={"x": 4, "y": 18})
+        page.get_by_label("Text of the segment").fill("Left in the middle")
+        page.evaluate("location.hash = '#/queue'")
+        expect(page.get_by_role("heading", name="What runs now")).to_be_visible()
+        page.evaluate("location.hash = '#/job/made'")
+        expect(segments(page).nth(1)).to_contain_text("Left in the middle")
+        expect(page.locator(".messages .notice")).to_have_count(0)
+        seen.complaints[:] = [text for text in seen.complaints if "404" not in text]
 
 
 def test_a_job_that_is_opened_before_it_is_done(browser: Browser, server: Server) -> None:

@@ -162,15 +162,19 @@ def test_killed_at_every_step(kind: str, tmp_path: Path, request: pytest.Fixture
     url = ""
     if kind == "postgresql":
         url = request.getfixturevalue("postgres").new_database(secrets.token_hex(8))
-    attempts = len(STEPS) + 1
+    fatal = (*STEPS, "keep")
+    attempts = len(fatal) + 1
     with service(tmp_path, DATABASE_URL=url, JOB_MAX_ATTEMPTS=attempts, PRELOAD_MODEL="") as server:
         fate(server, STEPS[0], "hold")  # else the process ends before it has answered
-        for step in STEPS[1:]:
+        for step in fatal[1:]:
             fate(server, step, "kill")
-        task_id = accepted(server)
+        task_id = accepted(server, keep_audio="true")
         fate(server, STEPS[0], "kill")
         assert done(server, task_id)["attempts"] == attempts
-        assert all(met(server, step) for step in STEPS)
+        assert all(met(server, step) for step in fatal)
+        kept = server.get(f"/media/{task_id}").content
+        assert kept == audio_of("en_short").read_bytes()
+        assert server.get(f"/peaks/{task_id}").json()["peaks"]
         works(server)
         garbage = ended(server, accepted(server, b"nonsense" * 100))
         assert (garbage["status"], garbage["attempts"]) == ("failed", 1)

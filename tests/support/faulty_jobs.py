@@ -92,6 +92,7 @@ def full_disk(put: Callable[..., Any]) -> Callable[..., Any]:
 def prepare() -> None:
     from app.jobs import keeper, lookout
     from app.jobs.doors.rest import RestDoor
+    from app.jobs.kept_audio import Keeping
     from app.jobs.runner import Runner
     from app.jobs.runs import Runs
     from app.jobs.sources import Sources
@@ -101,6 +102,7 @@ def prepare() -> None:
     before("fetch", Sources, "open")
     before("decode", Call, "transcribe")
     wrap_models(before_run)
+    before("keep", Keeping, "keep")
     before("store", RestDoor, "publish")
     before("notify", Runs, "succeed")
     Runner._through_steps = poison(Runner._through_steps)  # type: ignore[method-assign]

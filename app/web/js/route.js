@@ -1,7 +1,7 @@
 // The view follows the fragment: #/ (files), #/record, #/live, #/queue, #/job/ID.
 import { useEffect, useState } from "../vendor/htm-preact.js";
 
-const WITHOUT_FRAGMENT = { client: "live", queue: "queue" }; // addresses that serve the page, too
+const WITHOUT_FRAGMENT = { client: "live" }; // an address that serves the page, too
 
 export function currentRoute() {
   const [view, ...rest] = location.hash.replace(/^#\/?/, "").split("/");

@@ -16,10 +16,11 @@ export const keyHeaders = () => (currentKey() ? { Authorization: `Bearer ${curre
 
 /** The response; asks for a key and repeats where one is needed. Throws ApiError. */
 export async function call(path, options = {}) {
+  const key = currentKey();
   const response = await attempt(path, options);
   if (response.ok) return response;
   const error = await errorOf(response);
-  if (response.status === 401 && (await askForKey(error.message))) return call(path, options);
+  if (response.status === 401 && (await askForKey(error.message, key))) return call(path, options);
   throw error;
 }
 

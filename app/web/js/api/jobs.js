@@ -1,6 +1,6 @@
 // Jobs of the service: handing in, following, and all that one can do with them later.
 import { addressOfApi, ApiError, call, callJson, errorFrom, keyHeaders } from "./http.js";
-import { askForKey } from "../keys/store.js";
+import { askForKey, currentKey } from "../keys/store.js";
 import { eventsOf } from "./events.js";
 
 const POLL_MS = 2000;
@@ -18,10 +18,11 @@ export async function submitFile(file, parameters, { onProgress = () => {}, sign
   }
   form.append("file", file, file.name || "recording");
   for (;;) {
+    const sentKey = currentKey();
     try {
       return await send(form, onProgress, signal, key);
     } catch (error) {
-      if (error.status !== 401 || !(await askForKey(error.message))) throw error;
+      if (error.status !== 401 || !(await askForKey(error.message, sentKey))) throw error;
     }
   }
 }
@@ -65,10 +66,10 @@ export function history({ limit = 50, cursor, search, status } = {}) {
 }
 
 /** Calls onStatus with each status until the job has ended. Resolves to the last one. */
-export async function followJob(id, onStatus, signal) {
+export async function followJob(id, onStatus, signal, look = listen) {
   for (let failures = 0; ;) {
     try {
-      const ended = await listen(id, (status) => { failures = 0; onStatus(status); }, signal);
+      const ended = await look(id, (status) => { failures = 0; onStatus(status); }, signal);
       if (ended) return ended;
       await pause(POLL_MS, signal);
     } catch (error) {
@@ -77,6 +78,9 @@ export async function followJob(id, onStatus, signal) {
     }
   }
 }
+
+/** The same without a connection that stays open: browsers have six for a service. */
+export const pollJob = (id, onStatus, signal) => followJob(id, onStatus, signal, ask);
 
 /** Another try does not help: the job is gone, or there is no key. */
 const isFinal = ({ status }) => [401, 403, 404].includes(status);

@@ -1,19 +1,21 @@
 // Transcripts as files: one, or several in a zip. Their names follow those of the recordings.
 import { resultAs } from "../api/jobs.js";
+import { keptEdits } from "../reader/edits.js";
+import { toResult } from "../reader/model.js";
 import { nameFor, saveAs } from "../parts/download.js";
+import { written } from "../parts/formats.js";
 import { say } from "../parts/messages.js";
 import { zip } from "../parts/zip.js";
 
-/** [format of the service, extension, what people call it] */
-export const FORMATS = [
-  ["text", "txt", "Text"], ["srt", "srt", "Subtitles (SRT)"], ["vtt", "vtt", "Subtitles (VTT)"], ["md", "md", "Markdown"],
-  ["tsv", "tsv", "Table (TSV)"], ["json", "json", "JSON"],
-];
-
-const extensionOf = (format) => FORMATS.find(([name]) => name === format)[1];
 const fileOf = async ({ task_id, file_name }, format) => ({
-  name: nameFor(file_name, extensionOf(format)), blob: await resultAs(task_id, format),
+  name: nameFor(file_name, format), blob: await transcriptAs(task_id, format),
 });
+
+/** With the corrections of this browser, if there are any. */
+async function transcriptAs(id, format) {
+  const { edits } = await keptEdits(id);
+  return edits ? written(toResult(edits.transcript, edits.about), format) : resultAs(id, format);
+}
 
 export async function download(task, format) {
   try {

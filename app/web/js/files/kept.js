@@ -2,8 +2,17 @@
 import { all, put, remove } from "../parts/idb.js";
 
 const MOST_BYTES = 500e6; // of one file: larger ones take long to copy
-const TAB = (sessionStorage["transcribe.tab"] ??= newId()); // the same after a reload
+const TAB = tabName();
 const LOCK = "transcribe.tab.";
+
+/** The same after a reload, where the browser keeps anything at all. */
+function tabName() {
+  try {
+    return (sessionStorage["transcribe.tab"] ??= newId());
+  } catch {
+    return newId();
+  }
+}
 
 /** Keys that nobody guesses. Not randomUUID: browsers have it on https only. */
 export function newId() {

@@ -27,21 +27,22 @@ function useRepeated(work, causes) {
   }, causes);
 }
 
-/** { tasks, total, error, again }: those that run, then those that wait, in the order of their turns. */
+/** { tasks, total, handed, error, again }: `handed`: what was handed in before they were asked for; those that run, then those that wait, in the order of their turns. */
 export function useActive() {
-  const [active, setActive] = useState({ tasks: [], total: 0, error: null });
+  const [active, setActive] = useState({ tasks: [], total: 0, handed: [], error: null });
+  const handed = useHandedIn();
   const [turn, setTurn] = useState(0);
   useRepeated(async (isStopped) => {
     try {
       const { tasks, total } = await history({ status: ACTIVE, limit: MOST });
-      if (!isStopped()) setActive({ tasks: inOrder(tasks), total, error: null });
+      if (!isStopped()) setActive({ tasks: inOrder(tasks), total, handed, error: null });
       return tasks.length ? BUSY_MS : IDLE_MS;
     } catch (error) {
       if (!isStopped()) setActive((before) => ({ ...before, error }));
       if ([401, 404].includes(error.status)) return 0; // nobody is asked for a key again and again
       return error.retryAfterS * 1000 || UNREACHABLE_MS;
     }
-  }, [useHandedIn(), turn]);
+  }, [handed, turn]);
   return { ...active, again: () => setTurn((number) => number + 1) };
 }
 

@@ -2,7 +2,8 @@
 import { html, useState } from "../../vendor/htm-preact.js";
 import { retryJob } from "../api/jobs.js";
 import { say } from "../parts/messages.js";
-import { download, downloadAll, FORMATS } from "./downloads.js";
+import { FORMATS } from "../parts/formats.js";
+import { download, downloadAll } from "./downloads.js";
 import { useOver } from "./lists.js";
 import { PastRow, RemovedRow } from "./past_row.js";
 import { removeSoon, useRemovals } from "./removal.js";
@@ -20,7 +21,7 @@ function useSettled(settle) {
 
 export function Past({ causes, onRetried }) {
   const [filter, setFilter] = useState({ search: "", status: "" });
-  const [format, setFormat] = useState(localStorage.getItem(FORMAT) ?? "text");
+  const [format, setFormat] = useState(FORMATS.find(([name]) => name === localStorage.getItem(FORMAT))?.[0] ?? "txt");
   const [chosen, setChosen] = useState(new Set());
   const over = useOver(filter, causes), removals = useRemovals();
   const settled = useSettled((search) => setFilter((before) => ({ ...before, search })));
@@ -39,7 +40,7 @@ export function Past({ causes, onRetried }) {
         </select>
         <label class="row small">Download as
           <select value=${format} onChange=${(event) => { setFormat(event.target.value); localStorage.setItem(FORMAT, event.target.value); }}>
-            ${FORMATS.map(([name, , title]) => html`<option key=${name} value=${name}>${title}</option>`)}
+            ${FORMATS.map(([name, title]) => html`<option key=${name} value=${name}>${title}</option>`)}
           </select>
         </label>
       </div>

@@ -3,20 +3,21 @@ import { addressOfApi, keyHeaders } from "../api/http.js";
 import { deleteJob } from "../api/jobs.js";
 import { shownName } from "../parts/format.js";
 import { say } from "../parts/messages.js";
+import { forgetDraft, forgetEdits } from "../reader/edits.js";
 import { store } from "../parts/store.js";
 
 const UNDO_MS = 8000;
-const removals = store(new Map()); // job id -> timer
+const removals = store(new Map()); // job id -> { timer, headers }: with the key of whoever deleted it
 
 export const useRemovals = removals.use;
 
 export function removeSoon(task, whenGone) {
   const timer = setTimeout(() => removeNow(task, whenGone), UNDO_MS);
-  removals.set(new Map(removals.get()).set(task.task_id, timer));
+  removals.set(new Map(removals.get()).set(task.task_id, { timer, headers: keyHeaders() }));
 }
 
 export function undoRemoval({ task_id }) {
-  clearTimeout(removals.get().get(task_id));
+  clearTimeout(removals.get().get(task_id)?.timer);
   drop(task_id);
 }
 
@@ -29,6 +30,7 @@ function drop(id) {
 async function removeNow(task, whenGone) {
   try {
     await deleteJob(task.task_id);
+    await forgetAll(task.task_id);
   } catch (error) {
     if (error.status !== 404) say(`“${shownName(task.file_name)}” is not deleted: ${error.message}`, "bad");
   }
@@ -36,8 +38,12 @@ async function removeNow(task, whenGone) {
   drop(task.task_id);
 }
 
+/** Corrections go with their job. */
+const forgetAll = (id) => Promise.all([forgetEdits(id), forgetDraft(id)]).catch(() => {});
+
 addEventListener("pagehide", () => {
-  for (const id of removals.get().keys()) {
-    fetch(addressOfApi(`result/${encodeURIComponent(id)}`), { method: "DELETE", headers: keyHeaders(), keepalive: true });
+  for (const [id, { headers }] of removals.get()) {
+    forgetAll(id);
+    fetch(addressOfApi(`result/${encodeURIComponent(id)}`), { method: "DELETE", headers, keepalive: true });
   }
 });

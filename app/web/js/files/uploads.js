@@ -9,10 +9,10 @@ const WAIT_S = 5, LONGEST_WAIT_S = 60;
 
 // { id, file, parameters, state: waiting | sending | failed, share, error, tries, notBefore, kept }
 const uploads = store([]);
-const handedIn = store(0);
+const handedIn = store([]);
 
 export const useUploads = uploads.use;
-export const useHandedIn = handedIn.use; // how many were, in this tab
+export const useHandedIn = handedIn.use; // the ids of the jobs that were, in this tab
 
 const change = (id, values) => uploads.set(uploads.get().map((one) => (one.id === id ? { ...one, ...values } : one)));
 const without = (id) => uploads.set(uploads.get().filter((one) => one.id !== id));
@@ -55,10 +55,10 @@ async function send({ id, file, parameters, tries }) {
   const controller = new AbortController();
   change(id, { state: "sending", share: 0, error: "", controller });
   try {
-    await submitFile(file, parameters, { key: id, signal: controller.signal, onProgress: (share) => change(id, { share }) });
+    const { task_id: job } = await submitFile(file, parameters, { key: id, signal: controller.signal, onProgress: (share) => change(id, { share }) });
     without(id);
     forget(id);
-    handedIn.set(handedIn.get() + 1);
+    handedIn.set([...handedIn.get(), job]);
   } catch (error) {
     if (error.name !== "AbortError") fail(id, error, tries + 1);
   }

@@ -1,6 +1,7 @@
 // Upload, the queue of this page, and all past jobs.
 import { html, useEffect, useRef, useState } from "../../vendor/htm-preact.js";
 import { cancelJob } from "../api/jobs.js";
+import { Fault } from "../parts/fault.js";
 import { shownName } from "../parts/format.js";
 import { say } from "../parts/messages.js";
 import { Drop } from "./drop.js";
@@ -15,7 +16,7 @@ const NO_JOBS = "This service keeps no transcripts (its operator has turned jobs
 
 export function FilesView() {
   const uploads = useUploads(), active = useActive();
-  const ended = useEnded(active.tasks);
+  const ended = useEnded(active);
   const [cancelling, setCancelling] = useState(new Set()); // a job that runs takes a moment to notice
   const cancel = ({ task_id }) => {
     setCancelling((before) => new Set([...before, task_id]));
@@ -29,7 +30,7 @@ export function FilesView() {
         <${Drop} onFiles=${(files) => addFiles(files, currentParameters())} />
         <${Options} />
       </section>
-      ${active.error && html`<${Fault} error=${active.error} onAgain=${active.again} />`}
+      ${active.error && html`<${Fault} error=${active.error} what="Your recordings are" onAgain=${active.again} />`}
       ${(uploads.length > 0 || active.tasks.length > 0) && html`
         <section aria-labelledby="active-title">
           <h2 id="active-title">In progress</h2>
@@ -44,26 +45,18 @@ export function FilesView() {
     </div>`;
 }
 
-function Fault({ error, onAgain }) {
-  const needsKey = error.status === 401;
-  return html`
-    <div class="notice bad row" role="status">
-      <span class="grow">${needsKey ? "Your recordings are shown once you have entered a key." : error.message}</span>
-      <button onClick=${onAgain}>${needsKey ? "Enter a key" : "Try again"}</button>
-    </div>`;
-}
-
 /** How many jobs have left the list since this view was opened, and a sentence about the last ones. */
-function useEnded(tasks) {
-  const before = useRef([]);
+function useEnded({ tasks, handed }) {
+  const before = useRef({ tasks: [], handed });
   const [ended, setEnded] = useState({ number: 0, text: "" });
   useEffect(() => {
     const now = new Set(tasks.map(({ task_id }) => task_id));
-    const gone = before.current.filter(({ task_id }) => !now.has(task_id));
-    before.current = tasks;
-    if (gone.length === 0) return;
+    const gone = before.current.tasks.filter(({ task_id }) => !now.has(task_id));
+    const unseen = handed.slice(before.current.handed.length).filter((id) => !now.has(id)); // they ended before anybody looked
+    before.current = { tasks, handed };
+    if (gone.length + unseen.length === 0) return;
     const names = gone.map(({ file_name }) => shownName(file_name)).join(", ");
-    setEnded(({ number }) => ({ number: number + gone.length, text: `${names}: no longer in progress.` }));
-  }, [tasks]);
+    setEnded(({ number }) => ({ number: number + gone.length + unseen.length, text: names && `${names}: no longer in progress.` }));
+  }, [tasks, handed]);
   return ended;
 }

@@ -22,8 +22,10 @@ export function onKeyChanged(listener) {
   return () => changed.delete(listener);
 }
 
-/** Asks for a key. Settles with true once one was given, false if the user declined. */
-export function askForKey(reason) {
+/** Asks for another key than the one that was refused, unless it has changed meanwhile. Settles with true once there is
+ * one, false if the user declined. */
+export async function askForKey(reason, refused) {
+  if (currentKey() && currentKey() !== refused) return true;
   if (!waiting) {
     let resolve;
     waiting = { promise: new Promise((settle) => { resolve = settle; }) };

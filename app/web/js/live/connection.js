@@ -6,7 +6,9 @@ import { Tape } from "./tape.js";
 
 const RETRIES_MS = [300, 1000, 2000, 4000, 8000];
 const AGAIN = new Set([1005, 1006, 1011, 1012]); // others tell of something that another try does not change
-const MOST_BUFFERED = 4 << 20;
+const MOST_BUFFERED = 1 << 20;
+const PUMP_MS = 50;
+const UNHEARD = "The service could not be reached again: the last words are missing.";
 const NO_PLACE = "The service takes no live stream now: all its places may be taken, or a proxy passes no WebSockets on.";
 
 export class LiveConnection {
@@ -28,7 +30,7 @@ export class LiveConnection {
     const key = currentKey();
     const socket = new WebSocket(address, key ? ["stream", `openai-insecure-api-key.${key}`] : ["stream"]);
     this.socket = socket;
-    this.ready = false;
+    this.ready = this.toldEnd = false;
     socket.onopen = () => socket.send(JSON.stringify(this.config()));
     socket.onmessage = ({ data }) => this.hear(JSON.parse(data));
     socket.onclose = ({ code, reason }) => this.closed(code, reason);
@@ -54,8 +56,20 @@ export class LiveConnection {
     this.tries = 0;
     this.speaking.clear();
     this.listener.onState("open", "");
-    this.tape.pieces.forEach((piece) => this.socket.send(piece));
-    if (this.ending) this.socket.send(JSON.stringify({ command: "end" }));
+    this.unsent = [...this.tape.pieces];
+    this.pump();
+  }
+
+  /** Sends what there is as fast as the network takes it, then perhaps the end. */
+  pump() {
+    clearTimeout(this.timer);
+    if (!this.ready) return;
+    while (this.unsent.length && this.socket.bufferedAmount < MOST_BUFFERED) this.socket.send(this.unsent.shift());
+    if (this.unsent.length) this.timer = setTimeout(() => this.pump(), PUMP_MS);
+    else if (this.ending && !this.toldEnd) {
+      this.toldEnd = true;
+      this.socket.send(JSON.stringify({ command: "end" }));
+    }
   }
 
   tell(event) {
@@ -68,21 +82,29 @@ export class LiveConnection {
   /** The next piece of sound, an Int16Array. */
   say(piece) {
     this.tape.add(piece);
-    if (!this.speaking.size && this.ready) this.tape.forgetPause();
-    if (this.ready && this.socket.bufferedAmount < MOST_BUFFERED) this.socket.send(piece);
-    else if (this.ready) this.socket.close(); // the network is too slow: what is missing is on the tape
+    if (!this.speaking.size && this.ready && !this.unsent.length) this.tape.forgetPause();
+    if (!this.ready) return;
+    this.unsent.push(piece);
+    if (this.unsent.length > this.tape.pieces.length) this.socket.close(); // ten minutes behind: what is left is on the tape
+    else this.pump();
   }
 
   /** No more sound; onState hears `ended` after the last words. */
   end() {
     this.ending = true;
-    if (this.ready) this.socket.send(JSON.stringify({ command: "end" }));
+    if (this.ready) this.pump();
+    else if (this.socket.readyState === WebSocket.CLOSED) { // one more try at once
+      clearTimeout(this.timer);
+      this.connect();
+    }
   }
 
   closed(code, reason) {
     const wasReady = this.ready;
     this.ready = false;
+    clearTimeout(this.timer);
     if (this.over || code === 1000) this.listener.onState("ended", "");
+    else if (this.ending && !wasReady && this.epoch) this.listener.onState("ended", UNHEARD);
     else if (AGAIN.has(code) && (wasReady || this.epoch)) this.again();
     else if (code === 1006) this.refused();
     else this.listener.onState("failed", this.complaint || reason || "The service ended the stream.");
@@ -92,7 +114,7 @@ export class LiveConnection {
     this.epoch += 1;
     const wait = RETRIES_MS[Math.min(this.tries, RETRIES_MS.length - 1)];
     this.tries += 1;
-    this.listener.onState("lost", "The connection was lost. What you say is kept; connecting again …");
+    this.listener.onState("lost", "The connection was lost. What you say is kept, up to ten minutes; connecting again …");
     this.timer = setTimeout(() => this.connect(), wait);
   }
 
@@ -100,11 +122,13 @@ export class LiveConnection {
   async refused() {
     const before = currentKey();
     const error = await call("stream").catch((reason) => reason);
+    if (this.abandoned) return;
     if (error.status === 426 && currentKey() !== before) this.connect(); // one was given meanwhile
     else this.listener.onState("failed", error.status === 426 ? NO_PLACE : error.message);
   }
 
   abandon() {
+    this.abandoned = true;
     clearTimeout(this.timer);
     this.socket.onclose = null;
     this.socket.onmessage = null;

@@ -2,6 +2,7 @@
 import { html, useEffect, useRef, useState } from "../../vendor/htm-preact.js";
 import { Level } from "../parts/level.js";
 import { hasMicrophone, NO_MICROPHONE_HERE } from "../parts/microphone.js";
+import { store } from "../parts/store.js";
 import { heard, isSpeaking, settled } from "./captions.js";
 import { Captions } from "./caption_list.js";
 import { LiveConnection } from "./connection.js";
@@ -9,11 +10,19 @@ import { Downloads } from "./downloads.js";
 import { listenToMicrophone } from "./microphone_pieces.js";
 import { Options, useOptions } from "./options.js";
 
+const spoken = store([]); // outlives this view
+let taken = spoken.get(); // what was last copied or downloaded
+
+/** Captions that nobody has taken are gone with the page. */
+addEventListener("beforeunload", (event) => {
+  if (spoken.get().length && spoken.get() !== taken) event.preventDefault();
+});
+
 export function LiveView() {
   const session = useRef({}); // { microphone, connection }
   const [state, setState] = useState("idle"); // idle, connecting, open, lost, ending, ended, failed
   const [sentence, setSentence] = useState("");
-  const [captions, setCaptions] = useState([]);
+  const captions = spoken.use();
   const [options, changeOption] = useOptions();
   const silence = () => {
     session.current.microphone?.close();
@@ -21,34 +30,43 @@ export function LiveView() {
   };
   const follow = (next, words) => {
     setSentence(words);
-    setState((before) => (before === "ending" && next === "open" ? before : next));
-    if (next === "lost") setCaptions(settled);
+    setState((before) => (before === "ending" && ["open", "lost"].includes(next) ? before : next));
+    if (next === "lost") spoken.set(settled(spoken.get()));
     if (next === "ended" || next === "failed") silence();
   };
   const start = async () => {
     setState("connecting");
-    setCaptions([]);
+    spoken.set([]);
     setSentence("");
     const current = {};
     session.current = current;
     try {
-      current.microphone = await listenToMicrophone((piece) => current.connection?.say(piece), () => stop("The microphone was disconnected."));
+      const microphone = await listenToMicrophone((piece) => current.connection?.say(piece), () => stop("The microphone was disconnected."));
+      if (session.current !== current) return microphone.close(); // stopped, or left, before it was allowed
+      current.microphone = microphone;
     } catch (error) {
-      follow("failed", error.message);
+      if (session.current === current) follow("failed", error.message);
       return;
     }
-    const onEvent = (event, epoch) => setCaptions((before) => heard(before, event, epoch));
+    const onEvent = (event, epoch) => spoken.set(heard(spoken.get(), event, epoch));
     current.connection = new LiveConnection(options, current.microphone.rate, { onEvent, onState: follow });
   };
   const stop = (words = "") => {
     silence();
+    if (!session.current.connection) {
+      session.current = {};
+      setState("idle");
+      return;
+    }
     setState("ending");
     setSentence(words || "Waiting for the last words …");
-    session.current.connection?.end();
+    session.current.connection.end();
   };
   useEffect(() => () => {
     silence();
     session.current.connection?.abandon();
+    session.current = {};
+    spoken.set(settled(spoken.get()));
   }, []);
   const active = ["connecting", "open", "lost"].includes(state);
   return html`
@@ -65,7 +83,7 @@ export function LiveView() {
       ${sentence && html`<p class="notice ${state === "failed" ? "bad" : state === "lost" ? "warn" : ""}" role="status">${sentence}</p>`}
       <${Options} options=${options} onChange=${changeOption} disabled=${active || state === "ending"} />
       <${Captions} captions=${captions} active=${active} />
-      ${!active && state !== "ending" && captions.length > 0 && html`<${Downloads} captions=${captions} />`}
+      ${(!active || state === "lost") && captions.length > 0 && html`<${Downloads} captions=${captions} onTaken=${() => { taken = captions; }} />`}
     </section>`;
 }
 

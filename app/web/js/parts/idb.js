@@ -45,5 +45,14 @@ const storeOf = async (store) => (await open()).transaction(store).objectStore(s
 
 export const get = async (store, key) => answerOf((await storeOf(store)).get(key));
 export const put = (store, key, value) => change(store, (objects) => objects.put(value, key));
+/** Another value for a key that is there; nothing where it has been removed. */
+export const amend = (store, key, value) => change(store, (objects) => {
+  objects.getKey(key).onsuccess = ({ target }) => { if (target.result !== undefined) objects.put(value, key); };
+});
+/** With all that is kept below it, as "key/0". */
+export const removeWhole = (store, key) => change(store, (objects) => {
+  objects.delete(key);
+  objects.delete(IDBKeyRange.bound(`${key}/`, `${key}/\uffff`));
+});
 export const remove = (store, key) => change(store, (objects) => objects.delete(key));
 export const all = async (store) => answerOf((await storeOf(store)).getAll());

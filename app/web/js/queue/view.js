@@ -1,6 +1,7 @@
 // What runs on the service now, for whom, and how far it is; and the own jobs that wait.
 import { html, useEffect, useState } from "../../vendor/htm-preact.js";
 import { call, callJson } from "../api/http.js";
+import { Fault } from "../parts/fault.js";
 import { clock } from "../parts/format.js";
 import { say } from "../parts/messages.js";
 
@@ -9,32 +10,35 @@ const KINDS = { transcription: "Transcription", live: "Live stream", job: "Job" 
 
 export function QueueView() {
   const [seen, setSeen] = useState(null);
-  const [trouble, setTrouble] = useState("");
+  const [trouble, setTrouble] = useState(null);
+  const [turn, setTurn] = useState(0);
   useEffect(() => regularly(async () => {
     try {
       const [{ requests }, waiting] = await Promise.all([callJson("queue"), waitingJobs()]);
       setSeen({ requests, waiting });
-      setTrouble("");
+      setTrouble(null);
     } catch (error) {
-      setTrouble(error.message);
+      setTrouble(error);
+      return error.status !== 401; // nobody is asked for a key again and again
     }
-  }), []);
+    return true;
+  }), [turn]);
   return html`
     <section aria-labelledby="queue-title">
       <h2 id="queue-title">What runs now</h2>
-      ${trouble && html`<p class="notice bad" role="status">${trouble}</p>`}
+      ${trouble && html`<${Fault} error=${trouble} what="The queue is" onAgain=${() => setTurn(turn + 1)} />`}
       ${seen && html`<${Requests} requests=${seen.requests} />
         ${seen.waiting > 0 && html`<p>${seen.waiting} ${seen.waiting === 1 ? "job of yours waits" : "jobs of yours wait"} for ${seen.waiting === 1 ? "its" : "their"} turn.</p>`}`}
     </section>`;
 }
 
-/** Calls `work` at once and then in regular intervals while the page is seen. */
+/** Calls `work` at once and then in regular intervals while the page is seen, until it says that it is enough. */
 function regularly(work) {
   let timer = 0;
   let over = false;
   const next = async () => {
-    if (!document.hidden) await work();
-    if (!over) timer = setTimeout(next, EVERY_MS);
+    const goesOn = document.hidden || await work();
+    if (goesOn && !over) timer = setTimeout(next, EVERY_MS);
   };
   next();
   return () => {

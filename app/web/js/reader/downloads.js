@@ -1,23 +1,15 @@
 // The transcript as it is now, in every format: the service writes it, with the corrections.
 import { html, useState } from "../../vendor/htm-preact.js";
-import { call } from "../api/http.js";
 import { nameFor, saveAs } from "../parts/download.js";
+import { FORMATS, written } from "../parts/formats.js";
 import { say } from "../parts/messages.js";
 import { Icon } from "./icons.js";
 import { toResult } from "./model.js";
 import { Popover } from "./popover.js";
 
-const FORMATS = [
-  ["txt", "Text"], ["srt", "Subtitles, SRT"], ["vtt", "Subtitles, WebVTT"], ["md", "Markdown, with times"],
-  ["tsv", "Table, TSV"], ["json", "Data, JSON"],
-];
-
 async function download(transcript, about, format) {
-  const body = JSON.stringify(toResult(transcript, about));
-  const headers = { "Content-Type": "application/json" };
   try {
-    const answer = await call(`format?output=${format}`, { method: "POST", headers, body });
-    saveAs(await answer.blob(), nameFor(about.file_name || "transcript", format));
+    saveAs(await written(toResult(transcript, about), format), nameFor(about.file_name || "transcript", format));
   } catch (error) {
     say(error.message, "bad");
   }

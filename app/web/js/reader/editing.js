@@ -7,8 +7,8 @@ import { begin, changed, redone, undone } from "./history.js";
 const LOST = "This browser keeps no data, so changes are lost when the page is closed. Download the transcript to keep them.";
 const quietly = (promise) => promise.catch(() => say(LOST, "warn"));
 
-export function useEditing(id, { original, restored, wasTyping, about }) {
-  const [history, setHistory] = useState(() => begin(restored));
+export function useEditing(id, { original, kept, restored, about, missing }) {
+  const [history, setHistory] = useState(() => changed(begin(kept), restored, "Edited text"));
   const now = useRef(history);
   const tabs = useRef();
 
@@ -20,13 +20,13 @@ export function useEditing(id, { original, restored, wasTyping, about }) {
   };
   const keep = () => {
     const { present } = now.current;
-    const done = present === original ? forgetEdits(id) : keepEdits(id, present, about);
+    const done = present === original && !missing ? forgetEdits(id) : keepEdits(id, present, about);
     quietly(done.then(() => tabs.current?.tell()));
   };
   const turn = (step) => { if (show(step(now.current))) keep(); };
 
   useEffect(() => {
-    if (wasTyping) keep(); // what was being typed is part of it now
+    if (restored !== kept) keep(); // what was being typed is part of it now
     quietly(forgetDraft(id));
     tabs.current = otherTabs(id, async () => {
       const { edits } = await keptEdits(id);

@@ -2,6 +2,7 @@
 import { get, put, remove } from "../parts/idb.js";
 
 const FORM = 1; // of what is kept
+const LAST_WORDS_MS = 5000;
 const draftKey = (id) => `draft:${id}`; // of a text that is being typed
 
 /** { edits: { transcript, about }, draft: { segment, text } }; each null where there is none. */
@@ -21,5 +22,10 @@ export const forgetDraft = (id) => remove("edits", draftKey(id));
 export function otherTabs(id, onChange) {
   const channel = new BroadcastChannel("transcribe.edits");
   channel.onmessage = ({ data }) => { if (data === id) onChange(); };
-  return { tell: () => channel.postMessage(id), close: () => channel.close() };
+  const close = () => { // what was being typed is still to be told
+    channel.onmessage = null;
+    setTimeout(() => { channel.close(); tell = () => {}; }, LAST_WORDS_MS);
+  };
+  let tell = () => channel.postMessage(id);
+  return { tell: () => tell(), close };
 }

@@ -3,15 +3,16 @@ import { ENDED, followJob, resultOf, statusOf } from "../api/jobs.js";
 import { keptEdits } from "./edits.js";
 import { editText, fromResult } from "./model.js";
 
-/** { original, restored, wasTyping, about, missing }. `onWaiting(status)` while the job is not done. Throws ApiError. */
+/** { original, kept, restored, about, missing }: as the service has it, as this browser has kept it, and with what was
+ * being typed. `onWaiting(status)` while the job is not done. Throws ApiError. */
 export async function openJob(id, onWaiting, signal) {
   const [result, { edits, draft }] = await Promise.all([finished(id, onWaiting, signal).catch((error) => error), keptEdits(id)]);
   if (result instanceof Error && !edits) throw result;
   const missing = result instanceof Error ? result.message : ""; // the corrections outlive what is on the service
   const original = missing ? edits.transcript : fromResult(result);
   const kept = edits?.transcript ?? original;
-  const restored = draft ? editText(kept, draft.segment, draft.text) : kept;
-  return { original, restored, wasTyping: restored !== kept, about: missing ? edits.about : about(result), missing };
+  const restored = draft?.text.trim() ? editText(kept, draft.segment, draft.text) : kept;
+  return { original, kept, restored, about: missing ? edits.about : about(result), missing };
 }
 
 function about({ segments, full_text, language, ...rest }) {

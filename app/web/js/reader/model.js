@@ -81,10 +81,9 @@ export function merge(transcript, from, into) {
 }
 
 /** A new speaker; its id is that of the last one in `speakers`. */
-export function addSpeaker(transcript, name) {
+export function addSpeaker(transcript) {
   const id = freeId(transcript.speakers);
-  const given = name?.replace(/\s+/gu, " ").trim() || `Speaker ${id.match(NUMBERED)[1]}`;
-  return { ...transcript, speakers: { ...transcript.speakers, [id]: given } };
+  return { ...transcript, speakers: { ...transcript.speakers, [id]: `Speaker ${id.match(NUMBERED)[1]}` } };
 }
 
 export function assign(transcript, segmentId, speaker) {

@@ -1,12 +1,14 @@
 // The recordings of this browser: hand in, follow, listen, download, delete.
-import { html, useEffect, useState } from "../../vendor/htm-preact.js";
-import { followJob, statusOf, submitFile } from "../api/jobs.js";
+import { html, useEffect, useRef, useState } from "../../vendor/htm-preact.js";
+import { pollJob, submitFile } from "../api/jobs.js";
 import { saveAs } from "../parts/download.js";
 import { ago, clock } from "../parts/format.js";
 import { say } from "../parts/messages.js";
 import { currentParameters } from "../parts/options.js";
 import { addressOf } from "../route.js";
-import { discard, lockOf, note, recordingNow, recordings, soundOf } from "./recordings.js";
+import { discard, lockOf, recordingNow, recordings, soundOf, update } from "./recordings.js";
+
+const REFUSED = [400, 413, 415, 422]; // the next try is another one, with the options as they are then
 
 /** made: a recording to hand in at once. active: whether one is being made. */
 export function Kept({ made, active }) {
@@ -29,46 +31,57 @@ export function Kept({ made, active }) {
 
 function Recording({ recording, now, onChange }) {
   const [progress, setProgress] = useState(null); // a sentence, while something goes on
-  const [done, setDone] = useState("");
+  const [done, setDone] = useState(recording.transcribed ? recording.taskId : "");
+  const leaving = useRef(new AbortController());
   const send = () => perform(async () => {
     setProgress("Sending …");
-    const { task_id: taskId } = await submitFile(await soundOf(recording), currentParameters(), {
+    recording.parameters ??= currentParameters();
+    await update(recording);
+    const { task_id: taskId } = await submitFile(await soundOf(recording), recording.parameters, {
       key: `${recording.id}-${recording.failures ?? 0}`, // however often it is sent, it is one job
       onProgress: (share) => setProgress(`Sending, ${Math.round(100 * share)} %`),
     });
     await follow(Object.assign(recording, { taskId, error: "" }));
   });
   const follow = async () => {
-    await note(recording);
+    await update(recording);
     setProgress("Waiting for its turn …");
-    const last = await followJob(recording.taskId, ({ status, progress }) => {
+    const tell = ({ status, progress }) => {
       if (status === "processing") setProgress(`Transcribing, ${progress} %`);
-    });
+    };
+    const last = await pollJob(recording.taskId, tell, leaving.current.signal);
     await settle(last);
   };
-  const settle = async ({ status, error }) => {
+  const settle = async ({ status, error, audio }) => {
     if (status === "done") {
-      await discard(recording);
+      if (audio) await discard(recording);
+      else await update(Object.assign(recording, { transcribed: true, error: "" })); // nobody else has the sound
       setDone(recording.taskId);
       return;
     }
-    const failures = (recording.failures ?? 0) + 1;
-    await note(Object.assign(recording, { taskId: "", failures, error: error?.message ?? "It was cancelled." }));
+    await anew(error?.message ?? "It was cancelled.");
   };
+  const anew = (error) => update(Object.assign(recording, {
+    taskId: "", parameters: undefined, failures: (recording.failures ?? 0) + 1, error,
+  }));
   const perform = async (work) => {
     try {
       await work();
     } catch (error) {
-      await note(Object.assign(recording, { taskId: error.status === 404 ? "" : recording.taskId, error: error.message }));
+      if (leaving.current.signal.aborted) return;
+      if (REFUSED.includes(error.status) || (error.status === 404 && recording.taskId)) await anew(error.message);
+      else await update(Object.assign(recording, { error: error.message }));
     }
     setProgress(null);
   };
   useEffect(() => {
-    if (recording.taskId) perform(async () => { await statusOf(recording.taskId); await follow(); });
+    if (recording.transcribed) return undefined;
+    if (recording.taskId) perform(follow);
     else if (now) send();
+    return () => leaving.current.abort();
   }, []);
   const drop = async () => {
-    if (!confirm(`Delete “${recording.name}”? It has not been transcribed.`)) return;
+    if (!confirm(`Delete “${recording.name}”? ${done ? "The service has only its transcript." : "It has not been transcribed."}`)) return;
     await discard(recording);
     onChange();
   };
@@ -79,11 +92,12 @@ function Recording({ recording, now, onChange }) {
         <div class="name">${recording.name}</div>
         <div class="small pale">${clock(recording.seconds)}, ${ago(recording.startedAt)}</div>
         ${progress && html`<div class="small" role="status">${progress}</div>`}
+        ${done && recording.transcribed && html`<div class="small">Transcribed. The service has not kept the sound, so it stays here until you delete it.</div>`}
         ${!progress && recording.error && html`<div class="small notice bad" role="alert">${recording.error} The recording is still here.</div>`}
       </div>
-      ${done ? html`<a class="button main" href=${addressOf("job", done)}>Open the transcript</a>`
-    : !progress && html`
-        <button class="main" onClick=${send}>${recording.error ? "Try again" : "Transcribe"}</button>
+      ${done && html`<a class="button main" href=${addressOf("job", done)}>Open the transcript</a>`}
+      ${!progress && (!done || recording.transcribed) && html`
+        ${!done && html`<button class="main" onClick=${send}>${recording.error ? "Try again" : "Transcribe"}</button>`}
         <button onClick=${download}>Download</button>
         <button class="bad" onClick=${drop}>Delete</button>`}
     </li>`;

@@ -1,11 +1,11 @@
 // Recordings in this browser: kept in pieces while they are made, until their transcript is done.
-import { all, get, put, remove } from "../parts/idb.js";
+import { all, amend, get, put, removeWhole } from "../parts/idb.js";
 
 const STORE = "recordings";
 const pieceKey = (id, number) => `${id}/${number}`;
 export const lockOf = (id) => `recording ${id}`;
 
-/** All recordings, newest first: {id, name, type, startedAt, seconds, pieces, taskId, error}. */
+/** All recordings, newest first: {id, name, type, startedAt, seconds, pieces, taskId, error, parameters, transcribed}. */
 export async function recordings() {
   const found = (await all(STORE)).filter((value) => !(value instanceof Blob));
   return found.sort((one, other) => other.startedAt.localeCompare(one.startedAt));
@@ -25,7 +25,6 @@ export async function soundOf({ id, pieces, name, type }) {
   return new File(blobs.filter(Boolean), name, { type });
 }
 
-export async function discard({ id, pieces }) {
-  for (let number = 0; number < pieces; number += 1) await remove(STORE, pieceKey(id, number));
-  await remove(STORE, id);
-}
+/** Changes what is known of a recording, unless it has been discarded. */
+export const update = (recording) => amend(STORE, recording.id, recording);
+export const discard = ({ id }) => removeWhole(STORE, id);

@@ -10,6 +10,7 @@ import { Recorder } from "./recorder.js";
 
 export function RecordView() {
   const session = useRef(null); // { stream, recorder }
+  const left = useRef(false);
   const [state, setState] = useState("idle"); // idle, asking, recording, paused, stopping
   const [made, setMade] = useState(null); // the recording that has just ended
   const finish = async () => {
@@ -31,9 +32,11 @@ export function RecordView() {
     let stream;
     try {
       stream = await openMicrophone();
+      if (left.current) return closeMicrophone(stream);
       const recorder = new Recorder(stream, fault);
       await recorder.start();
       session.current = { stream, recorder };
+      if (left.current) return finish();
       setState("recording");
     } catch (error) {
       closeMicrophone(stream);
@@ -48,7 +51,7 @@ export function RecordView() {
     else recorder.pause();
     setState(paused ? "recording" : "paused");
   };
-  useEffect(() => () => { finish(); }, []); // another view is opened
+  useEffect(() => () => { left.current = true; finish(); }, []); // another view is opened
   useEffect(() => warnBeforeLeaving(state !== "idle"), [state !== "idle"]);
   const active = state === "recording" || state === "paused";
   return html`
