@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import gc
 import json
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,16 +15,28 @@ from tests.support.fleet import running_fleet
 from tests.support.paths import DEMO
 from tests.support.postgres import PostgresServer, running_postgres
 from tests.support.real_models import SOURCES, whisper_folder
-from tests.support.server import Server, running_server
+from tests.support.remembering import REMEMBERED, remember_models
+from tests.support.server import RUN, Server, running_server
 from tests.support.waiting import eventually
 
+gc.disable()  # until all is imported: a tenth of what that costs
 THROUGH_RAY = "--through-ray"
-SERVERS = {"server", "plain_server", "limited_server", "real_server", "aligning_server"}
+USUAL = {"server", "computing_server", "piecemeal_server", "fleet"}
+SERVERS = {
+    "server", "computing_server", "piecemeal_server", "limited_server", "real_server",
+    "aligning_server",
+}  # fmt: skip
 # Begun first, so that no process is left alone with them in the end.
 LONG = {
     "test_api_fuzz.py", "test_benchmarks.py", "test_concurrency.py", "test_corpus.py",
     "test_models.py", "test_real_whisper.py", "test_soak.py",
 }  # fmt: skip
+
+
+def pytest_collection_finish() -> None:
+    """What was imported for all tests is not looked through again and again."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -49,11 +64,16 @@ def goes_through_ray(item: pytest.Item) -> bool:
     if item.path.parent.name == "ray":
         return True
     fixtures = set(getattr(item, "fixturenames", ()))
-    return bool(fixtures & {"server", "fleet"}) and item.get_closest_marker("one_process") is None
+    return bool(fixtures & USUAL) and item.get_closest_marker("one_process") is None
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     keep_freed_memory()  # as the service does
+    if RUN not in os.environ:  # else this is one of its processes
+        os.environ[RUN] = folder = tempfile.mkdtemp(prefix="tests-")
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+        os.environ.setdefault(REMEMBERED, f"{folder}/remembered")
+        Path(os.environ[REMEMBERED]).mkdir(parents=True, exist_ok=True)
 
 
 @pytest.fixture(scope="session")
@@ -70,10 +90,12 @@ def through_ray(request: pytest.FixtureRequest) -> bool:
 
 
 @pytest.fixture(scope="session")
-def plain_server(
+def server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, through_ray: bool
 ) -> Iterator[Server]:
-    """One service with the demo models for all tests that need no settings of their own."""
+    """One service with the demo models for all tests that need no settings of their own. Its models
+    remember: sounds that any server of this run has heard cost little.
+    """
     if through_ray:
         yield request.getfixturevalue("fleet")
         return
@@ -82,34 +104,38 @@ def plain_server(
 
 
 @pytest.fixture(scope="session")
-def server(plain_server: Server) -> Server:
-    return plain_server
-
-
-@pytest.fixture(scope="session")
-def remembered(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of what models answered, for all processes of a run."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "remembered"
-    folder.mkdir(exist_ok=True)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def remembering_server(
-    request: pytest.FixtureRequest,
-    tmp_path_factory: pytest.TempPathFactory,
-    remembered: Path,
-    through_ray: bool,
+def computing_server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, through_ray: bool
 ) -> Iterator[Server]:
-    """Like `server`, for tests that read answers: sounds that any such server has heard cost
-    little. Test files take it as their `server`.
+    """Like `server`, but its models compute each time: for tests of how they do it."""
+    if through_ray:
+        yield request.getfixturevalue("fleet")
+        return
+    with running_server(tmp_path_factory.mktemp("computing"), computing=True) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def piecemeal_server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, through_ray: bool
+) -> Iterator[Server]:
+    """A computing one that recognizes chunk by chunk: for tests that cancel what is under way. It
+    has a first text soon, and computes little in vain.
     """
     if through_ray:
         yield request.getfixturevalue("fleet")
         return
-    with running_server(tmp_path_factory.mktemp("remembering"), remembered=remembered) as running:
+    folder = tmp_path_factory.mktemp("piecemeal")
+    with running_server(folder, computing=True, BATCH_SIZE=1) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def remembering_models() -> Iterator[None]:
+    """Models that are built in this process remember what those of servers answered."""
+    end = remember_models(Path(os.environ[REMEMBERED]))
+    yield
+    end()
 
 
 @pytest.fixture(autouse=True)
@@ -130,12 +156,11 @@ def real_models(request: pytest.FixtureRequest) -> dict[str, Path]:
 
 @pytest.fixture(scope="session")
 def real_server(
-    real_models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory, remembered: Path
+    real_models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
     """Real weights, and no aligner for any language: words have Whisper's own times."""
     with running_server(
         tmp_path_factory.mktemp("real"),
-        remembered=remembered,
         **real_settings(real_models),
         WORD_ALIGNER="whisper",
     ) as running:
@@ -144,7 +169,7 @@ def real_server(
 
 @pytest.fixture(scope="session")
 def aligning_server(
-    real_models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory, remembered: Path
+    real_models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
     """Real weights and an aligner for English. It is the demo's: it knows the letters, but its
     times of such voices are poor. What is recognized is what `real_server` recognizes.
@@ -152,7 +177,6 @@ def aligning_server(
     aligner = json.dumps({"en": str(DEMO / "align")})
     with running_server(
         tmp_path_factory.mktemp("aligning"),
-        remembered=remembered,
         **real_settings(real_models),
         ALIGN_MODELS=aligner,
     ) as running:

@@ -61,6 +61,7 @@ class Intake(Generic[Wanted]):
         """The job's value. The job is cancelled if the client hangs up."""
         work = self.call.work
         running = asyncio.wrap_future(self.service.threads.start(job))
+        running.add_done_callback(_notice)  # also if nobody waits any more
         gone = asyncio.ensure_future(hung_up(self.request))
         both: set[asyncio.Future[Any]] = {running, gone}
         try:
@@ -75,6 +76,12 @@ class Intake(Generic[Wanted]):
             return await running
         finally:
             gone.cancel()
+
+
+def _notice(ended: asyncio.Future[Any]) -> None:
+    """Else asyncio logs an exception that nobody asked for, with its traceback."""
+    if not ended.cancelled():
+        ended.exception()
 
 
 @asynccontextmanager

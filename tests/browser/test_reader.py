@@ -39,11 +39,6 @@ pytestmark = WITH_BROWSER
 
 
 @pytest.fixture(scope="module")
-def server(remembering_server: Server) -> Server:
-    return remembering_server
-
-
-@pytest.fixture(scope="module")
 def job(server: Server) -> str:
     return done_job(server)
 

@@ -33,11 +33,6 @@ HOUR_WORDS, WORDS_IN_SEGMENT = 12_000, 12
 
 
 @pytest.fixture(scope="module")
-def server(remembering_server: Server) -> Server:
-    return remembering_server
-
-
-@pytest.fixture(scope="module")
 def job(server: Server) -> str:
     return done_job(server)
 

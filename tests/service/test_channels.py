@@ -17,11 +17,6 @@ SPEECH, OTHER = speech("en_short"), speech("es_short")
 DEFAULT = 1
 
 
-@pytest.fixture(scope="module")
-def server(remembering_server: Server) -> Server:
-    return remembering_server
-
-
 def text_of(name: str) -> str:
     return " ".join(word["word"] for word in truth_of(name)["words"])
 

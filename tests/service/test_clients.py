@@ -22,11 +22,6 @@ CONVERSATION = "en_two_b"
 PAUSE_S = 0.6  # between sentences: a word beside it may be drawn out over it
 
 
-@pytest.fixture(scope="module")
-def server(remembering_server: Server) -> Server:
-    return remembering_server
-
-
 def spoken(name: str, key: str = "text") -> str:
     return " ".join(sentence[key] for sentence in truth_of(name)["sentences"])
 

@@ -23,8 +23,8 @@ REQUESTS: list[tuple[str, dict[str, Any]]] = [
     ("en_two_b", {"num_speakers": 2}),
     ("es_mono", {}),
     ("en_mono", {"diarize": "false", "language": "en"}),
-    ("es_mono", {"diarize": "false", "language": "es", "hotwords": "micrófono presupuesto"}),
-    ("es_mono", {"task": "translate"}),
+    ("es_short", {"diarize": "false", "language": "es", "hotwords": "micrófono presupuesto"}),
+    ("es_short", {"task": "translate"}),
     ("en_short", {"initial_prompt": "A meeting about the budget and the contract."}),
 ]
 
@@ -41,13 +41,16 @@ def times(body: dict[str, Any]) -> np.ndarray:
 
 
 def test_sixteen_mixed_requests_at_once_give_what_they_give_alone(
-    server: Server, remembering_server: Server
+    computing_server: Server, server: Server
 ) -> None:
-    alone = [remembering_server.post(audio_of(name), **query).json() for name, query in REQUESTS]
+    alone = [server.post(audio_of(name), **query).json() for name, query in REQUESTS]
     everyone = [*range(len(REQUESTS))] * 2
     with ThreadPoolExecutor(len(everyone)) as pool:
         together = list(
-            pool.map(lambda i: server.post(audio_of(REQUESTS[i][0]), **REQUESTS[i][1]), everyone)
+            pool.map(
+                lambda i: computing_server.post(audio_of(REQUESTS[i][0]), **REQUESTS[i][1]),
+                everyone,
+            )
         )
     for i, response in zip(everyone, together, strict=True):
         assert response.status_code == 200
@@ -57,7 +60,7 @@ def test_sixteen_mixed_requests_at_once_give_what_they_give_alone(
         assert np.abs(times(body) - times(alone[i])).max() <= FRAME_S
 
 
-def test_no_language_or_hotword_leaks_into_another_request(server: Server) -> None:
+def test_no_language_or_hotword_leaks_into_another_request(computing_server: Server) -> None:
     """English and Spanish, with and without hints, share batches; each hears its own."""
     wanted = [("en_short", "en"), ("es_short", "es"), ("en_mono", "en"), ("es_mono", "es")] * 4
 
@@ -68,7 +71,7 @@ def test_no_language_or_hotword_leaks_into_another_request(server: Server) -> No
             query["language"] = language
         if number % 3 == 0:
             query["hotwords"] = "presupuesto micrófono" if language == "en" else "budget server"
-        answer: dict[str, Any] = server.post(audio_of(name), **query).json()
+        answer: dict[str, Any] = computing_server.post(audio_of(name), **query).json()
         return answer
 
     with ThreadPoolExecutor(len(wanted)) as pool:
@@ -81,7 +84,7 @@ def test_no_language_or_hotword_leaks_into_another_request(server: Server) -> No
 
 
 @pytest.mark.serial
-def test_the_event_loop_is_never_blocked(server: Server) -> None:
+def test_the_event_loop_is_never_blocked(computing_server: Server) -> None:
     """/health answers while a long file is transcribed. The median is held to the bar; single
     answers may be late on a machine whose cores are all busy with models, and all are later where
     something else runs there. A chunk that was decoded on the loop would take seconds.
@@ -91,17 +94,17 @@ def test_the_event_loop_is_never_blocked(server: Server) -> None:
 
     def watch() -> None:
         with httpx.Client(verify=False) as client:
-            client.get(server.url + "/health")
+            client.get(computing_server.url + "/health")
             while not done.is_set():
                 started = time.perf_counter()
-                assert client.get(server.url + "/health").status_code == 200
+                assert client.get(computing_server.url + "/health").status_code == 200
                 delays.append(time.perf_counter() - started)
                 time.sleep(0.02)
 
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        assert server.post(audio_of("en_two")).status_code == 200
+        assert computing_server.post(audio_of("en_two")).status_code == 200
     finally:
         done.set()
         watcher.join()
@@ -109,18 +112,18 @@ def test_the_event_loop_is_never_blocked(server: Server) -> None:
     assert np.median(delays) < 0.2
 
 
-def test_a_clip_overtakes_a_long_file(server: Server) -> None:
+def test_a_clip_overtakes_a_long_file(piecemeal_server: Server) -> None:
     """Recognized, aligned and diarized while the long file, which came first, still runs."""
 
     def running() -> dict[str, float]:
-        entries = server.get("/queue").json()["requests"]
+        entries = piecemeal_server.get("/queue").json()["requests"]
         return {entry["id"]: entry["progress"] for entry in entries}
 
     long_id = "long-file"
     with ThreadPoolExecutor(1) as pool:
         long = pool.submit(
             httpx.post,
-            server.url + "/asr",
+            piecemeal_server.url + "/asr",
             headers={"X-Request-ID": long_id},
             files={"audio_file": ("long.flac", audio_of("en_long").read_bytes())},
             timeout=600,
@@ -128,20 +131,22 @@ def test_a_clip_overtakes_a_long_file(server: Server) -> None:
         while running().get(long_id, 0) == 0:  # its speech is found, its chunks are queued
             assert not long.done()
             time.sleep(0.05)
-        clip = server.post(audio_of("en_short"))
+        clip = piecemeal_server.post(audio_of("en_short"))
         assert long_id in running()
         assert clip.status_code == 200
-        assert httpx.delete(f"{server.url}/queue/{long_id}", verify=False).status_code == 204
+        assert (
+            httpx.delete(f"{piecemeal_server.url}/queue/{long_id}", verify=False).status_code == 204
+        )
         assert long.result().status_code == 410
 
 
-def test_a_client_that_hangs_up_frees_its_place(server: Server) -> None:
+def test_a_client_that_hangs_up_frees_its_place(piecemeal_server: Server) -> None:
     with pytest.raises(httpx.TimeoutException):
         httpx.post(
-            server.url + "/asr",
+            piecemeal_server.url + "/asr",
             files={"audio_file": ("long.flac", audio_of("en_long").read_bytes())},
             timeout=httpx.Timeout(30, read=0.7),
         )
-    eventually(lambda: server.get("/health").json()["requests"] == 0)
-    eventually(lambda: server.temp_files() == [])
-    assert server.post(audio_of("en_short")).status_code == 200
+    eventually(lambda: piecemeal_server.get("/health").json()["requests"] == 0)
+    eventually(lambda: piecemeal_server.temp_files() == [])
+    assert piecemeal_server.post(audio_of("en_short")).status_code == 200

@@ -14,7 +14,6 @@ from contextlib import AbstractContextManager, contextmanager
 from email.message import Message
 from email.policy import HTTP
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
@@ -56,16 +55,9 @@ OTHER_SETTINGS = {
 
 
 @pytest.fixture(scope="module")
-def server(remembering_server: Server) -> Server:
-    return remembering_server
-
-
-@pytest.fixture(scope="module")
-def other_server(tmp_path_factory: pytest.TempPathFactory, remembered: Path) -> Iterator[Server]:
+def other_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The webservice dialect by default, narrow subtitles, one request at a time."""
-    with running_server(
-        tmp_path_factory.mktemp("other"), remembered=remembered, **OTHER_SETTINGS
-    ) as running:
+    with running_server(tmp_path_factory.mktemp("other"), **OTHER_SETTINGS) as running:
         yield running
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,17 +16,10 @@ from tests.support.waiting import PATIENCE_S
 
 
 @pytest.fixture(scope="module")
-def server(remembering_server: Server) -> Server:
-    return remembering_server
-
-
-@pytest.fixture(scope="module")
-def vbx_server(tmp_path_factory: pytest.TempPathFactory, remembered: Path) -> Iterator[Server]:
+def vbx_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("vbx")
     pipeline = make_vbx_pipeline(folder / "pipeline")
-    with running_server(
-        folder / "service", remembered=remembered, DIARIZATION_MODEL=pipeline
-    ) as running:
+    with running_server(folder / "service", DIARIZATION_MODEL=pipeline) as running:
         yield running
 
 
@@ -97,11 +89,11 @@ def test_speakers_are_numbered_in_the_order_in_which_they_speak(clustering: Serv
 
 
 @pytest.fixture(scope="module")
-def no_diarizer(tmp_path_factory: pytest.TempPathFactory, remembered: Path) -> Iterator[Server]:
+def no_diarizer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The default diarizer lies on a hub that cannot be reached, and no other models do."""
     folder = tmp_path_factory.mktemp("no-diarizer")
     model = "pyannote/speaker-diarization-community-1"
-    with running_server(folder, remembered=remembered, DIARIZATION_MODEL=model) as running:
+    with running_server(folder, DIARIZATION_MODEL=model) as running:
         yield running
 
 

@@ -271,7 +271,7 @@ def test_a_thread_dies_and_a_device_is_lost(tmp_path: Path) -> None:
         "STRICT_STAGES": "true",
         "SHUTDOWN_DRAIN_SECONDS": "6",
     }
-    with running_server(tmp_path / "service", script=SCRIPT, **settings) as server:
+    with running_server(tmp_path / "service", script=SCRIPT, computing=True, **settings) as server:
         models = Models(server, {}, tmp_path)
         served(ask(models))
         refused(ask_marked(models, "exit"))

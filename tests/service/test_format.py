@@ -17,11 +17,6 @@ NAME = "Gespräch <1>.flac"
 
 
 @pytest.fixture(scope="module")
-def server(remembering_server: Server) -> Server:
-    return remembering_server
-
-
-@pytest.fixture(scope="module")
 def task_id(server: Server) -> str:
     files = {"file": (NAME, audio_of("en_two_b").read_bytes())}
     fields = {"model": "demo", "metadata": '{"case": 7}'}

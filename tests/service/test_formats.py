@@ -22,11 +22,6 @@ CONVERSATION = "en_two_b"
 
 
 @pytest.fixture(scope="module")
-def server(remembering_server: Server) -> Server:
-    return remembering_server
-
-
-@pytest.fixture(scope="module")
 def answers(server: Server) -> dict[str, str]:
     """One recording with two speakers in every format."""
     found = {}

@@ -353,7 +353,7 @@ def test_the_database_dies_and_comes_back(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("alone")
-    with service(folder, ALONE="yes", JOB_WORKERS=1) as server:
+    with service(folder, ALONE="yes", JOB_WORKERS=1, BATCH_SIZE=2) as server:
         yield server
 
 

@@ -9,21 +9,22 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
 import psutil
 import pytest
 
 from tests.support.forms import answer, connect, file_part, request_head, works
-from tests.support.media import FORMATS, encode, speech
+from tests.support.held_server import GATE, HOLD
+from tests.support.paths import ROOT
 from tests.support.server import Server, ended_start, running_server, server_environment
 from tests.support.truth import audio_of
 from tests.support.waiting import eventually
 
-LONG = audio_of("en_long")
+HELD = ROOT / "tests" / "support" / "held_server.py"  # requests are long that it holds
 STOP_S = 60.0  # far above what it takes, far below the grace that is set here
 
 
@@ -34,11 +35,10 @@ def callers() -> Iterator[ThreadPoolExecutor]:
     pool.shutdown(wait=False, cancel_futures=True)
 
 
-def begin(
-    server: Server, callers: ThreadPoolExecutor, count: int = 1, file: Path | bytes = LONG
-) -> list[Future[Any]]:
-    """Long requests, under way when this returns."""
-    answers = [callers.submit(server.post, file) for _ in range(count)]
+def begin(server: Server, callers: ThreadPoolExecutor, count: int) -> list[Future[Any]]:
+    """Requests that are recognized when this returns, until the gate is opened."""
+    ask = partial(server.post, audio_of("en_short"), hotwords=HOLD)
+    answers = [callers.submit(ask) for _ in range(count)]
 
     def running() -> bool:
         entries = server.get("/queue").json()["requests"]
@@ -48,6 +48,15 @@ def begin(
     return answers
 
 
+def refuses(server: Server) -> bool:
+    """Its door is closed."""
+    try:
+        connect(server).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
 # -- the end -------------------------------------------------------------------------------------
 
 
@@ -55,10 +64,12 @@ def test_a_balancer_sees_the_end_coming(tmp_path: Path, callers: ThreadPoolExecu
     """SIGTERM: newcomers are sent elsewhere for a while, then the door is closed; who is still
     being served when the grace is over hears of it.
     """
-    meeting = encode(FORMATS["flac"], (0, np.tile(speech("en_long"), 5)))
     settings = {"SHUTDOWN_DRAIN_SECONDS": 6, "SHUTDOWN_GRACE_SECONDS": 1, "DECODE_WORKERS": 1}
-    with running_server(tmp_path, **settings) as server, closing(connect(server)) as half:
-        long = begin(server, callers, 2, meeting)
+    with (
+        running_server(tmp_path, script=HELD, **settings) as server,
+        closing(connect(server)) as half,
+    ):
+        long = begin(server, callers, 2)
         half.sendall(request_head(1_000_000) + file_part()[:1000])
         eventually(lambda: len(server.get("/queue").json()["requests"]) == 3)
         server.process.send_signal(signal.SIGTERM)
@@ -75,6 +86,7 @@ def test_a_balancer_sees_the_end_coming(tmp_path: Path, callers: ThreadPoolExecu
             assert cut_off.headers["Retry-After"]
             assert "shutting down" in cut_off.json()["detail"]
         assert answer(half)[0] == 503
+        (tmp_path / GATE).touch()  # no model's call is given up while it runs
         assert server.process.wait(STOP_S) == 0
         with pytest.raises(ConnectionRefusedError):
             connect(server)
@@ -84,7 +96,7 @@ def test_a_balancer_sees_the_end_coming(tmp_path: Path, callers: ThreadPoolExecu
 
 def test_killed_under_load_and_started_anew(tmp_path: Path, callers: ThreadPoolExecutor) -> None:
     port = 0
-    with running_server(tmp_path) as server:
+    with running_server(tmp_path, script=HELD) as server:
         port = int(server.url.rsplit(":", 1)[1])
         children = psutil.Process(server.process.pid).children(recursive=True)
         answers = begin(server, callers, 2)
@@ -100,30 +112,30 @@ def test_killed_under_load_and_started_anew(tmp_path: Path, callers: ThreadPoolE
         _, alive = psutil.wait_procs(children, timeout=60)
         assert alive == []
         assert len(server.temp_files()) > 0
-    with running_server(tmp_path, port=port) as server:
+    with running_server(tmp_path, port=port, script=HELD) as server:
         assert server.temp_files() == []
         assert len(list((tmp_path / "tmp").iterdir())) == 1
         works(server)
         # and now the soft way: what is under way may end, however often a closing terminal says so
-        [running] = begin(server, callers, 1, audio_of("en_two_b"))
+        [running] = begin(server, callers, 1)
         for _ in range(2):
             server.process.send_signal(signal.SIGHUP)
+        eventually(lambda: refuses(server))
+        (tmp_path / GATE).touch()
         assert running.result(60).status_code == 200
         assert server.process.wait(STOP_S) == 0
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
 def test_a_model_that_does_not_return(tmp_path: Path, callers: ThreadPoolExecutor) -> None:
-    """A call that takes longer than it may stands for one that hangs: /health says so, and the
-    service ends by itself, with an error for whoever starts it anew.
-    """
+    """/health says so, and the service ends by itself, with an error for whoever starts it anew."""
     settings = {
-        "MODEL_CALL_TIMEOUT_SECONDS": 0.001,
+        "MODEL_CALL_TIMEOUT_SECONDS": 2,
         "SHUTDOWN_DRAIN_SECONDS": 6,
         "SHUTDOWN_GRACE_SECONDS": 1,
     }
-    with running_server(tmp_path, **settings) as server:
-        request = callers.submit(server.post, LONG)
+    with running_server(tmp_path, script=HELD, **settings) as server:
+        [request] = begin(server, callers, 1)
         eventually(lambda: server.get("/health").status_code == 503)
         assert server.get("/health").json()["status"] == "unhealthy"
         eventually(lambda: server.get("/ready").status_code == 503)

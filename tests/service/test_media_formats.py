@@ -23,11 +23,6 @@ WARNING = "breaks off"
 
 
 @pytest.fixture(scope="module")
-def server(remembering_server: Server) -> Server:
-    return remembering_server
-
-
-@pytest.fixture(scope="module")
 def sound() -> Any:
     return speech("en_short")
 

@@ -59,14 +59,9 @@ PAUSE_S = 0.6  # between sentences: a word beside it may be drawn out over it
 
 
 @pytest.fixture(scope="module")
-def server(remembering_server: Server) -> Server:
-    return remembering_server
-
-
-@pytest.fixture(scope="module")
-def computing_client(plain_server: Server) -> Iterator[OpenAI]:
+def piecemeal_client(piecemeal_server: Server) -> Iterator[OpenAI]:
     """For what must be under way for a while."""
-    with client_of(plain_server) as client:
+    with client_of(piecemeal_server) as client:
         yield client
 
 
@@ -468,20 +463,20 @@ def long_stream(client: OpenAI, request_id: str) -> Any:
 
 
 def test_an_abandoned_stream_frees_its_place(
-    computing_client: OpenAI, plain_server: Server
+    piecemeal_client: OpenAI, piecemeal_server: Server
 ) -> None:
-    with long_stream(computing_client, "abandoned") as stream:
+    with long_stream(piecemeal_client, "abandoned") as stream:
         assert next(stream).type == "transcript.text.delta"
-        assert under_way(plain_server) == ["abandoned"]  # text came while the rest was at work
-    eventually(lambda: under_way(plain_server) == [])
-    eventually(lambda: plain_server.temp_files() == [])
-    assert transcribe(computing_client, "en_short", Transcription).text == spoken("en_short")
+        assert under_way(piecemeal_server) == ["abandoned"]  # text came while the rest was at work
+    eventually(lambda: under_way(piecemeal_server) == [])
+    eventually(lambda: piecemeal_server.temp_files() == [])
+    assert transcribe(piecemeal_client, "en_short", Transcription).text == spoken("en_short")
 
 
-def test_an_error_in_mid_stream(computing_client: OpenAI, plain_server: Server) -> None:
-    with long_stream(computing_client, "cancelled") as stream:
+def test_an_error_in_mid_stream(piecemeal_client: OpenAI, piecemeal_server: Server) -> None:
+    with long_stream(piecemeal_client, "cancelled") as stream:
         next(stream)
-        assert httpx.delete(f"{plain_server.url}/queue/cancelled").status_code == 204
+        assert httpx.delete(f"{piecemeal_server.url}/queue/cancelled").status_code == 204
         with pytest.raises(APIError, match="cancelled") as failure:
             list(stream)
     assert type(failure.value) is APIError  # the status had been 200
@@ -489,8 +484,8 @@ def test_an_error_in_mid_stream(computing_client: OpenAI, plain_server: Server) 
     assert failure.value.body.keys() == {"message", "type", "param", "code"}
     assert failure.value.type
     assert "/" not in failure.value.message
-    eventually(lambda: under_way(plain_server) == [])
-    assert transcribe(computing_client, "en_short", Transcription).text == spoken("en_short")
+    eventually(lambda: under_way(piecemeal_server) == [])
+    assert transcribe(piecemeal_client, "en_short", Transcription).text == spoken("en_short")
 
 
 # -- ways to call ------------------------------------------------------------------------------

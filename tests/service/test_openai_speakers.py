@@ -31,11 +31,6 @@ TELEPHONE = Media("wav", "pcm_mulaw", 8_000)
 
 
 @pytest.fixture(scope="module")
-def server(remembering_server: Server) -> Server:
-    return remembering_server
-
-
-@pytest.fixture(scope="module")
 def client(server: Server) -> Iterator[OpenAI]:
     with client_of(server) as opened:
         yield opened

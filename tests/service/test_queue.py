@@ -24,17 +24,17 @@ def wait_for(server: Server, condition: Any, timeout_s: float = PATIENCE_S) -> l
     raise AssertionError(f"never so: {entries}")
 
 
-def test_nothing_of_a_cancelled_request_stays_in_memory(server: Server) -> None:
+def test_nothing_of_a_cancelled_request_stays_in_memory(piecemeal_server: Server) -> None:
     """Its recording, a file that is mapped, least of all."""
     with ThreadPoolExecutor(1) as pool:
-        answer = pool.submit(post_with_id, server, "in-memory")
-        wait_for(server, lambda es: es and es[0]["progress"] > 0.4)
-        assert server.mapped_audio() != []
-        assert httpx.delete(f"{server.url}/queue/in-memory").status_code == 204
+        answer = pool.submit(post_with_id, piecemeal_server, "in-memory")
+        wait_for(piecemeal_server, lambda es: es and es[0]["progress"] > 0.4)
+        assert piecemeal_server.mapped_audio() != []
+        assert httpx.delete(f"{piecemeal_server.url}/queue/in-memory").status_code == 204
         assert answer.result().status_code == 410
-    eventually(lambda: server.mapped_audio() == [])
-    assert server.post(audio_of("en_short")).status_code == 200
-    eventually(lambda: server.mapped_audio() == [])
+    eventually(lambda: piecemeal_server.mapped_audio() == [])
+    assert piecemeal_server.post(audio_of("en_short")).status_code == 200
+    eventually(lambda: piecemeal_server.mapped_audio() == [])
 
 
 def post_with_id(server: Server, request_id: str, name: str = "en_two") -> httpx.Response:
@@ -47,26 +47,26 @@ def post_with_id(server: Server, request_id: str, name: str = "en_two") -> httpx
     )
 
 
-def test_a_running_request_is_listed_and_can_be_cancelled(server: Server) -> None:
-    eventually(lambda: server.get("/queue").json() == {"requests": []})
+def test_a_running_request_is_listed_and_can_be_cancelled(piecemeal_server: Server) -> None:
+    eventually(lambda: piecemeal_server.get("/queue").json() == {"requests": []})
     with ThreadPoolExecutor(1) as pool:
-        answer = pool.submit(post_with_id, server, "long-meeting")
-        [entry] = wait_for(server, lambda es: es and es[0]["audio_seconds"])
+        answer = pool.submit(post_with_id, piecemeal_server, "long-meeting")
+        [entry] = wait_for(piecemeal_server, lambda es: es and es[0]["audio_seconds"])
         assert entry["id"] == "long-meeting"
         assert entry["kind"] == "transcription"
         assert entry["model"] == "demo"
         assert entry["audio_seconds"] == pytest.approx(66.5, abs=1)
         assert "meeting.flac" not in str(entry)
-        [entry] = wait_for(server, lambda es: es and es[0]["progress"] > 0.2)
+        [entry] = wait_for(piecemeal_server, lambda es: es and es[0]["progress"] > 0.2)
         assert entry["state"] == "running"
         assert 0 < entry["seconds_left"] < 300
-        assert httpx.delete(f"{server.url}/queue/long-meeting").status_code == 204
+        assert httpx.delete(f"{piecemeal_server.url}/queue/long-meeting").status_code == 204
         response = answer.result(120)
     assert response.status_code == 410
     assert "cancelled" in response.json()["detail"]
-    wait_for(server, lambda es: es == [])
-    assert httpx.delete(f"{server.url}/queue/long-meeting").status_code == 404
-    assert server.post(audio_of("en_short")).status_code == 200
+    wait_for(piecemeal_server, lambda es: es == [])
+    assert httpx.delete(f"{piecemeal_server.url}/queue/long-meeting").status_code == 404
+    assert piecemeal_server.post(audio_of("en_short")).status_code == 200
 
 
 def test_two_requests_of_one_id_are_both_served(server: Server) -> None:

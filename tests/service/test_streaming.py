@@ -13,10 +13,12 @@ import pytest
 
 from tests.support.events import stream, streaming
 from tests.support.media import FORMATS, encode, speech
+from tests.support.paths import ROOT
 from tests.support.server import Server, running_server
 from tests.support.truth import audio_of, truth_of, word_error_rate
 from tests.support.waiting import eventually
 
+HELD = ROOT / "tests" / "support" / "held_server.py"
 LONG = audio_of("en_long")
 
 
@@ -25,11 +27,9 @@ def plain(body: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("name", "diarize"), [("en_two", True), ("en_three", False)])
-def test_the_events_are_the_answer_in_parts(
-    remembering_server: Server, name: str, diarize: bool
-) -> None:
-    told = stream(remembering_server, audio_of(name), diarize=diarize)
-    whole = remembering_server.post(audio_of(name), diarize=diarize).json()
+def test_the_events_are_the_answer_in_parts(server: Server, name: str, diarize: bool) -> None:
+    told = stream(server, audio_of(name), diarize=diarize)
+    whole = server.post(audio_of(name), diarize=diarize).json()
     assert told[-1].name == "result"
     assert plain(told[-1].data) == plain(whole)
     segments = [event.data for event in told if event.name == "segment"]
@@ -99,28 +99,31 @@ def test_the_webservice_dialect_knows_no_streams(server: Server) -> None:
     assert isinstance(response.json()["text"], str)
 
 
-def test_a_stream_that_is_cancelled_says_so(server: Server) -> None:
-    with streaming(server, LONG) as (response, events):
+def test_a_stream_that_is_cancelled_says_so(piecemeal_server: Server) -> None:
+    with streaming(piecemeal_server, LONG) as (response, events):
         next(e for e in events if e.name == "text")
         request_id = response.headers["x-request-id"]
-        assert httpx.delete(f"{server.url}/queue/{request_id}", verify=False).status_code == 204
+        assert (
+            httpx.delete(f"{piecemeal_server.url}/queue/{request_id}", verify=False).status_code
+            == 204
+        )
         rest = list(events)
     assert rest[-1].name == "error"
     assert rest[-1].data == {"detail": "The request was cancelled.", "status": 410}
-    eventually(lambda: server.get("/queue").json()["requests"] == [])
+    eventually(lambda: piecemeal_server.get("/queue").json()["requests"] == [])
 
 
-def test_a_stream_that_nobody_reads_any_more_frees_its_place(server: Server) -> None:
-    with streaming(server, LONG) as (response, events):
+def test_a_stream_that_nobody_reads_any_more_frees_its_place(piecemeal_server: Server) -> None:
+    with streaming(piecemeal_server, LONG) as (response, events):
         next(e for e in events if e.name == "text")
-        assert server.get("/queue").json()["requests"]
+        assert piecemeal_server.get("/queue").json()["requests"]
         request_id = response.headers["x-request-id"]
-    eventually(lambda: server.get("/queue").json()["requests"] == [])
-    eventually(lambda: server.temp_files() == [])
-    assert stream(server, audio_of("en_short"))[-1].name == "result"
+    eventually(lambda: piecemeal_server.get("/queue").json()["requests"] == [])
+    eventually(lambda: piecemeal_server.temp_files() == [])
+    assert stream(piecemeal_server, audio_of("en_short"))[-1].name == "result"
 
     def lines() -> list[str]:
-        log = server.log().splitlines()
+        log = piecemeal_server.log().splitlines()
         return [x for x in log if f"request_id={request_id}" in x and "outcome=" in x]
 
     eventually(lines)
@@ -131,7 +134,8 @@ def test_a_stream_that_nobody_reads_any_more_frees_its_place(server: Server) -> 
 def test_a_stream_that_is_cut_short_says_why(tmp_path: Path) -> None:
     """By its time limit, which passes while the process stands still, and by the end of it all."""
     settings = {"REQUEST_TIMEOUT_SECONDS": 20, "SHUTDOWN_GRACE_SECONDS": 1}
-    with running_server(tmp_path, **settings) as server:
+    (tmp_path / "hold-diarizer").touch()
+    with running_server(tmp_path, script=HELD, **settings) as server:
         for status in (504, 503):
             with streaming(server, LONG, diarize=True) as (_, events):
                 next(e for e in events if e.name == "text")
@@ -144,7 +148,8 @@ def test_a_stream_that_is_cut_short_says_why(tmp_path: Path) -> None:
                 last = list(events)[-1]
             assert last.name == "error"
             assert last.data["status"] == status
-            eventually(lambda: server.temp_files() == [])
+        (tmp_path / "hold-diarizer").unlink()
+        eventually(lambda: server.temp_files() == [])
         assert server.process.wait(60) == 0
         assert "Traceback" not in server.log()
 

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 from tests.support.server import Server
 from tests.support.telephone import sample_folder
 
 STEP_S = 0.01
-
-
-@pytest.fixture(scope="module")
-def server(remembering_server: Server) -> Server:
-    return remembering_server
 
 
 def marks(spans: list[tuple[float, float]], duration_s: float) -> np.ndarray:

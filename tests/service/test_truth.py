@@ -18,11 +18,6 @@ from tests.support.truth import (
 CONVERSATIONS = ["en_two", "en_two_b", "en_three", "es_two", "es_two_b", "en_mono", "es_mono"]
 
 
-@pytest.fixture(scope="module")
-def server(remembering_server: Server) -> Server:
-    return remembering_server
-
-
 @pytest.mark.parametrize("name", CONVERSATIONS)
 def test_conversation(server: Server, name: str) -> None:
     truth = truth_of(name)

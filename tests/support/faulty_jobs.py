@@ -19,6 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.support.remembering import wrap_models
+
 FAULTS = Path(os.environ.get("FAULTS", "faults"))
 
 
@@ -54,6 +56,17 @@ def before(step: str, owner: Any, name: str) -> None:
     setattr(owner, name, called)
 
 
+STEPS = {"recognizer": "recognize", "aligner": "align", "diarizer": "diarize"}
+
+
+def before_run(model: Any, key: Any, source: str, settings: Any) -> Callable[..., Any]:
+    """Also where a model remembers what it will answer."""
+    if step := STEPS.get(key.kind):
+        before(step, model, "run")
+    run: Callable[..., Any] = model.run
+    return run
+
+
 def poison(begin: Callable[..., Any]) -> Callable[..., Any]:
     def called(self: Any, run: Any, *args: Any) -> Any:
         if run.job.request.metadata.get("poison"):
@@ -83,17 +96,12 @@ def prepare() -> None:
     from app.jobs.runner import Runner
     from app.jobs.runs import Runs
     from app.jobs.sources import Sources
-    from app.models.alignment import aligner
-    from app.models.pyannote import diarizer
-    from app.models.recognizers import whisper
     from app.service.calls import Call
     from app.storage import objects
 
     before("fetch", Sources, "open")
     before("decode", Call, "transcribe")
-    before("recognize", whisper.WhisperRecognizer, "run")
-    before("align", aligner.Wav2Vec2Aligner, "run")
-    before("diarize", diarizer.PyannoteDiarizer, "run")
+    wrap_models(before_run)
     before("keep", Keeping, "keep")
     before("store", RestDoor, "publish")
     before("notify", Runs, "succeed")

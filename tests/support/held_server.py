@@ -1,5 +1,6 @@
 """The service whose recognizer waits, for requests with the hotword `hold`, until a file named
-`open` lies in the server's folder. Clients that hang up count as timed out from the first second.
+`open` lies in the server's folder, and any model while one named `hold-<kind>` does. Clients that
+hang up count as timed out from the first second.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from tests.support.remembering import Run, wrap_models
 
 HOLD = "hold"
 GATE = "open"
@@ -27,26 +30,34 @@ def held(folder: Path) -> Iterator[None]:
         (folder / GATE).touch()
 
 
+def holding(model: Any, key: Any, *_: Any) -> Run:
+    """Also where a model remembers what it will answer."""
+    run: Run = model.run
+
+    def is_held(items: Sequence[Any]) -> bool:
+        wanted = [getattr(item, "options", None) for item in items]
+        asked = any(options and options.hotwords == HOLD for options in wanted)
+        return (asked and not Path(GATE).exists()) or Path(f"hold-{key.kind}").exists()
+
+    def held_run(items: Sequence[Any]) -> list[Any]:
+        while is_held(items):
+            time.sleep(0.02)
+        return run(items)
+
+    return held_run
+
+
 def main() -> int:
     from app.cli import main as serve
     from app.config.environment import prepare_environment
     from app.config.settings import load_settings
 
-    keys = os.environ["API_KEYS"]
+    keys = os.environ.get("API_KEYS", "")
     prepare_environment(load_settings())
     os.environ["API_KEYS"] = keys  # it is hidden by then
-    from app.models.recognizers import whisper
     from app.service import build
 
-    run = whisper.WhisperRecognizer.run
-
-    def held_run(self: Any, items: Sequence[Any]) -> Any:
-        wanted = [getattr(item, "options", None) for item in items]
-        while any(o and o.hotwords == HOLD for o in wanted) and not Path(GATE).exists():
-            time.sleep(0.02)
-        return run(self, items)
-
-    whisper.WhisperRecognizer.run = held_run  # type: ignore[method-assign]
+    wrap_models(holding)
     build.JoiningLimits = functools.partial(build.JoiningLimits, patience_s=0.0)  # type: ignore
     return serve()
 

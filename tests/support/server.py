@@ -21,9 +21,8 @@ from typing import Any
 import httpx
 
 from tests.support.forge import Forge, Forked
-from tests.support.paths import ROOT
 from tests.support.ports import free_port
-from tests.support.remembering_server import REMEMBERED
+from tests.support.remembering import REMEMBERED
 from tests.support.truth import audio_of
 
 START_TIMEOUT_S = 300  # a few seconds on a machine that does nothing else
@@ -38,10 +37,10 @@ CLEAN = (
 )  # fmt: skip
 
 
+RUN = "TESTS_RUN"  # the variable that names a folder for all processes of a run of the tests
 COMMAND = ("-m", "app.cli")
 # So narrow that nothing an attacker sends takes long.
 LIMITS = {"MAX_DURATION_SECONDS": 30, "MAX_FILE_SIZE_MB": 4, "REQUEST_TIMEOUT_SECONDS": 60}
-REMEMBERING = ROOT / "tests" / "support" / "remembering_server.py"
 Process = subprocess.Popen[bytes] | Forked
 
 
@@ -102,7 +101,7 @@ def heard(server: Server, name: str) -> Any:
 
 
 def server_environment(folder: Path, **settings: Any) -> dict[str, str]:
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(CLEAN)}
+    clean = {k: v for k, v in os.environ.items() if not k.startswith((*CLEAN, RUN, REMEMBERED))}
     return {
         **clean,
         "ASR_MODEL": "demo",
@@ -118,12 +117,18 @@ def server_environment(folder: Path, **settings: Any) -> dict[str, str]:
     }
 
 
+def remembered() -> dict[str, str]:
+    """What makes a forked server remember, in a run of the tests."""
+    return {key: value for key, value in os.environ.items() if key == REMEMBERED}
+
+
 @cache
 def forge() -> Forge:
-    """One for all servers of this process, begun with the first."""
-    folder = Path(tempfile.mkdtemp(prefix="forge-"))
-    forge = Forge(server_environment(folder))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    """One for all servers of a run of the tests, begun with the first."""
+    folder = Path(os.environ.get(RUN) or tempfile.mkdtemp(prefix="forge-"))
+    forge = Forge(server_environment(folder), folder)
+    if RUN not in os.environ:
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
     atexit.register(forge.close)
     return forge
 
@@ -134,21 +139,20 @@ def running_server(
     program: Sequence[str] = (),
     *,
     script: Path | None = None,
-    remembered: Path | None = None,
+    computing: bool = False,
     port: int | None = None,
     command: Sequence[str] = ("serve",),
     **settings: Any,
 ) -> Iterator[Server]:
     """The service with the demo models and these settings; `program`: started by itself, such as
-    users start it (COMMAND), else forked, and runs `script` where there is one. `remembered`: the
-    folder of what models answered, which then answer the same again. `command`: of `whisperx-asr`.
+    users start it (COMMAND), else forked, and runs `script` where there is one. Models of one that
+    is forked answer what they answered before in this run of the tests (`remembering.py`), unless
+    it is to be `computing`. `command`: of `whisperx-asr`.
     """
-    if remembered:
-        script, settings = REMEMBERING, {REMEMBERED: remembered, **settings}
     port = port or free_port()
     folder.mkdir(parents=True, exist_ok=True)
     arguments = [*command, "--host", "127.0.0.1", "--port", str(port)]
-    environment = server_environment(folder, **settings)
+    environment = server_environment(folder, **settings) | ({} if computing else remembered())
     process: Process
     if program:
         with (folder / "log").open("wb") as log:
@@ -189,6 +193,7 @@ def ended_command(
             timeout=timeout_s,
             check=False,
         )
+    environment |= remembered()
     code = forge().start([*arguments], folder, environment, errors="errors").wait(timeout_s)
     out, errors = ((folder / name).read_text() for name in ("log", "errors"))
     return subprocess.CompletedProcess(arguments, code, out, errors)

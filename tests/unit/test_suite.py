@@ -6,9 +6,12 @@ import ast
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from tests.support.remembering_server import remembering
+from app.models.protocols import WindowBlock
+from app.models.pyannote.windows import WindowModel
+from tests.support.remembering import remembering, windows_of
 
 TESTS = Path(__file__).parents[1]
 ROOMS = ("unit", "service", "deploy", "ray")
@@ -42,3 +45,26 @@ def test_what_a_model_answered_is_computed_once(tmp_path: Path) -> None:
     assert computed == ["a", "b", "c"]
     assert other(["a"]) == ["about a"]
     assert computed == ["a", "b", "c", "a"]
+
+
+def test_a_block_of_windows_is_remembered_by_what_it_hears(tmp_path: Path) -> None:
+    """The same windows in a longer recording are known; a window more, or less sound, is not."""
+    model, computed = WindowModel(10.0, 2.0, 4), list[Any]()
+
+    def run(blocks: Any) -> list[int]:
+        computed.extend(blocks)
+        return [block.num_windows for block in blocks]
+
+    run_once = remembering(run, "a model", tmp_path, windows_of(model))
+    sound = np.random.default_rng(0).normal(size=40 * 16_000).astype(np.float32)
+    first = WindowBlock(sound[: 20 * 16_000], 1, 3)
+    same = WindowBlock(sound, 1, 3)
+    others = [
+        WindowBlock(sound, 1, 4),
+        WindowBlock(sound, 2, 3),
+        WindowBlock(sound[:200_000], 1, 3),
+    ]
+    assert run_once([first]) == run_once([same]) == [3]
+    assert len(computed) == 1
+    assert run_once(others) == [4, 3, 3]
+    assert len(computed) == 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import replace
@@ -18,13 +19,16 @@ from app.config.environment import prepare_environment
 from app.config.settings import DEMO_DIR, Settings
 from app.domain.options import SpeakerBounds
 from app.domain.transcript import Segment, Word
+from app.engine.model import ModelKind
 from app.pipeline.speakers import assign_speakers
 from tests.support.media import samples_of
 from tests.support.pipelines import make_vbx_pipeline
+from tests.support.remembering import REMEMBERED, Run, remembering_model
 from tests.support.telephone import sample_folder
 from tests.support.truth import audio_of, speaker_accuracy, truth_of
 
-prepare_environment(Settings(_env_file=None))  # type: ignore[call-arg]
+SETTINGS = Settings(_env_file=None)  # type: ignore[call-arg]
+prepare_environment(SETTINGS)
 
 import nltk  # noqa: E402
 import torch  # noqa: E402 - the libraries read the environment when they are imported
@@ -60,6 +64,12 @@ def recognizer() -> Iterator[WhisperRecognizer]:
     model = WhisperRecognizer(DEMO_DIR / "whisper", "cpu", "int8", 2, 8)
     yield model
     model.close()
+
+
+def remembering_run(model: Any, kind: ModelKind, source: str) -> Run:
+    """For tests of what becomes of the answers."""
+    folder = Path(os.environ[REMEMBERED])
+    return remembering_model(model, kind, source, "", SETTINGS, folder)
 
 
 def run_broken_into(model: Any, items: list[Any], other: Any) -> tuple[list[Any], int]:
@@ -429,31 +439,71 @@ def pipeline_folder(
     return make_vbx_pipeline(tmp_path_factory.mktemp("vbx") / "pipeline")
 
 
-def once(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Gives what the first call gave, whatever it is called with."""
-    answers: list[Any] = []
+@pytest.fixture(scope="module")
+def diarizer(pipeline_folder: Path) -> Iterator[PyannoteDiarizer]:
+    model = PyannoteDiarizer(str(pipeline_folder), "cpu", WINDOWS, Path("unused"))
+    yield model
+    model.close()
+
+
+@pytest.fixture(scope="module")
+def reference(pipeline_folder: Path) -> Any:
+    return _load_pipeline(str(pipeline_folder), None, Path("unused"))
+
+
+@pytest.fixture(scope="module")
+def telephone() -> Any:
+    """A recording of two people, float32."""
+    with av.open(str(sample_folder() / "sample.wav")) as container:
+        frames = [f.to_ndarray().reshape(-1) for f in container.decode(audio=0)]
+    return np.concatenate(frames).astype(np.float32) / 32768
+
+
+@pytest.fixture(scope="module")
+def gappy() -> Any:
+    """Speech, silence for two windows, speech, and the padding of the last window."""
+    speech = samples_of(audio_of("en_two_b"))[: 8 * RATE]
+    whole = np.concatenate([speech, np.zeros(20 * RATE, np.float32), speech, np.zeros(7 * RATE)])
+    return whole.astype(np.float32)
+
+
+def file_of(samples: Any) -> dict[str, Any]:
+    """As pyannote takes it."""
+    return {"waveform": torch.from_numpy(samples[None]), "sample_rate": RATE}
+
+
+@pytest.fixture(scope="module")
+def heard() -> dict[str, Any]:
+    """What pyannote's networks answered. Both pipelines have the same ones, with the same
+    parameters: they differ in their clustering.
+    """
+    return {}
+
+
+def once(heard: dict[str, Any], name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Gives what the first call under this name gave, whatever it is called with."""
 
     def call(*given: Any, **options: Any) -> Any:
-        if not answers:
-            answers.append(function(*given, **options))
-        return deepcopy(answers[0])
+        if name not in heard:
+            heard[name] = function(*given, **options)
+        return deepcopy(heard[name])
 
     return call
 
 
-def test_turns_are_those_of_the_pipeline(pipeline_folder: Path) -> None:
-    diarizer = PyannoteDiarizer(str(pipeline_folder), "cpu", WINDOWS, Path("unused"))
-    pipeline = _load_pipeline(str(pipeline_folder), None, Path("unused"))
-    with av.open(str(sample_folder() / "sample.wav")) as container:
-        frames = [f.to_ndarray().reshape(-1) for f in container.decode(audio=0)]
-    telephone = np.concatenate(frames).astype(np.float32) / 32768
+def test_turns_are_those_of_the_pipeline(
+    diarizer: PyannoteDiarizer,
+    reference: Any,
+    telephone: Any,
+    heard: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     blocks = [diarizer.run([block])[0] for block in diarizer.split(telephone)]
-    file = {"waveform": torch.from_numpy(telephone[None]), "sample_rate": RATE}
     for name in ("get_segmentations", "get_embeddings"):  # whatever the bounds are
-        setattr(pipeline, name, once(getattr(pipeline, name)))
+        monkeypatch.setattr(reference, name, once(heard, name, getattr(reference, name)))
     for bounds in ({}, {"num_speakers": 3}, {"max_speakers": 1}):
         ours = diarizer.join(telephone, blocks, SpeakerBounds(**bounds))
-        theirs = pipeline(file, **bounds).speaker_diarization
+        theirs = reference(file_of(telephone), **bounds).speaker_diarization
         end_s = len(telephone) / RATE
         expected = sorted(
             (round(t.start, 3), round(min(t.end, end_s), 3)) for t, _ in theirs.itertracks()
@@ -462,20 +512,15 @@ def test_turns_are_those_of_the_pipeline(pipeline_folder: Path) -> None:
 
 
 def test_embeddings_are_those_of_the_pipeline_silent_windows_included(
-    pipeline_folder: Path,
+    diarizer: PyannoteDiarizer, reference: Any, gappy: Any, heard: dict[str, Any]
 ) -> None:
-    speech = samples_of(audio_of("en_two_b"))[: 8 * RATE]
-    gappy = np.concatenate([speech, np.zeros(20 * RATE, np.float32), speech, np.zeros(7 * RATE)])
-    gappy = gappy.astype(np.float32)
-    diarizer = PyannoteDiarizer(str(pipeline_folder), "cpu", WINDOWS, Path("unused"))
     found = diarizer.run(diarizer.split(gappy))  # all in one batch
     ours = np.concatenate([block.embeddings for block in found])
-    pipeline = _load_pipeline(str(pipeline_folder), None, Path("unused"))
-    file = {"waveform": torch.from_numpy(gappy[None]), "sample_rate": RATE}
-    segmentations = pipeline.get_segmentations(file)
-    binary = binarize(segmentations, onset=pipeline.segmentation.threshold, initial_state=False)
-    theirs = pipeline.get_embeddings(
-        file, binary, exclude_overlap=pipeline.embedding_exclude_overlap
+    file = file_of(gappy)
+    segmentations = once(heard, "segmentations of gaps", reference.get_segmentations)(file)
+    binary = binarize(segmentations, onset=reference.segmentation.threshold, initial_state=False)
+    theirs = once(heard, "embeddings of gaps", reference.get_embeddings)(
+        file, binary, exclude_overlap=reference.embedding_exclude_overlap
     )
     silent = binary.data.sum(axis=(1, 2)) == 0
     assert silent.any()
@@ -483,8 +528,7 @@ def test_embeddings_are_those_of_the_pipeline_silent_windows_included(
     np.testing.assert_allclose(ours, theirs, atol=2e-3)
 
 
-def test_windows_of_two_recordings_share_a_batch(pipeline_folder: Path) -> None:
-    diarizer = PyannoteDiarizer(str(pipeline_folder), "cpu", WINDOWS, Path("unused"))
+def test_windows_of_two_recordings_share_a_batch(diarizer: PyannoteDiarizer) -> None:
     blocks = [
         block
         for name in ("en_short", "es_two_b")
@@ -496,8 +540,7 @@ def test_windows_of_two_recordings_share_a_batch(pipeline_folder: Path) -> None:
         np.testing.assert_allclose(together.embeddings, alone.embeddings, atol=2e-3)
 
 
-def test_a_pause_changes_no_embedding(pipeline_folder: Path) -> None:
-    diarizer = PyannoteDiarizer(str(pipeline_folder), "cpu", WINDOWS, Path("unused"))
+def test_a_pause_changes_no_embedding(diarizer: PyannoteDiarizer) -> None:
     blocks = diarizer.split(samples_of(audio_of("en_two_b"))[: 20 * RATE])
     expected = diarizer.run(blocks[:1])
     outcome, num_pauses = run_broken_into(diarizer, blocks[:1], blocks[-1])
@@ -534,8 +577,9 @@ def test_exclusive_turns_never_overlap(pipeline_folder: Path) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.0001, 0.05, 0.1, 0.5, 1.0, 2.5])
-def test_scraps_of_speech_give_no_error_and_no_nan(pipeline_folder: Path, seconds: float) -> None:
-    diarizer = PyannoteDiarizer(str(pipeline_folder), "cpu", WINDOWS, Path("unused"))
+def test_scraps_of_speech_give_no_error_and_no_nan(
+    diarizer: PyannoteDiarizer, seconds: float
+) -> None:
     speech = samples_of(audio_of("en_two_b"))[RATE : RATE + max(1, round(seconds * RATE))]
     blocks = [diarizer.run([block])[0] for block in diarizer.split(speech)]
     for bounds in ({}, {"num_speakers": 4}, {"min_speakers": 3}):
@@ -557,7 +601,7 @@ def test_a_long_recording_is_clustered_in_parts_with_the_same_speakers() -> None
     audio = samples_of(audio_of("en_long"))
     source = str(DEMO_DIR / "diarization")
     diarizer = PyannoteDiarizer(source, "cpu", WINDOWS, Path("unused"), part_s=60)
-    blocks = [diarizer.run([block])[0] for block in diarizer.split(audio)]
+    blocks = remembering_run(diarizer, ModelKind.DIARIZER, source)(diarizer.split(audio))
     for bounds in ({}, {"num_speakers": 3}, {"min_speakers": 2, "max_speakers": 3}):
         found = diarizer.join(audio, blocks, SpeakerBounds(**bounds))
         assert len(found.embeddings) == 3
@@ -613,7 +657,7 @@ def test_folded_batch_norms_give_the_same_embeddings() -> None:
 def test_scores_that_come_in_blocks_are_those_of_pyannote() -> None:
     samples = samples_of(audio_of("en_long"))
     vad = PyannoteVad("cpu", 0.5, 0.363, 8)
-    blocks = [vad.run([block])[0] for block in vad.split(samples)]
+    blocks = remembering_run(vad, ModelKind.VAD, "bundled")(vad.split(samples))
     aggregated = Inference.aggregate(
         SlidingWindowFeature(
             np.concatenate(blocks),

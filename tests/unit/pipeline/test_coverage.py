@@ -46,7 +46,9 @@ WORD = " seventh"
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def service(
+    tmp_path_factory: pytest.TempPathFactory, remembering_models: None
+) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("coverage")
     settings = {"asr_model": "demo", "cache_dir": folder, "temp_dir": folder / "tmp"}
     built = build_service(load_settings(settings))
