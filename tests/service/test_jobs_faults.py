@@ -109,6 +109,8 @@ def works(server: Server) -> None:
 
 
 def fate(server: Server, step: str, what: str) -> None:
+    """What the next job meets at a step; `met` tells of it, and not of those before."""
+    (faults_of(server) / f"{step}.held").unlink(missing_ok=True)
     (faults_of(server) / step).write_text(what)
 
 
