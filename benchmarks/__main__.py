@@ -46,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--speakers", action="store_true", help="diarize clips in callers and head-of-line")
     add("--repeats", type=int, default=3, help="runs of anything up to --minutes (default: 3)")
     add("--job-clips", type=int, default=200, help="clips as jobs; 0: not (default: 200)")
-    add("--job-minutes", default="10", help="a long job's memory, e.g. 480 (default: 10)")
+    add("--job-minutes", default="10", help="a long job's memory, e.g. 480; 0: not (default: 10)")
     add("--job-hours", default="", help="instead of --job-minutes, e.g. 8")
     add("--idle-seconds", type=float, default=60, help="idle CPU of the jobs; 0: not (default: 60)")
     add("--ray-clips", type=int, default=40, help="clips for what Ray costs (default: 40)")

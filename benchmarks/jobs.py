@@ -37,7 +37,7 @@ def run_jobs(plan: Plan) -> Iterator[Figure]:
         yield from _shown(_throughput(plan.job_clips, plan.speakers_in_clips))
     if plan.idle_s:
         yield from _shown(_idle(plan.idle_s))
-    for minutes in plan.job_minutes:
+    for minutes in filter(None, plan.job_minutes):
         yield from _shown(_memory(minutes))
 
 
