@@ -236,6 +236,7 @@ class Smithy:
         """In a server: what is the forge's."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored if the tests run under nohup
         self._selector.close()
         for connection in (self._listener, *self._pending):
             connection.close()
