@@ -1,5 +1,5 @@
 // Requests to the service this page came from. Every failure is an ApiError whose message is for people.
-import { askForKey, currentKey } from "../keys/store.js";
+import { askForKey, currentKey, keyAccepted } from "../keys/store.js";
 
 export const ROOT = new URL("../../../", import.meta.url); // also behind a proxy's path
 
@@ -18,10 +18,15 @@ export const keyHeaders = () => (currentKey() ? { Authorization: `Bearer ${curre
 export async function call(path, options = {}) {
   const key = currentKey();
   const response = await attempt(path, options);
-  if (response.ok) return response;
+  if (response.ok) return taken(response, key);
   const error = await errorOf(response);
   if (response.status === 401 && (await askForKey(error.message, key))) return call(path, options);
   throw error;
+}
+
+function taken(response, key) {
+  keyAccepted(key);
+  return response;
 }
 
 async function attempt(path, { headers, ...options }) {
