@@ -8,7 +8,7 @@ const AT_ONCE = 2;
 const TRANSIENT = [0, 409, 429, 502, 503, 504, 507]; // worth another try; 0: the connection was lost
 const WAIT_S = 5, LONGEST_WAIT_S = 60;
 
-// { id, file, parameters, state: waiting | sending | failed, share, error, tries, notBefore, kept }
+// { id, file, parameters, state: waiting | sending | failed, share, error, waitS, tries, notBefore, kept }
 const uploads = store([]);
 const handedIn = store([]);
 
@@ -69,7 +69,7 @@ async function send({ id, file, parameters, tries }) {
 function fail(id, error, tries) {
   if (!TRANSIENT.includes(error.status)) return change(id, { state: "failed", error: error.message ?? String(error) });
   const waitS = error.retryAfterS ?? Math.min(WAIT_S * 2 ** (tries - 1), LONGEST_WAIT_S);
-  change(id, { state: "waiting", error: error.message, tries, notBefore: Date.now() + waitS * 1000 });
+  change(id, { state: "waiting", error: error.reason, waitS, tries, notBefore: Date.now() + waitS * 1000 });
   setTimeout(pump, waitS * 1000 + 50);
 }
 
