@@ -76,9 +76,7 @@ def modules_of(files: Mapping[str, WebFile], first: str = FIRST_MODULE) -> Itera
 
 def complete(index: str, files: Mapping[str, WebFile]) -> str:
     """The page, but for what differs between requests."""
-    links = (
-        f'<link rel="modulepreload" href="{WEB_ROOT}/{path}">' for path in modules_of(files)
-    )
+    links = (f'<link rel="modulepreload" href="{WEB_ROOT}/{path}">' for path in modules_of(files))
     text = index.replace(PRELOADS, "\n    ".join(links))
     return text.replace(WEB_ROOT, f"{ROOT}web/{version_of(files)}")
 

@@ -21,8 +21,8 @@ from app.jobs.queue import JobQueue
 from app.jobs.rescue import Interrupted, interrupted, of_others
 from app.jobs.rows import job_of, new_row, queue_priority, select_job
 from app.jobs.run import Progress, Run, Superseded
-from app.jobs.store import JOBS_QUEUE, Idempotency, keep_key
 from app.jobs.spoken import distinct_words
+from app.jobs.store import JOBS_QUEUE, Idempotency, keep_key
 from app.jobs.tables import jobs, spoken, transcripts, turns
 from app.jobs.transcripts import pack
 

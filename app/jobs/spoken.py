@@ -27,7 +27,7 @@ def distinct_words(text: str) -> str:
 
 
 def parts_of(search: str) -> list[str]:
-    """What `distinct_words` has of each text in which all words of a search, or what they begin, occur."""
+    """What `distinct_words` has of every text in which all words of a search are begun."""
     found: dict[str, None] = {}
     for unspaced, word in _runs(search):
         pairs = _pairs(unspaced) or [unspaced]

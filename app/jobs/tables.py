@@ -55,8 +55,8 @@ transcripts = sa.Table(
     sa.Column("peaks", sa.LargeBinary),
 )
 
-# What of a transcript a search in the history looks at, see spoken.py. A table of its own: to search
-# is to read all of it.
+# What a search in the history looks at of a transcript, see spoken.py. To search is to read all of
+# it, so it is apart from the rest.
 spoken = sa.Table(
     "spoken",
     metadata,

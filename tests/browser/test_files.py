@@ -42,7 +42,8 @@ GONE = ("Failed to load resource",)  # what the console says while the service i
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """It can be held or killed at each step of a job."""
-    with running_server(tmp_path_factory.mktemp("files"), script=SCRIPT) as running:
+    folder = tmp_path_factory.mktemp("files")
+    with running_server(folder, script=SCRIPT, MAX_FILE_SIZE_MB="1") as running:
         yield running
 
 
@@ -122,6 +123,10 @@ def test_a_file_becomes_a_transcript(browser: Browser, service: Server) -> None:
             expect(going.get_by_role("progressbar", name="Done of")).to_be_visible()
             is_sound(page)
         expect(past(page, "team meeting.flac")).to_contain_text("English · demo")
+        for search, number in (("BUILD late", 1), ("weather", 0)):
+            page.get_by_label("Search recordings").fill(search)
+            expect(past(page, "team meeting.flac")).to_have_count(number)
+        page.get_by_label("Search recordings").fill("")
         page.get_by_label("Download as").select_option("srt")
         button = page.get_by_role("button", name="Download: team meeting.flac")
         name, content = downloaded(page, button)
@@ -208,6 +213,60 @@ def test_cancelling_what_waits_and_what_is_sent(browser: Browser, service: Serve
         seen.check(service.url)
 
 
+def test_limits_are_told_in_sentences(browser: Browser, service: Server) -> None:
+    with visit(browser, service.url) as seen:
+        page = seen.page
+        add(page, ("huge.flac", bytes((1 << 20) + 1)))
+        huge = row(page, "In progress", "huge.flac")
+        expect(huge).to_contain_text("larger than the limit of 1 MB. Shorten it, or send only its")
+        full = service.folder / "faults" / "full"
+        full.touch()
+        add(page, ("late.flac", SHORT))
+        late = row(page, "In progress", "late.flac")
+        again = late.get_by_role("button", name="Try again")
+        expect(late).to_contain_text("The service has no disk space left for this.")
+        for status, told in ((429, "as much as the service allows"), (503, "too much to do now")):
+            page.route("**/transcribe", refuse(status, "Full.", **{"Retry-After": "3600"}))
+            again.click()
+            expect(late).to_contain_text(told)
+            expect(late).to_contain_text("It is sent again by itself after 60 min.")
+            page.unroute("**/transcribe")
+        full.unlink()
+        again.press("Enter")
+        expect(past(page, "late.flac")).to_be_visible()
+        huge.get_by_role("button", name="Remove").press("Enter")
+        expect(page.get_by_role("button", name="Add recordings")).to_be_focused()
+        seen.check(service.url, expected=GONE)
+
+
+TRANSFER = """([name, bytes]) => {
+  const transfer = new DataTransfer();
+  transfer.items.add(new File([new Uint8Array(bytes)], name));
+  return transfer;
+}"""
+PASTE = """(clipboardData) => document.querySelector("input[type=search], button").dispatchEvent(
+  new ClipboardEvent("paste", { clipboardData, bubbles: true, cancelable: true }))"""
+
+
+def test_files_are_dropped_and_pasted(browser: Browser, service: Server) -> None:
+    with visit(browser, service.url) as seen:
+        page = seen.page
+        expect(page.get_by_text("Transcripts of your recordings will be here.")).to_be_visible()
+        dropped = page.evaluate_handle(TRANSFER, ["dropped.flac", list(SHORT)])
+        page.dispatch_event("main", "dragover", {"dataTransfer": dropped})
+        expect(page.locator(".drop.over")).to_be_visible()
+        page.dispatch_event("main", "drop", {"dataTransfer": dropped})
+        expect(page.locator(".drop.over")).to_have_count(0)
+        text = page.evaluate_handle("new DataTransfer()")
+        assert page.evaluate(PASTE, text)  # text goes where it goes
+        assert not page.evaluate(
+            PASTE, page.evaluate_handle(TRANSFER, ["pasted.flac", list(SHORT)])
+        )
+        for name in ("dropped.flac", "pasted.flac"):
+            expect(past(page, name)).to_contain_text("English")
+        seen.check(service.url)
+
+
 def test_a_reload_in_the_middle_of_an_upload_loses_nothing(
     browser: Browser, service: Server
 ) -> None:
@@ -244,8 +303,9 @@ def test_a_service_that_dies_in_the_middle_ends_what_it_began(
 
 @pytest.fixture(scope="module")
 def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    keys = f"alice:{ALICE},bob:{BOB}"
-    with running_server(tmp_path_factory.mktemp("keyed"), API_KEYS=keys) as running:
+    """Behind a proxy's path."""
+    settings = {"API_KEYS": f"alice:{ALICE},bob:{BOB}", "ROOT_PATH": "/speech"}
+    with running_server(tmp_path_factory.mktemp("keyed"), **settings) as running:
         yield running
 
 
@@ -276,7 +336,7 @@ def test_a_key_is_asked_for_kept_and_forgotten(browser: Browser, keyed: Server) 
         choose_options(page)
         add(page, ("mine.flac", SHORT))
         expect(past(page, "mine.flac")).to_contain_text("English")
-        page.reload()
+        page.goto(f"{keyed.url}/speech")
         expect(past(page, "mine.flac")).to_be_visible()
         [task] = tasks_of(keyed, ALICE)
         address = page.evaluate(
@@ -295,15 +355,18 @@ def test_a_key_is_asked_for_kept_and_forgotten(browser: Browser, keyed: Server) 
 RECORD = """async () => {
   const { note, keepPiece } = await import("./web/js/record/recordings.js");
   const { currentOwner } = await import("./web/js/keys/owner.js");
-  await note({ id: "r", owner: currentOwner(), name: "Spoken.webm", type: "audio/webm", startedAt: new Date().toISOString(),
-    seconds: 3, pieces: 1, taskId: "", error: "" });
+  await note({
+    id: "r", owner: currentOwner(), name: "Spoken.webm", type: "audio/webm",
+    startedAt: new Date().toISOString(), seconds: 3, pieces: 1, taskId: "", error: "",
+  });
   await keepPiece("r", 0, new Blob(["sound"]));
 }"""
 KEPT = """async () => {
   const { keys, all } = await import("./web/js/parts/idb.js");
   const stores = ["edits", "recordings", "uploads"];
   const names = await Promise.all(stores.map(keys)), values = await Promise.all(stores.map(all));
-  return { numbers: names.map((store) => store.length), text: JSON.stringify([names, values, localStorage]) };
+  const text = JSON.stringify([names, values, localStorage]);
+  return { numbers: names.map((store) => store.length), text };
 }"""
 
 

@@ -152,8 +152,8 @@ HISTORY_QUERY = {
             "since": _text("Handed in at this time or later: ISO 8601, or seconds since 1970."),
             "until": _text("Handed in before this time."),
             "search": _text(
-                "A part of the file name or of the metadata, or words of the transcript: all of them "
-                "must be in it, each may be only the beginning of one. In any case."
+                "A part of the file name or of the metadata, or beginnings of words that are all "
+                "in the transcript; in any case."
             ),
         }.items()
     ]

@@ -28,7 +28,7 @@ from tests.support.postgres import running_postgres
 CONFIG = Config()
 CONFIG.set_main_option("script_location", str(MIGRATIONS))
 REVISIONS = [script.revision for script in ScriptDirectory.from_config(CONFIG).walk_revisions()]
-SAID = Transcript("de", 2.0, "demo", (Segment("Die STRASSE: 今天天气很好", 0.0, 2.0),))
+SAID = Transcript("de", 2.0, "demo", (Segment(0.0, 2.0, "Die STRASSE: 今天天气很好"),))
 
 START = """
 import sys

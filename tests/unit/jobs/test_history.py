@@ -38,7 +38,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
         for client in (1, 2)
     ]
     said = [
-        {"job_id": row["id"], "words": distinct_words(f"Page {row['rank']} of our QUARTERLY report")}
+        {"job_id": row["id"], "words": distinct_words(f"Page {row['rank']}, QUARTERLY report")}
         for row in rows
     ]
     with database.begin() as connection:
