@@ -5,6 +5,8 @@ import { askForKey, currentKey, keyAccepted } from "../keys/store.js";
 const OWN = import.meta.url; // below web/ of the service, which may be behind a proxy's path
 export const ROOT = new URL(OWN.slice(0, OWN.lastIndexOf("/web/") + 1));
 
+const NEEDS_NO_KEY = "queue"; // its answer says nothing of the key, unless OPS_REQUIRE_KEY is set
+
 export class ApiError extends Error {
   /** `reason`: the message without a word about another try. */
   constructor(message, status = 0, retryAfterS = null, reason = message) {
@@ -22,14 +24,14 @@ export const keyHeaders = () => (currentKey() ? { Authorization: `Bearer ${curre
 export async function call(path, options = {}) {
   const key = currentKey();
   const response = await attempt(path, options);
-  if (response.ok) return taken(response, key);
+  if (response.ok) return noted(response, path, key);
   const error = await errorOf(response);
   if (response.status === 401 && (await askForKey(error.message, key))) return call(path, options);
   throw error;
 }
 
-function taken(response, key) {
-  keyAccepted(key);
+function noted(response, path, key) {
+  if (path !== NEEDS_NO_KEY) keyAccepted(key);
   return response;
 }
 
