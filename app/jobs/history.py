@@ -66,11 +66,17 @@ class History:
         query = query.order_by(jobs.c.created_at.desc(), jobs.c.id.desc())
         with self._database.read() as connection:
             rows = connection.execute(query.offset(offset).limit(limit + 1)).all()
-            total = connection.execute(
-                sa.select(sa.func.count()).select_from(jobs).where(*wanted)
-            ).scalar_one()
+            if cursor or not 0 < len(rows) <= limit:
+                total = _count(connection, wanted)
+            else:  # the last page: a search need not look at everything twice
+                total = offset + len(rows)
         found = [job_of(row) for row in rows[:limit]]
         return Page(found, _cursor(found[-1]) if len(rows) > limit else "", total)
+
+
+def _count(connection: sa.Connection, wanted: Sequence[sa.ColumnElement[bool]]) -> int:
+    query = sa.select(sa.func.count()).select_from(jobs).where(*wanted)
+    return int(connection.execute(query).scalar_one())
 
 
 def _wanted(client: str, filters: Filters) -> list[sa.ColumnElement[bool]]:

@@ -163,7 +163,7 @@ class Runs:
         Raises:
             Superseded
         """
-        rows = {
+        rows: dict[sa.Table, dict[str, Any]] = {
             transcripts: {"body": pack(transcript), "peaks": peaks},
             spoken: {"words": distinct_words(" ".join(s.text for s in transcript.segments))},
         }
