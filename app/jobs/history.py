@@ -66,7 +66,7 @@ class History:
         query = query.order_by(jobs.c.created_at.desc(), jobs.c.id.desc())
         with self._database.read() as connection:
             rows = connection.execute(query.offset(offset).limit(limit + 1)).all()
-            if cursor or not 0 < len(rows) <= limit:
+            if cursor or len(rows) > limit or (offset and not rows):
                 total = _count(connection, wanted)
             else:  # the last page: a search need not look at everything twice
                 total = offset + len(rows)
