@@ -12,7 +12,7 @@ from benchmarks.setup import OUT, Plan, apply_settings, describe_machine
 
 SPEED = ("stages", "overhead", "callers", "head-of-line", "streaming", "memory", "jobs")
 SECTIONS = (*SPEED, "live", "words")
-ON_REQUEST = ("ray",)  # needs the extra
+ON_REQUEST = ("ray", "page")  # they need the extra, and a browser
 MODELS = ("demo", "tiny", "base", "small", "large-v3", "large-v3-turbo")  # of geometry.py
 
 
@@ -112,7 +112,9 @@ def main(arguments: list[str] | None = None) -> int:
 def _measure(
     plan: Plan, sections: list[str], options: argparse.Namespace, head: dict[str, object]
 ) -> Iterator[Figure]:
-    if set(sections) & {*SPEED, *ON_REQUEST}:
+    if "page" in sections:
+        yield from _measure_page(plan.repeats)
+    if set(sections) & {*SPEED, "ray"}:
         yield from _measure_speed(plan, sections, options.stages, head)
     if "live" in sections:
         yield from _measure_live(options)
@@ -124,6 +126,15 @@ def _measure(
         kinds = [name for name in options.words_kinds.split(",") if name]
         sides = options.words_sides.split(",")
         yield from run_words(options.words_model, options.words_seed, kinds, sides)
+
+
+def _measure_page(repeats: int) -> Iterator[Figure]:
+    apply_settings(None)
+    from benchmarks.geometry import build_models
+    from benchmarks.page import run_page
+
+    apply_settings(build_models("demo", OUT / "models"))
+    yield from run_page(repeats)
 
 
 def _measure_live(options: argparse.Namespace) -> Iterator[Figure]:

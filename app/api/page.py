@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import html
+import posixpath
+import re
 import secrets
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +20,16 @@ from app.api.head import answer_head
 
 WEB = Path(__file__).parents[1] / "web"
 ADDRESSES = ("/", "/client", "/client/")
-NONCE = "{nonce}"
+NONCE, WEB_ROOT, ROOT, PRELOADS = "{nonce}", "{web}", "{root}", "{preloads}"
+FIRST_MODULE = "js/main.js"
+IMPORT = re.compile(r'^(?:import|export)\b[^"\n]*"(\.[^"]+)";', re.MULTILINE)
 CONTENT_TYPES = {
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
 FRESH = "no-cache"  # browsers ask each time, and mostly hear that nothing has changed
+LASTING = "public, max-age=31536000, immutable"  # below an address that names this very version
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +54,41 @@ def _etag(content: bytes) -> str:
     return f'"{hashlib.sha256(content).hexdigest()[:32]}"'
 
 
+def version_of(files: Mapping[str, WebFile]) -> str:
+    """A name for all files as they are: part of their addresses, so that browsers keep them."""
+    names = "".join(f"{path}{files[path].etag}" for path in sorted(files))
+    return hashlib.sha256(names.encode()).hexdigest()[:16]
+
+
+def modules_of(files: Mapping[str, WebFile], first: str = FIRST_MODULE) -> Iterator[str]:
+    """Every module that the first one imports, itself or through others; each once.
+
+    A browser that knows them at once need not read one to hear of the next.
+    """
+    found = [first]
+    for path in found:
+        yield path
+        for address in IMPORT.findall(files[path].content.decode()):
+            imported = posixpath.normpath(posixpath.join(posixpath.dirname(path), address))
+            if imported not in found:
+                found.append(imported)
+
+
+def complete(index: str, files: Mapping[str, WebFile]) -> str:
+    """The page, but for what differs between requests."""
+    links = (f'<link rel="modulepreload" href="{WEB_ROOT}/{path}">' for path in modules_of(files))
+    text = index.replace(PRELOADS, "\n    ".join(links))
+    return text.replace(WEB_ROOT, f"{ROOT}web/{version_of(files)}")
+
+
 def build_router() -> APIRouter:
     router = APIRouter(include_in_schema=False)
     files = read_web_files()
-    index = (WEB / "index.html").read_text()
+    index, version = complete((WEB / "index.html").read_text(), files), version_of(files)
 
     async def page(request: Request) -> Response:
         if wants_page(request):
-            return moved_page(request) or page_response(index)
+            return moved_page(request) or page_response(index, root_of(request))
         return JSONResponse(about(request))
 
     for address in ADDRESSES:
@@ -62,16 +96,33 @@ def build_router() -> APIRouter:
 
     @router.get("/web/{path:path}")
     async def web_file(request: Request, path: str) -> Response:
+        named, path = split_version(path)
         found = files.get(path)
         if found is None:
             return JSONResponse({"detail": "The page has no such file."}, 404)
-        headers = {"ETag": found.etag, "Cache-Control": FRESH}
+        cache = LASTING if named == version else FRESH  # a page of before an update may ask, too
+        headers = {"ETag": found.etag, "Cache-Control": cache}
         if request.headers.get("if-none-match") == found.etag:
             return Response(status_code=304, headers=headers)
         return Response(found.content, media_type=found.content_type, headers=headers)
 
     answer_head(router)
     return router
+
+
+def split_version(path: str) -> tuple[str, str]:
+    """The version that an address names, if any, and the file."""
+    match = re.fullmatch(r"(?:([0-9a-f]{16})/)?(.*)", path, re.DOTALL)
+    assert match
+    return match.group(1) or "", match.group(2)
+
+
+def root_of(request: Request) -> str:
+    """What addresses on the page begin with. Nothing without a root path: they are relative then,
+    and right behind a proxy that the settings do not tell of, as long as it is asked with a slash.
+    """
+    root = request.scope.get("root_path", "")
+    return html.escape(f"{root}/") if root else ""
 
 
 def wants_page(request: Request) -> bool:
@@ -86,7 +137,7 @@ def moved_page(request: Request) -> Response | None:
     return Response(status_code=307, headers={"Location": "../client"})
 
 
-def page_response(index: str) -> Response:
+def page_response(index: str, root: str) -> Response:
     """The page, with a nonce of its own for the style sheet that the waveform adds."""
     nonce = secrets.token_urlsafe(16)
     policy = (
@@ -95,7 +146,8 @@ def page_response(index: str) -> Response:
         "manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
     headers = {"Content-Security-Policy": policy, "Cache-Control": "no-store"}
-    return Response(index.replace(NONCE, nonce), media_type="text/html", headers=headers)
+    content = index.replace(NONCE, nonce).replace(ROOT, root)
+    return Response(content, media_type="text/html", headers=headers)
 
 
 def about(request: Request) -> dict[str, Any]:

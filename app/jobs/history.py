@@ -14,16 +14,18 @@ from app.domain.errors import UnsupportedOption
 from app.jobs.database import Database
 from app.jobs.job import Job, JobState
 from app.jobs.rows import folded, job_of
-from app.jobs.tables import jobs
+from app.jobs.spoken import parts_of
+from app.jobs.tables import jobs, spoken
 
 MAX_CURSOR = 200
+MAX_WORDS = 20  # of a search
 WRONG_CURSOR = "cursor: not one that /history returned."
 
 
 @dataclass(frozen=True, slots=True)
 class Filters:
     """What a client looks for. Times are seconds since 1970. `search`: part of the file name or of
-    the metadata, in any case.
+    the metadata, or beginnings of words that are all in the transcript; in any case.
     """
 
     states: tuple[JobState, ...] = ()
@@ -64,11 +66,17 @@ class History:
         query = query.order_by(jobs.c.created_at.desc(), jobs.c.id.desc())
         with self._database.read() as connection:
             rows = connection.execute(query.offset(offset).limit(limit + 1)).all()
-            total = connection.execute(
-                sa.select(sa.func.count()).select_from(jobs).where(*wanted)
-            ).scalar_one()
+            if cursor or len(rows) > limit or (offset and not rows):
+                total = _count(connection, wanted)
+            else:  # the last page: a search need not look at everything twice
+                total = offset + len(rows)
         found = [job_of(row) for row in rows[:limit]]
         return Page(found, _cursor(found[-1]) if len(rows) > limit else "", total)
+
+
+def _count(connection: sa.Connection, wanted: Sequence[sa.ColumnElement[bool]]) -> int:
+    query = sa.select(sa.func.count()).select_from(jobs).where(*wanted)
+    return int(connection.execute(query).scalar_one())
 
 
 def _wanted(client: str, filters: Filters) -> list[sa.ColumnElement[bool]]:
@@ -86,7 +94,14 @@ def _wanted(client: str, filters: Filters) -> list[sa.ColumnElement[bool]]:
 
 def _found(search: str) -> sa.ColumnElement[bool]:
     name = jobs.c.file_name.icontains(search, autoescape=True)  # all that earlier versions stored
-    return sa.or_(jobs.c.searchable.contains(folded(search), autoescape=True), name)
+    known = jobs.c.searchable.contains(folded(search), autoescape=True)
+    words = parts_of(search)[:MAX_WORDS]
+    return sa.or_(known, name, _said(words)) if words else sa.or_(known, name)
+
+
+def _said(words: Sequence[str]) -> sa.ColumnElement[bool]:
+    occur = [spoken.c.words.contains(word, autoescape=True) for word in words]
+    return sa.exists().where(spoken.c.job_id == jobs.c.id, *occur)
 
 
 def _cursor(job: Job) -> str:

@@ -21,8 +21,9 @@ from app.jobs.queue import JobQueue
 from app.jobs.rescue import Interrupted, interrupted, of_others
 from app.jobs.rows import job_of, new_row, queue_priority, select_job
 from app.jobs.run import Progress, Run, Superseded
+from app.jobs.spoken import distinct_words
 from app.jobs.store import JOBS_QUEUE, Idempotency, keep_key
-from app.jobs.tables import jobs, transcripts, turns
+from app.jobs.tables import jobs, spoken, transcripts, turns
 from app.jobs.transcripts import pack
 
 # In the transaction that ends a job.
@@ -162,13 +163,15 @@ class Runs:
         Raises:
             Superseded
         """
-        body = pack(transcript)
+        rows: dict[sa.Table, dict[str, Any]] = {
+            transcripts: {"body": pack(transcript), "peaks": peaks},
+            spoken: {"words": distinct_words(" ".join(s.text for s in transcript.segments))},
+        }
         with self._database.begin() as connection:
             self._update(connection, run, step=JobStep.STORE)
-            connection.execute(sa.delete(transcripts).where(transcripts.c.job_id == run.job.id))
-            connection.execute(
-                sa.insert(transcripts).values(job_id=run.job.id, body=body, peaks=peaks)
-            )
+            for table, values in rows.items():
+                connection.execute(sa.delete(table).where(table.c.job_id == run.job.id))
+                connection.execute(sa.insert(table).values(job_id=run.job.id, **values))
 
     def keep_audio(self, run: Run, kept: KeptAudio) -> None:
         """Note that the recording is kept, beside the transcript. Raises Superseded."""

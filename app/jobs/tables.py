@@ -55,6 +55,17 @@ transcripts = sa.Table(
     sa.Column("peaks", sa.LargeBinary),
 )
 
+# What a search in the history looks at of a transcript, see spoken.py. To search is to read all of
+# it, so it is apart from the rest.
+spoken = sa.Table(
+    "spoken",
+    metadata,
+    sa.Column(
+        "job_id", sa.String(36), sa.ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True
+    ),
+    sa.Column("words", sa.Text, nullable=False),
+)
+
 # A key of a client: `job_id` is NULL while the request that brought it is still being accepted.
 idempotency = sa.Table(
     "idempotency",

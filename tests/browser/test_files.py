@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from tests.support.browser import WITH_BROWSER, violations, visit
-from tests.support.keys import ALICE
+from tests.support.keys import ALICE, BOB, bearer
 from tests.support.paths import ROOT
+from tests.support.reader import retype, segments
 from tests.support.server import Server, running_server
 from tests.support.truth import (
     audio_of,
@@ -40,7 +42,8 @@ GONE = ("Failed to load resource",)  # what the console says while the service i
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """It can be held or killed at each step of a job."""
-    with running_server(tmp_path_factory.mktemp("files"), script=SCRIPT) as running:
+    folder = tmp_path_factory.mktemp("files")
+    with running_server(folder, script=SCRIPT, MAX_FILE_SIZE_MB="1") as running:
         yield running
 
 
@@ -120,6 +123,10 @@ def test_a_file_becomes_a_transcript(browser: Browser, service: Server) -> None:
             expect(going.get_by_role("progressbar", name="Done of")).to_be_visible()
             is_sound(page)
         expect(past(page, "team meeting.flac")).to_contain_text("English · demo")
+        for search, number in (("BUILD late", 1), ("weather", 0)):
+            page.get_by_label("Search recordings").fill(search)
+            expect(past(page, "team meeting.flac")).to_have_count(number)
+        page.get_by_label("Search recordings").fill("")
         page.get_by_label("Download as").select_option("srt")
         button = page.get_by_role("button", name="Download: team meeting.flac")
         name, content = downloaded(page, button)
@@ -206,6 +213,60 @@ def test_cancelling_what_waits_and_what_is_sent(browser: Browser, service: Serve
         seen.check(service.url)
 
 
+def test_limits_are_told_in_sentences(browser: Browser, service: Server) -> None:
+    with visit(browser, service.url) as seen:
+        page = seen.page
+        add(page, ("huge.flac", bytes((1 << 20) + 1)))
+        huge = row(page, "In progress", "huge.flac")
+        expect(huge).to_contain_text("larger than the limit of 1 MB. Shorten it, or send only its")
+        full = service.folder / "faults" / "full"
+        full.touch()
+        add(page, ("late.flac", SHORT))
+        late = row(page, "In progress", "late.flac")
+        again = late.get_by_role("button", name="Try again")
+        expect(late).to_contain_text("The service has no disk space left for this.")
+        for status, told in ((429, "as much as the service allows"), (503, "too much to do now")):
+            page.route("**/transcribe", refuse(status, "Full.", **{"Retry-After": "3600"}))
+            again.click()
+            expect(late).to_contain_text(told)
+            expect(late).to_contain_text("It is sent again by itself after 60 min.")
+            page.unroute("**/transcribe")
+        full.unlink()
+        again.press("Enter")
+        expect(past(page, "late.flac")).to_be_visible()
+        huge.get_by_role("button", name="Remove").press("Enter")
+        expect(page.get_by_role("button", name="Add recordings")).to_be_focused()
+        seen.check(service.url, expected=GONE)
+
+
+TRANSFER = """([name, bytes]) => {
+  const transfer = new DataTransfer();
+  transfer.items.add(new File([new Uint8Array(bytes)], name));
+  return transfer;
+}"""
+PASTE = """(clipboardData) => document.querySelector("input[type=search], button").dispatchEvent(
+  new ClipboardEvent("paste", { clipboardData, bubbles: true, cancelable: true }))"""
+
+
+def test_files_are_dropped_and_pasted(browser: Browser, service: Server) -> None:
+    with visit(browser, service.url) as seen:
+        page = seen.page
+        expect(page.get_by_text("Transcripts of your recordings will be here.")).to_be_visible()
+        dropped = page.evaluate_handle(TRANSFER, ["dropped.flac", list(SHORT)])
+        page.dispatch_event("main", "dragover", {"dataTransfer": dropped})
+        expect(page.locator(".drop.over")).to_be_visible()
+        page.dispatch_event("main", "drop", {"dataTransfer": dropped})
+        expect(page.locator(".drop.over")).to_have_count(0)
+        text = page.evaluate_handle("new DataTransfer()")
+        assert page.evaluate(PASTE, text)  # text goes where it goes
+        assert not page.evaluate(
+            PASTE, page.evaluate_handle(TRANSFER, ["pasted.flac", list(SHORT)])
+        )
+        for name in ("dropped.flac", "pasted.flac"):
+            expect(past(page, name)).to_contain_text("English")
+        seen.check(service.url)
+
+
 def test_a_reload_in_the_middle_of_an_upload_loses_nothing(
     browser: Browser, service: Server
 ) -> None:
@@ -240,27 +301,44 @@ def test_a_service_that_dies_in_the_middle_ends_what_it_began(
         seen.check(service.url, expected=GONE)
 
 
-def test_a_key_is_asked_for_kept_and_forgotten(browser: Browser, tmp_path: Path) -> None:
-    with (
-        running_server(tmp_path, API_KEYS=f"alice:{ALICE}") as keyed,
-        visit(browser, keyed.url, bypass_csp=True) as seen,
-    ):
+@pytest.fixture(scope="module")
+def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Behind a proxy's path."""
+    settings = {"API_KEYS": f"alice:{ALICE},bob:{BOB}", "ROOT_PATH": "/speech"}
+    with running_server(tmp_path_factory.mktemp("keyed"), **settings) as running:
+        yield running
+
+
+def tasks_of(server: Server, key: str) -> list[dict[str, Any]]:
+    return tasks(server, Authorization=f"Bearer {key}")
+
+
+def key_dialog(page: Page) -> Locator:
+    return page.get_by_role("dialog", name="This service needs a key")
+
+
+def enter(page: Page, key: str) -> None:
+    key_dialog(page).get_by_label("API key").fill(key)
+    key_dialog(page).get_by_label("API key").press("Enter")
+
+
+def test_a_key_is_asked_for_kept_and_forgotten(browser: Browser, keyed: Server) -> None:
+    with visit(browser, keyed.url, bypass_csp=True) as seen:
         page = seen.page
-        dialog = page.get_by_role("dialog", name="This service needs a key")
+        dialog = key_dialog(page)
         dialog.get_by_label("API key").fill("wrong")
         is_sound(page)
         dialog.get_by_role("button", name="Continue").click()
         expect(dialog).to_contain_text("This API key is not known.")
         dialog.get_by_role("button", name="Not now").click()
         page.get_by_role("button", name="Enter a key").click()
-        dialog.get_by_label("API key").fill(ALICE)
-        dialog.get_by_label("API key").press("Enter")
+        enter(page, ALICE)
         choose_options(page)
         add(page, ("mine.flac", SHORT))
         expect(past(page, "mine.flac")).to_contain_text("English")
-        page.reload()
+        page.goto(f"{keyed.url}/speech")
         expect(past(page, "mine.flac")).to_be_visible()
-        [task] = tasks(keyed, Authorization=f"Bearer {ALICE}")
+        [task] = tasks_of(keyed, ALICE)
         address = page.evaluate(
             "id => import('./web/js/api/jobs.js').then((jobs) => jobs.mediaAddress(id))",
             task["task_id"],
@@ -271,6 +349,82 @@ def test_a_key_is_asked_for_kept_and_forgotten(browser: Browser, tmp_path: Path)
         expect(dialog).to_be_visible()
         expect(past(page, "mine.flac")).to_have_count(0)
         seen.check(keyed.url, expected=["401"])
+
+
+# As the recorder leaves it: with its sound in a piece of its own.
+RECORD = """async () => {
+  const { note, keepPiece } = await import("./web/js/record/recordings.js");
+  const { currentOwner } = await import("./web/js/keys/owner.js");
+  await note({
+    id: "r", owner: currentOwner(), name: "Spoken.webm", type: "audio/webm",
+    startedAt: new Date().toISOString(), seconds: 3, pieces: 1, taskId: "", error: "",
+  });
+  await keepPiece("r", 0, new Blob(["sound"]));
+}"""
+KEPT = """async () => {
+  const { keys, all } = await import("./web/js/parts/idb.js");
+  const stores = ["edits", "recordings", "uploads"];
+  const names = await Promise.all(stores.map(keys)), values = await Promise.all(stores.map(all));
+  const text = JSON.stringify([names, values, localStorage]);
+  return { numbers: names.map((store) => store.length), text };
+}"""
+
+
+def test_what_a_key_made_is_not_seen_or_sent_by_another(browser: Browser, keyed: Server) -> None:
+    for task in tasks_of(keyed, ALICE):
+        httpx.delete(f"{keyed.url}/result/{task['task_id']}", headers=bearer(ALICE))
+    with visit(browser, keyed.url, bypass_csp=True) as seen:
+        page = seen.page
+        enter(page, ALICE)
+        add(page, ("done.flac", SHORT))
+        page.get_by_role("link", name="done.flac").click()
+        expect(segments(page).first).to_be_visible()
+        retype(page, 0, "Corrected by Alice")
+        page.get_by_role("link", name="Files", exact=True).click()
+        page.evaluate(RECORD)
+        page.route("**/transcribe", lambda route: None)
+        add(page, ("secret.flac", SHORT))
+        eventually(lambda: page.evaluate(KEPT)["numbers"] == [1, 2, 1])
+        assert ALICE not in page.evaluate(KEPT)["text"]
+
+        page.route(re.compile(r"/history\?"), refuse(401, "This API key is not known."))
+        expect(key_dialog(page)).to_contain_text("This API key is not known.")
+        is_sound(page)
+        page.unroute_all()
+        enter(page, BOB)
+        expect(page.get_by_text("Transcripts of your recordings will be here.")).to_be_visible()
+        expect(page.get_by_role("heading", name="In progress")).to_have_count(0)
+        page.get_by_role("link", name="Record", exact=True).click()
+        expect(page.get_by_role("button", name="Start recording")).to_be_visible()
+        expect(page.get_by_text("Spoken.webm")).to_have_count(0)
+        assert tasks_of(keyed, BOB) == []
+        page.get_by_role("button", name="Forget the key").click()
+
+        enter(page, ALICE)
+        expect(page.get_by_text("Spoken.webm")).to_be_visible()
+        page.get_by_role("link", name="Files", exact=True).click()
+        expect(past(page, "secret.flac")).to_contain_text("English")
+        page.get_by_role("link", name="done.flac").click()
+        expect(segments(page).first).to_contain_text("Corrected by Alice")
+        page.get_by_role("button", name="Forget the key").click()
+        dialog = page.get_by_role("dialog", name="Forget the key")
+        expect(dialog).to_contain_text("keeps 1 recording and the corrections of 1 transcript.")
+        dialog.get_by_role("button", name="Also clear what this browser keeps").click()
+        is_sound(page)
+        dialog.get_by_role("button", name="Keep them").click()
+        dialog.get_by_role("button", name="Also clear what this browser keeps").click()
+        dialog.get_by_role("button", name="Delete them").click()
+        expect(key_dialog(page)).to_be_visible()
+        assert page.evaluate(KEPT)["numbers"] == [0, 0, 0]
+        enter(page, ALICE)
+        expect(segments(page).first).to_contain_text("Can you check the report?")
+        seen.check(keyed.url, expected=["401", "ERR_ABORTED"])
+
+
+def refuse(status: int, detail: str, **headers: str) -> Callable[[Route], None]:
+    """What a route of Playwright answers."""
+    body = json.dumps({"detail": detail})
+    return lambda route: route.fulfill(status=status, body=body, headers=headers)
 
 
 def test_without_jobs_the_page_says_so(browser: Browser, tmp_path: Path) -> None:

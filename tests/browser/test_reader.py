@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import srt
 import webvtt
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Locator, expect
 
 from tests.support.browser import WITH_BROWSER
 from tests.support.reader import (
@@ -236,9 +236,8 @@ def test_keyboard_only(browser: Browser, server: Server, job: str, result: dict[
         press("Tab")
         press("Enter")  # the second speaker
         expect(segments(page).nth(1)).to_contain_text("Speaker 2")
-        press("Control+z")
-        press("Control+z")
-        press("Control+z")
+        for _ in range(3):
+            press("Control+z")
         expect(page.get_by_text("Edited. The changes")).to_have_count(0)
 
         wanted = result["segments"][-1]["words"][0]["word"]
@@ -259,3 +258,37 @@ def test_keyboard_only(browser: Browser, server: Server, job: str, result: dict[
         eventually(lambda: played_s(page) > starts[1] + 0.2)
         press("Space")
         expect(page.get_by_role("button", name="Play", exact=True)).to_be_visible()
+
+
+def test_the_focus_stays_near_what_was_done(browser: Browser, server: Server, job: str) -> None:
+    with reading(browser, server, job) as seen:
+        page, press = seen.page, seen.page.keyboard.press
+
+        def speaker(name: str) -> Locator:
+            return page.get_by_role("list", name="Speakers").get_by_role("button", name=name)
+
+        press("ArrowDown")
+        expect(segments(page).nth(1)).to_be_focused()
+        press("s")
+        press("Tab")
+        press("Enter")
+        expect(page.get_by_role("button", name="Undo: Changed the speaker")).to_be_enabled()
+        expect(segments(page).nth(1)).to_be_focused()
+        speaker("Speaker 1").focus()
+        press("Enter")
+        page.keyboard.type("Zoë")
+        press("Enter")
+        expect(speaker("Zoë")).to_be_focused()
+        press("Enter")
+        press("Escape")
+        expect(speaker("Zoë")).to_be_focused()
+        for key in ("Enter", "Tab", "Tab", "Enter"):  # the same person as the other one
+            press(key)
+        expect(speaker("Zoë")).to_have_count(0)
+        expect(speaker("Speaker 2")).to_be_focused()
+        page.get_by_role("button", name="Download").focus()
+        press("Enter")
+        press("Escape")
+        expect(page.get_by_role("button", name="Download")).to_be_focused()
+        page.get_by_role("button", name="Discard edits").press("Enter")
+        expect(page.locator(".segment:focus")).to_have_count(1)

@@ -810,9 +810,17 @@ def test_a_browser_finds_the_page_and_a_program_what_this_is(server: Server) -> 
     for path in ("/", "/client"):
         page = httpx.get(server.url + path, headers={"Accept": "text/html,*/*;q=0.8"})
         assert page.headers["content-type"].startswith("text/html")
-        assert "web/js/main.js" in page.text
+        links = re.findall(r'(?:href|src)="([^"]+)"', page.text)
+        assert any(link.endswith("/js/main.js") for link in links)
         about = server.get(path).json()
         assert (about["version"], about["endpoints"]["transcribe"]) == (__version__, "/asr")
+    for link in {link for link in links if link.startswith("web/")}:
+        file = server.get(f"/{link}")
+        assert (file.status_code, "immutable" in file.headers["cache-control"]) == (200, True), link
+        version = link.split("/")[1]
+    old = server.get(f"/{link.replace(version, '0' * len(version))}")  # a page of before an update
+    assert (old.content, old.headers["cache-control"]) == (file.content, "no-cache")
+    assert server.get(f"/web/{version}/js/none.js").status_code == 404
 
 
 def test_the_documentation_comes_from_the_service_alone(server: Server) -> None:

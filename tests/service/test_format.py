@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
 import httpx
@@ -9,6 +10,8 @@ import pytest
 import srt
 
 from app.api.asr.parameters import OUTPUTS
+from app.api.format.router import MAX_UNDER_WAY
+from tests.support.forms import connect
 from tests.support.server import Server
 from tests.support.truth import audio_of
 from tests.support.waiting import eventually
@@ -55,6 +58,19 @@ def test_changed_words_and_names_are_in_the_answer(server: Server, task_id: str)
     cue = next(iter(srt.parse(answer.text)))
     assert cue.content == "[Zoë & Co]: Bonjour <b>"
     assert [cue.start.total_seconds(), cue.end.total_seconds()] == [0.25, 1.5]
+
+
+def test_who_sends_slowly_keeps_nobody_waiting(server: Server) -> None:
+    body = b'{"segments": [{"start": 0, "end": 1, "text": "Slow"}]}'
+    head = f"POST /format?output=txt HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+    with ExitStack() as open_ones:
+        slow = [open_ones.enter_context(connect(server)) for _ in range(MAX_UNDER_WAY + 1)]
+        for one in slow:
+            one.sendall(head.encode() + body[:9])
+        for _ in range(3):
+            assert written(server, body, output="txt").text.strip() == "Slow"
+        slow[-1].sendall(body[9:])
+        assert slow[-1].recv(15) == b"HTTP/1.1 200 OK"
 
 
 WORD = {"word": "a"}

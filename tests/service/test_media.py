@@ -202,3 +202,6 @@ def test_the_history_is_searched_by_name_and_metadata(keeping: Server) -> None:
         assert [task["task_id"] for task in found["tasks"]] == [task_id], search
         assert found["tasks"][0]["metadata"] == {"Projekt": ["ZÜRICH", {"n": 17.5}]}
     assert call(keeping, "GET", "/history", params={"search": "demo"}).json()["total"] == 0
+    [said, *_] = call(keeping, "GET", f"/result/{task_id}").json()["full_text"].split()
+    found = call(keeping, "GET", "/history", params={"search": said.upper()}).json()
+    assert task_id in [task["task_id"] for task in found["tasks"]]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -38,6 +38,7 @@ from app.service.threads import Threads
 MAX_BYTES = 16 << 20  # some ten hours of speech with all their words
 MAX_WORDS = 300_000
 MAX_UNDER_WAY = 16
+MAX_BYTES_HELD = 16 * MAX_BYTES
 RETRY_AFTER_S = 2
 MAX_HIGHLIGHTED = 1 << 27  # characters: each word repeats its subtitle
 BUSY = "Too many transcripts are being written at this moment; try again later."
@@ -85,6 +86,27 @@ class Writing:
 
     threads: Threads = field(default_factory=lambda: Threads(1, thread_name_prefix="format"))
     num_under_way: int = 0
+    num_bytes: int = 0
+
+    @contextmanager
+    def body(self) -> Iterator[Callable[[int], None]]:
+        """Takes the number of bytes that have come: they are held until the end.
+
+        Raises Overloaded: all bodies together are too large.
+        """
+        own = 0
+
+        def hold(num_bytes: int) -> None:
+            nonlocal own
+            if self.num_bytes + num_bytes > MAX_BYTES_HELD:
+                raise Overloaded(BUSY, RETRY_AFTER_S)
+            self.num_bytes += num_bytes
+            own += num_bytes
+
+        try:
+            yield hold
+        finally:
+            self.num_bytes -= own
 
     @contextmanager
     def place(self) -> Iterator[None]:
@@ -120,10 +142,11 @@ def build_router(service: Service) -> APIRouter:
         read = Reader(merge_parameters({}, request.query_params))
         output = read.choice("output", OUTPUTS, JSON)
         style = _style(read, output, service.subtitle_style)
-        with writing.place():
-            data = await read_body(request, MAX_BYTES)
-            started = writing.threads.start(lambda: _written(data, output, style))
-            response = await asyncio.wrap_future(started)
+        with writing.body() as hold:  # a slow client holds no place meanwhile
+            data = await read_body(request, MAX_BYTES, hold)
+            with writing.place():
+                started = writing.threads.start(lambda: _written(data, output, style))
+                response = await asyncio.wrap_future(started)
         response.headers.update(ignored_headers(read.ignored(), ()))
         return response
 

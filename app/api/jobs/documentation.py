@@ -151,7 +151,10 @@ HISTORY_QUERY = {
             "status": _text(f"One or more, with commas between them, of {', '.join(STATES)}."),
             "since": _text("Handed in at this time or later: ISO 8601, or seconds since 1970."),
             "until": _text("Handed in before this time."),
-            "search": _text("A part of the file name or of the metadata, in any case."),
+            "search": _text(
+                "A part of the file name or of the metadata, or beginnings of words that are all "
+                "in the transcript; in any case."
+            ),
         }.items()
     ]
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TypeVar
 
 from fastapi import Request
@@ -44,13 +45,19 @@ def parse_json(data: bytes, kind: type[Body]) -> Body:
         raise _fault(error) from None
 
 
-async def read_body(request: Request, max_bytes: int) -> bytes:
-    """Raises UnsupportedEncoding, UploadTooLarge, UploadStalled, ClientGone."""
+async def read_body(
+    request: Request, max_bytes: int, told: Callable[[int], None] = lambda num_bytes: None
+) -> bytes:
+    """`told`: of the bytes of each piece that comes.
+
+    Raises UnsupportedEncoding, UploadTooLarge, UploadStalled, ClientGone, and what `told` does.
+    """
     check_encoding(request)
     data = bytearray()
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
             async for piece in request.stream():
+                told(len(piece))
                 data += piece
                 if len(data) > max_bytes:
                     raise UploadTooLarge(f"The body is larger than {max_bytes >> 10} kB.")

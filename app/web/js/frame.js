@@ -1,5 +1,6 @@
 // The header, the view of the current route, the messages, and the question for a key.
 import { html, useEffect } from "../vendor/htm-preact.js";
+import { addressOfApi } from "./api/http.js";
 import { KeyDialog } from "./keys/dialog.js";
 import { ForgetKey } from "./keys/forget.js";
 import { Messages } from "./parts/messages.js";
@@ -17,7 +18,7 @@ export function Frame() {
         <nav aria-label="Views">
           ${Object.entries(VIEWS).filter(([, { listed }]) => listed).map(([name, { title }]) => html`
             <a key=${name} href=${addressOf(name)} aria-current=${route.view === name ? "page" : null}>${title}</a>`)}
-          <a href="docs">API</a>
+          <a href=${addressOfApi("docs").href}>API</a>
         </nav>
         <${ForgetKey} />
       </header>

@@ -16,7 +16,9 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from app.domain.errors import ConfigurationError, DatabaseUnavailable, DiskFull
+from app.domain.transcript import Segment, Transcript
 from app.jobs.database import MIGRATIONS, Database
+from app.jobs.history import Filters, History
 from app.jobs.tables import jobs, metadata
 from tests.support.job_tables import Process
 from tests.support.paths import ROOT
@@ -26,6 +28,7 @@ from tests.support.postgres import running_postgres
 CONFIG = Config()
 CONFIG.set_main_option("script_location", str(MIGRATIONS))
 REVISIONS = [script.revision for script in ScriptDirectory.from_config(CONFIG).walk_revisions()]
+SAID = Transcript("de", 2.0, "demo", (Segment(0.0, 2.0, "Die STRASSE: 今天天气很好"),))
 
 START = """
 import sys
@@ -52,7 +55,9 @@ def test_the_migrations_make_the_tables(database: Database) -> None:
 @pytest.mark.parametrize("revision", REVISIONS)
 def test_rows_of_each_earlier_version_are_kept(url: str, tmp_path: Path, revision: str) -> None:
     database = Database(url, tmp_path)
-    job = Process(database, tmp_path).submit()
+    process = Process(database, tmp_path)
+    job, done = process.submit(), process.submit()
+    process.runs.keep(process.begin(done), SAID)
     with database.begin() as connection:
         config = Config()
         config.set_main_option("script_location", str(MIGRATIONS))
@@ -62,6 +67,8 @@ def test_rows_of_each_earlier_version_are_kept(url: str, tmp_path: Path, revisio
     again = Database(url, tmp_path)
     process = Process(again, tmp_path)
     assert process.store.find(job.id, "a").request == job.request
+    found = History(again).page("a", 5, filters=Filters(search="straße 天气"))
+    assert [one.id for one in found.jobs] == [done.id]
     process.runs.cancelled(process.begin(job))
     again.close()
 

@@ -12,7 +12,8 @@ from app.jobs.database import Database
 from app.jobs.history import Filters, History
 from app.jobs.job import JobOptions, JobRequest, JobState, Upload
 from app.jobs.rows import new_row
-from app.jobs.tables import jobs
+from app.jobs.spoken import distinct_words, parts_of
+from app.jobs.tables import jobs, spoken
 
 NUM_JOBS, LIMIT = 10_000, 200
 
@@ -36,8 +37,13 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
         for number in range(NUM_JOBS)
         for client in (1, 2)
     ]
+    said = [
+        {"job_id": row["id"], "words": distinct_words(f"Page {row['rank']}, QUARTERLY report")}
+        for row in rows
+    ]
     with database.begin() as connection:
         connection.execute(sa.insert(jobs), rows)
+        connection.execute(sa.insert(spoken), said)
     yield database
     database.close()
 
@@ -65,7 +71,7 @@ def plans(database: Database, **page: Any) -> list[str]:
 
 def test_every_page_is_found_by_the_index(database: Database) -> None:
     cursor = History(database).page("client 1", LIMIT).cursor
-    filters = Filters(since=1_000_100.0, until=1_000_200.0)
+    filters = Filters(since=1_000_100.0, until=1_000_300.0)
     for page in (
         {},
         {"cursor": cursor},
@@ -95,6 +101,36 @@ def test_pages_are_complete_while_jobs_come(database: Database) -> None:
     assert history.page("client 1", 5, offset=NUM_JOBS - 3).cursor == ""
     assert history.page("nobody", 5).jobs == []
     assert history.page("client 1", 5, filters=Filters(states=(JobState.DONE,))).total == 0
+
+
+def test_a_search_finds_what_was_said(database: Database) -> None:
+    history = History(database)
+    for text, total in (
+        ("quarterly report", NUM_JOBS),
+        ("REPORT: quart 9999!", 1),  # in any order, and only the beginning of a word
+        ("uarterly", 0),
+        ("quarterly weather", 0),
+    ):
+        page = history.page("client 1", 5, filters=Filters(search=text))
+        assert page.total == total, text
+        assert all(job.id.endswith("1") for job in page.jobs)
+    [rows, _] = plans(database, filters=Filters(search="quarterly"))
+    assert "SEARCH spoken USING INDEX" in rows
+
+
+@pytest.mark.parametrize(
+    ("said", "search", "is_found"),
+    [
+        ("今天天气很好", "天气", True),  # no spaces between the words
+        ("今天天气很好", "好", True),
+        ("今天天气很好", "今气", False),
+        ("Straße, Ärzte", "STRASSE ärz", True),
+        ("don't", "Don't", True),
+        ("100 %", "10 %", True),
+    ],
+)
+def test_words_are_found_in_every_script(said: str, search: str, is_found: bool) -> None:
+    assert all(part in distinct_words(said) for part in parts_of(search)) == is_found
 
 
 def test_a_search_takes_signs_as_they_are(database: Database) -> None:

@@ -1,11 +1,17 @@
 // Requests to the service this page came from. Every failure is an ApiError whose message is for people.
-import { askForKey, currentKey } from "../keys/store.js";
+import { duration } from "../parts/format.js";
+import { askForKey, currentKey, keyAccepted } from "../keys/store.js";
 
-export const ROOT = new URL("../../../", import.meta.url); // also behind a proxy's path
+const OWN = import.meta.url; // below web/ of the service, which may be behind a proxy's path
+export const ROOT = new URL(OWN.slice(0, OWN.lastIndexOf("/web/") + 1));
+
+const NEEDS_NO_KEY = "queue"; // its answer says nothing of the key, unless OPS_REQUIRE_KEY is set
 
 export class ApiError extends Error {
-  constructor(message, status = 0, retryAfterS = null) {
+  /** `reason`: the message without a word about another try. */
+  constructor(message, status = 0, retryAfterS = null, reason = message) {
     super(message);
+    this.reason = reason;
     this.status = status;
     this.retryAfterS = retryAfterS;
   }
@@ -18,10 +24,15 @@ export const keyHeaders = () => (currentKey() ? { Authorization: `Bearer ${curre
 export async function call(path, options = {}) {
   const key = currentKey();
   const response = await attempt(path, options);
-  if (response.ok) return response;
+  if (response.ok) return noted(response, path, key);
   const error = await errorOf(response);
   if (response.status === 401 && (await askForKey(error.message, key))) return call(path, options);
   throw error;
+}
+
+function noted(response, path, key) {
+  if (path !== NEEDS_NO_KEY) keyAccepted(key);
+  return response;
 }
 
 async function attempt(path, { headers, ...options }) {
@@ -45,7 +56,9 @@ export async function errorOf(response) {
 /** What a status and a body mean to somebody who knows nothing of HTTP. */
 export function errorFrom(status, body, retryAfter) {
   const wait = Number(retryAfter) || null;
-  return new ApiError(sentence(status, detailOf(body), wait), status, wait);
+  const reason = sentence(status, detailOf(body));
+  const later = LATER.includes(status) ? ` Try again ${wait ? `in ${duration(wait)}` : "later"}.` : "";
+  return new ApiError(reason + later, status, wait, reason);
 }
 
 function detailOf(body) {
@@ -58,12 +71,19 @@ function detailOf(body) {
   }
 }
 
-function sentence(status, detail, wait) {
-  const later = wait ? `Try again in ${wait < 90 ? `${wait} s` : `${Math.ceil(wait / 60)} min`}.` : "Try again later.";
-  if (status === 401) return detail || "The key is missing or wrong.";
-  if (status === 404) return detail || "This is not here (any more).";
-  if (status === 413) return detail || "The file is too large for this service.";
-  if (status === 429) return `This is more than the service allows in this time. ${later}`;
-  if (status === 503) return `The service is too busy, or restarting. ${later}`;
-  return detail || `The service answered with an error (${status}).`;
+const LATER = [429, 503, 507];
+const OF_STATUS = {
+  429: "You have sent as much as the service allows you for now.",
+  503: "The service has too much to do now, or is restarting.",
+  507: "The service has no disk space left for this.",
+};
+const OTHERWISE = {
+  401: "The key is missing or wrong.",
+  404: "This is not here (any more).",
+  413: "The file is too large for this service.",
+};
+
+function sentence(status, detail) {
+  const known = detail || OTHERWISE[status] || `The service answered with an error (${status}).`;
+  return OF_STATUS[status] ?? (status === 413 ? `${known} Shorten it, or send only its sound.` : known);
 }

@@ -1,6 +1,6 @@
 // Jobs of the service: handing in, following, and all that one can do with them later.
 import { addressOfApi, ApiError, call, callJson, errorFrom, keyHeaders } from "./http.js";
-import { askForKey, currentKey } from "../keys/store.js";
+import { askForKey, currentKey, keyAccepted } from "../keys/store.js";
 import { eventsOf } from "./events.js";
 
 const POLL_MS = 2000;
@@ -20,7 +20,9 @@ export async function submitFile(file, parameters, { onProgress = () => {}, sign
   for (;;) {
     const sentKey = currentKey();
     try {
-      return await send(form, onProgress, signal, key);
+      const handedIn = await send(form, onProgress, signal, key);
+      keyAccepted(sentKey);
+      return handedIn;
     } catch (error) {
       if (error.status !== 401 || !(await askForKey(error.message, sentKey))) throw error;
     }

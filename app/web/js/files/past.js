@@ -34,7 +34,7 @@ export function Past({ causes, onRetried }) {
     <section aria-labelledby="past-title">
       <h2 id="past-title">Recordings</h2>
       <div class="row tools">
-        <input type="search" class="grow" aria-label="Search recordings" placeholder="Search by name" onInput=${(event) => settled(event.target.value.trim())} />
+        <input type="search" class="grow" aria-label="Search recordings" placeholder="Search by name, or what was said" onInput=${(event) => settled(event.target.value.trim())} />
         <select aria-label="Show" value=${filter.status} onChange=${(event) => setFilter({ ...filter, status: event.target.value })}>
           <option value="">All</option><option value="done">Done</option><option value="failed">Failed</option><option value="cancelled">Cancelled</option>
         </select>

@@ -3,7 +3,7 @@ import { html, useEffect, useRef } from "../../vendor/htm-preact.js";
 import { ago, clock, shownName } from "../parts/format.js";
 import { nameOf } from "../parts/languages.js";
 import { addressOf } from "../route.js";
-import { undoRemoval } from "./removal.js";
+import { isBack, undoRemoval } from "./removal.js";
 
 function facts({ duration, language, model, finished_at, warnings }) {
   const known = [duration != null && clock(duration), language && nameOf(language), model, finished_at && ago(finished_at)];
@@ -13,6 +13,8 @@ function facts({ duration, language, model, finished_at, warnings }) {
 export function PastRow({ task, chosen, onChoose, onDownload, onRetry, onRemove }) {
   const { task_id, status, error } = task;
   const name = shownName(task.file_name), done = status === "done";
+  const remove = useRef();
+  useEffect(() => { if (isBack(task)) remove.current.focus(); }, []); // the button that was pressed is gone
   return html`
     <li class="item" data-job=${task_id}>
       <input type="checkbox" aria-label="Select ${name}" checked=${chosen} onChange=${() => onChoose(task_id)} />
@@ -24,7 +26,7 @@ export function PastRow({ task, chosen, onChoose, onDownload, onRetry, onRemove 
       <div class="row actions">
         ${done && html`<button onClick=${() => onDownload(task)} aria-label="Download: ${name}">Download</button>`}
         ${status === "failed" && html`<button onClick=${() => onRetry(task)} aria-label="Try again: ${name}">Try again</button>`}
-        <button class="plain bad" onClick=${() => onRemove(task)} aria-label="Delete: ${name}">Delete</button>
+        <button class="plain bad" ref=${remove} onClick=${() => onRemove(task)} aria-label="Delete: ${name}">Delete</button>
       </div>
     </li>`;
 }

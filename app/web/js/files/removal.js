@@ -16,7 +16,17 @@ export function removeSoon(task, whenGone) {
   removals.set(new Map(removals.get()).set(task.task_id, { timer, headers: keyHeaders() }));
 }
 
+let undone = ""; // the job whose removal was the last to be undone
+
+/** Whether a row is there again because its removal was undone. Once. */
+export function isBack({ task_id }) {
+  const back = undone === task_id;
+  if (back) undone = "";
+  return back;
+}
+
 export function undoRemoval({ task_id }) {
+  undone = task_id;
   clearTimeout(removals.get().get(task_id)?.timer);
   drop(task_id);
 }

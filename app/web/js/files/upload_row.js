@@ -1,18 +1,21 @@
 // A file that is being sent.
 import { html } from "../../vendor/htm-preact.js";
-import { shownName, size } from "../parts/format.js";
+import { focusBeside } from "../parts/focus.js";
+import { duration, shownName, size } from "../parts/format.js";
 import { cancelUpload, retryUpload } from "./uploads.js";
 
-function stateOf({ state, share, error }) {
+function stateOf({ state, share, error, waitS }) {
   if (state === "failed") return error;
-  if (error) return `${error} It is tried again by itself.`;
+  if (error) return `${error} It is sent again by itself after ${duration(waitS)}.`;
   if (state === "waiting") return "Waits to be sent.";
   return share < 1 ? `Sending: ${Math.floor(share * 100)} %` : "Sent. The service takes it in …";
 }
 
 export function UploadRow({ upload }) {
-  const { id, file, state, share, final } = upload;
+  const { id, file, state, share, error, final } = upload;
   const name = shownName(file.name);
+  const again = ({ currentTarget }) => { currentTarget.nextElementSibling.focus(); retryUpload(id); }; // this button goes
+  const drop = ({ currentTarget }) => { focusBeside(currentTarget); cancelUpload(id); };
   return html`
     <li class="item">
       <div class="grow">
@@ -21,8 +24,8 @@ export function UploadRow({ upload }) {
         ${state === "sending" && html`<progress aria-label="Sent of ${name}" max="1" value=${share}></progress>`}
       </div>
       <div class="row actions">
-        ${state === "failed" && !final && html`<button onClick=${() => retryUpload(id)} aria-label="Try again: ${name}">Try again</button>`}
-        <button class="plain" onClick=${() => cancelUpload(id)} aria-label="${state === "failed" ? "Remove" : "Cancel"}: ${name}">
+        ${state !== "sending" && error && !final && html`<button onClick=${again} aria-label="Try again: ${name}">Try again</button>`}
+        <button class="plain" onClick=${drop} aria-label="${state === "failed" ? "Remove" : "Cancel"}: ${name}">
           ${state === "failed" ? "Remove" : "Cancel"}
         </button>
       </div>

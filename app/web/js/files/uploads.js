@@ -1,13 +1,14 @@
 // Files on their way to the service: two at a time, the others wait.
 import { submitFile } from "../api/jobs.js";
+import { onOwner } from "../keys/owner.js";
 import { store } from "../parts/store.js";
-import { forget, keep, left, newId } from "./kept.js";
+import { forget, keep, left, newId, own } from "./kept.js";
 
 const AT_ONCE = 2;
 const TRANSIENT = [0, 409, 429, 502, 503, 504, 507]; // worth another try; 0: the connection was lost
 const WAIT_S = 5, LONGEST_WAIT_S = 60;
 
-// { id, file, parameters, state: waiting | sending | failed, share, error, tries, notBefore, kept }
+// { id, file, parameters, state: waiting | sending | failed, share, error, waitS, tries, notBefore, kept }
 const uploads = store([]);
 const handedIn = store([]);
 
@@ -68,7 +69,7 @@ async function send({ id, file, parameters, tries }) {
 function fail(id, error, tries) {
   if (!TRANSIENT.includes(error.status)) return change(id, { state: "failed", error: error.message ?? String(error) });
   const waitS = error.retryAfterS ?? Math.min(WAIT_S * 2 ** (tries - 1), LONGEST_WAIT_S);
-  change(id, { state: "waiting", error: error.message, tries, notBefore: Date.now() + waitS * 1000 });
+  change(id, { state: "waiting", error: error.reason, waitS, tries, notBefore: Date.now() + waitS * 1000 });
   setTimeout(pump, waitS * 1000 + 50);
 }
 
@@ -85,10 +86,14 @@ export function retryUpload(id) {
   pump();
 }
 
-/** Goes on with what an earlier visit has not handed in. */
+const STRAY = "This was added before a key was given, perhaps by somebody else.";
+
+/** Goes on with what an earlier visit has not handed in, once it is known whose key this is. */
 async function resume() {
-  for (const { id, file, name, parameters } of await left()) {
-    add({ id, parameters, kept: true, file: file.name ? file : new File([file], name) });
+  uploads.get().forEach(own);
+  for (const { id, file, name, parameters, stray } of await left()) {
+    if (uploads.get().some((upload) => upload.id === id)) continue;
+    add({ id, parameters, kept: true, file: file.name ? file : new File([file], name), ...(stray && { state: "failed", error: STRAY }) });
   }
 }
 
@@ -96,4 +101,4 @@ async function resume() {
 const wouldLose = () => uploads.get().some(({ state, kept }) => state !== "failed" && !kept);
 
 addEventListener("beforeunload", (event) => { if (wouldLose()) event.preventDefault(); });
-resume();
+onOwner(resume);

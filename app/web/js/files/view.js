@@ -1,5 +1,6 @@
 // Upload, the queue of this page, and all past jobs.
 import { html, useEffect, useRef, useState } from "../../vendor/htm-preact.js";
+import { addressOfApi } from "../api/http.js";
 import { cancelJob } from "../api/jobs.js";
 import { Fault } from "../parts/fault.js";
 import { shownName } from "../parts/format.js";
@@ -22,7 +23,7 @@ export function FilesView() {
     setCancelling((before) => new Set([...before, task_id]));
     cancelJob(task_id).catch((error) => say(error.message, "bad")).then(active.again);
   };
-  if (active.error?.status === 404) return html`<p class="notice warn">${NO_JOBS} <a href="docs">Documentation</a></p>`;
+  if (active.error?.status === 404) return html`<p class="notice warn">${NO_JOBS} <a href=${addressOfApi("docs").href}>Documentation</a></p>`;
   const waiting = active.tasks.filter(({ status }) => status === "queued");
   return html`
     <div class="files">

@@ -1,5 +1,6 @@
 // Asks for the API key when the service refuses a request without one.
 import { html, useEffect, useRef, useState } from "../../vendor/htm-preact.js";
+import { ClearKept, useKept } from "./clear.js";
 import { currentKey, giveKey, onKeyNeeded } from "./store.js";
 
 /** The service's own words speak of headers where no key was sent. */
@@ -8,8 +9,11 @@ const shown = (reason) => (currentKey() ? reason : "Only people with a key may u
 export function KeyDialog() {
   const dialog = useRef();
   const [reason, setReason] = useState("");
+  const [asked, setAsked] = useState(0);
+  const kept = useKept([asked]);
   useEffect(() => onKeyNeeded((why) => {
     setReason(why);
+    setAsked((times) => times + 1);
     dialog.current.showModal();
   }), []);
   const submit = (event) => {
@@ -32,6 +36,7 @@ export function KeyDialog() {
           <button class="main">Continue</button>
           <button type="button" class="plain" onClick=${decline}>Not now</button>
         </div>
+        <${ClearKept} key=${asked} kept=${kept} />
       </form>
     </dialog>`;
 }

@@ -8,6 +8,9 @@ export function clock(seconds) {
   return hours ? `${hours}:${two(minutes)}:${two(whole % 60)}` : `${minutes}:${two(whole % 60)}`;
 }
 
+/** "30 s", "2 min" */
+export const duration = (seconds) => (seconds < 90 ? `${Math.ceil(seconds)} s` : `${Math.ceil(seconds / 60)} min`);
+
 /** "3.2 MB" */
 export function size(bytes) {
   const units = ["B", "kB", "MB", "GB", "TB"];

@@ -56,3 +56,4 @@ export const removeWhole = (store, key) => change(store, (objects) => {
 });
 export const remove = (store, key) => change(store, (objects) => objects.delete(key));
 export const all = async (store) => answerOf((await storeOf(store)).getAll());
+export const keys = async (store) => answerOf((await storeOf(store)).getAllKeys());

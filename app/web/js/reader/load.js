@@ -6,7 +6,8 @@ import { editText, fromResult } from "./model.js";
 /** { original, kept, restored, about, missing }: as the service has it, as this browser has kept it, and with what was
  * being typed. `onWaiting(status)` while the job is not done. Throws ApiError. */
 export async function openJob(id, onWaiting, signal) {
-  const [result, { edits, draft }] = await Promise.all([finished(id, onWaiting, signal).catch((error) => error), keptEdits(id)]);
+  const result = await finished(id, onWaiting, signal).catch((error) => error);
+  const { edits, draft } = await keptEdits(id); // not before it is known whose they are
   if (result instanceof Error && !edits) throw result;
   const missing = result instanceof Error ? result.message : ""; // the corrections outlive what is on the service
   const original = missing ? edits.transcript : fromResult(result);

@@ -1,11 +1,22 @@
 // A small window beside what it belongs to. A click elsewhere or Escape closes it.
 import { html, useEffect, useLayoutEffect, useRef } from "../../vendor/htm-preact.js";
+import { focusKept } from "../parts/focus.js";
 
 const MARGIN = 8;
 
-/** `anchor`: the rectangle that it stands below, or above where there is no room. */
-export function Popover({ anchor, label, onClose, children }) {
+/** `anchor`: the rectangle that it stands below, or above where there is no room. `heir`: gives what gets the focus where
+ * the element that had it before is gone. */
+export function Popover({ anchor, label, heir, onClose, children }) {
   const own = useRef();
+  const heirNow = useRef();
+  heirNow.current = heir;
+  useLayoutEffect(() => {
+    const giveBack = focusKept();
+    return () => {
+      if (!own.current.contains(document.activeElement)) return;
+      queueMicrotask(() => { if (document.activeElement === document.body) giveBack(heirNow.current); }); // once all is drawn
+    };
+  }, []);
   useLayoutEffect(() => {
     own.current.showPopover();
     place(own.current, anchor);

@@ -1,5 +1,6 @@
 // What can be done with a segment, or with some words of it: another speaker, split, join, remove.
 import { html } from "../../vendor/htm-preact.js";
+import { nodeOf } from "./light.js";
 import { segmentWith } from "./model.js";
 import { Popover } from "./popover.js";
 import { toneOf } from "./tones.js";
@@ -9,9 +10,11 @@ export function SegmentMenu({ menu, transcript, acts, onClose }) {
   const segment = segmentWith(transcript, menu.id);
   if (!segment) return null;
   const some = menu.first !== undefined;
+  const beside = neighborOf(transcript, menu.id);
+  const heir = () => nodeOf(menu.id) ?? nodeOf(beside);
   const act = (what) => () => { onClose(); what(); };
   return html`
-    <${Popover} anchor=${menu.anchor} label=${some ? "The selected words" : "The segment"} onClose=${onClose}>
+    <${Popover} anchor=${menu.anchor} label=${some ? "The selected words" : "The segment"} heir=${heir} onClose=${onClose}>
       <h3>${some ? "Who says these words?" : "Who speaks?"}</h3>
       <ul class="choices">
         ${Object.entries(transcript.speakers).map(([id, name]) => html`
@@ -27,4 +30,10 @@ export function SegmentMenu({ menu, transcript, acts, onClose }) {
           <li><button type="button" class="plain bad" onClick=${act(() => acts.remove(menu.id))}>Remove the segment</button></li>
         </ul>`}
     <//>`;
+}
+
+/** The id of the segment after this one, or before it. */
+function neighborOf({ segments }, id) {
+  const i = segments.findIndex((segment) => segment.id === id);
+  return (segments[i + 1] ?? segments[i - 1])?.id;
 }

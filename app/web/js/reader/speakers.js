@@ -1,5 +1,5 @@
 // Who speaks, and how much. A speaker can be renamed, or found to be another one.
-import { html, useMemo, useState } from "../../vendor/htm-preact.js";
+import { html, useMemo, useRef, useState } from "../../vendor/htm-preact.js";
 import { Popover } from "./popover.js";
 import { toneOf } from "./tones.js";
 
@@ -20,7 +20,7 @@ export function Speakers({ transcript, acts }) {
     <ul class="speakers" aria-label="Speakers">
       ${names.map(([id, name]) => html`
         <li key=${id}>
-          <button type="button" class="chip ${toneOf(id)}" title="Rename or merge" aria-haspopup="dialog"
+          <button type="button" class="chip ${toneOf(id)}" data-speaker=${id} title="Rename or merge" aria-haspopup="dialog"
             onClick=${(event) => setOpen({ id, anchor: event.currentTarget.getBoundingClientRect() })}>
             <span class="dot"></span><bdi>${name}</bdi> <span class="pale small">${Math.round(100 * (seconds[id] ?? 0) / whole)}%</span>
           </button>
@@ -30,10 +30,13 @@ export function Speakers({ transcript, acts }) {
       <${SpeakerMenu} key=${open.id} ...${open} transcript=${transcript} acts=${acts} onClose=${() => setOpen(null)} />`}`;
 }
 
+const chipOf = (id) => [...document.querySelectorAll(".chip")].find(({ dataset }) => dataset.speaker === id);
+
 function SpeakerMenu({ id, anchor, transcript, acts, onClose }) {
   const [taken, setTaken] = useState(null); // another speaker with the name
   const others = Object.entries(transcript.speakers).filter(([other]) => other !== id);
-  const merge = (into) => { onClose(); acts.merge(id, into); };
+  const left = useRef(id); // the speaker that there is afterwards
+  const merge = (into) => { left.current = into; onClose(); acts.merge(id, into); };
   const rename = (event) => {
     event.preventDefault();
     const name = new FormData(event.target).get("name").replace(/\s+/gu, " ").trim();
@@ -43,7 +46,7 @@ function SpeakerMenu({ id, anchor, transcript, acts, onClose }) {
     acts.rename(id, name);
   };
   return html`
-    <${Popover} anchor=${anchor} label=${`Speaker ${transcript.speakers[id]}`} onClose=${onClose}>
+    <${Popover} anchor=${anchor} label=${`Speaker ${transcript.speakers[id]}`} heir=${() => chipOf(left.current)} onClose=${onClose}>
       <form onSubmit=${rename}>
         <label for="speaker-name">Name, everywhere</label>
         <div class="row">

@@ -37,6 +37,7 @@ export function Transcript({ id, opened }) {
   now.current = { transcript, player };
   const acts = useMemo(() => actsOf(now, edits, setEditing, setMenu), []);
   useKeys(keysOf({ player, acts, edits, field, help, turnFollowing: () => setFollowing((on) => !on) }));
+  const discard = ({ detail }) => { edits.discard(); if (!detail) acts.focus(); }; // by keyboard: the button goes
   const [last, next] = [history.past.at(-1), history.future[0]];
   return html`
     <article class="reader">
@@ -50,7 +51,7 @@ export function Transcript({ id, opened }) {
       ${missing && html`<p class="notice warn">${missing} Your corrected copy is kept in this browser.</p>`}
       ${edited && html`
         <p class="notice row edited"><span class="grow">Edited. The changes are kept in this browser; download the transcript to share them.</span>
-          <button type="button" onClick=${edits.discard}>Discard edits</button></p>`}
+          <button type="button" onClick=${discard}>Discard edits</button></p>`}
       ${state === "silent" && html`<p class="notice">${SILENT}</p>`}
       <div class="bar">
         ${state !== "silent" && html`<${Waveform} id=${id} player=${player} ready=${state === "ready"} />`}

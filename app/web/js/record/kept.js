@@ -1,6 +1,7 @@
 // The recordings of this browser: hand in, follow, listen, download, delete.
 import { html, useEffect, useRef, useState } from "../../vendor/htm-preact.js";
 import { pollJob, submitFile } from "../api/jobs.js";
+import { onOwner } from "../keys/owner.js";
 import { saveAs } from "../parts/download.js";
 import { ago, clock } from "../parts/format.js";
 import { say } from "../parts/messages.js";
@@ -18,6 +19,7 @@ export function Kept({ made, active }) {
     setList(found.filter(({ id }) => !busy.has(lockOf(id))));
   };
   useEffect(() => { refresh().catch(cannotKeep); }, [made, active]);
+  useEffect(() => onOwner(() => refresh().catch(cannotKeep)), []);
   if (!list.length) return null;
   return html`
     <section aria-labelledby="kept-title">

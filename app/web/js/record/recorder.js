@@ -1,4 +1,5 @@
 // Records a MediaStream; every piece is in the browser's database before the next comes.
+import { currentOwner } from "../keys/owner.js";
 import { keepPiece, lockOf, note } from "./recordings.js";
 
 const PIECE_MS = 2000;
@@ -16,7 +17,7 @@ export class Recorder {
     const [type, extension] = TYPES.find(([type]) => MediaRecorder.isTypeSupported(type)) ?? ["", "webm"];
     const now = new Date();
     this.recording = {
-      id: crypto.randomUUID?.() ?? String(now.getTime()), name: named(now, extension), type: type.split(";")[0],
+      id: crypto.randomUUID?.() ?? String(now.getTime()), owner: currentOwner() ?? "", name: named(now, extension), type: type.split(";")[0],
       startedAt: now.toISOString(), seconds: 0, pieces: 0, taskId: "", error: "",
     };
     this.onFault = onFault;

@@ -1,13 +1,16 @@
 // Recordings in this browser: kept in pieces while they are made, until their transcript is done.
+import { currentOwner } from "../keys/owner.js";
 import { all, amend, get, put, removeWhole } from "../parts/idb.js";
 
 const STORE = "recordings";
 const pieceKey = (id, number) => `${id}/${number}`;
 export const lockOf = (id) => `recording ${id}`;
 
-/** All recordings, newest first: {id, name, type, startedAt, seconds, pieces, taskId, error, parameters, transcribed}. */
+/** A key's recordings, and those that were made without one, newest first: {id, owner, name, type, startedAt, seconds,
+ * pieces, taskId, error, parameters, transcribed}. */
 export async function recordings() {
-  const found = (await all(STORE)).filter((value) => !(value instanceof Blob));
+  const isMine = ({ owner }) => !owner || owner === currentOwner();
+  const found = (await all(STORE)).filter((value) => !(value instanceof Blob) && isMine(value));
   return found.sort((one, other) => other.startedAt.localeCompare(one.startedAt));
 }
 
@@ -25,6 +28,6 @@ export async function soundOf({ id, pieces, name, type }) {
   return new File(blobs.filter(Boolean), name, { type });
 }
 
-/** Changes what is known of a recording, unless it has been discarded. */
-export const update = (recording) => amend(STORE, recording.id, recording);
+/** Changes what is known of a recording, unless it has been discarded. It is now that of whoever has a key. */
+export const update = (recording) => amend(STORE, recording.id, Object.assign(recording, { owner: recording.owner || currentOwner() || "" }));
 export const discard = ({ id }) => removeWhole(STORE, id);
