@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
 import signal
@@ -10,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from urllib.parse import urlsplit
 
 import httpx
 import psutil
@@ -238,3 +240,31 @@ def test_loaded_models_are_those_of_transcribers(fleet: Server) -> None:
     eventually(lambda: fleet.get("/health").json()["loaded_models"] == ["demo"])
     model = fleet.get("/v1/models/demo").json()
     assert model["loaded"] is True
+
+
+def test_an_upload_that_is_too_large_is_refused_before_it_comes(fleet: Server) -> None:
+    """As without Ray: nothing of it is read where the client waits for a word."""
+    address = urlsplit(fleet.url)
+    connection = http.client.HTTPConnection(address.hostname or "", address.port or 0, timeout=300)
+    connection.putrequest("POST", "/asr?output=json")
+    connection.putheader("Content-Type", "multipart/form-data; boundary=x")
+    connection.putheader("Content-Length", str(3 << 30))
+    connection.putheader("Expect", "100-continue")
+    connection.endheaders()
+    answer = connection.getresponse()
+    assert answer.status == 413
+    assert "1000 MB" in json.loads(answer.read())["detail"]
+    connection.close()
+    hinting = {
+        "X-Request-Timeout-Seconds": "0.001",
+        "X-Session-ID": b"\xff",
+        "X-Request-ID": b"\xff",
+    }
+    response = httpx.post(
+        fleet.url + "/asr?output=json",
+        files={"audio_file": ("a.flac", SHORT.read_bytes())},
+        headers=hinting,
+        timeout=600,
+    )
+    assert text(response) == said(SHORT.stem)
+    assert re.fullmatch("[0-9a-f]{16}", response.headers["x-request-id"])
