@@ -20,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.fleet import replicas
 from tests.support.media import speech
+from tests.support.monitoring import all_found, fleet_queries
 from tests.support.server import Server
 from tests.support.streams import stream
 from tests.support.truth import audio_of, normalize, truth_of, word_error_rate
@@ -234,6 +235,13 @@ def test_figures_and_log_lines_name_their_replica(fleet: Server) -> None:
     log = fleet.log()
     assert "replica=Front#" in log
     assert "replica=Transcriber#" in log
+
+
+def test_the_dashboards_row_for_fleets_finds_its_figures(fleet: Server) -> None:
+    families = text_string_to_metric_families(fleet.get("/metrics").text)
+    asked = fleet_queries()
+    assert len(asked) >= 3
+    all_found(asked, {family.name: family for family in families})
 
 
 def test_loaded_models_are_those_of_transcribers(fleet: Server) -> None:
