@@ -129,10 +129,10 @@ def test_a_stream_loses_no_word_when_a_transcriber_dies(fleet: Server) -> None:
     samples = speech("en_mono")
     with stream(fleet, language="en", interim=True) as client:
         client.say(samples[: len(samples) // 2])
-        client.wait(lambda message: "processing_time" in message)
+        client.wait(lambda message: "processing_time" in message, patience_s=RECOVERY_S)
         kill_one(fleet, "Transcriber")
         client.say(samples[len(samples) // 2 :])
-        client.end()
+        client.end(RECOVERY_S)
         words = (word["word"] for word in truth_of("en_mono")["words"])
         assert word_error_rate(words, client.text()) <= 0.05
 
@@ -142,14 +142,14 @@ def test_a_stream_comes_back_when_its_front_dies(fleet: Server) -> None:
     sound = speech("en_mono")
     with stream(fleet, language="en") as client:
         client.say(sound[: len(sound) * 2 // 3])
-        client.wait(lambda message: message.get("segments"))
+        client.wait(lambda message: message.get("segments"), patience_s=RECOVERY_S)
         front_of_stream(fleet).send_signal(signal.SIGKILL)
-        assert client.closed() != 1000
+        assert client.closed(RECOVERY_S) != 1000
     heard = client.results()
     known_s = max(segment["end"] for result in heard for segment in result["segments"])
     with stream(fleet, language="en") as again:
         again.say(sound[round(known_s * 16_000) :])
-        assert again.end()[-1] == {"status": "ended"}
+        assert again.end(RECOVERY_S)[-1] == {"status": "ended"}
     words = (word["word"] for word in truth_of("en_mono")["words"])
     assert word_error_rate(words, f"{client.text()} {again.text()}") <= 0.05
 
@@ -166,7 +166,7 @@ def front_of_stream(fleet: Server) -> psutil.Process:
 def test_a_client_that_hangs_up_frees_the_transcriber(fleet: Server) -> None:
     with pytest.raises(httpx.TimeoutException):
         fleet.post(audio_of("en_long"), timeout_s=2.0)
-    eventually(lambda: all(value == 0 for value in queued(fleet).values()))
+    eventually(lambda: all(value == 0 for value in queued(fleet).values()), RECOVERY_S)
 
 
 def queued(fleet: Server) -> dict[str, float]:
@@ -188,7 +188,7 @@ def test_any_front_cancels_a_request_of_another(fleet: Server) -> None:
             for i in range(4)
         ]
         for i in range(4):
-            eventually(lambda i=i: f"cancel-{i}" in ids(fleet) or asked[i].done())
+            eventually(lambda i=i: f"cancel-{i}" in ids(fleet) or asked[i].done(), RECOVERY_S)
             gone = httpx.delete(f"{fleet.url}/queue/cancel-{i}", timeout=60)
             assert gone.status_code == 204 or asked[i].done()
         answers = [future.result() for future in asked]
