@@ -56,7 +56,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if config.getoption(THROUGH_RAY):
         through = [item for item in items if goes_through_ray(item)]
         config.hook.pytest_deselected(items=[item for item in items if item not in through])
-        items[:] = through
+        # the one that ends the cluster of all others comes last
+        items[:] = sorted(through, key=lambda item: bool(item.get_closest_marker("ends_the_fleet")))
 
 
 def goes_through_ray(item: pytest.Item) -> bool:

@@ -36,7 +36,7 @@ def build_router(service: Service) -> APIRouter:
         return HealthBody(
             status="unhealthy" if vitals.fatal else "healthy",
             degraded=[*vitals.degraded, *filter(None, [vitals.fatal])],
-            device=service.device,
+            device=service.models.device() or service.device,
             compute_type=service.compute_type,
             version=__version__,
             default_model=service.catalog.default_model,

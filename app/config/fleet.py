@@ -54,8 +54,7 @@ class FleetSettings(SettingsGroup):
         validation_alias="FLEET_TARGET_AUDIO_SECONDS",
         description=(
             "Seconds of audio that may wait for each such process: with more, another one is "
-            "started. Also, up to here a busy process is preferred to an idle one, as its batches "
-            "are fuller."
+            "started."
         ),
     )
     fleet_scale_down_s: float = Field(

@@ -26,6 +26,9 @@ class Models(Protocol):
     def fatal(self) -> str:
         """Why nothing will work again in this process; empty if it may."""
 
+    def device(self) -> str:
+        """Of those in other processes; empty if they are in this one, or not known."""
+
     def check(self) -> None:
         """Replace dead parts. Call it now and then."""
 
@@ -65,6 +68,9 @@ class LocalModels:
         call = self.store.longest_call()
         if call is not None and self._call_timeout_s and call[0] > self._call_timeout_s:
             return f"A call of the {call[1].kind} {call[1].short_name} does not return."
+        return ""
+
+    def device(self) -> str:
         return ""
 
     def check(self) -> None:

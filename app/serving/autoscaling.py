@@ -11,23 +11,30 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-QUEUED_S = "queued_audio_seconds"  # the name of a transcriber's figure
+QUEUED_S = "queued_audio_seconds"  # the names of a transcriber's figures
+BUSY = "busy_share"
 UNKNOWN_S = 30.0  # assumed for a request that no transcriber has taken yet, at least
 # Fewer transcribers are wanted only if they would have at most this share of the target: else a
 # load at the edge would start and end one again and again.
 SCALE_DOWN_SHARE = 0.7
+# And only if they would have something to do for at most this share of the time. Where enough of
+# them work, little audio waits, however much there is to do: by that alone, most of them would end,
+# start again, and so on.
+MOST_BUSY = 0.8
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
     """`queued_s`: seconds of audio that each transcriber still has to do. `num_waiting`: requests
-    that none has taken, so that their audio is not known. `num_requests`: all of them.
+    that none has taken, so that their audio is not known. `num_requests`: all of them. `busy`: for
+    which share of the last minute each transcriber had anything to do.
     """
 
     queued_s: Sequence[float]
     num_waiting: float
     num_requests: float
     num_transcribers: int
+    busy: Sequence[float] = ()
 
 
 def wanted_transcribers(load: Load, target_s: float) -> int:
@@ -37,14 +44,19 @@ def wanted_transcribers(load: Load, target_s: float) -> int:
     """
     # Not by the number of requests: the fronts' questions how transcribers are count as such.
     if load.num_waiting <= 0 and not any(load.queued_s):
-        return 0
+        return min(_kept_busy(load), load.num_transcribers)
     audio_s = _audio_s(load)
     useful = max(1, math.ceil(load.num_requests))
     most = min(useful, max(1, math.ceil(audio_s / target_s)))
     if most >= load.num_transcribers:
         return most
     fewer = min(useful, max(1, math.ceil(audio_s / (SCALE_DOWN_SHARE * target_s))))
-    return min(fewer, load.num_transcribers)
+    return min(max(fewer, min(useful, _kept_busy(load))), load.num_transcribers)
+
+
+def _kept_busy(load: Load) -> int:
+    """How many transcribers have enough to do."""
+    return math.ceil(round(sum(load.busy) / MOST_BUSY, 1))
 
 
 def _audio_s(load: Load) -> float:
@@ -78,11 +90,12 @@ class QueuedAudio:
         self._target_s = target_s
 
     def __call__(self, context: Context) -> tuple[int, dict[str, Any]]:
-        queued = (context.aggregated_metrics or {}).get(QUEUED_S, {})
+        metrics = context.aggregated_metrics or {}
         load = Load(
-            tuple(queued.values()),
+            tuple(metrics.get(QUEUED_S, {}).values()),
             context.total_queued_requests or 0.0,
             context.total_num_requests,
             context.current_num_replicas,
+            tuple(metrics.get(BUSY, {}).values()),
         )
         return wanted_transcribers(load, self._target_s), {}

@@ -20,6 +20,7 @@ from app.observability.stages import StageClock
 from app.pipeline.flow import Listener
 from app.service.service import Service
 from app.service.vitals import read_vitals
+from app.serving.busy import BusyShare
 from app.serving.orders import (
     Event,
     Order,
@@ -46,6 +47,7 @@ class Hall:
     def __init__(self, service: Service, name: str) -> None:
         self.service = service
         self.name = name
+        self.busy = BusyShare()
         self._transcriber = service.transcriber
 
     # -- orders ----------------------------------------------------------------------------------
@@ -156,7 +158,7 @@ class Hall:
         if broken.is_set():
             raise ShuttingDown
         try:
-            with self.service.admission.enter(KIND, work) as ticket:
+            with self.service.admission.enter(KIND, work) as ticket, self.busy.working():
                 self.service.admission.weigh(ticket, order.audio_s)
                 return run(work)
         except Exception as error:

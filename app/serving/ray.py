@@ -52,7 +52,7 @@ def application(args: Mapping[str, object]) -> Application:
     """
     overrides = dict(args)
     settings = load_settings(overrides)
-    refuse_unfit(settings)
+    refuse_unfit(settings, load_settings())
     ending = {
         "graceful_shutdown_timeout_s": drain_s(settings),
         "graceful_shutdown_wait_loop_s": WAIT_LOOP_S,

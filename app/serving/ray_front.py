@@ -24,7 +24,7 @@ from app.serving.ray_remote import RemoteModels, RemoteTranscriber
 from app.serving.ray_replica import Watch, own_name, prepare
 
 PEERS_TIMEOUT_S = 3.0
-DEVICE = "ray"  # the models are elsewhere; their figures tell where
+DEVICE = "ray"  # until a transcriber has told which one it has
 
 
 class Front:

@@ -195,6 +195,7 @@ class _Known:
 
     loaded: tuple[ModelKey, ...]
     degraded: tuple[str, ...]
+    device: str
     at: float
 
 
@@ -222,13 +223,17 @@ class RemoteModels:
     def fatal(self) -> str:
         return ""  # others can be replaced without this process
 
+    def device(self) -> str:
+        known = {one.device for one in list(self._known.values()) if one.device}
+        return ", ".join(sorted(known))
+
     def check(self) -> None:
         pass
 
     def preload(self, model: str) -> None:
         """Wait for a transcriber; each loads PRELOAD_MODEL by itself before it takes requests."""
         if not self._may_be_none:
-            self._line.ask("report").result()
+            self._hear(self._line.ask("report").result())
 
     def close(self) -> None:
         self._closed.set()
@@ -236,15 +241,10 @@ class RemoteModels:
     def learn(self, outcome: Outcome) -> None:
         """An answer tells which models its transcriber has."""
         if outcome.transcriber:
-            self._note(outcome.transcriber, outcome.loaded)
-
-    def _note(
-        self, name: str, loaded: tuple[ModelKey, ...], degraded: tuple[str, ...] | None = None
-    ) -> None:
-        before = self._known.get(name)
-        if degraded is None:
-            degraded = before.degraded if before else ()
-        self._known[name] = _Known(loaded, degraded, time.monotonic())
+            before = self._known.get(outcome.transcriber)
+            degraded, device = (before.degraded, before.device) if before else ((), "")
+            known = _Known(outcome.loaded, degraded, device, time.monotonic())
+            self._known[outcome.transcriber] = known
 
     def _listen(self) -> None:
         while not self._closed.wait(REPORT_EVERY_S):
@@ -257,8 +257,12 @@ class RemoteModels:
 
     def _hear_reports(self) -> None:
         for outcome in self._line.everybody("report", REPORT_TIMEOUT_S):
-            report = cast("Report", outcome.value)
-            self._note(report.name, report.loaded, report.degraded)
+            self._hear(outcome)
+
+    def _hear(self, outcome: Outcome) -> None:
+        report = cast("Report", outcome.value)
+        known = _Known(report.loaded, report.degraded, report.device, time.monotonic())
+        self._known[report.name] = known
 
     def _forget(self) -> None:
         since = time.monotonic() - FORGET_S

@@ -59,7 +59,13 @@ class Watch:
         self._stopping.set()
 
 
-def refuse_unfit(settings: Settings) -> None:
-    """Raises ConfigurationError for what cannot work with several processes."""
+def refuse_unfit(settings: Settings, environment: Settings) -> None:
+    """Raises ConfigurationError for what cannot work with several processes. `environment`: what is
+    set there alone, and so for Ray's proxies, too.
+    """
     if settings.wyoming_port is not None:
         raise ConfigurationError("WYOMING_PORT: not with Ray, which serves HTTP only.")
+    if settings.max_file_size_mb > environment.max_file_size_mb:
+        raise ConfigurationError(
+            "MAX_FILE_SIZE_MB: belongs into the environment of Ray's nodes, whose proxies keep it."
+        )

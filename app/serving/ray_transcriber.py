@@ -15,7 +15,7 @@ from app.models.host_memory import keep_freed_memory
 from app.service.build import build_service, close_service
 from app.service.peers import Figures
 from app.service.warmup import warm_up
-from app.serving.autoscaling import QUEUED_S
+from app.serving.autoscaling import BUSY, QUEUED_S
 from app.serving.hall import Hall
 from app.serving.orders import Event, Order, Outcome, Sound, SoundInfo
 from app.serving.ray_remote import Packed
@@ -70,7 +70,7 @@ class Transcriber:
     # -- called by Ray Serve ---------------------------------------------------------------------
 
     def record_autoscaling_stats(self) -> dict[str, float]:
-        return {QUEUED_S: self._hall.queued_s}
+        return {QUEUED_S: self._hall.queued_s, BUSY: self._hall.busy.share()}
 
     def record_routing_stats(self) -> dict[str, Any]:
         return {MODELS: self._hall.models, QUEUED_S: self._hall.routed_s}

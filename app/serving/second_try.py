@@ -2,8 +2,9 @@
 
 A proxy passes a request to one front; if that dies, the proxy gives no answer, and its server then
 says 500. What has been read of the request is kept here until an answer begins, so that another
-front may have it. Ray
-Serve loads `middlewares` into its proxies, see `config/environment.py`.
+front may have it. A proxy also reads whatever comes, however slowly its front takes it, so a body
+that is too large for any endpoint ends here; its front refuses it. Ray Serve loads `middlewares`
+into its proxies, see `config/environment.py`.
 """
 
 from __future__ import annotations
@@ -17,13 +18,19 @@ from typing import IO
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.api.middleware.unread_body import DRAIN_BYTES
+from app.config.settings import load_settings
+from app.serving.proxy_headers import awaits_word, own_headers, stated_bytes, with_one_id
+
 log = logging.getLogger("ray.serve")
 
 TRIES = 4
 PAUSE_S = 0.2
 IN_MEMORY_BYTES = 1 << 20  # of a body; more lies in a file
-MOST_BYTES = 2 << 30  # longer bodies have no second try
 READ_BYTES = 1 << 20
+# What a body may have besides its file, which takes more in base64: see `FormLayout.max_bytes`.
+BESIDES_FILE_BYTES = 64 << 20
+BASE64 = 3 / 2
 # Nothing becomes different if these come twice; or the client says so with a key.
 REPEATABLE = ("/asr", "/detect-language", "/audio/transcriptions", "/audio/translations")
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
@@ -31,19 +38,31 @@ IDEMPOTENCY_KEY = b"idempotency-key"
 
 
 def middlewares() -> list[Middleware]:
-    return [Middleware(SecondTry)]
+    """Raises ConfigurationError."""
+    return [Middleware(SecondTry, most_bytes(load_settings().max_file_size_mb))]
+
+
+def most_bytes(max_file_size_mb: int) -> int:
+    """Of a body: no endpoint takes more."""
+    return round((max_file_size_mb << 20) * BASE64) + BESIDES_FILE_BYTES
 
 
 class SecondTry:
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        """`max_bytes`: of a body."""
         self._app = app
+        self._max_bytes = max_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        scope = {**scope, "headers": own_headers(scope["headers"])}
+        if scope["type"] == "websocket":
             await self._app(scope, receive, send)
             return
         tries = TRIES if may_repeat(scope) else 1
-        with Kept(receive) as kept:
+        with Kept(receive, self._passed_on(scope)) as kept:
             if tries == 1:
                 kept.forget()
             for left in reversed(range(tries)):
@@ -55,6 +74,14 @@ class SecondTry:
                 log.warning("a front is lost, trying another one: %s", scope["path"])
                 kept.rewind()
                 await asyncio.sleep(PAUSE_S)
+
+    def _passed_on(self, scope: Scope) -> int:
+        """How much of the body goes to the front. Of one that is to be refused, no more than a
+        front reads so that its client looks for the answer.
+        """
+        if stated_bytes(scope["headers"]) <= self._max_bytes:
+            return self._max_bytes
+        return 0 if awaits_word(scope["headers"]) else DRAIN_BYTES
 
 
 def may_repeat(scope: Scope) -> bool:
@@ -68,8 +95,10 @@ def may_repeat(scope: Scope) -> bool:
 class Kept:
     """A request's body as far as it was read, to be read once more."""
 
-    def __init__(self, receive: Receive) -> None:
+    def __init__(self, receive: Receive, max_bytes: int) -> None:
+        """`max_bytes`: nothing is read beyond, and a body that is longer is not kept."""
         self._receive = receive
+        self._max_bytes = max_bytes
         # closed by `forget`, often long before the block ends
         self._file: IO[bytes] | None = tempfile.SpooledTemporaryFile(IN_MEMORY_BYTES)  # noqa: SIM115
         self._num_bytes = 0
@@ -108,6 +137,8 @@ class Kept:
             return {"type": "http.request", "body": body, "more_body": more}
         if self._gone is not None:
             return self._gone
+        if self._num_bytes >= self._max_bytes and not self._ended:
+            await asyncio.get_running_loop().create_future()  # until the front has answered
         message = await self._receive()
         if message["type"] == "http.request":
             self._keep(message)
@@ -119,7 +150,7 @@ class Kept:
         body = message.get("body", b"")
         self._num_bytes += len(body)
         self._ended = not message.get("more_body", False)
-        if self._num_bytes > MOST_BYTES:
+        if self._num_bytes >= self._max_bytes and not self._ended:
             self.forget()
         if self._file is not None:
             self._file.write(body)
@@ -137,10 +168,6 @@ class Answer:
         if not self.begun:
             self.begun = True
             self._kept.forget()
-        await self._send(without_doubles(message))
-
-
-def without_doubles(message: Message) -> Message:
-    """The proxy adds the ID of a request to an answer that has it already."""
-    headers = message.get("headers")
-    return message if headers is None else {**message, "headers": list(dict.fromkeys(headers))}
+        if "headers" in message:
+            message = {**message, "headers": with_one_id(message["headers"])}
+        await self._send(message)

@@ -74,6 +74,7 @@ def test_a_replica_may_finish_what_it_has() -> None:
         ({"WYOMING_PORT": 10300}, "WYOMING_PORT"),
         ({"FLEET_MIN_TRANSCRIBERS": 2, "FLEET_MAX_TRANSCRIBERS": 1}, "FLEET_MAX_TRANSCRIBERS"),
         ({"FLEET_FRONTS": 0}, "FLEET_FRONTS"),
+        ({"MAX_FILE_SIZE_MB": 1001}, "MAX_FILE_SIZE_MB"),
     ],
 )
 def test_what_cannot_work_is_named(settings: dict[str, object], named: str) -> None:

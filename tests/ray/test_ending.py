@@ -6,7 +6,6 @@ import os
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,27 +14,27 @@ import pytest
 
 from app.serving import ray_ending
 from app.serving.ray_ending import Signals, Stopped, drain
-from tests.support.fleet import running_fleet
 from tests.support.media import speech
+from tests.support.server import Server
 from tests.support.streams import stream
 from tests.support.truth import audio_of, truth_of, word_error_rate
 from tests.support.waiting import eventually
 
-ONE = {"FLEET_FRONTS": 1, "FLEET_MIN_TRANSCRIBERS": 1, "FLEET_MAX_TRANSCRIBERS": 1}
+RECOVERY_S = 600.0  # what runs ends within seconds on a machine that does nothing else
 
 
-def test_a_request_and_a_stream_end_before_the_service(tmp_path: Path) -> None:
+@pytest.mark.ends_the_fleet
+def test_a_request_and_a_stream_end_before_the_service(fleet: Server) -> None:
     sound = speech("en_mono")
-    with running_fleet(tmp_path, **ONE) as fleet, ThreadPoolExecutor(1) as pool:
-        with stream(fleet, language="en") as client:
-            client.say(sound)
-            asked = pool.submit(fleet.post, audio_of("en_long"), output="json")
-            eventually(lambda: len(queue(fleet.url)) == 2 or asked.done())
-            assert not asked.done()
-            fleet.process.send_signal(signal.SIGTERM)
-            assert client.closed() == 1012  # as without Ray: come back
-            answer = asked.result()
-        assert fleet.process.wait(120) == 0
+    with ThreadPoolExecutor(1) as pool, stream(fleet, language="en") as client:
+        client.say(sound)
+        asked = pool.submit(fleet.post, audio_of("en_long"), output="json")
+        eventually(lambda: len(queue(fleet.url)) == 2 or asked.done(), RECOVERY_S)
+        assert not asked.done()
+        fleet.process.send_signal(signal.SIGTERM)
+        assert client.closed(RECOVERY_S) == 1012  # as without Ray: come back
+        answer = asked.result()
+    assert fleet.process.wait(RECOVERY_S) == 0
     said = (word["word"] for word in truth_of("en_mono")["words"])
     assert word_error_rate(said, client.text()) <= 0.05
     assert answer.status_code == 200, answer.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
 import signal
@@ -10,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from urllib.parse import urlsplit
 
 import httpx
 import psutil
@@ -18,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.fleet import replicas
 from tests.support.media import speech
+from tests.support.monitoring import all_found, fleet_queries
 from tests.support.server import Server
 from tests.support.streams import stream
 from tests.support.truth import audio_of, normalize, truth_of, word_error_rate
@@ -126,10 +129,10 @@ def test_a_stream_loses_no_word_when_a_transcriber_dies(fleet: Server) -> None:
     samples = speech("en_mono")
     with stream(fleet, language="en", interim=True) as client:
         client.say(samples[: len(samples) // 2])
-        client.wait(lambda message: "processing_time" in message)
+        client.wait(lambda message: "processing_time" in message, patience_s=RECOVERY_S)
         kill_one(fleet, "Transcriber")
         client.say(samples[len(samples) // 2 :])
-        client.end()
+        client.end(RECOVERY_S)
         words = (word["word"] for word in truth_of("en_mono")["words"])
         assert word_error_rate(words, client.text()) <= 0.05
 
@@ -139,14 +142,14 @@ def test_a_stream_comes_back_when_its_front_dies(fleet: Server) -> None:
     sound = speech("en_mono")
     with stream(fleet, language="en") as client:
         client.say(sound[: len(sound) * 2 // 3])
-        client.wait(lambda message: message.get("segments"))
+        client.wait(lambda message: message.get("segments"), patience_s=RECOVERY_S)
         front_of_stream(fleet).send_signal(signal.SIGKILL)
-        assert client.closed() != 1000
+        assert client.closed(RECOVERY_S) != 1000
     heard = client.results()
     known_s = max(segment["end"] for result in heard for segment in result["segments"])
     with stream(fleet, language="en") as again:
         again.say(sound[round(known_s * 16_000) :])
-        assert again.end()[-1] == {"status": "ended"}
+        assert again.end(RECOVERY_S)[-1] == {"status": "ended"}
     words = (word["word"] for word in truth_of("en_mono")["words"])
     assert word_error_rate(words, f"{client.text()} {again.text()}") <= 0.05
 
@@ -163,7 +166,7 @@ def front_of_stream(fleet: Server) -> psutil.Process:
 def test_a_client_that_hangs_up_frees_the_transcriber(fleet: Server) -> None:
     with pytest.raises(httpx.TimeoutException):
         fleet.post(audio_of("en_long"), timeout_s=2.0)
-    eventually(lambda: all(value == 0 for value in queued(fleet).values()))
+    eventually(lambda: all(value == 0 for value in queued(fleet).values()), RECOVERY_S)
 
 
 def queued(fleet: Server) -> dict[str, float]:
@@ -185,7 +188,7 @@ def test_any_front_cancels_a_request_of_another(fleet: Server) -> None:
             for i in range(4)
         ]
         for i in range(4):
-            eventually(lambda i=i: f"cancel-{i}" in ids(fleet) or asked[i].done())
+            eventually(lambda i=i: f"cancel-{i}" in ids(fleet) or asked[i].done(), RECOVERY_S)
             gone = httpx.delete(f"{fleet.url}/queue/cancel-{i}", timeout=60)
             assert gone.status_code == 204 or asked[i].done()
         answers = [future.result() for future in asked]
@@ -234,7 +237,45 @@ def test_figures_and_log_lines_name_their_replica(fleet: Server) -> None:
     assert "replica=Transcriber#" in log
 
 
+def test_the_dashboards_row_for_fleets_finds_its_figures(fleet: Server) -> None:
+    families = text_string_to_metric_families(fleet.get("/metrics").text)
+    asked = fleet_queries()
+    assert len(asked) >= 3
+    all_found(asked, {family.name: family for family in families})
+
+
 def test_loaded_models_are_those_of_transcribers(fleet: Server) -> None:
     eventually(lambda: fleet.get("/health").json()["loaded_models"] == ["demo"])
     model = fleet.get("/v1/models/demo").json()
     assert model["loaded"] is True
+
+
+def test_an_upload_that_is_too_large_is_refused_before_it_comes(fleet: Server) -> None:
+    """As without Ray: nothing of it is read where the client waits for a word."""
+    address = urlsplit(fleet.url)
+    connection = http.client.HTTPConnection(address.hostname or "", address.port or 0, timeout=300)
+    connection.putrequest("POST", "/asr?output=json")
+    connection.putheader("Content-Type", "multipart/form-data; boundary=x")
+    connection.putheader("Content-Length", str(3 << 30))
+    connection.putheader("Expect", "100-continue")
+    connection.endheaders()
+    answer = connection.getresponse()
+    assert answer.status == 413
+    assert "1000 MB" in json.loads(answer.read())["detail"]
+    connection.close()
+
+
+def test_no_client_commands_the_proxy(fleet: Server) -> None:
+    """Neither by its hints, nor by headers that are no text."""
+    response = httpx.post(
+        fleet.url + "/asr?output=json",
+        files={"audio_file": ("a.flac", SHORT.read_bytes())},
+        headers={
+            "X-Request-Timeout-Seconds": "0.001",
+            "X-Session-ID": b"\xff",
+            "X-Request-ID": b"\xff",
+        },
+        timeout=600,
+    )
+    assert text(response) == said(SHORT.stem)
+    assert re.fullmatch("[0-9a-f]{16}", response.headers["x-request-id"])

@@ -16,9 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
-import promql_parser
 import pytest
-import yaml
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
@@ -26,13 +24,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from app.api.middleware.observation import ObservationMiddleware
 from app.observability.record import RequestRecord
 from app.observability.tracing import Tracing
-from tests.support.paths import ROOT
+from tests.support.monitoring import all_found, queries
 from tests.support.server import COMMAND, Server, running_server
 from tests.support.truth import audio_of, normalize, truth_of
 from tests.support.waiting import PATIENCE_S, eventually
 
-MONITORING = ROOT / "deploy" / "monitoring"
-DASHBOARD = MONITORING / "grafana" / "dashboards" / "whisperx-asr.json"
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 PARENT_ID = "b7ad6b7169203331"
 STAGES = ["upload", "queue", "decode", "speech", "recognize", "align", "diarize", "format"]
@@ -382,67 +378,12 @@ def test_the_formats_of_a_scrape(observed: Server) -> None:
     assert other.text.endswith("# EOF\n")
 
 
-def queries() -> list[tuple[str, str]]:
-    """(where, PromQL) of the rules and of the dashboard, its variables filled in."""
-    rules = yaml.safe_load((MONITORING / "alerts.yml").read_text())
-    found = [(r["alert"], r["expr"]) for group in rules["groups"] for r in group["rules"]]
-    dashboard = json.loads(DASHBOARD.read_text())
-    for panel in dashboard["panels"]:
-        found += [(panel["title"], target["expr"]) for target in panel.get("targets", [])]
-    found += [(item["name"], item["expr"]) for item in dashboard["annotations"]["list"]]
-    for item in dashboard["templating"]["list"]:
-        metric = re.fullmatch(r"label_values\((\w+), (\w+)\)", item["query"]["query"])
-        assert metric is not None
-        found.append((item["name"], f"sum by ({metric[2]}) ({metric[1]})"))
-    return [
-        (where, re.sub(r"\$__(rate_)?interval", "5m", expr).replace("$instance", ".*"))
-        for where, expr in found
-    ]
-
-
-def parts(query: str) -> tuple[list[Any], set[str]]:
-    """The selectors of a query, and the labels that it groups or joins by."""
-    selectors: list[Any] = []
-    labels: set[str] = set()
-
-    def visit(expr: Any) -> None:
-        if isinstance(expr, promql_parser.VectorSelector):
-            selectors.append(expr)
-        elif isinstance(expr, promql_parser.AggregateExpr) and expr.modifier:
-            labels.update(expr.modifier.labels)
-
-    promql_parser.walk(promql_parser.parse(query), visit)
-    return selectors, labels
-
-
 def test_every_query_finds_what_the_service_exposes(
     observed: Server, conversation: httpx.Response
 ) -> None:
-    """Prometheus itself adds `up`, and `job` and `instance` to every series."""
-    metrics = scrape(observed)
-    samples: dict[str, list[dict[str, str]]] = {"up": [{}]}
-    for family in metrics.values():
-        for sample in family.samples:
-            samples.setdefault(sample.name, []).append(sample.labels)
-    own = {"job": {"whisperx-asr"}, "instance": {"127.0.0.1:9000"}}
-    assert len(queries()) > 40
-    for where, query in queries():
-        selectors, grouped = parts(query)
-        known: set[str] = {*own}
-        for selector in selectors:
-            if selector.name.startswith("whisperx_asr_gpu_"):
-                assert selector.name in metrics, where  # described, though there is no GPU
-                known.add("device")
-                continue
-            found = samples.get(selector.name)
-            assert found, f"{where}: nothing is called {selector.name}"
-            known |= {name for labels in found for name in labels}
-            for matcher in selector.matchers.matchers:
-                values = own.get(matcher.name) or {labels.get(matcher.name) for labels in found}
-                assert values != {None}, f"{where}: {selector.name} has no {matcher.name}"
-                if matcher.op == promql_parser.MatchOp.Equal:
-                    assert matcher.value in values, f"{where}: {matcher.name}={matcher.value}"
-        assert grouped <= known, f"{where}: {grouped - known}"
+    asked = queries()
+    assert len(asked) > 40
+    all_found(asked, scrape(observed))
 
 
 # -- traces ----------------------------------------------------------------------------------------

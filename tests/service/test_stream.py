@@ -75,14 +75,17 @@ def heard(server: Server) -> str:
         return client.text()
 
 
-def test_the_documented_client(server: Server) -> None:
+def test_the_documented_client(server: Server, through_ray: bool) -> None:
+    """It asks for a model that is not offered; a fleet of all tests offers it, but has none."""
+    asked = DOCUMENTED.replace('"base"', '"demo"') if through_ray else DOCUMENTED
+    replaced = [] if through_ray else ["model"]
     with connect(address(server)) as websocket:
-        websocket.send(DOCUMENTED)
+        websocket.send(asked)
         greeting = json.loads(websocket.recv(30))
         assert greeting["status"] == "connected"
         assert greeting["message"] == "Ready to receive audio"
         assert greeting["config"]["sample_rate"] == 16_000
-        assert [note.split(":")[0] for note in greeting["notes"]] == ["model", "overlap"]
+        assert [note.split(":")[0] for note in greeting["notes"]] == [*replaced, "overlap"]
         client = Stream(websocket)
         client.say(MONO)
         assert client.end()[-1] == {"status": "ended"}

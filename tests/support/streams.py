@@ -63,11 +63,13 @@ class Stream:
     def command(self, name: str, **more: Any) -> None:
         self.socket.send(json.dumps({"command": name, **more}))
 
-    def wait(self, wanted: Callable[[Message], Any], number: int = 1) -> Message:
+    def wait(
+        self, wanted: Callable[[Message], Any], number: int = 1, patience_s: float = PATIENCE_S
+    ) -> Message:
         """The message that is so, once it has come."""
         with self._changed:
             self._changed.wait_for(
-                lambda: len(self.all(wanted)) >= number or self.code is not None, PATIENCE_S
+                lambda: len(self.all(wanted)) >= number or self.code is not None, patience_s
             )
         found = self.all(wanted)
         assert len(found) >= number, (self.code, self.messages[-5:])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from app.serving.autoscaling import QUEUED_S, Load, QueuedAudio, wanted_transcribers
+from app.serving.autoscaling import BUSY, QUEUED_S, Load, QueuedAudio, wanted_transcribers
+from app.serving.busy import BusyShare
 from app.serving.orders import to_sound, write_samples
 from app.serving.routing import Candidate, ranked
 
@@ -44,6 +45,31 @@ def test_a_load_at_the_edge_ends_nobody() -> None:
     assert wanted(200.0, 200.0) == 1
 
 
+def test_those_that_have_enough_to_do_stay() -> None:
+    """Little audio waits where enough of them work."""
+    at_work = Load((40.0, 30.0, 20.0, 0.0, 0.0), 0, 6.0, 5, busy=(1.0, 1.0, 0.9, 0.1, 0.0))
+    assert wanted_transcribers(at_work, TARGET_S) == 4
+    between = Load((0.0, 0.0, 0.0), 0, 0.0, 3, busy=(0.8, 0.7, 0.0))
+    assert wanted_transcribers(between, TARGET_S) == 2
+    alone = Load((8 * 3600.0, 0.0), 0, 1.0, 2, busy=(1.0, 0.5))
+    assert wanted_transcribers(alone, TARGET_S) == 1
+
+
+def test_the_share_of_time_with_work() -> None:
+    now = [0.0]
+    busy = BusyShare(lambda: now[0])
+    with busy.working(), busy.working():
+        now[0] = 600.0
+    assert busy.share() == pytest.approx(1.0, abs=0.001)
+    now[0] += 60.0
+    assert busy.share() == pytest.approx(0.37, abs=0.01)
+    for _ in range(600):  # each second a tenth
+        with busy.working():
+            now[0] += 0.1
+        now[0] += 0.9
+    assert busy.share() == pytest.approx(0.1, abs=0.01)
+
+
 def test_rays_controller_calls_it() -> None:
     class Context:
         current_num_replicas = 1
@@ -52,6 +78,9 @@ def test_rays_controller_calls_it() -> None:
         aggregated_metrics = {QUEUED_S: {"a": 1500.0}}  # noqa: RUF012
 
     assert QueuedAudio(TARGET_S)(Context()) == (3, {})
+    Context.current_num_replicas = 4
+    Context.aggregated_metrics = {QUEUED_S: {"a": 100.0}, BUSY: {"a": 1.0, "b": 0.6}}
+    assert QueuedAudio(TARGET_S)(Context()) == (2, {})
     Context.aggregated_metrics = {}  # before anybody has reported
     assert QueuedAudio(TARGET_S)(Context()) == (0, {})
 
