@@ -98,8 +98,8 @@ class LiveSession:
 
     @property
     def busy(self) -> bool:
-        """Whether it is us who keep the client waiting: with transcripts that are to come."""
-        return self._finishing or bool(self._finals)
+        """Whether it is us who keep the client waiting: for the model, or for transcripts."""
+        return self._finishing or bool(self._finals) or self.num_waiting > 0
 
     @property
     def num_waiting(self) -> int:

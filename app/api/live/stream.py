@@ -82,6 +82,8 @@ class StreamContract:
                 self._complain(COMMANDS)
 
     async def data(self, data: bytes) -> None:
+        if self._connection.finishing:  # it would be missing from the results
+            return
         if self._connection.session is None:
             await self._begin()
         more_s = len(data) / self._config.options.bytes_per_s
