@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from app.domain.transcript import SpokenWord
 
 HOLD_S = 0.3  # a word that ends so close to the end of the sound may be half of one
+COMPARED_S = 30.0  # of committed words with those of a new hypothesis
 LETTERS_PER_S = 4.0  # so many wrong letters count as much as a second of difference
 
 
@@ -72,7 +73,17 @@ def _common(last: Sequence[SpokenWord], new: Sequence[SpokenWord]) -> int:
 
 
 def _num_repeated(committed: Sequence[SpokenWord], new: Sequence[SpokenWord]) -> int:
-    """How many words `new` begins with that are the committed ones, perhaps heard differently."""
+    """How many words `new` begins with that are the committed ones, perhaps heard differently.
+
+    Only the last of them are compared: the effort grows with the square of their number.
+    """
+    since_s = committed[-1].end_s - COMPARED_S
+    old = sum(word.end_s <= since_s for word in new)
+    recent = [word for word in committed if word.end_s > since_s]
+    return old + _num_same(recent, new[old:])
+
+
+def _num_same(committed: Sequence[SpokenWord], new: Sequence[SpokenWord]) -> int:
     before, text, ends = "".join(map(_key, committed)), "", [0]
     for word in new:
         text += _key(word)

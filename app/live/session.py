@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from queue import Empty, SimpleQueue
 
@@ -22,11 +22,10 @@ from app.live.arrivals import Arrivals
 from app.live.context import Context
 from app.live.ears import Ears, Spoken
 from app.live.endpointing import Mark, Started
-from app.live.finals import SAME_SPEAKER, Finals
+from app.live.finals import Finals
 from app.live.options import LiveOptions
 from app.live.partials import Partials
 from app.live.sound import Sound, Track
-from app.live.speakers import Speakers
 from app.live.utterance import Utterance
 from app.live.voices import Voices
 
@@ -43,14 +42,14 @@ Observe = Callable[[events.LiveEvent, list[float]], None]
 class Needs:
     """What a session needs of others, called in its thread. `new_work`: for each utterance, so that
     a long stream is not taken for one long request. `observe`: told each event, with the delays of
-    the words that it tells. `same_speaker`: cosine of two voices from which on they are one's.
+    the words that it tells. `voices`: those of the stream, which may have other sessions.
     """
 
     new_track: Callable[[], Track]
     new_work: Callable[[], Work]
     observe: Observe = lambda event, delays: None
     clock: Callable[[], float] = time.monotonic
-    same_speaker: float = SAME_SPEAKER
+    voices: Voices = field(default_factory=Voices)
 
 
 class LiveSession:
@@ -78,10 +77,11 @@ class LiveSession:
         self._context = Context()
         self._sound = Sound(options, needs.new_track, start_s)
         post, is_credible = self._inbox.put, lambda found: self._ears.is_credible(found)
-        self._partials = Partials(self._listen, is_credible, self._tell, post, clock)
-        self._speakers = Speakers(needs.same_speaker)
-        self._speakers.know(options.voices)
-        about = self._tell, post, clock, Voices(self._speakers)
+        about_partials = self._tell, post, clock, self._voiced_until_s
+        self._partials = Partials(self._listen, is_credible, *about_partials)
+        self._voices = needs.voices
+        self._voices.know(options.voices)
+        about = self._tell, post, clock, self._voices
         self._finals = Finals(self._transcribe, needs.new_work, *about)
 
     # -- for any thread --------------------------------------------------------------------------
@@ -98,8 +98,8 @@ class LiveSession:
 
     @property
     def busy(self) -> bool:
-        """Whether it is us who keep the client waiting: with transcripts that are to come."""
-        return self._finishing or bool(self._finals)
+        """Whether it is us who keep the client waiting: for the model, or for transcripts."""
+        return self._finishing or bool(self._finals) or self.num_waiting > 0
 
     @property
     def num_waiting(self) -> int:
@@ -176,7 +176,7 @@ class LiveSession:
             raise error
         self._tell(events.Troubled(0 if self._open is None else self._open.number, error))
         self._stop(self._sound.end_s)
-        self._sound = Sound(self._options, self._needs.new_track, self._sound.end_s)
+        self._sound = self._sound.continued(self._options)
         self._inbox.put(lambda: None)  # the stream may have come to its end meanwhile
 
     def _next(self) -> Callable[[], None]:
@@ -196,9 +196,9 @@ class LiveSession:
         self._follow(marks)
         if self._open is None:
             self._sound.forget_silence()
-        else:
+        elif self._open.options.partials and self._sound.is_voiced:
             self._ears.expect(self._open.work)
-        self._look_ahead()
+        self._partials.look_ahead()
 
     def _follow(self, marks: Iterable[Mark]) -> None:
         for mark in marks:
@@ -209,7 +209,7 @@ class LiveSession:
 
     def _start(self, at_s: float) -> None:
         number = next(self._numbers)
-        self._open = Utterance(number, at_s, self._needs.new_work(), self._options.language)
+        self._open = Utterance(number, at_s, self._needs.new_work(), self._options)
         self._partials.begin(self._open, self._sound.tape)
         self._tell(events.SpeechStarted(number, at_s))
 
@@ -245,22 +245,24 @@ class LiveSession:
         self._tell(events.Reset())
 
     def _reconfigure(self, options: LiveOptions) -> None:
-        self._options = options
-        self._speakers.know(options.voices)
-        if not self._sound.suits(options):
+        suits = self._sound.suits(options)
+        if not suits:
             self._commit()
-            self._sound = Sound(options, self._needs.new_track, self._sound.end_s)
+        self._options = options
+        self._voices.know(options.voices)
+        if not suits:
+            self._sound = self._sound.continued(options)
 
     # -- models ----------------------------------------------------------------------------------
 
-    def _look_ahead(self) -> None:
-        if self._options.partials and self._sound.is_voiced:
-            self._partials.look_ahead()
+    def _voiced_until_s(self) -> float:
+        wanted = self._open is not None and self._open.options.partials
+        return self._sound.voiced_until_s if wanted else 0.0
 
     def _look_now(self) -> None:
         if self._open is not None:
             self._partials.want_now()
-            self._look_ahead()
+            self._partials.look_ahead()
         self._tell(events.Looked(self._sound.end_s))
 
     def _listen(self, utterance: Utterance, samples: Samples) -> Future[Hypothesis]:
@@ -270,8 +272,9 @@ class LiveSession:
         return self._ears.transcribe(samples, self._spoken(utterance), utterance.work)
 
     def _spoken(self, utterance: Utterance) -> Spoken:
-        context = self._context.before(utterance.language) if self._options.use_context else ""
-        return Spoken(self._options, utterance.language, context)
+        options, language = utterance.options, utterance.language
+        context = self._context.before(language) if options.use_context else ""
+        return Spoken(options, language, context)
 
     def _noting(
         self, tell: Callable[[events.LiveEvent], None], observe: Observe

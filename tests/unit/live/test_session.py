@@ -226,6 +226,13 @@ def test_a_session_is_busy_while_a_client_waits_for_it(talk: Talk) -> None:
     assert talk.session.busy
 
 
+def test_a_client_that_waits_for_the_model_is_not_idle() -> None:
+    session = LiveSession(Needs(LevelTrack, lambda: Work("w", 60)), OPTIONS, lambda event: None)
+    assert not session.busy
+    session.hear(LOUD)
+    assert session.busy
+
+
 def test_late_transcripts_are_complained_about_and_hopeless_ones_end_the_stream(
     talk: Talk,
 ) -> None:
