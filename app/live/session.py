@@ -9,20 +9,18 @@ import itertools
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
 from queue import Empty, SimpleQueue
 
 from app.domain.errors import Cancelled, ServiceError, StageFailed
-from app.domain.transcript import Hypothesis, Samples, Transcript
 from app.engine.work import Work
 from app.live import events
 from app.live.arrivals import Arrivals
-from app.live.context import Context
-from app.live.ears import Ears, Spoken
+from app.live.ears import Ears
 from app.live.endpointing import Mark, Started
 from app.live.finals import Finals
+from app.live.hearing import Hearing
 from app.live.options import LiveOptions
 from app.live.partials import Partials
 from app.live.sound import Sound, Track
@@ -74,15 +72,15 @@ class LiveSession:
         self._faults = 0
         self._numbers = itertools.count(1) if numbers is None else numbers
         self._open: Utterance | None = None
-        self._context = Context()
+        self._hearing = hearing = Hearing()
         self._sound = Sound(options, needs.new_track, start_s)
-        post, is_credible = self._inbox.put, lambda found: self._ears.is_credible(found)
+        post = self._inbox.put
         about_partials = self._tell, post, clock, self._voiced_until_s
-        self._partials = Partials(self._listen, is_credible, *about_partials)
+        self._partials = Partials(hearing.listen, hearing.is_credible, *about_partials)
         self._voices = needs.voices
         self._voices.know(options.voices)
         about = self._tell, post, clock, self._voices
-        self._finals = Finals(self._transcribe, needs.new_work, *about)
+        self._finals = Finals(hearing.transcribe, needs.new_work, *about)
 
     # -- for any thread --------------------------------------------------------------------------
 
@@ -146,7 +144,7 @@ class LiveSession:
 
     def run(self, ears: Ears) -> None:
         """Serve the stream until it ends. In a thread of its own."""
-        self._ears = ears
+        self._hearing.ears = ears
         try:
             while self._running:
                 self._step()
@@ -197,7 +195,7 @@ class LiveSession:
         if self._open is None:
             self._sound.forget_silence()
         elif self._open.options.partials and self._sound.is_voiced:
-            self._ears.expect(self._open.work)
+            self._hearing.expect(self._open)
         self._partials.look_ahead()
 
     def _follow(self, marks: Iterable[Mark]) -> None:
@@ -241,7 +239,7 @@ class LiveSession:
     def _reset(self) -> None:
         self._finals.drop()
         self._clear()
-        self._context.forget()
+        self._hearing.forget()
         self._tell(events.Reset())
 
     def _reconfigure(self, options: LiveOptions) -> None:
@@ -253,8 +251,6 @@ class LiveSession:
         if not suits:
             self._sound = self._sound.continued(options)
 
-    # -- models ----------------------------------------------------------------------------------
-
     def _voiced_until_s(self) -> float:
         wanted = self._open is not None and self._open.options.partials
         return self._sound.voiced_until_s if wanted else 0.0
@@ -265,16 +261,7 @@ class LiveSession:
             self._partials.look_ahead()
         self._tell(events.Looked(self._sound.end_s))
 
-    def _listen(self, utterance: Utterance, samples: Samples) -> Future[Hypothesis]:
-        return self._ears.listen(samples, self._spoken(utterance), utterance.work)
-
-    def _transcribe(self, utterance: Utterance, samples: Samples) -> Future[Transcript]:
-        return self._ears.transcribe(samples, self._spoken(utterance), utterance.work)
-
-    def _spoken(self, utterance: Utterance) -> Spoken:
-        options, language = utterance.options, utterance.language
-        context = self._context.before(language) if options.use_context else ""
-        return Spoken(options, language, context)
+    # -- what is told ----------------------------------------------------------------------------
 
     def _noting(
         self, tell: Callable[[events.LiveEvent], None], observe: Observe
@@ -284,7 +271,7 @@ class LiveSession:
         def told(event: events.LiveEvent) -> None:
             if isinstance(event, events.Final):
                 self._faults = 0
-                self._context.note(event.transcript)
+                self._hearing.note(event.transcript)
             tell(event)
             observe(event, self._arrivals.delays(event, self._clock()))
 
