@@ -193,7 +193,8 @@ class LiveSession:
         self._arrivals.note(self._sound.end_s, arrived)
         self._follow(marks)
         if self._open is None:
-            self._sound.forget_silence()
+            if self._sound.forget_silence():
+                self._tell(events.Silence(self._sound.tape.start_s))
         elif self._open.options.partials and self._sound.is_voiced:
             self._hearing.expect(self._open)
         self._partials.look_ahead()

@@ -108,13 +108,17 @@ class Sound:
         self.finish()
         self.tape.forget(self.end_s)
 
-    def forget_silence(self) -> None:
-        """Keep only what an utterance may begin with that is noticed later."""
+    def forget_silence(self) -> bool:
+        """Keep only what an utterance may begin with that is noticed later. Whether that is less
+        than before.
+        """
         endpoints = self._options.endpoints
         lead_s = UNHEARD_S if endpoints is None else endpoints.lead_s
         needed_s = self.end_s - lead_s - FRAME_S
-        if needed_s - self.tape.start_s >= FORGET_S:
-            self.tape.forget(needed_s)
+        if needed_s - self.tape.start_s < FORGET_S:
+            return False
+        self.tape.forget(needed_s)
+        return True
 
     def _take(self, samples: Samples) -> list[Mark]:
         self.tape.add(samples)

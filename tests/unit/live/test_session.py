@@ -139,6 +139,17 @@ def test_nothing_heard_nothing_told(talk: Talk) -> None:
     assert talk.told[0].error is None
 
 
+def test_clients_learn_what_sound_is_not_needed_any_more(talk: Talk) -> None:
+    for _ in range(4):
+        talk.say(QUIET)
+    until_s = [talk.wait(events.Silence, number).until_s for number in (1, 2)]
+    assert until_s == sorted(until_s)
+    talk.say(LOUD)
+    assert until_s[-1] <= talk.wait(events.SpeechStarted).at_s
+    talk.session.abort()
+    assert talk.done()[-1] == "Ended"
+
+
 def test_partials_then_a_final_with_the_rest(talk: Talk) -> None:
     talk.say(LOUD)
     eventually(lambda: len(talk.ears.quick) == 1)
