@@ -59,7 +59,7 @@ class Agreement:
         return [_not_before(word, self.committed_s) for word in new]
 
 
-def _key(word: SpokenWord) -> str:
+def key_of(word: SpokenWord) -> str:
     """What two hypotheses must share: capitals and punctuation change as the sentence grows."""
     return "".join(filter(str.isalnum, word.text.casefold())) or word.text.strip()
 
@@ -67,7 +67,7 @@ def _key(word: SpokenWord) -> str:
 def _common(last: Sequence[SpokenWord], new: Sequence[SpokenWord]) -> int:
     """How many words both begin with."""
     for i, (a, b) in enumerate(zip(last, new, strict=False)):
-        if _key(a) != _key(b):
+        if key_of(a) != key_of(b):
             return i
     return min(len(last), len(new))
 
@@ -84,9 +84,9 @@ def _num_repeated(committed: Sequence[SpokenWord], new: Sequence[SpokenWord]) ->
 
 
 def _num_same(committed: Sequence[SpokenWord], new: Sequence[SpokenWord]) -> int:
-    before, text, ends = "".join(map(_key, committed)), "", [0]
+    before, text, ends = "".join(map(key_of, committed)), "", [0]
     for word in new:
-        text += _key(word)
+        text += key_of(word)
         ends.append(len(text))
     wrong = _distances(before, text)
     until_s = committed[-1].end_s

@@ -8,6 +8,7 @@ from app.domain.options import BRIEF_S
 from app.domain.transcript import Hypothesis, LanguageGuess, Segment, SpokenWord, Transcript, Word
 from app.engine.work import Work
 from app.live.agreement import Agreed, Agreement, shifted
+from app.live.echoes import without_echo
 from app.live.options import LiveOptions
 
 CONTEXT_S = BRIEF_S  # most sound of one hypothesis: what is older is committed by then
@@ -58,7 +59,7 @@ class Utterance:
         """Take a hypothesis for the sound from `window_s` to `heard_s`."""
         if self.language is None and hypothesis.guesses:
             self._learn_language(hypothesis.guesses[0], heard_s)
-        words = shifted(hypothesis.words or (), window_s)
+        words = shifted(without_echo(hypothesis.words or ()), window_s)
         if self._skipped:
             return Agreed((), words)
         return self._agreement.hear(words, window_s, heard_s)
