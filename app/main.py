@@ -55,8 +55,7 @@ def create_app(service: Service, sqs: bool = False) -> FastAPI:
     jobs = build_jobs(service)
     sqs_worker = build_sqs_worker(service, jobs) if sqs else None
     live = Live(service) if settings.live_max_streams else None
-    if live is not None:
-        check_wyoming(live)
+    check_wyoming(settings)
 
     app: FastAPI = FastAPIOffline(
         title="WhisperX ASR service",
@@ -70,7 +69,7 @@ def create_app(service: Service, sqs: bool = False) -> FastAPI:
     )
     routers = build_routers(service, jobs, live)
     app.add_middleware(UnreadBodyMiddleware)
-    app.add_middleware(WebSocketMiddleware)
+    app.add_middleware(WebSocketMiddleware, error=live_refusals.refused_handshake(live is not None))
     errors.install(app, [getattr(r, "path", "") for router in routers for r in router.routes])
     keys.install(app, settings, settings.root_path)  # each middleware wraps those added above it
     headers.install(app, settings)

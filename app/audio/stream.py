@@ -30,18 +30,25 @@ class Encoding(StrEnum):
 class StreamDecoder:
     """Decodes the sound of one stream. Keeps the bytes of a sample that is not complete."""
 
-    def __init__(self, encoding: Encoding, rate: int) -> None:
-        """`rate`: of the arriving samples, in Hz. Raises ValueError."""
+    def __init__(self, encoding: Encoding, rate: int, rest: bytes = b"") -> None:
+        """`rate`: of the arriving samples, in Hz. `rest`: as that of another decoder. Raises
+        ValueError.
+        """
         if not LOWEST_RATE <= rate <= HIGHEST_RATE:
             raise ValueError(f"a sample rate of {LOWEST_RATE} to {HIGHEST_RATE} Hz is needed")
         self._encoding = encoding
         self._rate = rate
-        self._rest = b""
+        self._rest = rest
         self._resampler = (
             None
             if rate == SAMPLE_RATE
             else av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
         )
+
+    @property
+    def rest(self) -> bytes:
+        """Of a sample that is not complete."""
+        return self._rest
 
     def decode(self, data: bytes) -> Samples:
         """The samples that are complete. The resampler holds back some milliseconds."""
@@ -54,7 +61,6 @@ class StreamDecoder:
 
     def flush(self) -> Samples:
         """What the resampler held back. The stream may go on."""
-        self._rest = b""
         if self._resampler is None:
             return np.zeros(0, np.float32)
         rest = _joined(self._resampler.resample(None))

@@ -16,14 +16,11 @@ class LiveSettings(SettingsGroup):
     title: ClassVar[str] = "Live transcription"
 
     live_max_streams: int = Field(
-        0,
+        64,
         ge=0,
         le=4096,
         validation_alias="LIVE_MAX_STREAMS",
-        description=(
-            "Most live streams at a time in this process, such as 64. 0: no live transcription; it "
-            "is a preview."
-        ),
+        description="Most live streams at a time in this process. 0: no live transcription.",
     )
     live_max_streams_per_client: int = Field(
         16,

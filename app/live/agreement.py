@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from app.domain.transcript import SpokenWord
 
 HOLD_S = 0.3  # a word that ends so close to the end of the sound may be half of one
+COMPARED_S = 30.0  # of committed words with those of a new hypothesis
 LETTERS_PER_S = 4.0  # so many wrong letters count as much as a second of difference
 
 
@@ -58,7 +59,7 @@ class Agreement:
         return [_not_before(word, self.committed_s) for word in new]
 
 
-def _key(word: SpokenWord) -> str:
+def key_of(word: SpokenWord) -> str:
     """What two hypotheses must share: capitals and punctuation change as the sentence grows."""
     return "".join(filter(str.isalnum, word.text.casefold())) or word.text.strip()
 
@@ -66,16 +67,26 @@ def _key(word: SpokenWord) -> str:
 def _common(last: Sequence[SpokenWord], new: Sequence[SpokenWord]) -> int:
     """How many words both begin with."""
     for i, (a, b) in enumerate(zip(last, new, strict=False)):
-        if _key(a) != _key(b):
+        if key_of(a) != key_of(b):
             return i
     return min(len(last), len(new))
 
 
 def _num_repeated(committed: Sequence[SpokenWord], new: Sequence[SpokenWord]) -> int:
-    """How many words `new` begins with that are the committed ones, perhaps heard differently."""
-    before, text, ends = "".join(map(_key, committed)), "", [0]
+    """How many words `new` begins with that are the committed ones, perhaps heard differently.
+
+    Only the last of them are compared: the effort grows with the square of their number.
+    """
+    since_s = committed[-1].end_s - COMPARED_S
+    old = sum(word.end_s <= since_s for word in new)
+    recent = [word for word in committed if word.end_s > since_s]
+    return old + _num_same(recent, new[old:])
+
+
+def _num_same(committed: Sequence[SpokenWord], new: Sequence[SpokenWord]) -> int:
+    before, text, ends = "".join(map(key_of, committed)), "", [0]
     for word in new:
-        text += _key(word)
+        text += key_of(word)
         ends.append(len(text))
     wrong = _distances(before, text)
     until_s = committed[-1].end_s

@@ -73,6 +73,11 @@ class Endpointer:
         return self._started_s is not None
 
     @property
+    def voiced_until_s(self) -> float:
+        """When an utterance was open last."""
+        return self.now_s if self.speaking else self._ended_s
+
+    @property
     def now_s(self) -> float:
         return self._frames * FRAME_S
 

@@ -23,6 +23,13 @@ class SpeechEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class Silence:
+    """Nobody speaks: utterances that are told later begin at `until_s` or after it."""
+
+    until_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Partial:
     """`committed`: new words that never change. `tentative`: all words after the committed ones, as
     far as `heard_s`; the next event about this utterance replaces them. `probability`: of the
@@ -110,6 +117,7 @@ class Ended:
 LiveEvent: TypeAlias = (
     SpeechStarted
     | SpeechEnded
+    | Silence
     | Partial
     | Final
     | SpeakersKnown

@@ -18,7 +18,6 @@ from app.domain.errors import Cancelled, Overloaded, ServiceError, StageFailed
 from app.domain.transcript import Samples, Transcript
 from app.engine.work import Work
 from app.live import events
-from app.live.speakers import Speakers
 from app.live.utterance import Utterance
 from app.live.voices import Voices, main_speaker, turns_of
 
@@ -28,7 +27,6 @@ LAGGING_S, LAGGING_EVERY_S = 10.0, 5.0
 LAGGING_PER_S = 0.5  # later for each second of sound that had to be transcribed
 LOST_S = 60.0
 LOST_PER_S = 4.0
-SAME_SPEAKER = 0.5  # cosine of two voices, as of known speakers by default
 TRIES = 3  # a neighbor may kill the model, too
 TOO_FAR_BEHIND = "The service is too far behind this stream; try again later."
 
@@ -78,7 +76,7 @@ class Finals:
         self._tell = tell
         self._post = post
         self._clock = clock
-        self._voices = voices or Voices(Speakers(SAME_SPEAKER))
+        self._voices = voices or Voices()
         self._pending: deque[_Pending] = deque()
         self._complained: float | None = None  # when; None if all is well
 

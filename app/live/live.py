@@ -22,6 +22,7 @@ from app.live.events import Ended, Final, Lagging, LiveEvent, SpeechStarted
 from app.live.options import LiveOptions
 from app.live.session import LiveSession, Needs
 from app.live.turns import Place, Turns
+from app.live.voices import Voices
 from app.observability.record import RequestRecord
 from app.service.calls import Call
 from app.service.service import Service
@@ -80,7 +81,8 @@ class Live:
                 background=True, timeout_s=self.settings.live_max_session_s,
             )  # fmt: skip
             with entering as call:
-                yield Stream(self, call, Place(account, record.request_id))
+                voices = Voices(self.service.settings.known_speaker_similarity)
+                yield Stream(self, call, Place(account, record.request_id), voices)
 
     @contextmanager
     def _place(self, account: str) -> Iterator[None]:
@@ -136,13 +138,14 @@ def _load_vad() -> StreamingVad:
 @dataclass(slots=True)
 class Stream:
     """An admitted stream. `call`: its place among the requests; its work ends with the stream.
-    `place`: among those whose utterances take turns.
+    `place`: among those whose utterances take turns. `voices`: who has spoken in any session.
     `preparing`: one model after the other, however often a client changes its mind.
     """
 
     live: Live
     call: Call
     place: Place
+    voices: Voices
     preparing: Future[None] | None = None
 
     def open(
@@ -163,7 +166,7 @@ class Stream:
             lambda: live.vad().track(),
             lambda: live.new_work(call.record.request_id),
             self._observe,
-            same_speaker=live.service.settings.known_speaker_similarity,
+            voices=self.voices,
         )
         session = LiveSession(needs, options, tell, start_s, numbers)
 

@@ -30,13 +30,17 @@ class Partials:
         tell: Callable[[events.LiveEvent], None],
         post: Callable[[Callable[[], None]], None],
         clock: Callable[[], float],
+        voiced_until_s: Callable[[], float],
     ) -> None:
-        """`post`: runs a function in the session's thread."""
+        """`post`: runs a function in the session's thread. `voiced_until_s`: the end of what is
+        worth listening to.
+        """
         self._listen = listen
         self._is_credible = is_credible
         self._tell = tell
         self._post = post
         self._clock = clock
+        self._voiced_until_s = voiced_until_s
         self._tape = Tape()
         self._utterance: Utterance | None = None
         self._under_way: Future[Hypothesis] | None = None
@@ -75,6 +79,8 @@ class Partials:
         """Ask for a hypothesis, if there is enough new sound."""
         utterance, now_s = self._utterance, self._tape.end_s
         if utterance is None or self._under_way is not None:
+            return
+        if self._heard_s >= self._voiced_until_s():  # silence has no words
             return
         new_s = now_s - self._heard_s
         wanted = self._wanted_s > self._heard_s

@@ -9,24 +9,21 @@ import itertools
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from queue import Empty, SimpleQueue
 
 from app.domain.errors import Cancelled, ServiceError, StageFailed
-from app.domain.transcript import Hypothesis, Samples, Transcript
 from app.engine.work import Work
 from app.live import events
 from app.live.arrivals import Arrivals
-from app.live.context import Context
-from app.live.ears import Ears, Spoken
+from app.live.ears import Ears
 from app.live.endpointing import Mark, Started
-from app.live.finals import SAME_SPEAKER, Finals
+from app.live.finals import Finals
+from app.live.hearing import Hearing
 from app.live.options import LiveOptions
 from app.live.partials import Partials
 from app.live.sound import Sound, Track
-from app.live.speakers import Speakers
 from app.live.utterance import Utterance
 from app.live.voices import Voices
 
@@ -43,14 +40,14 @@ Observe = Callable[[events.LiveEvent, list[float]], None]
 class Needs:
     """What a session needs of others, called in its thread. `new_work`: for each utterance, so that
     a long stream is not taken for one long request. `observe`: told each event, with the delays of
-    the words that it tells. `same_speaker`: cosine of two voices from which on they are one's.
+    the words that it tells. `voices`: those of the stream, which may have other sessions.
     """
 
     new_track: Callable[[], Track]
     new_work: Callable[[], Work]
     observe: Observe = lambda event, delays: None
     clock: Callable[[], float] = time.monotonic
-    same_speaker: float = SAME_SPEAKER
+    voices: Voices = field(default_factory=Voices)
 
 
 class LiveSession:
@@ -75,14 +72,15 @@ class LiveSession:
         self._faults = 0
         self._numbers = itertools.count(1) if numbers is None else numbers
         self._open: Utterance | None = None
-        self._context = Context()
+        self._hearing = hearing = Hearing()
         self._sound = Sound(options, needs.new_track, start_s)
-        post, is_credible = self._inbox.put, lambda found: self._ears.is_credible(found)
-        self._partials = Partials(self._listen, is_credible, self._tell, post, clock)
-        self._speakers = Speakers(needs.same_speaker)
-        self._speakers.know(options.voices)
-        about = self._tell, post, clock, Voices(self._speakers)
-        self._finals = Finals(self._transcribe, needs.new_work, *about)
+        post = self._inbox.put
+        about_partials = self._tell, post, clock, self._voiced_until_s
+        self._partials = Partials(hearing.listen, hearing.is_credible, *about_partials)
+        self._voices = needs.voices
+        self._voices.know(options.voices)
+        about = self._tell, post, clock, self._voices
+        self._finals = Finals(hearing.transcribe, needs.new_work, *about)
 
     # -- for any thread --------------------------------------------------------------------------
 
@@ -98,8 +96,8 @@ class LiveSession:
 
     @property
     def busy(self) -> bool:
-        """Whether it is us who keep the client waiting: with transcripts that are to come."""
-        return self._finishing or bool(self._finals)
+        """Whether it is us who keep the client waiting: for the model, or for transcripts."""
+        return self._finishing or bool(self._finals) or self.num_waiting > 0
 
     @property
     def num_waiting(self) -> int:
@@ -146,7 +144,7 @@ class LiveSession:
 
     def run(self, ears: Ears) -> None:
         """Serve the stream until it ends. In a thread of its own."""
-        self._ears = ears
+        self._hearing.ears = ears
         try:
             while self._running:
                 self._step()
@@ -176,7 +174,7 @@ class LiveSession:
             raise error
         self._tell(events.Troubled(0 if self._open is None else self._open.number, error))
         self._stop(self._sound.end_s)
-        self._sound = Sound(self._options, self._needs.new_track, self._sound.end_s)
+        self._sound = self._sound.continued(self._options)
         self._inbox.put(lambda: None)  # the stream may have come to its end meanwhile
 
     def _next(self) -> Callable[[], None]:
@@ -195,10 +193,11 @@ class LiveSession:
         self._arrivals.note(self._sound.end_s, arrived)
         self._follow(marks)
         if self._open is None:
-            self._sound.forget_silence()
-        else:
-            self._ears.expect(self._open.work)
-        self._look_ahead()
+            if self._sound.forget_silence():
+                self._tell(events.Silence(self._sound.tape.start_s))
+        elif self._open.options.partials and self._sound.is_voiced:
+            self._hearing.expect(self._open)
+        self._partials.look_ahead()
 
     def _follow(self, marks: Iterable[Mark]) -> None:
         for mark in marks:
@@ -209,7 +208,7 @@ class LiveSession:
 
     def _start(self, at_s: float) -> None:
         number = next(self._numbers)
-        self._open = Utterance(number, at_s, self._needs.new_work(), self._options.language)
+        self._open = Utterance(number, at_s, self._needs.new_work(), self._options)
         self._partials.begin(self._open, self._sound.tape)
         self._tell(events.SpeechStarted(number, at_s))
 
@@ -241,37 +240,29 @@ class LiveSession:
     def _reset(self) -> None:
         self._finals.drop()
         self._clear()
-        self._context.forget()
+        self._hearing.forget()
         self._tell(events.Reset())
 
     def _reconfigure(self, options: LiveOptions) -> None:
-        self._options = options
-        self._speakers.know(options.voices)
-        if not self._sound.suits(options):
+        suits = self._sound.suits(options)
+        if not suits:
             self._commit()
-            self._sound = Sound(options, self._needs.new_track, self._sound.end_s)
+        self._options = options
+        self._voices.know(options.voices)
+        if not suits:
+            self._sound = self._sound.continued(options)
 
-    # -- models ----------------------------------------------------------------------------------
-
-    def _look_ahead(self) -> None:
-        if self._options.partials and self._sound.is_voiced:
-            self._partials.look_ahead()
+    def _voiced_until_s(self) -> float:
+        wanted = self._open is not None and self._open.options.partials
+        return self._sound.voiced_until_s if wanted else 0.0
 
     def _look_now(self) -> None:
         if self._open is not None:
             self._partials.want_now()
-            self._look_ahead()
+            self._partials.look_ahead()
         self._tell(events.Looked(self._sound.end_s))
 
-    def _listen(self, utterance: Utterance, samples: Samples) -> Future[Hypothesis]:
-        return self._ears.listen(samples, self._spoken(utterance), utterance.work)
-
-    def _transcribe(self, utterance: Utterance, samples: Samples) -> Future[Transcript]:
-        return self._ears.transcribe(samples, self._spoken(utterance), utterance.work)
-
-    def _spoken(self, utterance: Utterance) -> Spoken:
-        context = self._context.before(utterance.language) if self._options.use_context else ""
-        return Spoken(self._options, utterance.language, context)
+    # -- what is told ----------------------------------------------------------------------------
 
     def _noting(
         self, tell: Callable[[events.LiveEvent], None], observe: Observe
@@ -281,7 +272,7 @@ class LiveSession:
         def told(event: events.LiveEvent) -> None:
             if isinstance(event, events.Final):
                 self._faults = 0
-                self._context.note(event.transcript)
+                self._hearing.note(event.transcript)
             tell(event)
             observe(event, self._arrivals.delays(event, self._clock()))
 

@@ -26,6 +26,7 @@ FRAME_SAMPLES = round(FRAME_S * SAMPLE_RATE)
 # Where the client says where utterances end:
 LONGEST_S = 600.0  # of an utterance
 LEAD_S = 1.0  # kept before its first speech: what is before that only delays its transcript
+FORGET_S = 1.0  # at a time: what is kept is copied
 UNHEARD_S = 30.0  # kept as long as no speech was found: it may be too quiet to be found
 
 
@@ -38,11 +39,16 @@ class Sound:
     """The sound of one stream as long as its options stay. Times are seconds of the stream."""
 
     def __init__(
-        self, options: LiveOptions, new_track: Callable[[], Track], start_s: float
+        self,
+        options: LiveOptions,
+        new_track: Callable[[], Track],
+        start_s: float,
+        rest: bytes = b"",
     ) -> None:
+        """`rest`: of a sample that is not complete."""
         self.tape = Tape(start_s)
         self._options = options
-        self._decoder = StreamDecoder(options.encoding, options.rate)
+        self._decoder = StreamDecoder(options.encoding, options.rate, rest)
         self._endpointer = Endpointer(options.endpoints or EndpointOptions())
         self._new_track = new_track
         self._track: Track | None = None  # made by the thread that needs it
@@ -60,6 +66,11 @@ class Sound:
         """Whether somebody speaks just now, pauses of half a second or so included."""
         return self._endpointer.speaking
 
+    @property
+    def voiced_until_s(self) -> float:
+        """When somebody spoke last."""
+        return self._begin_s + self._endpointer.voiced_until_s
+
     def suits(self, options: LiveOptions) -> bool:
         """Whether sound under these options is the same to us."""
         ours, new = self._options, options
@@ -68,6 +79,12 @@ class Sound:
             new.rate,
             new.endpoints,
         )
+
+    def continued(self, options: LiveOptions) -> Sound:
+        """The sound that follows, from the next sample on."""
+        same = options.encoding is self._options.encoding
+        rest = self._decoder.rest if same else b""
+        return Sound(options, self._new_track, self.end_s, rest)
 
     def hear(self, data: bytes) -> list[Mark]:
         """Take bytes; what they tell of utterances."""
@@ -91,11 +108,17 @@ class Sound:
         self.finish()
         self.tape.forget(self.end_s)
 
-    def forget_silence(self) -> None:
-        """Keep only what an utterance may begin with that is noticed later."""
+    def forget_silence(self) -> bool:
+        """Keep only what an utterance may begin with that is noticed later. Whether that is less
+        than before.
+        """
         endpoints = self._options.endpoints
         lead_s = UNHEARD_S if endpoints is None else endpoints.lead_s
-        self.tape.forget(self.end_s - lead_s - FRAME_S)
+        needed_s = self.end_s - lead_s - FRAME_S
+        if needed_s - self.tape.start_s < FORGET_S:
+            return False
+        self.tape.forget(needed_s)
+        return True
 
     def _take(self, samples: Samples) -> list[Mark]:
         self.tape.add(samples)
@@ -113,7 +136,8 @@ class Sound:
             return [Started(max(self._ended_s, starts[0] - LEAD_S))]
         if self._speaking and self.end_s - self.tape.start_s > LONGEST_S:
             self._ended_s = self.end_s
-            return [Ended(self.end_s, cut=True), Started(self.end_s)]
+            ended = Ended(self.end_s, cut=True)
+            return [ended, Started(self.end_s)] if self.is_voiced else [ended]
         return []
 
     def _find(self, samples: Samples) -> list[Mark]:

@@ -8,6 +8,8 @@ from app.domain.options import BRIEF_S
 from app.domain.transcript import Hypothesis, LanguageGuess, Segment, SpokenWord, Transcript, Word
 from app.engine.work import Work
 from app.live.agreement import Agreed, Agreement, shifted
+from app.live.echoes import without_echo
+from app.live.options import LiveOptions
 
 CONTEXT_S = BRIEF_S  # most sound of one hypothesis: what is older is committed by then
 KEPT_S = 9.0  # of it, when it becomes too long
@@ -16,14 +18,17 @@ LANGUAGE_S = 2.0  # of speech, before its language is settled
 
 
 class Utterance:
-    """`start_s`: seconds of the stream. `language`: settled by the first long hypothesis."""
+    """`start_s`: seconds of the stream. `options`: those at its start. `language`: settled by the
+    first long hypothesis, unless it is given.
+    """
 
-    def __init__(self, number: int, start_s: float, work: Work, language: str | None) -> None:
+    def __init__(self, number: int, start_s: float, work: Work, options: LiveOptions) -> None:
         self.number = number
         self.start_s = start_s
         self.end_s: float | None = None
         self.work = work
-        self.language = language
+        self.options = options
+        self.language = options.language
         self.probability: float | None = None  # of the language, if it was not given
         self._agreement = Agreement()
         self._window_s = start_s
@@ -37,15 +42,16 @@ class Utterance:
     def window_s(self, now_s: float) -> float:
         """Where the sound of the next hypothesis begins."""
         if now_s - self._window_s > CONTEXT_S:
-            self._window_s = self._cut_before(now_s - KEPT_S)
+            self._window_s = self._cut_before(now_s - KEPT_S, now_s - CONTEXT_S)
         return self._window_s
 
-    def _cut_before(self, at_s: float) -> float:
-        """The end of the last committed word before a time, or that time if nothing is certain.
+    def _cut_before(self, at_s: float, earliest_s: float) -> float:
+        """The end of the last committed word before a time, or that time if none is near it.
 
         Then nothing more is committed: the words in between come with the transcript.
         """
-        ends = [w.end_s for w in self._agreement.committed if self._window_s < w.end_s <= at_s]
+        first_s = max(self._window_s, earliest_s)
+        ends = [w.end_s for w in self._agreement.committed if first_s < w.end_s <= at_s]
         self._skipped = self._skipped or not ends
         return ends[-1] if ends else at_s
 
@@ -53,7 +59,7 @@ class Utterance:
         """Take a hypothesis for the sound from `window_s` to `heard_s`."""
         if self.language is None and hypothesis.guesses:
             self._learn_language(hypothesis.guesses[0], heard_s)
-        words = shifted(hypothesis.words or (), window_s)
+        words = shifted(without_echo(hypothesis.words or ()), window_s)
         if self._skipped:
             return Agreed((), words)
         return self._agreement.hear(words, window_s, heard_s)

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 
 from app.domain.transcript import Segment, Transcript, Turn
 from app.live.speakers import Speakers
 
+SAME_SPEAKER = 0.5  # cosine of two voices, as of known speakers by default
+
 
 class Voices:
-    """Names the speakers of each transcript, and keeps who spoke when until the end."""
+    """Names the speakers of each transcript, and keeps who spoke when until the end. Any thread:
+    two sessions of a stream may use it at once.
+    """
 
-    def __init__(self, speakers: Speakers) -> None:
-        self._speakers = speakers
+    def __init__(self, similarity: float = SAME_SPEAKER) -> None:
+        """`similarity`: cosine of two voices from which on they are one speaker's."""
+        self._lock = threading.Lock()
+        self._speakers = Speakers(similarity)
         self._turns: dict[int, tuple[Turn, ...]] = {}  # by utterance, under its own labels
+
+    def know(self, voices: Mapping[str, Sequence[float]]) -> None:
+        """The known voices from now on."""
+        with self._lock:
+            self._speakers.know(voices)
 
     def name(self, utterance: int, transcript: Transcript) -> Transcript:
         """The transcript of a new utterance, in times of the stream, with names of the stream."""
@@ -26,25 +38,28 @@ class Voices:
         for turn in turns:
             seconds[turn.speaker] = seconds.get(turn.speaker, 0.0) + turn.end_s - turn.start_s
         voices = {s: v for s, v in transcript.speaker_embeddings.items() if s in seconds}
-        names = self._speakers.label(utterance, voices, seconds)
-        self._turns[utterance] = turns
+        with self._lock:
+            names = self._speakers.label(utterance, voices, seconds)
+            self._turns[utterance] = turns
         segments = tuple(_renamed(segment, names) for segment in transcript.segments)
         own = {names.get(s, s): v for s, v in transcript.speaker_embeddings.items()}
         return replace(transcript, segments=segments, speaker_embeddings=own)
 
     def forget_turns(self) -> None:
         """Nobody asks any more who spoke so far; who comes back is known all the same."""
-        self._turns = {}
+        with self._lock:
+            self._turns = {}
 
     def corrected(self) -> dict[int, tuple[Turn, ...]]:
         """Who spoke when, by utterance, now that all are known."""
-        names = self._speakers.corrected()
+        with self._lock:
+            names, told = self._speakers.corrected(), dict(self._turns)
         return {
             utterance: tuple(
                 replace(turn, speaker=names.get((utterance, turn.speaker), turn.speaker))
                 for turn in turns
             )
-            for utterance, turns in self._turns.items()
+            for utterance, turns in told.items()
         }
 
 

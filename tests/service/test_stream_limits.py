@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -110,20 +111,24 @@ def _streams(server: Server) -> str:
     return line.rpartition(" ")[2].removesuffix(".0").replace("0", "")
 
 
-def test_a_client_that_sends_nothing(server: Server) -> None:
-    with stream(server, headers=bearer(ALICE)) as idle:
+@pytest.mark.parametrize("sound", [SECOND[:0], SHORT], ids=["nothing", "some words"])
+def test_a_client_that_falls_silent_is_told_what_it_said(server: Server, sound: Any) -> None:
+    with stream(server, headers=bearer(ALICE), language="en") as idle:
+        idle.say(sound)
         assert idle.closed() == 1008
         assert "Nothing was sent" in idle.wait(status("error"))["message"]
+        assert normalize(idle.text()) == (SAID if len(sound) else [])
 
 
 def test_live_sound_counts_for_the_rate_limit(server: Server) -> None:
     with stream(server, headers=bearer(NAMELESS)) as client:
         client.say(np.zeros(16_000 * 45, np.float32), 16_000)
         client.end()
-    with stream(server, headers=bearer(NAMELESS)) as client:
-        client.say(np.zeros(16_000 * 40, np.float32), 16_000)
+    with stream(server, headers=bearer(NAMELESS), language="en") as client:
+        client.say(np.concatenate([SHORT, np.zeros(16_000 * 40, np.float32)]), 16_000)
         assert client.closed() == 1013
         assert "minute" in client.wait(status("error"))["message"]
+        assert normalize(client.text()) == SAID  # it was charged
 
 
 def test_a_model_that_dies_is_loaded_again(faulty: Server) -> None:

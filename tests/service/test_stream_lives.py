@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from socket import SO_LINGER, SOL_SOCKET
+from socket import SHUT_RDWR, SO_LINGER, SOL_SOCKET
 from typing import Any
 
 import numpy as np
@@ -146,6 +146,42 @@ def test_nothing_is_kept_of_short_streams(server: Server) -> None:
     assert "never retrieved" not in server.log()
     assert "failed unexpectedly" not in server.log()
     assert "Exception in" not in server.log()
+
+
+def not_needed_until(client: Stream) -> float:
+    """From where on a client has to send again that is cut off."""
+    finals, silences = client.all(event("final")), client.all(event("silence"))
+    begun, told = len(client.all(event("speech_started"))), len(finals)
+    ends = [0.0, *(final["end"] for final in finals)]
+    return max(*ends, *(s["until"] for s in silences)) if begun == told else ends[-1]
+
+
+@pytest.mark.parametrize("cut_off", ["in silence", "in speech"])
+def test_a_client_that_is_cut_off_hears_each_word_once(server: Server, cut_off: str) -> None:
+    sound = np.concatenate([SHORT, *[SECOND] * 3, SHORT])
+    begin_s = len(SHORT) / 16_000 + 3
+    told_s = begin_s + (2 if cut_off == "in speech" else 0)
+    with stream(server, language="en", events=True) as client:
+        client.say(np.concatenate([SHORT, SECOND]))
+        client.wait(event("final"))
+        client.say(sound[len(SHORT) + 16_000 : round(told_s * 16_000)])
+        client.wait(lambda m: m.get("event") == "silence" and m["until"] > begin_s - 2)
+        if cut_off == "in speech":
+            client.wait(event("speech_started"), 2)
+        at_s = not_needed_until(client)
+        before = client.all(event("final"))
+        client.socket.socket.shutdown(SHUT_RDWR)
+    assert at_s < begin_s
+    if cut_off == "in silence":
+        assert at_s > begin_s - 2
+    with stream(server, language="en", events=True, resume_from_s=at_s) as client:
+        client.say(sound[round(at_s * 16_000) :])
+        client.end()
+    finals = [*before, *client.all(event("final"))]
+    words = [word for final in finals for word in final["words"]]
+    assert normalize(" ".join(final["text"] for final in finals)) == SAID * 2
+    assert [word["start"] for word in words] == sorted(word["start"] for word in words)
+    assert words[len(SAID)]["start"] > begin_s
 
 
 # -- configurations ------------------------------------------------------------------------------

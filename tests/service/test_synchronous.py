@@ -1,25 +1,38 @@
-"""The streaming service's `POST /transcribe`, as its users call it."""
+"""The streaming service's `POST /transcribe`, as its users call it, where neither jobs nor streams
+are served.
+"""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
 from app.api.jobs.router import ADDRESSES, PREFIXES, TURNED_OFF
+from app.api.live import refusals as live
 from tests.support.media import FORMATS, encode, speech
-from tests.support.server import Server, running_server
+from tests.support.ports import free_port
+from tests.support.server import Server, ended_start, running_server
+from tests.support.streams import address as stream_address
 from tests.support.truth import audio_of, truth_of, word_error_rate
 
 
 @pytest.fixture(scope="module")
 def synchronous(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """`base` is a name of the demo model here, and there are no jobs."""
-    settings = {"JOBS": "false", "ALLOWED_MODELS": "demo", "OPENAI_MODELS": '{"base": "demo"}'}
+    """`base` is a name of the demo model here, and there are neither jobs nor streams."""
+    settings = {
+        "JOBS": "false",
+        "LIVE_MAX_STREAMS": 0,
+        "ALLOWED_MODELS": "demo",
+        "OPENAI_MODELS": '{"base": "demo"}',
+    }
     with running_server(tmp_path_factory.mktemp("synchronous"), **settings) as server:
         yield server
 
@@ -99,3 +112,20 @@ def test_a_service_without_jobs_says_so(synchronous: Server) -> None:
     assert send(synchronous, file()).status_code == 404
     assert not (synchronous.folder / "data").exists()
     assert "/transcribe" not in synchronous.get("/openapi.json").text
+
+
+@pytest.mark.parametrize("path", live.ADDRESSES)
+def test_a_service_without_streams_says_so(synchronous: Server, path: str) -> None:
+    plain = synchronous.get(path)
+    assert (plain.status_code, plain.json()["detail"]) == (404, live.TURNED_OFF)
+    with pytest.raises(InvalidStatus) as refused, connect(stream_address(synchronous, path)):
+        pass
+    assert refused.value.response.status_code == 404
+    assert live.TURNED_OFF in (refused.value.response.body or b"").decode()
+    assert send(synchronous, file(), ("model_size", "base")).status_code == 200
+
+
+def test_home_assistant_needs_streams(tmp_path: Path) -> None:
+    done = ended_start(tmp_path, LIVE_MAX_STREAMS=0, WYOMING_PORT=free_port())
+    assert done.returncode != 0
+    assert "LIVE_MAX_STREAMS is 0" in done.stdout + done.stderr

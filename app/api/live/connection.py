@@ -20,6 +20,7 @@ from app.domain.errors import (
     ClientGone,
     DeadlineExceeded,
     Overloaded,
+    RateLimited,
     ServiceError,
     StageFailed,
 )
@@ -78,6 +79,7 @@ class LiveConnection:
         self._ended = asyncio.Event()
         self._last_heard = self._begun = time.monotonic()
         self._close_code = NORMAL
+        self._reason: ServiceError | None = None  # to be told, once the session has finished
         self._meter = Meter(stream)
 
     # -- for contracts ---------------------------------------------------------------------------
@@ -85,6 +87,11 @@ class LiveConnection:
     @property
     def session(self) -> LiveSession | None:
         return self._sessions.current
+
+    @property
+    def finishing(self) -> bool:
+        """Whether the stream is to end: sound that comes now is not heard, nor charged."""
+        return self._sessions.finishing
 
     async def open(self, options: LiveOptions, start_s: float = 0.0) -> None:
         """Begin a session. One that is open finishes; its events still come, before the others."""
@@ -119,7 +126,7 @@ class LiveConnection:
         """
         for at in range(0, len(data), PIECE_BYTES):  # decoded, it may be many times larger
             session = self.session
-            if session is None or self._ended.is_set():
+            if session is None or self.finishing or self._ended.is_set():
                 return
             session.hear(data[at : at + PIECE_BYTES])
             while session.backlog_s > MAX_BACKLOG_S and not self._ended.is_set():
@@ -137,6 +144,11 @@ class LiveConnection:
     def close(self, code: int = NORMAL) -> None:
         """Finish the session; the socket is closed once all is told."""
         self._close_code = code
+        self._sessions.finish()
+
+    def _close_for(self, reason: ServiceError) -> None:
+        """As `close`, for a reason that the client is told after what it has said."""
+        self._reason = self._reason or reason
         self._sessions.finish()
 
     # -- the connection --------------------------------------------------------------------------
@@ -182,10 +194,10 @@ class LiveConnection:
         await contract.start()
         while (message := await self._receive()) is not None:
             self._last_heard = time.monotonic()
-            if (text := message.get("text")) is not None:
-                await contract.text(text)
-            elif data := message.get("bytes"):
-                await contract.data(data)
+            try:
+                await _pass_on(message, contract)
+            except RateLimited as error:  # what was said before is charged
+                self._close_for(error)
             await asyncio.sleep(0)  # a thousand tiny messages may be there: others come first
             while self._is_flooded and not self._ended.is_set():
                 await self._keep_waiting()
@@ -220,7 +232,7 @@ class LiveConnection:
 
     async def _end(self, ended: Ended, contract: Contract) -> None:
         self._ended.set()
-        error = ended.error
+        error = ended.error or self._reason
         if error is None or isinstance(error, ClientGone):
             await self._close(self._close_code)
             return
@@ -260,7 +272,14 @@ class LiveConnection:
             elif now - self._begun > settings.live_max_session_s:
                 self.close(NORMAL)
             elif now - self._last_heard > settings.live_idle_timeout_s:
-                self._sessions.abort(DeadlineExceeded("Nothing was sent for too long."))
+                self._close_for(DeadlineExceeded("Nothing was sent for too long."))
+
+
+async def _pass_on(message: Mapping[str, Any], contract: Contract) -> None:
+    if (text := message.get("text")) is not None:
+        await contract.text(text)
+    elif data := message.get("bytes"):
+        await contract.data(data)
 
 
 def as_json(message: Message) -> str:

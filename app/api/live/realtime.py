@@ -88,6 +88,8 @@ class RealtimeContract:
 
     async def _append(self, message: Mapping[str, Any]) -> None:
         data = await decoded(message.get("audio"))
+        if self._connection.finishing:
+            return
         if self._connection.session is None:
             await self._connection.open(self._config.options)
         options = self._config.options

@@ -18,6 +18,7 @@ from app.live.events import (
     Looked,
     Partial,
     Reset,
+    Silence,
     SpeakersKnown,
     SpeechEnded,
     SpeechStarted,
@@ -144,6 +145,8 @@ def own_events(event: LiveEvent) -> Iterator[Message]:
         case SpeechStarted() | SpeechEnded():
             name = "speech_started" if isinstance(event, SpeechStarted) else "speech_ended"
             yield {"event": name, "utterance": event.utterance, "at": stream_seconds(event.at_s)}
+        case Silence():
+            yield {"event": "silence", "until": stream_seconds(event.until_s)}
         case Partial():
             yield {
                 "event": "partial",

@@ -12,6 +12,7 @@ from starlette.websockets import WebSocket
 from app.api.live.handshake import admit
 from app.api.live.realtime import RealtimeContract
 from app.api.live.stream import StreamContract
+from app.config.live import LiveSettings
 from app.domain.errors import ConfigurationError
 from app.live.live import Live
 
@@ -32,9 +33,13 @@ async def listening_for_wyoming(live: Live, host: str) -> AsyncIterator[None]:
         server.close()
 
 
-def check_wyoming(live: Live) -> None:
-    """Raises ConfigurationError if WYOMING_PORT is set and the extra is missing."""
-    if live.settings.wyoming_port is not None and find_spec("wyoming") is None:
+def check_wyoming(settings: LiveSettings) -> None:
+    """Raises ConfigurationError if WYOMING_PORT is set, but nothing could be served there."""
+    if settings.wyoming_port is None:
+        return
+    if not settings.live_max_streams:
+        raise ConfigurationError("WYOMING_PORT: needs live streams, but LIVE_MAX_STREAMS is 0.")
+    if find_spec("wyoming") is None:
         raise ConfigurationError(
             "WYOMING_PORT: needs the extra: pip install 'whisperx-asr-service[wyoming]'."
         )

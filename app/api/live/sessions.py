@@ -47,8 +47,13 @@ class Sessions:
 
     @property
     def busy(self) -> bool:
-        """Whether it is us who keep the client waiting: with transcripts that are to come."""
+        """Whether it is us who keep the client waiting: for a model, or for transcripts."""
         return any(session.busy for session in self._running.values())
+
+    @property
+    def finishing(self) -> bool:
+        """Whether the stream is to end: no more sound is heard."""
+        return self._finishing
 
     async def open(self, options: LiveOptions, start_s: float = 0.0) -> None:
         """Begin a session; the current one finishes. Waits while there are two. Has no effect once
@@ -64,9 +69,9 @@ class Sessions:
         if self._finishing:
             return
         mine = _Open()
-        self._open.append(mine)
-        self.current = self._stream.open(options, partial(self._post, mine), start_s, self._numbers)
-        self._running[mine] = self.current
+        session = self._stream.open(options, partial(self._post, mine), start_s, self._numbers)
+        self._open.append(mine)  # what it has told meanwhile waits for this thread
+        self.current = self._running[mine] = session
 
     def finish(self) -> None:
         """Tell what is left, then `Ended`."""

@@ -82,6 +82,8 @@ class StreamContract:
                 self._complain(COMMANDS)
 
     async def data(self, data: bytes) -> None:
+        if self._connection.finishing:  # it would be missing from the results
+            return
         if self._connection.session is None:
             await self._begin()
         more_s = len(data) / self._config.options.bytes_per_s
@@ -100,6 +102,12 @@ class StreamContract:
         if self._timer is None:
             self._timer = self._connection.call_later(RESULT_WAIT_S, self._no_longer_wait)
 
+    def _forget_timer(self) -> None:
+        """If nothing is due: the next chunk may take as long."""
+        if self._timer is not None and not self._results.due:
+            self._timer.cancel()
+            self._timer = None
+
     def _no_longer_wait(self) -> None:
         self._timer = None
         for message in self._results.overdue():
@@ -110,7 +118,10 @@ class StreamContract:
     async def _configure(self, message: Message) -> None:
         """What is wrong in it does not count, as there."""
         self._config, wrong, ignored = changed(self._service, self._config, message)
-        await self._begin([*wrong, *ignored])
+        notes = [*wrong, *ignored]
+        if self._greeting is None:  # the client had been greeted before it said what it wants
+            self._connection.send(_config_updated(notes))
+        await self._begin(notes)
 
     async def _begin(self, notes: Iterable[str] = ()) -> None:
         self._greet(notes)
@@ -147,9 +158,7 @@ class StreamContract:
             await self._connection.open(wanted.options, self._results.received_s)
         elif session is not None:
             session.reconfigure(wanted.options)
-        self._connection.send(
-            {"status": "config_updated", **({"notes": ignored} if ignored else {})}
-        )
+        self._connection.send(_config_updated(ignored))
 
     def _complain(self, message: str) -> None:
         self._connection.send({"status": "error", "message": message})
@@ -160,6 +169,7 @@ class StreamContract:
         if self._config.events:
             yield from own_events(event)
         yield from self._results.hear(event)
+        self._forget_timer()
         match event:
             case Lagging(behind_s=behind_s):
                 yield {"status": "lagging", "behind_seconds": round(behind_s, 1)}
@@ -172,6 +182,11 @@ class StreamContract:
 
     def failure(self, error: ServiceError) -> Iterable[Message]:
         yield {"status": "error", "message": error.message, "code": error.code}
+
+
+def _config_updated(notes: Iterable[str]) -> Message:
+    notes = list(notes)
+    return {"status": "config_updated", **({"notes": notes} if notes else {})}
 
 
 def _object(text: str) -> dict[str, Any]:

@@ -13,7 +13,13 @@ from wyoming.event import Event, Eventable
 
 from app.api.live.meter import Meter
 from app.api.live.wyoming_events import Format, Mixer
-from app.domain.errors import ClientGone, DeadlineExceeded, UnsupportedOption
+from app.domain.errors import (
+    ClientGone,
+    DeadlineExceeded,
+    RateLimited,
+    ServiceError,
+    UnsupportedOption,
+)
 from app.live.events import Ended, Failed, Final, LiveEvent, Partial
 from app.live.live import Stream
 from app.live.options import LiveOptions
@@ -22,7 +28,7 @@ PIECE_BYTES = 64 << 10  # that the session is given at a time
 MAX_BACKLOG_S = 5.0
 POLL_S = 0.02
 WATCH_S = 0.5
-ANSWER_S = 120.0  # for the transcript, once the sound is over
+ANSWER_S = 120.0  # without a word, once all sound was heard
 
 
 class Transcription:
@@ -41,7 +47,9 @@ class Transcription:
         self._meter = Meter(stream)
         self._told: asyncio.Queue[LiveEvent] = asyncio.Queue()
         self._begun = time.monotonic()
-        self._stopped: float | None = None
+        self._stopped: float | None = None  # since when the client waits for an answer
+        self._finished = False
+        self._reason: ServiceError | None = None  # to be told after what was said
         self._loop = asyncio.get_running_loop()
 
     async def run(self, options: LiveOptions) -> bool:
@@ -56,6 +64,8 @@ class Transcription:
         watching = asyncio.create_task(self._watch())
         try:
             await _until_done(answering, (hearing, watching))
+            if self._reason is not None:
+                raise self._reason
             return hearing.done()
         finally:
             await _end(hearing, answering, watching)
@@ -69,10 +79,19 @@ class Transcription:
             self._loop.call_soon_threadsafe(self._told.put_nowait, event)
 
     async def _hear(self) -> None:
-        """Pass on the sound until `audio-stop`."""
+        """Until `audio-stop`, or until no more is to be heard."""
+        try:
+            await self._pass_on()
+        except (DeadlineExceeded, RateLimited) as error:  # what was said before is charged
+            self._reason = error
+        self._stopped = time.monotonic()
+        self._finish()
+
+    async def _pass_on(self) -> None:
+        """The sound until `audio-stop`."""
         mixer, num_bytes = Mixer(self._sound), 0
         while not AudioStop.is_type((event := await self._read()).type):
-            if not AudioChunk.is_type(event.type):
+            if self._finished or not AudioChunk.is_type(event.type):
                 continue
             if Format.of(event) != self._sound:
                 raise UnsupportedOption("audio-chunk: its format must be that of audio-start.")
@@ -82,7 +101,10 @@ class Transcription:
                 num_bytes += len(piece)
                 await self._meter.hear(num_bytes / self._sound.frame_bytes / self._sound.rate)
                 await self._take(mixer.mono(piece))
-        self._stopped = time.monotonic()
+
+    def _finish(self) -> None:
+        """No more is heard, nor charged."""
+        self._finished = True
         self._session.finish()
 
     async def _take(self, data: bytes) -> None:
@@ -98,9 +120,18 @@ class Transcription:
             self._stream.call.work.check()  # cancelled by an operator
             now = time.monotonic()
             if live.draining or now - self._begun > live.settings.live_max_session_s:
-                self._session.finish()
+                self._finish()
+            if self._session.num_waiting:  # for the model, or for what was to be heard before
+                self._goes_on()
             if self._stopped is not None and now - self._stopped > ANSWER_S:
                 raise DeadlineExceeded
+
+    def _goes_on(self) -> None:
+        """The time for the answer begins anew: there is no end to be seen, but something happens,
+        or is waited for that has a bound of its own.
+        """
+        if self._stopped is not None:
+            self._stopped = time.monotonic()
 
     async def _answer(self, language: str | None) -> None:
         """Tell the words, then the transcript of all utterances."""
@@ -108,6 +139,7 @@ class Transcription:
         texts: list[str] = []
         found = ""
         while not isinstance(event := await self._told.get(), Ended):
+            self._goes_on()
             match event:
                 case Partial() if event.committed:
                     await self._chunk(word.text for word in event.committed)

@@ -10,17 +10,18 @@ from app.domain.errors import NoWebSocket
 
 
 class WebSocketMiddleware:
-    """Answers handshakes that the server has left to us as HTTP requests. Plain ASGI.
+    """Answers handshakes that the server has left to us as HTTP requests with `error`. Plain ASGI.
 
     Any other request for an upgrade is served without it.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, error: NoWebSocket) -> None:
         self._app = app
+        self._error = error
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and _is_handshake(scope):
-            await refuse(NoWebSocket(), scope, receive, send)
+            await refuse(self._error, scope, receive, send)
         else:
             await self._app(scope, receive, send)
 

@@ -130,3 +130,21 @@ def test_speech_that_is_not_found_is_transcribed_if_the_client_says_so() -> None
     for end_s in (1.0, 2.0):
         assert sound.hear(np.zeros(SAMPLE_RATE, np.float32).tobytes()) == []
         assert sound.finish() == [Started(end_s - 1), Ended(end_s)]
+
+
+def test_an_utterance_that_is_too_long_is_not_followed_by_one_of_silence() -> None:
+    sound = Sound(LiveOptions("m", endpoints=None), LevelTrack, 0.0)
+    sound.hear(np.ones(SAMPLE_RATE, np.float32).tobytes())
+    silence = np.zeros(300 * SAMPLE_RATE, np.float32).tobytes()
+    marks = [mark for _ in range(3) for mark in sound.hear(silence)]
+    assert [type(mark) for mark in marks] == [Ended]
+
+
+def test_half_a_sample_at_a_commit_belongs_to_the_next_one() -> None:
+    sound = Sound(LiveOptions("m"), LevelTrack, 0.0)
+    data = np.full(SAMPLE_RATE, 0.25, np.float32).tobytes()
+    sound.hear(data[:33])
+    sound.finish()
+    sound = sound.continued(LiveOptions("m", endpoints=None))
+    sound.hear(data[33:])
+    assert set(sound.tape.between(0, 2)) == {0.25}

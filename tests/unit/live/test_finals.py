@@ -23,6 +23,7 @@ from app.live.finals import (
     TRIES,
     Finals,
 )
+from app.live.options import LiveOptions
 from app.live.utterance import Utterance
 
 SOUND = np.zeros(160, np.float32)
@@ -51,7 +52,7 @@ class Transcribed:
 
     def end_utterance(self, duration_s: float = 1.0) -> None:
         self.number += 1
-        utterance = Utterance(self.number, 0.0, self._work(), "en")
+        utterance = Utterance(self.number, 0.0, self._work(), LiveOptions("m", language="en"))
         utterance.end_s = duration_s
         self.finals.add(utterance, SOUND)
 

@@ -139,6 +139,17 @@ def test_nothing_heard_nothing_told(talk: Talk) -> None:
     assert talk.told[0].error is None
 
 
+def test_clients_learn_what_sound_is_not_needed_any_more(talk: Talk) -> None:
+    for _ in range(4):
+        talk.say(QUIET)
+    until_s = [talk.wait(events.Silence, number).until_s for number in (1, 2)]
+    assert until_s == sorted(until_s)
+    talk.say(LOUD)
+    assert until_s[-1] <= talk.wait(events.SpeechStarted).at_s
+    talk.session.abort()
+    assert talk.done()[-1] == "Ended"
+
+
 def test_partials_then_a_final_with_the_rest(talk: Talk) -> None:
     talk.say(LOUD)
     eventually(lambda: len(talk.ears.quick) == 1)
@@ -224,6 +235,13 @@ def test_a_session_is_busy_while_a_client_waits_for_it(talk: Talk) -> None:
     talk.session.finish()
     eventually(lambda: len(talk.ears.thorough) == 2)
     assert talk.session.busy
+
+
+def test_a_client_that_waits_for_the_model_is_not_idle() -> None:
+    session = LiveSession(Needs(LevelTrack, lambda: Work("w", 60)), OPTIONS, lambda event: None)
+    assert not session.busy
+    session.hear(LOUD)
+    assert session.busy
 
 
 def test_late_transcripts_are_complained_about_and_hopeless_ones_end_the_stream(

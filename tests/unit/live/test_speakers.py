@@ -97,7 +97,7 @@ def spoken(*turns: tuple[str, float]) -> Transcript:
 
 
 def test_names_hold_for_all_transcripts_of_a_stream() -> None:
-    voices = Voices(Speakers(0.5))
+    voices = Voices(0.5)
     first = spoken(("SPEAKER_00", 1.0), ("SPEAKER_00", 1.0), ("SPEAKER_01", 3.0))
     swapped = {"SPEAKER_00": tuple(said(1)), "SPEAKER_01": tuple(said(0))}
     named = voices.name(1, first)
@@ -117,7 +117,7 @@ def test_names_hold_for_all_transcripts_of_a_stream() -> None:
 
 
 def test_a_transcript_without_speakers() -> None:
-    voices = Voices(Speakers(0.5))
+    voices = Voices(0.5)
     plain = Transcript("en", 1.0, "m", (Segment(0.0, 1.0, " yes"),))
     assert voices.name(1, plain) is plain
     assert voices.corrected() == {}

@@ -20,12 +20,13 @@ from app.config.settings import DEMO_DIR, Settings
 from app.domain.options import SpeakerBounds
 from app.domain.transcript import Segment, Word
 from app.engine.model import ModelKind
+from app.live.echoes import without_echo
 from app.pipeline.speakers import assign_speakers
 from tests.support.media import samples_of
 from tests.support.pipelines import make_vbx_pipeline
 from tests.support.remembering import REMEMBERED, Run, remembering_model
 from tests.support.telephone import sample_folder
-from tests.support.truth import audio_of, speaker_accuracy, truth_of
+from tests.support.truth import audio_of, normalize, speaker_accuracy, truth_of
 
 SETTINGS = Settings(_env_file=None)  # type: ignore[call-arg]
 prepare_environment(SETTINGS)
@@ -153,6 +154,26 @@ def test_a_preview_hears_the_same_words(recognizer: WhisperRecognizer) -> None:
         assert (found.language, found.text) == (expected.language, expected.text)
         assert found.words
         assert found.words[-1].end_s <= len(sound) / RATE
+
+
+def test_a_preview_that_ends_in_a_word_says_no_sentence_twice(
+    recognizer: WhisperRecognizer,
+) -> None:
+    """As this model does by itself."""
+    sound = samples_of(audio_of("en_mono"))
+    spans = [(4.02, 17.01), (6.49, 17.04), (3.83, 16.99), (7.99, 16.99)]
+    items = [
+        RecognitionItem(
+            sound[round(start_s * RATE) : round(end_s * RATE)],
+            DecodingOptions("en", beam_size=1, brief=True),
+        )
+        for start_s, end_s in spans
+    ]
+    last = [word["word"] for word in truth_of("en_mono")["words"]][-9:]
+    for found in recognizer.run(items):
+        assert isinstance(found, Hypothesis)
+        words = "".join(word.text for word in without_echo(found.words or ()))
+        assert normalize(words)[-9:] == normalize(" ".join(last))
 
 
 def test_what_cannot_share_a_batch_has_another_key(recognizer: WhisperRecognizer) -> None:

@@ -74,15 +74,21 @@ export class LiveConnection {
 
   tell(event) {
     if (event.event === "speech_started") this.speaking.add(event.utterance);
-    if (event.event === "final" || event.event === "dropped") this.speaking.delete(event.utterance);
-    if (event.event === "final") this.tape.forget(event.end);
+    if (event.event === "dropped") this.speaking.delete(event.utterance);
+    if (event.event === "final") this.settle(event);
+    if (event.event === "silence" && !this.speaking.size) this.tape.forget(event.until);
     this.listener.onEvent(event, this.epoch);
+  }
+
+  /** Finals come in order: one before without a final has failed. */
+  settle({ utterance, end }) {
+    for (const begun of this.speaking) if (begun <= utterance) this.speaking.delete(begun);
+    this.tape.forget(end);
   }
 
   /** The next piece of sound, an Int16Array. */
   say(piece) {
     this.tape.add(piece);
-    if (!this.speaking.size && this.ready && !this.unsent.length) this.tape.forgetPause();
     if (!this.ready) return;
     this.unsent.push(piece);
     if (this.unsent.length > this.tape.pieces.length) this.socket.close(); // ten minutes behind: what is left is on the tape

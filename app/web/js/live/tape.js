@@ -1,6 +1,6 @@
-// The sound that no final transcript covers yet, so that a lost connection loses no word.
+// The sound that the service may still need, so that a lost connection loses no word: what no final
+// transcript covers, and in which the service has not found that nobody speaks.
 const LONGEST_S = 600;
-const PAUSE_S = 3; // kept while nobody speaks: the begin of an utterance is told a little late
 
 export class Tape {
   constructor(rate) {
@@ -24,9 +24,5 @@ export class Tape {
       drop += 1;
     }
     if (drop) this.pieces.splice(0, drop);
-  }
-
-  forgetPause() {
-    this.forget(this.endS - PAUSE_S);
   }
 }
