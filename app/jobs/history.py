@@ -56,7 +56,7 @@ class History:
         Raises:
             UnsupportedOption: the cursor is none of ours.
         """
-        wanted = _wanted(client, filters)
+        wanted = self._wanted(client, filters)
         query = sa.select(jobs).where(*wanted)
         if cursor:
             created_at, job_id = _place(cursor)
@@ -73,35 +73,45 @@ class History:
         found = [job_of(row) for row in rows[:limit]]
         return Page(found, _cursor(found[-1]) if len(rows) > limit else "", total)
 
+    def _wanted(self, client: str, filters: Filters) -> list[sa.ColumnElement[bool]]:
+        wanted = [jobs.c.client == client]
+        if filters.states:
+            wanted.append(jobs.c.state.in_(filters.states))
+        if filters.since is not None:
+            wanted.append(jobs.c.created_at >= filters.since)
+        if filters.until is not None:
+            wanted.append(jobs.c.created_at < filters.until)
+        if filters.search:
+            wanted.append(self._found(filters.search))
+        return wanted
+
+    def _found(self, search: str) -> sa.ColumnElement[bool]:
+        # all that earlier versions stored
+        name = jobs.c.file_name.icontains(search, autoescape=True)
+        known = jobs.c.searchable.contains(folded(search), autoescape=True)
+        parts = parts_of(search)[:MAX_WORDS]
+        if not parts:
+            return sa.or_(known, name)
+        said = _read(parts) if self._database.is_sqlite else _indexed(parts)
+        return sa.or_(known, name, said)
+
 
 def _count(connection: sa.Connection, wanted: Sequence[sa.ColumnElement[bool]]) -> int:
     query = sa.select(sa.func.count()).select_from(jobs).where(*wanted)
     return int(connection.execute(query).scalar_one())
 
 
-def _wanted(client: str, filters: Filters) -> list[sa.ColumnElement[bool]]:
-    wanted = [jobs.c.client == client]
-    if filters.states:
-        wanted.append(jobs.c.state.in_(filters.states))
-    if filters.since is not None:
-        wanted.append(jobs.c.created_at >= filters.since)
-    if filters.until is not None:
-        wanted.append(jobs.c.created_at < filters.until)
-    if filters.search:
-        wanted.append(_found(filters.search))
-    return wanted
-
-
-def _found(search: str) -> sa.ColumnElement[bool]:
-    name = jobs.c.file_name.icontains(search, autoescape=True)  # all that earlier versions stored
-    known = jobs.c.searchable.contains(folded(search), autoescape=True)
-    words = parts_of(search)[:MAX_WORDS]
-    return sa.or_(known, name, _said(words)) if words else sa.or_(known, name)
-
-
-def _said(words: Sequence[str]) -> sa.ColumnElement[bool]:
-    occur = [spoken.c.words.contains(word, autoescape=True) for word in words]
+def _read(parts: Sequence[str]) -> sa.ColumnElement[bool]:
+    """Whether all parts occur, found by reading the words of each of the client's transcripts."""
+    occur = [spoken.c.words.contains(part, autoescape=True) for part in parts]
     return sa.exists().where(spoken.c.job_id == jobs.c.id, *occur)
+
+
+def _indexed(parts: Sequence[str]) -> sa.ColumnElement[bool]:
+    """The same by PostgreSQL's index of words. A part has letters and digits only."""
+    query = " & ".join(f"'{part.strip()}':*" for part in parts)
+    occur = sa.text("spoken.vector @@ CAST(:query AS tsquery)").bindparams(query=query)
+    return jobs.c.id.in_(sa.select(spoken.c.job_id).where(occur))
 
 
 def _cursor(job: Job) -> str:

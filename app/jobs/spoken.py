@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Iterator
 
 MAX_WORD = 64  # characters that count
+MAX_BYTES = 900_000  # of a transcript's words: PostgreSQL indexes a little more at once
 # Thai, Lao, Burmese, Khmer, Japanese, Chinese: written without spaces.
 UNSPACED = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
@@ -17,13 +18,17 @@ RUNS = re.compile(rf"([{UNSPACED}]+)|([^\W_{UNSPACED}]+)")
 
 def distinct_words(text: str) -> str:
     """Each word of a text once, in one case, with a space before it. Where words have no spaces
-    between them, each pair of neighboring characters is one, and the last character.
+    between them, each pair of neighboring characters is one, and the last character. Of a text
+    with more than a database indexes, the last ones in the order of characters are left out.
     """
     words: set[str] = set()
     for unspaced, word in _runs(text):
         words.update(_pairs(unspaced) if unspaced else (word,))
         words.update(unspaced[-1:])
-    return "".join(f" {word}" for word in sorted(words))
+    joined = "".join(f" {word}" for word in sorted(words)).encode()
+    if len(joined) > MAX_BYTES:
+        joined = joined[: joined.rindex(b" ", 0, MAX_BYTES)]
+    return joined.decode()
 
 
 def parts_of(search: str) -> list[str]:

@@ -56,7 +56,7 @@ transcripts = sa.Table(
 )
 
 # What a search in the history looks at of a transcript, see spoken.py. To search is to read all of
-# it, so it is apart from the rest.
+# it, so it is apart from the rest. PostgreSQL adds an indexed column of the words, `vector`.
 spoken = sa.Table(
     "spoken",
     metadata,

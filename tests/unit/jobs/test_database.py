@@ -45,9 +45,11 @@ queue.close()
 def test_the_migrations_make_the_tables(database: Database) -> None:
     with database.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
-        # the queue's own tables are beside ours
+        # the queue's own tables are beside ours, and PostgreSQL's index of words
         ours = [
-            change for change in compare_metadata(context, metadata) if "dbos" not in str(change)
+            change
+            for change in compare_metadata(context, metadata)
+            if not any(other in str(change) for other in ("dbos", "spoken.vector", "spoken_words"))
         ]
     assert ours == []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,16 +13,34 @@ from app.jobs.database import Database
 from app.jobs.history import Filters, History
 from app.jobs.job import JobOptions, JobRequest, JobState, Upload
 from app.jobs.rows import new_row
-from app.jobs.spoken import distinct_words, parts_of
+from app.jobs.spoken import MAX_BYTES, distinct_words, parts_of
 from app.jobs.tables import jobs, spoken
+from tests.support.postgres import PostgresServer
 
 NUM_JOBS, LIMIT = 10_000, 200
 
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    yield from filled("", tmp_path_factory.mktemp("history"))
+
+
+@pytest.fixture(scope="module")
+def postgresql(
+    postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Database]:
+    yield from filled(postgres.new_database("history"), tmp_path_factory.mktemp("history"))
+
+
+@pytest.fixture(params=["database", "postgresql"])
+def either(request: pytest.FixtureRequest) -> Database:
+    found: Database = request.getfixturevalue(request.param)
+    return found
+
+
+def filled(url: str, folder: Path) -> Iterator[Database]:
     """Ten thousand jobs of one client, in pairs of the same time, and as many of another."""
-    database = Database("", tmp_path_factory.mktemp("history"))
+    database = Database(url, folder)
     rows = [
         new_row(
             f"{number:08d}-0000-4000-8000-{client:012d}",
@@ -103,19 +122,35 @@ def test_pages_are_complete_while_jobs_come(database: Database) -> None:
     assert history.page("client 1", 5, filters=Filters(states=(JobState.DONE,))).total == 0
 
 
-def test_a_search_finds_what_was_said(database: Database) -> None:
-    history = History(database)
+def test_a_search_finds_what_was_said(either: Database) -> None:
+    history = History(either)
     for text, total in (
         ("quarterly report", NUM_JOBS),
         ("REPORT: quart 9999!", 1),  # in any order, and only the beginning of a word
+        ("it's 9999", 0),
         ("uarterly", 0),
         ("quarterly weather", 0),
     ):
         page = history.page("client 1", 5, filters=Filters(search=text))
         assert page.total == total, text
         assert all(job.id.endswith("1") for job in page.jobs)
-    [rows, _] = plans(database, filters=Filters(search="quarterly"))
+
+
+def test_a_search_reads_the_words_of_the_clients_jobs_only(database: Database) -> None:
+    [rows, *_] = plans(database, filters=Filters(search="quarterly"))
     assert "SEARCH spoken USING INDEX" in rows
+
+
+def test_more_words_than_a_database_indexes(postgresql: Database) -> None:
+    """Those that fit are found."""
+    many = " ".join(f"{number:x}ä" for number in range(200_000))
+    words = distinct_words(many)
+    assert 800_000 < len(words.encode()) <= MAX_BYTES
+    job_id = History(postgresql).page("client 2", 1).jobs[0].id
+    with postgresql.begin() as connection:
+        connection.execute(sa.update(spoken).where(spoken.c.job_id == job_id).values(words=words))
+    found = History(postgresql).page("client 2", 5, filters=Filters(search="1000Ä"))
+    assert [job.id for job in found.jobs] == [job_id]
 
 
 @pytest.mark.parametrize(

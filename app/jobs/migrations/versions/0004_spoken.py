@@ -28,6 +28,13 @@ def upgrade() -> None:
     )
     for rows in _batches(op.get_bind()):
         op.bulk_insert(table, [{"job_id": row.job_id, "words": _words(row.body)} for row in rows])
+    if op.get_bind().dialect.name == "postgresql":
+        # as they are: PostgreSQL's own parser splits words differently
+        op.execute(
+            "ALTER TABLE spoken ADD COLUMN vector tsvector GENERATED ALWAYS AS"
+            " (array_to_tsvector(string_to_array(ltrim(words), ' '))) STORED"
+        )
+        op.execute("CREATE INDEX spoken_words ON spoken USING gin (vector)")
 
 
 def _batches(connection: sa.Connection) -> Iterator[list[Any]]:
