@@ -17,8 +17,8 @@ from app.config.limits import LimitSettings
 from app.config.settings import DEMO_DIR, Settings
 from app.domain.errors import ConfigurationError, UnknownModel
 from app.domain.warnings import TranscriptWarning
-from app.engine.batching import Recovery
 from app.engine.model import ModelKey, ModelKind
+from app.engine.recovery import Recovery
 from app.engine.store import LoadWaits, ModelStore, StoreObserver
 from app.formats.subtitles import SubtitleStyle
 from app.models.catalog import Catalog, KnownModels
