@@ -21,6 +21,7 @@ from app.domain.options import (
 )
 from app.domain.transcript import Audio, Chunk, Diarization, LanguageGuess, Segment, Transcript
 from app.domain.warnings import TranscriptWarning
+from app.engine.loading import Wait
 from app.engine.model import ModelKey
 from app.engine.store import ModelStore
 from app.engine.work import Work
@@ -30,7 +31,6 @@ from app.models.leases import (
     LeasedDetector,
     LeasedDiarizer,
     LeasedRecognizer,
-    Wait,
     lease_aligner,
     lease_detector,
     lease_diarizer,
