@@ -26,8 +26,9 @@ from app.models.loader import ModelLoader, check_local_models
 from app.models.recognizers.engine import RecognizerEngine
 from app.models.recognizers.registry import ENGINES, Recognizers
 from app.observability import logs
+from app.observability.gauges import Facts, GpuMemory, Reading, memory_limit_bytes
 from app.observability.logs import quiet_libraries
-from app.observability.metrics import Facts, GpuMemory, Metrics, Reading, memory_limit_bytes
+from app.observability.metrics import Metrics
 from app.observability.tracing_setup import build_tracing
 from app.pipeline.chunking import ChunkingOptions
 from app.pipeline.transcriber import Transcriber, TranscriberOptions

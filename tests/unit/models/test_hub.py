@@ -23,7 +23,8 @@ from app.engine.recovery import NO_RECOVERY
 from app.engine.store import LoadWaits, ModelStore
 from app.engine.work import Work
 from app.models.loader import ModelLoader
-from app.observability.metrics import Metrics, Reading
+from app.observability.gauges import Reading
+from app.observability.metrics import Metrics
 from app.service.build import service_facts
 from tests.support.hub import Hub as FakeHub
 from tests.support.hub import fill

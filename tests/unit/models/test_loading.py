@@ -14,7 +14,8 @@ from app.config.settings import DEMO_DIR, Settings
 from app.engine.model import ModelKey, ModelKind
 from app.engine.recovery import NO_RECOVERY
 from app.models.loader import ModelLoader
-from app.observability.metrics import Metrics, Reading
+from app.observability.gauges import Reading
+from app.observability.metrics import Metrics
 from app.service.build import service_facts
 
 SETTINGS = Settings(_env_file=None)  # type: ignore[call-arg]
