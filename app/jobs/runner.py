@@ -32,7 +32,8 @@ from app.jobs.runs import Runs
 from app.jobs.sources import Sources
 from app.jobs.store import Idempotency, JobStore
 from app.observability.record import RequestRecord
-from app.service.calls import Call, Recording
+from app.service.calls import Call
+from app.service.recording import Recording
 from app.service.service import Service
 
 log = logging.getLogger(__name__)
