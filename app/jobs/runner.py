@@ -23,6 +23,7 @@ from app.domain.transcript import Transcript
 from app.jobs.crew import Crew
 from app.jobs.database import patiently
 from app.jobs.door import Door
+from app.jobs.idempotency import Idempotency
 from app.jobs.job import Job, JobRequest, JobState, JobStep
 from app.jobs.keeper import CANCELLED, Keeper, Watch
 from app.jobs.kept_audio import Keeping, is_wanted
@@ -30,7 +31,7 @@ from app.jobs.rescue import Interrupted
 from app.jobs.run import Run, Superseded
 from app.jobs.runs import Runs
 from app.jobs.sources import Sources
-from app.jobs.store import Idempotency, JobStore
+from app.jobs.store import JobStore
 from app.observability.record import RequestRecord
 from app.service.calls import Call
 from app.service.recording import Recording

@@ -10,12 +10,12 @@ from app.formats.orator import Order
 from app.jobs.audio_urls import AudioPlaces, file_name
 from app.jobs.deliveries import DeliveryState
 from app.jobs.doors.sqs import SQS, details_of
+from app.jobs.idempotency import Idempotency
 from app.jobs.job import Job, JobOptions, JobRequest, JobState, Source, Url, WebhookTarget
 from app.jobs.jobs import Jobs
 from app.jobs.signing import ORATOR
 from app.jobs.sqs_orders import BadMessage, key_of, read_order
 from app.jobs.sqs_queue import Message
-from app.jobs.store import Idempotency
 
 ACCOUNT = "sqs"  # its turn in the queue, beside those of other clients
 
@@ -95,13 +95,13 @@ class Intake:
     def _once(self, same: Idempotency, make: Callable[[], Job]) -> tuple[Job, bool]:
         """The job with this key, and whether it is new."""
         store = self._jobs.store
-        job = store.reserve(self._terms.client, same.key)
+        job = store.keys.reserve(self._terms.client, same.key)
         if job is not None:
             return job, False
         try:
             return make(), True
         except BaseException:
-            store.release(self._terms.client, same.key)
+            store.keys.release(self._terms.client, same.key)
             raise
 
     def _join(self, job: Job, message: Message) -> None:

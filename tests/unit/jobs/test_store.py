@@ -18,11 +18,11 @@ from app.domain.errors import (
     UnsupportedOption,
 )
 from app.jobs.database import Database
+from app.jobs.idempotency import Idempotency
 from app.jobs.job import Job, JobState, JobStep, Priority, S3Object, Upload
 from app.jobs.queue import MAX_PRIORITY
 from app.jobs.rows import CLASSES, RANKS, queue_priority
 from app.jobs.run import Progress
-from app.jobs.store import Idempotency
 from tests.support.job_tables import TRANSCRIPT, Process
 
 SAME = Idempotency("key", "0" * 64)
@@ -92,10 +92,10 @@ def test_too_many_waiting_jobs_are_refused(database: Database, tmp_path: Path) -
 
 
 def accept(process: Process, same: Idempotency = SAME, client: str = "a") -> Job:
-    earlier = process.store.reserve(client, same.key)
+    earlier = process.store.keys.reserve(client, same.key)
     if earlier is None:
         return process.submit(client, same)
-    process.store.check_payload(client, same)
+    process.store.keys.check_payload(client, same)
     return earlier
 
 
@@ -106,7 +106,7 @@ def test_a_key_stands_for_one_job(process: Process) -> None:
         accept(process, Idempotency("key", "1" * 64))
     assert accept(process, client="b").id != job.id
     assert accept(process, Idempotency("other", "0" * 64)).id != job.id
-    process.store.release("a", "key")  # no effect on a key that is used
+    process.store.keys.release("a", "key")  # no effect on a key that is used
     assert accept(process) == job
     process.runs.cancelled(process.begin(job))
     assert accept(process).state is JobState.CANCELLED
@@ -115,17 +115,17 @@ def test_a_key_stands_for_one_job(process: Process) -> None:
 
 
 def test_a_key_is_taken_while_its_request_is_accepted(process: Process) -> None:
-    assert process.store.reserve("a", "key") is None
+    assert process.store.keys.reserve("a", "key") is None
     with pytest.raises(StillAccepting):
-        process.store.reserve("a", "key")
-    process.store.release("a", "key")
+        process.store.keys.reserve("a", "key")
+    process.store.keys.release("a", "key")
     accept(process)
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256])
 def test_keys_have_a_length(process: Process, key: str) -> None:
     with pytest.raises(UnsupportedOption):
-        process.store.reserve("a", key)
+        process.store.keys.reserve("a", key)
 
 
 def test_of_many_equal_requests_at_once_one_is_accepted(process: Process) -> None:
@@ -153,14 +153,14 @@ def test_of_many_equal_requests_at_once_one_is_accepted(process: Process) -> Non
 
 def test_keys_of_a_dead_process_are_free(process: Process, tmp_path: Path) -> None:
     other = Process(process.database, tmp_path)
-    assert other.store.reserve("a", "key") is None
+    assert other.store.keys.reserve("a", "key") is None
     assert process.executors.living() == {process.executors.id, other.executors.id}
     other.die()
     assert process.executors.living() == {process.executors.id}
     job = accept(process)
     with pytest.raises(StillAccepting):  # it was only frozen: its request may not count, too
         other.submit("a", SAME)
-    other.store.release("a", "key")
+    other.store.keys.release("a", "key")
     assert accept(process) == job
     assert process.store.counts()[JobState.QUEUED] == 1
 
@@ -249,12 +249,12 @@ def test_whoever_waits_for_a_job_hears_that_it_was_cancelled(process: Process) -
 
 def test_a_key_that_could_not_be_given_back_is_free_again(process: Process) -> None:
     """Its request failed while the database was gone, so the reservation is still there."""
-    assert process.store.reserve("a", "key") is None
+    assert process.store.keys.reserve("a", "key") is None
     with pytest.raises(StillAccepting):
-        process.store.reserve("a", "key")
-    process.store._no_longer_accepting("a", "key")
-    assert process.store.reserve("a", "key") is None
-    process.store.release("a", "key")
+        process.store.keys.reserve("a", "key")
+    process.store.keys.let_go("a", "key")
+    assert process.store.keys.reserve("a", "key") is None
+    process.store.keys.release("a", "key")
 
 
 def test_uploads_in_use_are_found_whatever_clients_wrote(process: Process) -> None:
