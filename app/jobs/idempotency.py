@@ -36,6 +36,23 @@ class IdempotencyKeys:
         self._lock = threading.Lock()
         self._accepting: set[tuple[str, str]] = set()  # keys that this process has reserved
 
+    def once(self, client: str, key: str, make: Callable[[], Job]) -> tuple[Job, bool]:
+        """The job that has the key, or else the one that `make` gives it to; and whether it is new.
+
+        Raises:
+            StillAccepting: another request with this key is being accepted.
+        """
+        job = self.reserve(client, key)
+        if job is not None:
+            return job, False
+        try:
+            job = make()
+        except BaseException:
+            self.release(client, key)
+            raise
+        self.let_go(client, key)
+        return job, True
+
     def reserve(self, client: str, key: str) -> Job | None:
         """Take a client's key before its request is read. The job that has it, if any.
 

@@ -19,15 +19,10 @@ def submit_once(store: JobStore, request: JobRequest, same: Idempotency) -> Job:
         IdempotencyMismatch: the earlier one asked for something else.
         Overloaded: too many jobs wait.
     """
-    job = store.keys.reserve(request.client, same.key)
-    if job is not None:
+    job, is_new = store.keys.once(request.client, same.key, lambda: store.submit(request, same))
+    if not is_new:
         store.keys.check_payload(request.client, same)
-        return job
-    try:
-        return store.submit(request, same)
-    except BaseException:
-        store.keys.release(request.client, same.key)
-        raise
+    return job
 
 
 def hash_of(payload: Mapping[str, object]) -> str:

@@ -23,7 +23,7 @@ from app.jobs.job import Job, JobState, JobStep, Priority, S3Object, Upload
 from app.jobs.queue import MAX_PRIORITY
 from app.jobs.rows import CLASSES, RANKS, queue_priority
 from app.jobs.run import Progress
-from tests.support.job_tables import TRANSCRIPT, Process
+from tests.support.job_tables import TRANSCRIPT, Process, request
 
 SAME = Idempotency("key", "0" * 64)
 
@@ -120,6 +120,27 @@ def test_a_key_is_taken_while_its_request_is_accepted(process: Process) -> None:
         process.store.keys.reserve("a", "key")
     process.store.keys.release("a", "key")
     accept(process)
+
+
+def test_a_refused_request_that_is_sent_again_finds_its_job(process: Process) -> None:
+    def send() -> tuple[Job, bool]:
+        return process.store.keys.once(
+            "a", "key", lambda: process.runs.refuse(request(), StageFailed("broken"), SAME)
+        )
+
+    job, is_new = send()
+    assert is_new
+    assert job.state is JobState.FAILED
+    assert send() == (job, False)
+
+
+def test_a_key_is_free_again_if_its_request_fails(process: Process) -> None:
+    def fail() -> Job:
+        raise StageFailed("full")
+
+    with pytest.raises(StageFailed):
+        process.store.keys.once("a", "key", fail)
+    assert process.store.keys.once("a", "key", lambda: process.submit(same=SAME))[1]
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256])
