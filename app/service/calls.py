@@ -21,10 +21,11 @@ from app.observability.record import RequestRecord
 from app.pipeline.channels import transcribe_channels
 from app.pipeline.flow import NOBODY, Listener
 from app.pipeline.transcribing import Transcribing
-from app.service.admission import Admission, Ticket
+from app.service.admission import Admission
 from app.service.joining import Computation, Failed, Joining
 from app.service.metered_audio import MeteredAudio, duration_of
 from app.service.recording import Recording
+from app.service.ticket import Ticket
 
 # Decoded first to detect the language; the whole recording if this has no speech.
 DETECTION_PREFIX_S = 300.0

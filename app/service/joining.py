@@ -31,8 +31,8 @@ from app.domain.transcript import Segment, Transcript
 from app.engine.work import Work
 from app.observability.record import RequestRecord
 from app.pipeline.flow import Listener
-from app.service.admission import Ticket
 from app.service.threads import Threads
+from app.service.ticket import Ticket
 
 log = logging.getLogger(__name__)
 

@@ -24,8 +24,9 @@ from app.domain.errors import (
 from app.domain.transcript import Audio
 from app.engine.work import Work
 from app.observability.stages import Stage
-from app.service.admission import Admission, Ticket
+from app.service.admission import Admission
 from app.service.recording import Recording
+from app.service.ticket import Ticket
 
 # Ends of a decoding that are not the client's doing.
 OURS = (DiskFull, ModelUnavailable, Overloaded, ShuttingDown)

@@ -23,8 +23,8 @@ from app.engine.work import Work
 from app.observability.record import RequestRecord
 from app.pipeline.flow import NOBODY, Listener
 from app.service import joining
-from app.service.admission import Ticket
 from app.service.joining import Computation, Failed, Joining, JoiningLimits
+from app.service.ticket import Ticket
 from app.service.threads import Threads
 from tests.support.waiting import eventually
 
