@@ -22,7 +22,8 @@ from app.pipeline.channels import transcribe_channels
 from app.pipeline.flow import NOBODY, Listener
 from app.pipeline.transcribing import Transcribing
 from app.service.admission import Admission
-from app.service.joining import Computation, Failed, Joining
+from app.service.computation import Computation
+from app.service.joining import Failed, Joining
 from app.service.metered_audio import MeteredAudio, duration_of
 from app.service.recording import Recording
 from app.service.ticket import Ticket
