@@ -25,7 +25,7 @@ from app.engine.work import Work
 from app.models.loader import ModelLoader
 from app.observability.gauges import Reading
 from app.observability.metrics import Metrics
-from app.service.build import service_facts
+from app.service.readings import service_facts
 from tests.support.hub import Hub as FakeHub
 from tests.support.hub import fill
 from tests.support.malice import mirror

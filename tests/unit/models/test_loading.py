@@ -16,7 +16,7 @@ from app.engine.recovery import NO_RECOVERY
 from app.models.loader import ModelLoader
 from app.observability.gauges import Reading
 from app.observability.metrics import Metrics
-from app.service.build import service_facts
+from app.service.readings import service_facts
 
 SETTINGS = Settings(_env_file=None)  # type: ignore[call-arg]
 prepare_environment(SETTINGS)
