@@ -19,7 +19,6 @@ class Loading:
     """Any thread. Ends once: only the first outcome counts."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._outcome: Future[None] = Future()
 
     def wait(self, wait: Wait) -> None:
@@ -46,9 +45,7 @@ class Loading:
 
     def settle(self, error: BaseException | None = None) -> None:
         """End the wait of all who wait, and of those who come later."""
-        with self._lock:
-            if self._outcome.done():
-                return
+        with suppress(InvalidStateError):  # it has ended already
             if error is None:
                 self._outcome.set_result(None)
             else:
