@@ -28,7 +28,8 @@ from app.domain.errors import (
 from app.domain.warnings import TranscriptWarning
 from app.engine.work import Work
 from app.observability.stages import Stage
-from app.service.calls import Call, Recording
+from app.service.calls import Call
+from app.service.recording import Recording
 from app.service.service import Service
 
 log = logging.getLogger(__name__)

@@ -13,6 +13,7 @@ from app.api.head import answer_head
 from app.api.ops_bodies import HealthBody, QueueBody, QueueEntryBody, ReadyBody, StatusBody
 from app.api.request_state import client_name
 from app.engine.model import ModelKind
+from app.observability.exposition import expose
 from app.service.service import Service
 from app.service.vitals import read_vitals
 
@@ -118,5 +119,6 @@ def _add_metrics(router: APIRouter, service: Service) -> None:
     @router.get("/metrics", summary="Figures for Prometheus", response_class=PlainTextResponse)
     def metrics(request: Request) -> Response:
         accept, peers = request.headers.get("accept", ""), service.peers
-        body, content_type = service.metrics.expose(accept, peers.own_name, peers.figures())
+        registry = service.metrics.registry
+        body, content_type = expose(registry, accept, peers.own_name, peers.figures())
         return Response(body, headers={"Content-Type": content_type})

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
+import cachetools
+
 TARGET_S = 1.0  # longer batches keep others waiting
 NEARLY_AS_WELL = 1.15  # a smaller batch may cost this much more for each item
 SMOOTHING = 0.3
 RETRY_AFTER = 50  # batches, until a rejected size is tried again
+MAX_KINDS = 128  # of batches, of which the sizes are remembered
 
 
 class BatchSizer:
@@ -78,6 +83,18 @@ class BatchSizer:
         if self._sizes[at + 1] in self._item_s:
             return not self._is_slow(at + 1) or self._pays(at, at + 1) is True
         return at == 0 or not self._is_slow(at) or self._pays(at - 1, at) is True
+
+
+class BatchSizers:
+    """One model's sizers: one for each kind of batch, which take different times."""
+
+    def __init__(self) -> None:
+        self._sizers: cachetools.LRUCache[Hashable, BatchSizer] = cachetools.LRUCache(MAX_KINDS)
+
+    def of(self, kind: Hashable, max_size: int) -> BatchSizer:
+        if kind not in self._sizers:
+            self._sizers[kind] = BatchSizer(max_size)
+        return self._sizers[kind]
 
 
 def _halvings(size: int) -> list[int]:

@@ -7,16 +7,15 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, InvalidStateError
-from contextlib import contextmanager, suppress
+from concurrent.futures import Future
+from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass
-from typing import Protocol
-
-import cachetools
 
 from app.domain.errors import ModelUnavailable, ServiceError, ShuttingDown
 from app.engine.failures import Failures
+from app.engine.loaded_models import Entry, LoadedModel, LoadedModels
+from app.engine.loading import Loading, Wait, load_within
 from app.engine.model import ModelKey
 
 log = logging.getLogger(__name__)
@@ -24,21 +23,6 @@ log = logging.getLogger(__name__)
 MAX_RETRY_S = 60.0  # what those who gave up waiting for a load are told to wait
 ABANDONED_RETRY_S = 10
 EVICTION_WAIT_S = 2.0  # the next try needs the memory of the dropped models
-
-
-class LoadedModel(Protocol):
-    @property
-    def memory_bytes(self) -> int: ...
-
-    @property
-    def alive(self) -> bool: ...
-
-    @property
-    def busy_s(self) -> float:
-        """Seconds since its current call began; 0 if there is none."""
-
-    def close(self) -> None:
-        """Return once the weights are gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,18 +44,6 @@ class StoreObserver:
     unloaded: Callable[[ModelKey], None] = lambda key: None
 
 
-@dataclass(slots=True)
-class _Entry:
-    model: LoadedModel
-    last_used: float
-    num_leases: int = 0
-    closing: bool = False
-
-    @property
-    def idle(self) -> bool:
-        return self.num_leases == 0 and not self.closing
-
-
 @dataclass(frozen=True, slots=True)
 class _Try:
     """One attempt to load a model: how many leases it starts with, and whether a failure makes the
@@ -79,17 +51,6 @@ class _Try:
 
     num_leases: int = 1
     grow: bool = True
-
-
-class _IdleCache(cachetools.Cache[ModelKey, _Entry]):
-    """Finds the least recently used idle model; cachetools would evict models in use, too."""
-
-    def __init__(self) -> None:
-        super().__init__(maxsize=math.inf, getsizeof=lambda entry: entry.model.memory_bytes)
-
-    def oldest_idle(self) -> tuple[ModelKey, _Entry] | None:
-        idle = [(key, entry) for key, entry in self.items() if entry.idle]
-        return min(idle, key=lambda pair: pair[1].last_used, default=None)
 
 
 class ModelStore:
@@ -111,15 +72,13 @@ class ModelStore:
     ) -> None:
         """`max_bytes` and `idle_timeout_s`: 0 means no limit."""
         self._load = load
-        self._max_models = max_models
         self._max_bytes = max_bytes or math.inf
-        self._idle_timeout_s = idle_timeout_s or math.inf
         self._waits = waits
         self._clock = clock
         self._observer = observer
         self._changed = threading.Condition()
-        self._cache = _IdleCache()
-        self._loading: dict[ModelKey, Future[None]] = {}
+        self._models = LoadedModels(max_models, self._max_bytes, idle_timeout_s or math.inf)
+        self._loading: dict[ModelKey, Loading] = {}
         self._failures = Failures(clock)
         self._closed = False
         self._purging = False
@@ -132,13 +91,13 @@ class ModelStore:
 
     def loaded(self) -> list[ModelKey]:
         with self._changed:
-            entries = list(self._cache.items())
+            entries = self._models.items()
         return [key for key, entry in entries if entry.model.alive and not entry.closing]
 
     def dead(self) -> list[ModelKey]:
         """Models whose thread died; the next lease loads them again."""
         with self._changed:
-            entries = list(self._cache.items())
+            entries = self._models.items()
         return [key for key, entry in entries if not (entry.model.alive or entry.closing)]
 
     def missing(self) -> list[str]:
@@ -149,7 +108,7 @@ class ModelStore:
     def longest_call(self) -> tuple[float, ModelKey] | None:
         """The longest current call of a model: (seconds so far, model)."""
         with self._changed:
-            calls = [(entry.model.busy_s, key) for key, entry in self._cache.items()]
+            calls = [(entry.model.busy_s, key) for key, entry in self._models.items()]
         return max(calls, key=lambda call: call[0], default=None)
 
     def check(self) -> None:
@@ -162,7 +121,7 @@ class ModelStore:
     def lease(
         self,
         key: ModelKey,
-        wait: Callable[[Future[None]], None] = Future.result,
+        wait: Wait = Future.result,
         try_at_once: bool = False,
     ) -> Iterator[LoadedModel]:
         """The model, loaded if necessary and kept until the block ends.
@@ -183,14 +142,12 @@ class ModelStore:
         finally:
             self._release(entry)
 
-    def _acquire(
-        self, key: ModelKey, wait: Callable[[Future[None]], None], try_at_once: bool
-    ) -> _Entry:
+    def _acquire(self, key: ModelKey, wait: Wait, try_at_once: bool) -> Entry:
         while True:
             with self._changed:
                 if self._closed:
                     raise ShuttingDown
-                entry = self._cache.get(key)
+                entry = self._models.get(key)
                 if entry is not None and entry.closing:
                     self._changed.wait()
                     continue
@@ -198,35 +155,31 @@ class ModelStore:
                     entry.num_leases += 1
                     return entry
                 if entry is not None:  # its thread died, as its other users will notice
-                    del self._cache[key]
+                    self._models.remove(key, entry)
                 loading = self._loading.get(key)
                 if loading is None:
                     if not try_at_once:
                         self._failures.check(key)
-                    loading = self._loading[key] = Future()
+                    loading = self._loading[key] = Loading()
                     if try_at_once:
                         break
                     self._load_aside(key, loading)
-            wait(_follow(loading))  # a failure reaches all who wait
+            loading.wait(wait)  # a failure reaches all who wait
         return self._load_entry(key, loading, _Try(grow=not try_at_once))
 
-    def _load_aside(self, key: ModelKey, loading: Future[None]) -> None:
+    def _load_aside(self, key: ModelKey, loading: Loading) -> None:
         """Load in a thread that no caller is bound to: those who wait may give up before."""
         again = key.optional and self._failures.is_missing(key)
         patience_s = min(self._waits.retry_s, self._waits.load_s) if again else self._waits.load_s
 
         def load() -> None:
-            patience = threading.Timer(patience_s, self._let_go, (key, loading, patience_s))
-            patience.daemon = True
             try:
-                patience.start()
-                self._load_entry(key, loading, _Try(num_leases=0))
+                with loading.settled_after(patience_s, _still_loading(key, patience_s)):
+                    self._load_entry(key, loading, _Try(num_leases=0))
             except ServiceError:
                 pass  # those who wait are told
             except RuntimeError as error:
                 self._abandon(key, loading, error)
-            finally:
-                patience.cancel()
 
         run = copy_context().run  # what is logged belongs to the request that began
         try:
@@ -234,114 +187,71 @@ class ModelStore:
         except RuntimeError as error:
             self._abandon(key, loading, error)
 
-    def _abandon(self, key: ModelKey, loading: Future[None], error: RuntimeError) -> None:
+    def _abandon(self, key: ModelKey, loading: Loading, error: RuntimeError) -> None:
         """There is no thread that could load the model."""
         log.error("the %s %s cannot be loaded: %s", key.kind, key.name, error)
         with self._changed:
             if self._loading.get(key) is loading:
                 del self._loading[key]
         text = f"The {key.kind} {key.short_name} cannot be loaded now; try again later."
-        self._settle(loading, ModelUnavailable(text, ABANDONED_RETRY_S))
+        loading.settle(ModelUnavailable(text, ABANDONED_RETRY_S))
 
-    def _let_go(self, key: ModelKey, loading: Future[None], waited_s: float) -> None:
-        text = f"The {key.kind} {key.short_name} is still being loaded; try again later."
-        self._settle(loading, ModelUnavailable(text, math.ceil(min(waited_s, MAX_RETRY_S))))
-
-    def _settle(self, loading: Future[None], error: BaseException | None = None) -> None:
-        """End the wait of those who wait for a load. Only the first outcome counts."""
-        with self._changed:
-            if loading.done():
-                return
-            if error is None:
-                loading.set_result(None)
-            else:
-                loading.set_exception(error)
-
-    def _load_entry(self, key: ModelKey, loading: Future[None], attempt: _Try) -> _Entry:
+    def _load_entry(self, key: ModelKey, loading: Loading, attempt: _Try) -> Entry:
         try:
-            self._shrink(self._max_models - 1)
+            self._shrink(num_coming=1)
             entry = self._try_load(key, attempt)
             with self._changed:
                 if not self._closed:
-                    self._cache[key] = entry
+                    self._models.add(key, entry)
                 del self._loading[key]
                 self._failures.forget(key)
         except BaseException as error:
             self._observer.failed(key)
             with self._changed:
                 self._loading.pop(key, None)
-            self._settle(loading, error)
+            loading.settle(error)
             raise
-        self._settle(loading)
+        loading.settle()
         if self._closed:
             entry.model.close()
             raise ShuttingDown
         if attempt.num_leases:  # otherwise the waiting callers have not leased it yet
-            self._shrink(self._max_models)
+            self._shrink()
         return entry
 
-    def _try_load(self, key: ModelKey, attempt: _Try) -> _Entry:
+    def _try_load(self, key: ModelKey, attempt: _Try) -> Entry:
         started = self._clock()
         try:
-            model = self._load(key)
-            self._check_size(key, model)
+            model = load_within(self._load, key, self._max_bytes)
         except ModelUnavailable as error:
-            cause = error.__cause__ or error
-            raise self._failure(key, attempt, started, error, cause) from error
-        except ServiceError:
-            raise
-        # Libraries raise anything here: for a broken file, for lack of memory.
-        except Exception as error:
-            unavailable = ModelUnavailable(
-                f"The {key.kind} {key.short_name} cannot be loaded: its files are broken, or "
-                "memory is short. See the service's log."
-            )
-            raise self._failure(key, attempt, started, unavailable, error) from error
+            with self._changed:
+                cause = error.__cause__ or error
+                self._failures.add(key, error, cause, self._clock() - started, attempt.grow)
+                failure = self._failures.error(key)
+            raise failure from error
         seconds = self._clock() - started
         self._observer.loaded(key, seconds)
         log.info("loaded the %s %s in %.1f s", key.kind, key.name, seconds)
-        return _Entry(model, last_used=self._clock(), num_leases=attempt.num_leases)
+        return Entry(model, last_used=self._clock(), num_leases=attempt.num_leases)
 
-    def _check_size(self, key: ModelKey, model: LoadedModel) -> None:
-        size = model.memory_bytes
-        if size > self._max_bytes:
-            model.close()
-            raise ModelUnavailable(
-                f"The {key.kind} model takes {size >> 20} MB, more than MODEL_MEMORY_MB allows."
-            )
-
-    def _failure(
-        self,
-        key: ModelKey,
-        attempt: _Try,
-        started: float,
-        error: ModelUnavailable,
-        cause: BaseException,
-    ) -> ModelUnavailable:
-        """Record the failure; returns the error for callers."""
-        with self._changed:
-            self._failures.add(key, error, cause, self._clock() - started, attempt.grow)
-            return self._failures.error(key)
-
-    def _release(self, entry: _Entry) -> None:
+    def _release(self, entry: Entry) -> None:
         with self._changed:
             entry.num_leases -= 1
             entry.last_used = self._clock()
             self._changed.notify_all()
-        self._shrink(self._max_models)
+        self._shrink()
 
-    def _shrink(self, max_models: int) -> None:
+    def _shrink(self, num_coming: int = 0) -> None:
         """Evict idle models, the least recently used first, until the limits hold."""
         while True:
             with self._changed:
-                over = len(self._cache) > max_models or self._cache.currsize > self._max_bytes
-                oldest = self._cache.oldest_idle() if over else None
-                if oldest is None:
+                surplus = self._models.surplus(num_coming)
+                if surplus is None:
                     return
-                oldest[1].closing = True
-            self._evict(*oldest)
+                surplus[1].closing = True
+            self._evict(*surplus)
 
-    def _evict(self, key: ModelKey, entry: _Entry) -> None:
+    def _evict(self, key: ModelKey, entry: Entry) -> None:
         """Drop an entry that is marked as closing; it stays listed until its memory is free."""
         try:
             entry.model.close()
@@ -350,8 +260,7 @@ class ModelStore:
             log.exception("unloading the %s %s failed", key.kind, key.name)
         finally:
             with self._changed:
-                if self._cache.get(key) is entry:
-                    del self._cache[key]
+                self._models.remove(key, entry)
                 self._changed.notify_all()
         self._observer.unloaded(key)
         log.info("unloaded the %s %s", key.kind, key.name)
@@ -362,12 +271,8 @@ class ModelStore:
             with self._changed:
                 if self._closed:
                     return
-                oldest = self._cache.oldest_idle()
-                due_s = math.inf
-                if oldest is not None and self._purging:
-                    due_s = 0.0
-                elif oldest is not None:
-                    due_s = oldest[1].last_used + self._idle_timeout_s - self._clock()
+                oldest = self._models.oldest_idle()
+                due_s = 0.0 if oldest and self._purging else self._models.due_s(self._clock())
                 if oldest is None or due_s > 0:
                     self._purging = False
                     self._changed.wait(None if math.isinf(due_s) else due_s)
@@ -387,13 +292,13 @@ class ModelStore:
             self._changed.wait_for(self._nothing_idle, timeout=EVICTION_WAIT_S)
 
     def _nothing_idle(self) -> bool:
-        return all(entry.num_leases > 0 for entry in self._cache.values())
+        return all(entry.num_leases > 0 for _, entry in self._models.items())
 
     def close(self) -> None:
         """Unload everything, even models in use: their users then get ModelUnavailable."""
         with self._changed:
             self._closed = True
-            entries = [(key, entry) for key, entry in self._cache.items() if not entry.closing]
+            entries = [(key, entry) for key, entry in self._models.items() if not entry.closing]
             for _, entry in entries:
                 entry.closing = True
             self._changed.notify_all()
@@ -402,16 +307,6 @@ class ModelStore:
         self._reaper.join()
 
 
-def _follow(loading: Future[None]) -> Future[None]:
-    """A future with the same outcome, for one of those who wait."""
-    own: Future[None] = Future()
-
-    def pass_on(_: Future[None]) -> None:
-        with suppress(InvalidStateError):  # cancelled
-            if error := loading.exception():
-                own.set_exception(error)
-            else:
-                own.set_result(None)
-
-    loading.add_done_callback(pass_on)
-    return own
+def _still_loading(key: ModelKey, waited_s: float) -> ModelUnavailable:
+    text = f"The {key.kind} {key.short_name} is still being loaded; try again later."
+    return ModelUnavailable(text, math.ceil(min(waited_s, MAX_RETRY_S)))

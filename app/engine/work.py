@@ -11,7 +11,8 @@ from queue import Empty, SimpleQueue
 from typing import Any, NoReturn, TypeVar
 
 from app.domain.errors import Cancelled, DeadlineExceeded, ModelUnavailable, ServiceError
-from app.engine.batching import Batcher, TaskFuture
+from app.engine.batching import Batcher
+from app.engine.tasks import TaskFuture
 from app.observability.stages import StageClock
 
 Item = TypeVar("Item")

@@ -22,13 +22,14 @@ from app.jobs.deliveries import (
 )
 from app.jobs.executors import Executors
 from app.jobs.history import History
+from app.jobs.idempotency import Idempotency
 from app.jobs.job import Job, JobRequest, JobState, Source, Upload
 from app.jobs.keeper import Keeper
 from app.jobs.lookout import Lookout
 from app.jobs.queue import JobQueue, Worker
 from app.jobs.retention import Retention
 from app.jobs.runner import Runner
-from app.jobs.store import JOBS_QUEUE, Idempotency, JobStore
+from app.jobs.store import JOBS_QUEUE, JobStore
 from app.storage.objects import ObjectStore
 
 log = logging.getLogger(__name__)

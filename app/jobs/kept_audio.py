@@ -11,7 +11,8 @@ from app.audio.peaks import peaks_of
 from app.domain.errors import ServiceError
 from app.domain.transcript import Audio
 from app.jobs.job import JobRequest, Upload
-from app.service.calls import Call, Recording
+from app.service.calls import Call
+from app.service.recording import Recording
 from app.storage.objects import ObjectStore
 
 log = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ class Keeping:
             return None
 
     def _keep(self, call: Call) -> KeptAudio:
-        media_type, encoded = call.playable(self._recording)
+        media_type, encoded = call.audio.playable(self._recording)
         if encoded is None:
             return KeptAudio(media_type, self._recording.path.stat().st_size)
         return KeptAudio(media_type, self._replace(encoded, call))

@@ -6,8 +6,9 @@ import hashlib
 import json
 from collections.abc import Mapping
 
+from app.jobs.idempotency import Idempotency
 from app.jobs.job import Job, JobRequest
-from app.jobs.store import Idempotency, JobStore
+from app.jobs.store import JobStore
 
 
 def submit_once(store: JobStore, request: JobRequest, same: Idempotency) -> Job:
@@ -18,15 +19,10 @@ def submit_once(store: JobStore, request: JobRequest, same: Idempotency) -> Job:
         IdempotencyMismatch: the earlier one asked for something else.
         Overloaded: too many jobs wait.
     """
-    job = store.reserve(request.client, same.key)
-    if job is not None:
-        store.check_payload(request.client, same)
-        return job
-    try:
-        return store.submit(request, same)
-    except BaseException:
-        store.release(request.client, same.key)
-        raise
+    job, is_new = store.keys.once(request.client, same.key, lambda: store.submit(request, same))
+    if not is_new:
+        store.keys.check_payload(request.client, same)
+    return job
 
 
 def hash_of(payload: Mapping[str, object]) -> str:

@@ -1,4 +1,4 @@
-"""Runner: takes one job through its steps, and decides what happens when one fails."""
+"""Runner: which job is attempted next, and what happens when an attempt fails."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from app.domain.errors import (
     ShuttingDown,
     StageFailed,
 )
-from app.domain.transcript import Transcript
 from app.jobs.crew import Crew
 from app.jobs.database import patiently
 from app.jobs.door import Door
-from app.jobs.job import Job, JobRequest, JobState, JobStep
-from app.jobs.keeper import CANCELLED, Keeper, Watch
-from app.jobs.kept_audio import Keeping, is_wanted
+from app.jobs.idempotency import Idempotency
+from app.jobs.job import Job, JobRequest, JobState
+from app.jobs.keeper import Keeper, Watch
+from app.jobs.kept_audio import is_wanted
 from app.jobs.rescue import Interrupted
 from app.jobs.run import Run, Superseded
 from app.jobs.runs import Runs
 from app.jobs.sources import Sources
-from app.jobs.store import Idempotency, JobStore
+from app.jobs.steps import Steps
+from app.jobs.store import JobStore
 from app.observability.record import RequestRecord
-from app.service.calls import Call, Recording
 from app.service.service import Service
 
 log = logging.getLogger(__name__)
@@ -72,13 +72,12 @@ class Runner:
         options: RunnerOptions,
     ) -> None:
         self._service = service
-        self._store = store
         self._runs = runs
         self._keeper = keeper
         self._sources = sources
-        self._doors = doors
         self._options = options
         self._closed = threading.Event()
+        self._steps = Steps(store, runs, sources, doors, self._closed.is_set)
         self._last_attempt = threading.Lock()
         self.crew = Crew(options.num_workers, lambda: self._safely(self._work_on_next))
 
@@ -212,65 +211,10 @@ class Runner:
             if watch.cancel_requested or job.cancel_requested:
                 watch.cancel()
             call.work.check()
-            transcript = self._transcript(run, watch, call)
-            watch.step = JobStep.STORE
-            door = self._doors[job.request.door]
-            published = door.publish(job, transcript, call.work)
-            call.work.check()
-            watch.step = JobStep.NOTIFY
-            seconds = call.elapsed_s
-            ended = self._patiently(lambda: self._runs.succeed(run, transcript, published, seconds))
-            if ended.state is JobState.CANCELLED:
-                raise Cancelled(CANCELLED)
+            self._steps.take(run, watch, call)
         self._count(JobState.DONE)
         if not is_wanted(job.request):
             self._discard(job)  # else what is kept, or at least the only copy, stays
-
-    def _transcript(self, run: Run, watch: Watch, call: Call) -> Transcript:
-        """The transcript, perhaps of an earlier run, once the recording is kept with it."""
-        transcript = self._patiently(lambda: self._store.transcript(run.job.id))
-        if transcript is None:
-            return self._transcribe(run, watch, call)
-        if is_wanted(run.job.request) and not run.job.media_type:
-            self._keep_later(run, call)
-        return transcript
-
-    def _transcribe(self, run: Run, watch: Watch, call: Call) -> Transcript:
-        request = run.job.request
-        options = request.options
-        call.model = options.model
-        with self._sources.open(request.source, call.work) as path:
-            watch.step = JobStep.DECODE
-            recording = Recording(path, audio_track=options.audio_track)
-            keeping = Keeping(request, recording, self._sources.uploads)
-            transcript = call.transcribe(
-                recording,
-                options.transcribe_options(),
-                by_channel=options.by_channel,
-                on_audio=keeping.look,
-            )
-            watch.audio_s = transcript.duration_s
-            self._patiently(lambda: self._runs.keep(run, transcript, keeping.peaks))
-            self._keep_audio(run, call, keeping)
-            return transcript
-
-    def _keep_audio(self, run: Run, call: Call, keeping: Keeping) -> None:
-        kept = keeping.keep(call) if keeping.wanted else None
-        if kept is not None:
-            self._patiently(lambda: self._runs.keep_audio(run, kept))
-
-    def _keep_later(self, run: Run, call: Call) -> None:
-        """What an interrupted run has not come to. A failure costs nobody the transcript."""
-        request = run.job.request
-        try:
-            with self._sources.open(request.source, call.work) as path:
-                recording = Recording(path, audio_track=request.options.audio_track)
-                self._keep_audio(run, call, Keeping(request, recording, self._sources.uploads))
-        except DatabaseUnavailable:
-            raise
-        except (ServiceError, OSError) as error:
-            call.work.check()
-            log.warning("the recording of job %s cannot be kept: %s", run.job.id, error)
 
     # -- what happens then -----------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from app.domain.errors import ServiceError
 from app.domain.transcript import Transcript
 from app.jobs.database import Database
+from app.jobs.idempotency import Idempotency, give_key
 from app.jobs.job import ENDED, Job, JobRequest, JobState, JobStep
 from app.jobs.kept_audio import KeptAudio
 from app.jobs.queue import JobQueue
@@ -22,7 +23,7 @@ from app.jobs.rescue import Interrupted, interrupted, of_others
 from app.jobs.rows import job_of, new_row, queue_priority, select_job
 from app.jobs.run import Progress, Run, Superseded
 from app.jobs.spoken import distinct_words
-from app.jobs.store import JOBS_QUEUE, Idempotency, keep_key
+from app.jobs.store import JOBS_QUEUE
 from app.jobs.tables import jobs, spoken, transcripts, turns
 from app.jobs.transcripts import pack
 
@@ -121,7 +122,7 @@ class Runs:
         }
         with self._database.begin() as connection:
             connection.execute(sa.insert(jobs).values(row))
-            keep_key(connection, request.client, same, self._executor, job_id)
+            give_key(connection, request.client, same, self._executor, job_id)
             job = job_of(connection.execute(select_job(job_id)).one())
             self._ending(connection, job, None)
         return job

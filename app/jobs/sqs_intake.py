@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from app.domain.errors import UnsupportedOption
@@ -10,12 +9,12 @@ from app.formats.orator import Order
 from app.jobs.audio_urls import AudioPlaces, file_name
 from app.jobs.deliveries import DeliveryState
 from app.jobs.doors.sqs import SQS, details_of
+from app.jobs.idempotency import Idempotency
 from app.jobs.job import Job, JobOptions, JobRequest, JobState, Source, Url, WebhookTarget
 from app.jobs.jobs import Jobs
 from app.jobs.signing import ORATOR
 from app.jobs.sqs_orders import BadMessage, key_of, read_order
 from app.jobs.sqs_queue import Message
-from app.jobs.store import Idempotency
 
 ACCOUNT = "sqs"  # its turn in the queue, beside those of other clients
 
@@ -61,7 +60,9 @@ class Intake:
             update={"metadata": ordered.metadata, "file_name": file_name(ordered.source)}
         )
         same = self._same(ordered.order, ordered.source)
-        job, is_new = self._once(same, lambda: self._jobs.submit(request, same))
+        job, is_new = self._jobs.store.keys.once(
+            request.client, same.key, lambda: self._jobs.submit(request, same)
+        )
         if not is_new:
             self._join(job, message)
         return job.id
@@ -69,8 +70,9 @@ class Intake:
     def _refused(self, message: Message, order: Order, reason: str) -> str:
         request = self._request(message, order, Url(url=""))
         same = self._same(order, reason)
-        job, _ = self._once(
-            same, lambda: self._jobs.refuse(request, UnsupportedOption(reason), same)
+        error = UnsupportedOption(reason)
+        job, _ = self._jobs.store.keys.once(
+            request.client, same.key, lambda: self._jobs.refuse(request, error, same)
         )
         return job.id
 
@@ -91,18 +93,6 @@ class Intake:
         place = self._terms.queue_url if self._terms.webhook else f"dry {self._terms.queue_url}"
         key = key_of(place, order, what)
         return Idempotency(key, key.partition(":")[2])
-
-    def _once(self, same: Idempotency, make: Callable[[], Job]) -> tuple[Job, bool]:
-        """The job with this key, and whether it is new."""
-        store = self._jobs.store
-        job = store.reserve(self._terms.client, same.key)
-        if job is not None:
-            return job, False
-        try:
-            return make(), True
-        except BaseException:
-            store.release(self._terms.client, same.key)
-            raise
 
     def _join(self, job: Job, message: Message) -> None:
         """A message that reappears waits for its job. Another one for a job that failed is a new

@@ -3,67 +3,27 @@
 from __future__ import annotations
 
 import re
-import threading
 import time
 import uuid
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import IntegrityError
 
-from app.domain.errors import (
-    IdempotencyMismatch,
-    Overloaded,
-    StillAccepting,
-    UnknownJob,
-    UnsupportedOption,
-)
+from app.domain.errors import Overloaded, UnknownJob
 from app.domain.transcript import Transcript
 from app.jobs.database import Database
+from app.jobs.idempotency import Idempotency, IdempotencyKeys, give_key
 from app.jobs.job import ENDED, Job, JobRequest, JobState, Upload
 from app.jobs.queue import JobQueue
 from app.jobs.rows import CLASSES, job_of, new_row, queue_priority, select_job
-from app.jobs.tables import idempotency, jobs, transcripts, turns
+from app.jobs.tables import jobs, transcripts, turns
 from app.jobs.transcripts import unpack
 
 JOBS_QUEUE = "jobs"
-MAX_KEY = 255
 PAGE = 1000  # rows read at a time
 JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 RETRY_AFTER_S = 30
-
-
-@dataclass(frozen=True, slots=True)
-class Idempotency:
-    """A client's key for a request. `payload`: a hash of what it asks for, hex SHA-256."""
-
-    key: str
-    payload: str
-
-
-def reserved(client: str, key: str, executor: str) -> tuple[sa.ColumnElement[bool], ...]:
-    """A process's reservation. Others free it if they think that the process has ended."""
-    return (
-        idempotency.c.client == client,
-        idempotency.c.key == key,
-        idempotency.c.job_id.is_(None),
-        idempotency.c.executor == executor,
-    )
-
-
-def keep_key(
-    connection: sa.Connection, client: str, same: Idempotency, executor: str, job_id: str
-) -> None:
-    """Give a reserved key to a job. Raises StillAccepting if another process has it now."""
-    kept = connection.execute(
-        sa.update(idempotency)
-        .where(*reserved(client, same.key, executor))
-        .values(job_id=job_id, payload=same.payload)
-    )
-    if kept.rowcount == 0:
-        raise StillAccepting
 
 
 class JobStore:
@@ -80,76 +40,9 @@ class JobStore:
         self.executor = executor
         self._max_jobs = max_jobs
         self._clock = clock
-        self._lock = threading.Lock()
-        self._accepting: set[tuple[str, str]] = set()  # keys that this process has reserved
+        self.keys = IdempotencyKeys(database, executor, clock)
 
     # -- accepting -------------------------------------------------------------------------------
-
-    def reserve(self, client: str, key: str) -> Job | None:
-        """Take a client's idempotency key before its request is read. The job that has it, if any.
-
-        A key that is taken must be used by `submit` or given back by `release`.
-
-        Raises:
-            StillAccepting: another request with this key is being accepted.
-            UnsupportedOption: the key is too long.
-        """
-        if not 0 < len(key) <= MAX_KEY:
-            raise UnsupportedOption(f"Idempotency-Key: 1 to {MAX_KEY} characters.")
-        with self._lock:
-            if (client, key) in self._accepting:
-                raise StillAccepting
-            self._accepting.add((client, key))
-        try:
-            job = self._reserve(client, key)
-        except BaseException:
-            self._no_longer_accepting(client, key)
-            raise
-        if job is not None:
-            self._no_longer_accepting(client, key)
-        return job
-
-    def _no_longer_accepting(self, client: str, key: str) -> None:
-        with self._lock:
-            self._accepting.discard((client, key))
-
-    def _reserve(self, client: str, key: str) -> Job | None:
-        mine = (idempotency.c.client == client) & (idempotency.c.key == key)
-        try:
-            with self.database.begin() as connection:
-                row = connection.execute(sa.select(idempotency).where(mine)).one_or_none()
-                if row is None:
-                    connection.execute(self._reservation(client, key))
-                    return None
-                if row.job_id is None and row.executor == self.executor:
-                    return None  # it was to be given back, but the database was gone then
-                if row.job_id is None:
-                    raise StillAccepting
-                return job_of(connection.execute(select_job(row.job_id)).one())
-        except IntegrityError:  # another took it between the two statements
-            raise StillAccepting from None
-
-    def _reservation(self, client: str, key: str) -> sa.Insert:
-        return sa.insert(idempotency).values(
-            client=client, key=key, executor=self.executor, created_at=self._clock()
-        )
-
-    def release(self, client: str, key: str) -> None:
-        """Give a reserved key back, because its request was not accepted."""
-        self._no_longer_accepting(client, key)
-        with self.database.begin() as connection:
-            connection.execute(sa.delete(idempotency).where(*reserved(client, key, self.executor)))
-
-    def check_payload(self, client: str, same: Idempotency) -> None:
-        """Raises IdempotencyMismatch if the key came with another payload before."""
-        with self.database.read() as connection:
-            payload = connection.execute(
-                sa.select(idempotency.c.payload).where(
-                    idempotency.c.client == client, idempotency.c.key == same.key
-                )
-            ).scalar()
-        if payload != same.payload:
-            raise IdempotencyMismatch
 
     def submit(self, request: JobRequest, same: Idempotency | None = None) -> Job:
         """A new job, queued.
@@ -165,14 +58,14 @@ class JobStore:
         """
         job_id = str(uuid.uuid4())
         if same is not None:
-            self._no_longer_accepting(request.client, same.key)
+            self.keys.let_go(request.client, same.key)
         with self.database.begin() as connection:
             self._check_room(connection)
             rank = self._next_rank(connection, request)
             row = new_row(job_id, request, rank, self._clock())
             connection.execute(sa.insert(jobs).values(row))
             if same is not None:
-                keep_key(connection, request.client, same, self.executor, job_id)
+                give_key(connection, request.client, same, self.executor, job_id)
             self.queue.add(connection, JOBS_QUEUE, job_id, queue_priority(row["priority"], rank))
             return job_of(connection.execute(select_job(job_id)).one())
 

@@ -15,7 +15,7 @@ from app.config.devices import DeviceSettings
 from app.domain.errors import ConfigurationError
 from app.engine.pauses import pause
 from app.models.host_memory import return_freed_memory
-from app.observability.metrics import GpuMemory
+from app.observability.gauges import GpuMemory
 
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Generic, TypeAlias, TypeVar, cast
 
 from app.domain.transcript import Hypothesis
 from app.engine.batching import Batcher
+from app.engine.loading import Wait
 from app.engine.model import ModelKey
 from app.engine.store import ModelStore
 from app.models.protocols import (
@@ -30,8 +30,6 @@ from app.models.protocols import (
 Model = TypeVar("Model")
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
-
-Wait: TypeAlias = Callable[[Future[None]], None]
 
 
 @dataclass(frozen=True, slots=True)

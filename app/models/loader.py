@@ -13,8 +13,9 @@ from app.domain.errors import (
     ModelMissing,
     ModelUnavailable,
 )
-from app.engine.batching import Batcher, Recovery
+from app.engine.batching import Batcher
 from app.engine.model import BatchModel, ModelKey, ModelKind
+from app.engine.recovery import Recovery
 from app.engine.slots import FairSlots, FreeForAll
 from app.models.recognizers.registry import Recognizers
 from app.observability.logs import quiet_libraries

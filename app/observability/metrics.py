@@ -1,32 +1,26 @@
-"""The Prometheus metrics that /metrics shows. Each is named and described once."""
+"""Metrics: what the service counts for Prometheus. Each metric is named and described once.
+
+What is read at each scrape instead is in `gauges.py`.
+"""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from types import MappingProxyType
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterator, Mapping
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.exposition import choose_encoder
-from prometheus_client.registry import Collector
+from prometheus_client.core import Metric
 
 from app.domain.errors import ServiceError
+from app.observability.gauges import PREFIX, Facts, JobGauges, Reading, ServiceGauges
 from app.observability.record import INTERNAL_ERROR, RequestRecord
 from app.observability.stages import Stage
 
-PREFIX = "whisperx_asr_"
 NONE = "none"  # label value if there is no model, dialect or key
-REPLICA = "replica"  # label of every sample if there are several processes
 OTHER = "other"  # label value for anything unexpected
 
 CERTAINTIES = ("committed", "final")  # of a live stream's words
 REFUSALS = ("400", "408", "414", "431", "503")  # statuses of connections refused without a request
-MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")  # the container's limit (cgroup v2)
 
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
 RATIOS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 5, 10)
@@ -34,46 +28,6 @@ JOB_OUTCOMES = ("done", "failed", "cancelled")
 WEBHOOK_OUTCOMES = ("delivered", "failed")
 DELAYS = (0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30, 60)
 ITEMS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
-
-
-@dataclass(frozen=True, slots=True)
-class GpuMemory:
-    """In bytes. `used`: by all processes. `reserved`: by PyTorch in this process."""
-
-    device: str
-    used: int
-    total: int
-    reserved: int
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """Values that are read for each scrape. `loaded`: (kind, name) of each model."""
-
-    ready: bool
-    num_waiting: int
-    num_running: int
-    audio_s: float
-    loaded: tuple[tuple[str, str], ...]
-    gpus: tuple[GpuMemory, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """Values that never change, and the known values of labels."""
-
-    version: str
-    device: str
-    compute_type: str
-    max_requests: int
-    max_audio_s: float
-    memory_limit_bytes: int
-    warning_kinds: tuple[str, ...]
-    model_kinds: tuple[str, ...] = ()
-
-
-Figures: TypeAlias = Mapping[str, Sequence[Metric]]  # by the name of a process
-NO_OTHERS: Figures = MappingProxyType({})
 
 
 class Metrics:
@@ -103,7 +57,7 @@ class Metrics:
             self._loads.labels(kind)
             self._load_failures.labels(kind)
             self._evictions.labels(kind)
-        self.registry.register(_Gauges(facts, read))
+        self.registry.register(ServiceGauges(facts, read))
         prometheus_client.ProcessCollector(registry=self.registry)
         prometheus_client.PlatformCollector(registry=self.registry)
         prometheus_client.GCCollector(registry=self.registry)
@@ -262,7 +216,7 @@ class Metrics:
             self._jobs_ended.labels(outcome)
         for outcome in WEBHOOK_OUTCOMES:
             self._webhooks.labels(outcome)
-        self.registry.register(_JobGauges(read))
+        self.registry.register(JobGauges(read))
 
     def job_ended(self, outcome: str) -> None:
         self._jobs_ended.labels(outcome).inc()
@@ -290,126 +244,8 @@ class Metrics:
         """All metrics with their values now. They can be pickled."""
         return tuple(self.registry.collect())
 
-    def expose(
-        self, accept: str = "", replica: str = "", others: Figures = NO_OTHERS
-    ) -> tuple[bytes, str]:
-        """The body of a scrape and its content type. `accept` is the request's Accept header.
-
-        `replica`: the name of this process among others of the same service; then all samples are
-        labelled with such a name. `others`: their figures.
-        """
-        try:
-            encode, content_type = choose_encoder(accept)
-        except (TypeError, ValueError):  # a version that is no number
-            encode, content_type = choose_encoder("")
-        if not replica:
-            return encode(self.registry), content_type
-        joined = CollectorRegistry()
-        joined.register(_Joined({replica: self.figures(), **others}))
-        return encode(joined), content_type
-
-
-class _Gauges(Collector):
-    """Gauges, read from the service at each scrape."""
-
-    def __init__(self, facts: Facts, read: Callable[[], Reading]) -> None:
-        self._facts = facts
-        self._read = read
-
-    def describe(self) -> Iterable[Metric]:
-        return ()  # registering must not read the service
-
-    def collect(self) -> Iterator[Metric]:
-        facts, now = self._facts, self._read()
-        yield _gauge(
-            "info",
-            "Always 1. The labels show the version and the device of the models.",
-            {(facts.version, facts.device, facts.compute_type): 1},
-            "version", "device", "compute_type",
-        )  # fmt: skip
-        yield _gauge("ready", "1 if the service accepts requests.", {(): now.ready})
-        yield _gauge(
-            "queue_requests",
-            "Requests in progress. waiting: no speech has been found yet.",
-            {("waiting",): now.num_waiting, ("running",): now.num_running},
-            "state",
-        )
-        yield _gauge(
-            "queue_audio_seconds", "Seconds of decoded audio in progress.", {(): now.audio_s}
-        )
-        yield _gauge("queue_limit_requests", "MAX_QUEUE_SIZE.", {(): facts.max_requests})
-        yield _gauge(
-            "queue_limit_audio_seconds", "MAX_QUEUE_AUDIO_SECONDS.", {(): facts.max_audio_s}
-        )
-        loaded = dict.fromkeys(now.loaded, 1)
-        yield _gauge("model_loaded", "1 for each model in memory.", loaded, "kind", "name")
-        yield _gauge(
-            "memory_limit_bytes",
-            "Memory that the process may use: the container's limit or the machine's memory.",
-            {(): facts.memory_limit_bytes},
-        )
-        for name, description in (
-            ("used", "GPU memory in use by all processes."),
-            ("total", "GPU memory in total."),
-            ("reserved", "GPU memory that PyTorch holds in this process, without recognition's."),
-        ):
-            values = {(gpu.device,): getattr(gpu, name) for gpu in now.gpus}
-            yield _gauge(f"gpu_memory_{name}_bytes", description, values, "device")
-
-
-class _Joined(Collector):
-    """The figures of several processes, each sample with the name of its process."""
-
-    def __init__(self, figures: Figures) -> None:
-        self._figures = figures
-
-    def describe(self) -> Iterable[Metric]:
-        return ()
-
-    def collect(self) -> Iterator[Metric]:
-        families: dict[str, Metric] = {}
-        for replica, metrics in self._figures.items():
-            for metric in metrics:
-                same = Metric(metric.name, metric.documentation, metric.type)
-                family = families.setdefault(metric.name, same)
-                family.samples.extend(
-                    sample._replace(labels={**sample.labels, REPLICA: replica})
-                    for sample in metric.samples
-                )
-        yield from families.values()
-
-
-class _JobGauges(Collector):
-    """Jobs of all processes that share the database, read at each scrape."""
-
-    def __init__(self, read: Callable[[], Mapping[str, int]]) -> None:
-        self._read = read
-
-    def describe(self) -> Iterable[Metric]:
-        return ()
-
-    def collect(self) -> Iterator[Metric]:
-        values = {(state,): number for state, number in self._read().items()}
-        yield _gauge("jobs", "Jobs of all processes that have not ended.", values, "state")
-
-
-def _gauge(name: str, description: str, values: Mapping[Any, float], *labels: str) -> Metric:
-    family = GaugeMetricFamily(PREFIX + name, description, labels=labels)
-    for label_values, value in values.items():
-        family.add_metric(label_values, value)
-    return family
-
 
 def _class_names(kind: type[ServiceError]) -> Iterator[str]:
     yield kind.__name__
     for special in kind.__subclasses__():
         yield from _class_names(special)
-
-
-def memory_limit_bytes() -> int:
-    """Memory that this process may use: the container's limit or the machine's memory."""
-    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    try:
-        return min(machine, int(MEMORY_LIMIT.read_text()))
-    except (OSError, ValueError):  # no such file, or "max"
-        return machine

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from app.domain.options import DecodingOptions
 from app.domain.transcript import SAMPLE_RATE, Chunk, Hypothesis, Samples, SpeechRegion
-from app.engine.batching import TaskFuture
+from app.engine.tasks import TaskFuture
 from app.engine.work import Work
 from app.models.leases import LeasedRecognizer
 from app.models.protocols import RecognitionItem

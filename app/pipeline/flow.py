@@ -12,7 +12,7 @@ from typing import TypeAlias
 from app.domain.options import DecodingOptions, Task, TranscribeOptions
 from app.domain.transcript import SAMPLE_RATE, Audio, Chunk, Hypothesis, Samples, Segment
 from app.domain.warnings import TranscriptWarning
-from app.engine.batching import TaskFuture
+from app.engine.tasks import TaskFuture
 from app.engine.work import Work
 from app.models.leases import LeasedAligner, LeasedRecognizer
 from app.models.protocols import Aligned, AlignmentItem

@@ -10,7 +10,7 @@ from itertools import groupby
 
 from app.domain.options import DecodingOptions
 from app.domain.transcript import Audio, Chunk, Hypothesis, LanguageGuess, Samples, SpeechRegion
-from app.engine.batching import TaskFuture
+from app.engine.tasks import TaskFuture
 from app.engine.work import Work
 from app.models.leases import LeasedDetector, LeasedRecognizer
 from app.models.protocols import DetectionItem, LanguageGuesses, RecognitionItem

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
-from contextvars import copy_context
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TypeVar
 
-from app.domain.errors import ServiceError, UnsupportedOption
 from app.domain.options import (
     DecodingOptions,
-    KnownSpeaker,
-    SpeakerBounds,
     SpeechDetection,
     TranscribeOptions,
     WordAligner,
 )
-from app.domain.transcript import Audio, Chunk, Diarization, LanguageGuess, Segment, Transcript
-from app.domain.warnings import TranscriptWarning
+from app.domain.transcript import Audio, Chunk, LanguageGuess, Segment, Transcript
+from app.engine.loading import Wait
 from app.engine.model import ModelKey
 from app.engine.store import ModelStore
 from app.engine.work import Work
@@ -28,9 +24,7 @@ from app.models.catalog import Catalog
 from app.models.leases import (
     LeasedAligner,
     LeasedDetector,
-    LeasedDiarizer,
     LeasedRecognizer,
-    Wait,
     lease_aligner,
     lease_detector,
     lease_diarizer,
@@ -39,13 +33,12 @@ from app.models.leases import (
 from app.observability.stages import Stage
 from app.pipeline.aligners import Aligners
 from app.pipeline.chunking import ChunkingOptions
+from app.pipeline.diarizing import Diarized, Diarizing
 from app.pipeline.ears import LeasedEar
 from app.pipeline.flow import NOBODY, Flow, Listener, TranscriptionRequest
 from app.pipeline.listening import FirstChunks, Listening
-from app.pipeline.optional_stages import optional_stage
 from app.pipeline.speakers import assign_speakers, number_speakers
 from app.pipeline.support import check_support
-from app.pipeline.voices import match_voices, rename_speakers
 
 ALIGNED = 0.8  # progress after alignment, as a share of the time; diarization runs in parallel
 
@@ -84,8 +77,10 @@ class Transcriber:
         """`threads` run diarization beside the calling thread."""
         self._store = store
         self._catalog = catalog
-        self._threads = threads
         self._options = options
+        self._diarizing = Diarizing(
+            threads, options.known_speaker_similarity, options.strict_stages
+        )
 
     def transcribe(
         self, audio: Audio, options: TranscribeOptions, work: Work, listener: Listener = NOBODY
@@ -95,7 +90,7 @@ class Transcriber:
         Raises:
             ServiceError: recognition failed, or `work` was cancelled.
         """
-        diarizing = self._start_diarization(audio, options, work)
+        diarizing = self._start_diarization(audio, options, work) if options.diarize else None
         try:
             warnings = list(audio.warnings)
             request = TranscriptionRequest(audio, options, work, listener, warnings)
@@ -145,7 +140,15 @@ class Transcriber:
         return Listening(audio, work, chunking, lease)
 
     def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._diarizing.close()
+
+    def _start_diarization(
+        self, audio: Audio, options: TranscribeOptions, work: Work
+    ) -> Future[Diarized]:
+        key = self._catalog.diarizer(options.model)
+        return self._diarizing.start(
+            audio, options, work, lambda: self._lease(lease_diarizer, key, work)
+        )
 
     @contextmanager
     def _lease(
@@ -164,11 +167,40 @@ class Transcriber:
     def _transcribe(
         self,
         request: TranscriptionRequest,
-        diarizing: Future[tuple[Diarization | None, TranscriptWarning | None]] | None,
+        diarizing: Future[Diarized] | None,
     ) -> Transcript:
-        audio, options, work = request.audio, request.options, request.work
         listener = request.listener
-        listening = self._listening(audio, work, options.speech)
+        if diarizing is not None:  # the speaker of a segment is known only at the end
+            request = replace(request, listener=listener.of_text())
+        language, segments = self._transcribe_words(request)
+        diarization = None
+        embeddings: Mapping[str, tuple[float, ...]] = {}
+        if diarizing is not None:
+            diarization, warning = request.work.wait(diarizing)
+            if warning:
+                request.warnings.append(warning)
+        if diarization is not None:
+            nearest = self._options.assign_nearest_speaker
+            assigned = assign_speakers(segments, diarization, nearest)
+            numbered, embeddings = number_speakers(assigned, diarization.embeddings)
+            segments = list(numbered)
+        if diarizing is not None:
+            for segment in segments:
+                listener.settled(segment)
+        return Transcript(
+            language=language,
+            duration_s=request.audio.duration_s,
+            model=request.options.model,
+            segments=tuple(segments),
+            speakers_known=diarization is not None,
+            speaker_embeddings=embeddings,
+            warnings=tuple(dict.fromkeys(request.warnings)),
+        )
+
+    def _transcribe_words(self, request: TranscriptionRequest) -> tuple[str, list[Segment]]:
+        """The language and the segments, without speakers."""
+        options, work = request.options, request.work
+        listening = self._listening(request.audio, work, options.speech)
         max_pause_s = MULTILINGUAL_PAUSE_S if options.multilingual else None
         key = self._catalog.recognizer(options.model)
         with (
@@ -184,38 +216,10 @@ class Transcriber:
             elif options.language is None:
                 decoding = self._decoding(options)
                 first = listening.settle_language(recognizer, found, decoding)
-            if options.language is None:
-                language = first and first.language
-                language = language or listening.language_of_silence(recognizer).language
-                options = replace(options, language=language)
-            # the speaker of a segment is known only at the end
-            early = listener if diarizing is None else listener.of_text()
-            request = replace(request, options=options, listener=early)
-            segments = self._recognize_and_align(recognizer, request, found, first)
-        diarization = None
-        embeddings: Mapping[str, tuple[float, ...]] = {}
-        if diarizing is not None:
-            diarization, warning = work.wait(diarizing)
-            if warning:
-                request.warnings.append(warning)
-        if diarization is not None:
-            nearest = self._options.assign_nearest_speaker
-            assigned = assign_speakers(segments, diarization, nearest)
-            numbered, embeddings = number_speakers(assigned, diarization.embeddings)
-            segments = list(numbered)
-        if diarizing is not None:
-            for segment in segments:
-                listener.settled(segment)
-        assert options.language is not None
-        return Transcript(
-            language=options.language,
-            duration_s=audio.duration_s,
-            model=options.model,
-            segments=tuple(segments),
-            speakers_known=diarization is not None,
-            speaker_embeddings=embeddings,
-            warnings=tuple(dict.fromkeys(request.warnings)),
-        )
+            language = options.language or (first and first.language)
+            language = language or listening.language_of_silence(recognizer).language
+            request = replace(request, options=replace(options, language=language))
+            return language, self._recognize_and_align(recognizer, request, found, first)
 
     def _decoding(self, options: TranscribeOptions) -> DecodingOptions:
         return DecodingOptions(
@@ -280,75 +284,3 @@ class Transcriber:
             lease,
             chosen.strict_stages,
         )
-
-    # -- diarization -----------------------------------------------------------------------------
-
-    def _start_diarization(
-        self, audio: Audio, options: TranscribeOptions, work: Work
-    ) -> Future[tuple[Diarization | None, TranscriptWarning | None]] | None:
-        if not options.diarize:
-            return None
-
-        def diarize() -> tuple[Diarization | None, TranscriptWarning | None]:
-            try:
-                return self._diarize(audio, options, work)
-            except ServiceError as error:
-                work.cancel(error)  # recognition is of no more use
-                raise
-
-        run = copy_context().run  # log lines from there belong to this request too
-        return work.track(self._threads.submit(run, diarize))
-
-    def _diarize(
-        self, audio: Audio, options: TranscribeOptions, work: Work
-    ) -> tuple[Diarization | None, TranscriptWarning | None]:
-        """(who speaks when, None), or (None, the reason why that is unknown)."""
-        warnings: list[TranscriptWarning] = []
-        must = options.must_diarize or self._options.strict_stages
-        with ExitStack() as leases:
-            key = self._catalog.diarizer(options.model)
-            with optional_stage(
-                TranscriptWarning.NO_DIARIZATION,
-                TranscriptWarning.DIARIZATION_FAILED,
-                warnings,
-                must,
-            ):
-                diarizer = leases.enter_context(self._lease(lease_diarizer, key, work))
-            if warnings:
-                return None, warnings[0]
-            with (
-                optional_stage(
-                    TranscriptWarning.DIARIZATION_FAILED,
-                    TranscriptWarning.DIARIZATION_FAILED,
-                    warnings,
-                    must,
-                ),
-                work.stages.measure(Stage.DIARIZE),
-            ):
-                known = self._embed_known(diarizer, options.known_speakers, work)
-                diarization = _diarize_one(diarizer, audio, options.speakers, work)
-                names = match_voices(
-                    diarization.embeddings, known, self._options.known_speaker_similarity
-                )
-                return rename_speakers(diarization, names), None
-        return None, warnings[0]
-
-    def _embed_known(
-        self, diarizer: LeasedDiarizer, speakers: Sequence[KnownSpeaker], work: Work
-    ) -> dict[str, tuple[float, ...]]:
-        """The voice of each known speaker, the only one in that speaker's recording."""
-        voices = {}
-        for i, speaker in enumerate(speakers):
-            found = _diarize_one(diarizer, speaker.audio, SpeakerBounds(num_speakers=1), work)
-            if not found.embeddings:
-                raise UnsupportedOption(f"known_speaker_references[{i}]: nobody speaks in it.")
-            [voices[speaker.name]] = found.embeddings.values()
-        return voices
-
-
-def _diarize_one(
-    diarizer: LeasedDiarizer, audio: Audio, bounds: SpeakerBounds, work: Work
-) -> Diarization:
-    futures = work.submit(diarizer.batcher, diarizer.model.split(audio.samples))
-    windows = [work.wait(future) for future in futures]
-    return diarizer.model.join(audio.samples, windows, bounds)

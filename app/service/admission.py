@@ -1,4 +1,4 @@
-"""Limits the work admitted at a time, lists it, and estimates when to retry."""
+"""Admission: limits the work admitted at a time, and lists it."""
 
 from __future__ import annotations
 
@@ -7,57 +7,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from app.domain.errors import Cancelled, Forbidden, Overloaded, ServiceError, ShuttingDown
+from app.domain.errors import Cancelled, Forbidden, Overloaded, ShuttingDown
 from app.engine.work import Work
 from app.service.shares import share, who_gives_way
+from app.service.ticket import Ticket
 from app.service.upload_places import GAVE_WAY, UploadPlace, UploadPlaces
-
-SMOOTHING = 0.2  # of the running means
-FIRST_GUESS_S = 10.0  # assumed duration of a request until one has ended
-FIRST_PACE = 0.1  # assumed seconds of work for a second of audio, likewise
-MIN_PROGRESS = 0.15  # below it, the time left cannot be estimated
-
-
-@dataclass(slots=True)
-class Ticket:
-    """A request, from the first byte of its upload to the end of its answer, without its content.
-
-    `audio_s` is known once the upload is decoded, `model` once the form is read. `client` is the
-    name of its API key, if any; `account` tells whose share of the places it takes. Once it
-    `gave_way`, it is cancelled and has no place any more. `work_s`: of its audio, what has sound.
-    Background work is on the list, but has no place: it neither takes one from others nor loses it.
-    `source`: the ticket of what is computed for it, perhaps for others, too, which has the audio.
-    """
-
-    work: Work
-    kind: str
-    started: float
-    client: str = ""
-    model: str = ""
-    audio_s: float | None = None
-    work_s: float = 0.0
-    account: str = ""
-    gave_way: bool = False
-    source: Ticket | None = None
-
-    @property
-    def has_place(self) -> bool:
-        return not (self.gave_way or self.work.background)
-
-    @property
-    def begun(self) -> bool:
-        """Whether models have worked for it."""
-        return self.work.progress > 0
-
-    def computed_by(self, work: Work) -> Ticket:
-        """The ticket of what is computed for it."""
-        return replace(self, work=work, started=time.monotonic(), source=None)
-
-    def give_way(self, reason: ServiceError) -> None:
-        self.gave_way = True
-        self.work.cancel(reason)
+from app.service.waiting_times import WaitingTimes
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +51,7 @@ class Admission:
         self._lock = threading.Lock()
         self._tickets: dict[str, Ticket] = {}
         self._computed: list[Ticket] = []  # for tickets that have a place
-        self._mean_s = FIRST_GUESS_S
-        self._pace = FIRST_PACE
+        self._times = WaitingTimes(clock)
         self._closed = False
 
     @property
@@ -126,7 +82,8 @@ class Admission:
                 and len(held) >= self._max_requests
                 and not self._make_room(held, ticket.account, self._max_requests)
             ):
-                raise Overloaded("The queue is full; try again later.", self._wait_s())
+                retry_s = self._times.until_place_s(held)
+                raise Overloaded("The queue is full; try again later.", retry_s)
             while work.request_id in self._tickets:  # a client may reuse an id
                 work.request_id += "-2"
             self._tickets[work.request_id] = ticket
@@ -135,7 +92,7 @@ class Admission:
         finally:
             with self._lock:
                 del self._tickets[work.request_id]
-                self._learn(ticket)
+                self._times.learn(ticket)
 
     @contextmanager
     def computing(self, ticket: Ticket) -> Iterator[None]:
@@ -150,7 +107,7 @@ class Admission:
         finally:
             with self._lock:
                 self._computed.remove(ticket)
-                self._learn_pace(ticket)
+                self._times.learn_pace(ticket)
 
     @contextmanager
     def uploading(self, work: Work) -> Iterator[UploadPlace]:
@@ -183,7 +140,7 @@ class Admission:
         ticket = who_gives_way(held, account, places)
         if ticket is None:
             return False
-        ticket.give_way(Overloaded(GAVE_WAY, self._wait_s()))
+        ticket.give_way(Overloaded(GAVE_WAY, self._times.until_place_s(held)))
         return True
 
     def weigh(self, ticket: Ticket, audio_s: float, work_s: float | None = None) -> float:
@@ -209,7 +166,7 @@ class Admission:
             ):
                 raise Overloaded(
                     "Too much audio is in the queue already; try again later.",
-                    self._wait_for_audio_s(others, others_s + work_s - self._max_audio_s),
+                    self._times.until_audio_s(others, others_s + work_s - self._max_audio_s),
                 )
             more_s = audio_s - (ticket.audio_s or 0.0)
             ticket.audio_s, ticket.work_s = audio_s, work_s
@@ -265,53 +222,9 @@ class Admission:
             audio_s=(ticket.source or ticket).audio_s,
             progress=progress,
             elapsed_s=self._clock() - ticket.started,
-            left_s=self._left_s(ticket),
+            left_s=self._times.left_s(ticket),
             has_place=ticket.has_place,
         )
-
-    def _left_s(self, ticket: Ticket) -> float | None:
-        progress = ticket.work.progress
-        if progress < MIN_PROGRESS:
-            return None
-        return (self._clock() - ticket.started) * (1 - progress) / progress
-
-    def _learn(self, ticket: Ticket) -> None:
-        """Note how long a request took."""
-        if ticket.work.background:
-            return
-        self._mean_s += SMOOTHING * (self._clock() - ticket.started - self._mean_s)
-        self._learn_pace(ticket)
-
-    def _learn_pace(self, ticket: Ticket) -> None:
-        if ticket.work_s and ticket.begun and not ticket.work.background:
-            pace = (self._clock() - ticket.started) / ticket.work_s
-            self._pace += SMOOTHING * (pace - self._pace)
-
-    def _expected_s(self, ticket: Ticket) -> float | None:
-        """Seconds until the request ends, by its progress or else its audio; None: not known."""
-        left_s = self._left_s(ticket)
-        work_s = (ticket.source or ticket).work_s
-        if left_s is None and work_s:
-            elapsed_s = self._clock() - ticket.started
-            left_s = max(0.0, work_s * self._pace - elapsed_s)
-        return left_s
-
-    def _wait_s(self) -> int:
-        """Seconds until a place may be free: the shortest estimate of the time left, else the mean
-        duration divided by the number of requests."""
-        held = self._held()
-        told = [left for ticket in held if (left := self._expected_s(ticket)) is not None]
-        shared = self._mean_s / max(1, len(held))
-        return max(1, math.ceil(min(told, default=shared)))
-
-    def _wait_for_audio_s(self, tickets: Sequence[Ticket], too_much_s: float) -> int:
-        """Seconds until so much of the tickets' audio may be done."""
-        wait_s = 0.0
-        for left_s, work_s in sorted((self._expected_s(t) or 0.0, t.work_s) for t in tickets):
-            if too_much_s <= 0:
-                break
-            wait_s, too_much_s = left_s, too_much_s - work_s
-        return max(1, math.ceil(wait_s))
 
 
 def _work_s(tickets: Sequence[Ticket]) -> float:

@@ -6,45 +6,34 @@ import functools
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from app import __version__
 from app.access.rate_limits import RateLimits
 from app.audio.decode_pool import DecodeLimits, DecodePool
 from app.config.answers import AnswerSettings
 from app.config.environment import prepare_environment
-from app.config.limits import LimitSettings
-from app.config.settings import DEMO_DIR, Settings
-from app.domain.errors import ConfigurationError, UnknownModel
-from app.domain.warnings import TranscriptWarning
-from app.engine.batching import Recovery
-from app.engine.model import ModelKey, ModelKind
-from app.engine.store import LoadWaits, ModelStore, StoreObserver
+from app.config.settings import Settings
 from app.formats.subtitles import SubtitleStyle
-from app.models.catalog import Catalog, KnownModels
-from app.models.loader import ModelLoader, check_local_models
+from app.models.catalog import Catalog
+from app.models.loader import check_local_models
 from app.models.recognizers.engine import RecognizerEngine
 from app.models.recognizers.registry import ENGINES, Recognizers
 from app.observability import logs
+from app.observability.gauges import GpuMemory
 from app.observability.logs import quiet_libraries
-from app.observability.metrics import Facts, GpuMemory, Metrics, Reading, memory_limit_bytes
+from app.observability.metrics import Metrics
 from app.observability.tracing_setup import build_tracing
-from app.pipeline.chunking import ChunkingOptions
-from app.pipeline.transcriber import Transcriber, TranscriberOptions
 from app.pipeline.transcribing import Transcribing
 from app.service.admission import Admission
+from app.service.build_models import build_catalog, build_fetcher, build_store, build_transcriber
 from app.service.calls import CallLimits, Calls
 from app.service.joining import MAX_LINGERING, Joining, JoiningLimits
 from app.service.models import LocalModels, Models
 from app.service.peers import ALONE, Peers
+from app.service.readings import service_facts, take_reading
 from app.service.service import Service
 from app.service.threads import Threads
 from app.service.upload_places import UploadPlaces
 from app.storage.tempdir import PrivateDirectory, check_writable
-
-if TYPE_CHECKING:
-    from app.models.devices import Devices
-    from app.models.fetcher import ModelFetcher
 
 CLOSE_TIMEOUT_S = 5.0  # on a busy machine, memory takes seconds to free
 UPLOAD_WINDOWS = 12  # within UPLOAD_IDLE_TIMEOUT_SECONDS, to see which uploads are slow
@@ -170,88 +159,6 @@ def build_temp(settings: Settings) -> PrivateDirectory:
     return PrivateDirectory(settings.temp_dir, None if min_free_mb is None else min_free_mb << 20)
 
 
-def build_catalog(
-    settings: Settings, recognizers: Recognizers, align_languages: frozenset[str] = frozenset()
-) -> Catalog:
-    """Raises ConfigurationError if a setting names a model that does not exist."""
-    catalog = Catalog(
-        KnownModels(recognizers.model_names(), recognizers.aliases, align_languages),
-        DEMO_DIR,
-        settings.asr_model,
-        settings.allowed_models,
-        settings.align_models,
-        settings.diarization_model,
-    )
-    catalog.add_openai_names(settings.models_of_openai_names())
-    if settings.preload_model:
-        try:
-            catalog.resolve(settings.preload_model)
-        except UnknownModel as error:
-            raise ConfigurationError(f"PRELOAD_MODEL: {error}") from None
-    return catalog
-
-
-def build_fetcher(settings: Settings, recognizers: Recognizers) -> ModelFetcher:
-    from app.models.fetcher import ModelFetcher  # pyannote.audio comes along: once it is quiet
-    from app.models.hub import Hub
-
-    return ModelFetcher(
-        Hub(settings.hub_timeout_s),
-        settings.cache_dir,
-        settings.hf_token.get_secret_value() or None,
-        settings.torchaudio_url,
-        recognizers,
-    )
-
-
-def build_store(
-    settings: Settings,
-    chosen: Devices,
-    recognizers: Recognizers,
-    fetcher: ModelFetcher,
-    metrics: Metrics,
-    broken: threading.Event,
-) -> ModelStore:
-    """`broken` is set once the device is lost."""
-    from app.models import devices
-    from app.models.builders import ModelBuilders
-
-    def make_room() -> None:
-        store.evict_idle()
-        devices.free_memory()
-
-    recovery = Recovery(devices.is_out_of_memory, make_room, devices.is_lost, broken.set)
-    store = ModelStore(
-        ModelLoader(fetcher, ModelBuilders(settings, chosen, recognizers), recovery, metrics),
-        settings.max_loaded_models,
-        settings.model_memory_mb << 20,
-        settings.model_idle_timeout_s,
-        LoadWaits(settings.model_load_wait_s, settings.hub_timeout_s),
-        observer=StoreObserver(
-            loaded=lambda key, seconds: metrics.model_loaded(key.kind, seconds),
-            failed=lambda key: metrics.model_failed(key.kind),
-            unloaded=lambda key: metrics.model_unloaded(key.kind),
-        ),
-    )
-    return store
-
-
-def build_transcriber(settings: Settings, store: ModelStore, catalog: Catalog) -> Transcriber:
-    return Transcriber(
-        store,
-        catalog,
-        Threads(settings.max_queue_size, thread_name_prefix="diarize"),
-        TranscriberOptions(
-            chunking=ChunkingOptions(settings.vad_onset, settings.vad_offset, settings.chunk_s),
-            word_aligner=settings.word_aligner,
-            beam_size=settings.beam_size,
-            assign_nearest_speaker=settings.assign_nearest_speaker,
-            known_speaker_similarity=settings.known_speaker_similarity,
-            strict_stages=settings.strict_stages,
-        ),
-    )
-
-
 def build_decode_pool(settings: Settings, temp: PrivateDirectory) -> DecodePool:
     return DecodePool(
         temp.path,
@@ -266,19 +173,6 @@ def build_decode_pool(settings: Settings, temp: PrivateDirectory) -> DecodePool:
     )
 
 
-def service_facts(settings: LimitSettings, device: str, compute_type: str) -> Facts:
-    return Facts(
-        version=__version__,
-        device=device,
-        compute_type=compute_type,
-        max_requests=settings.max_queue_size,
-        max_audio_s=settings.max_queue_audio_s,
-        memory_limit_bytes=memory_limit_bytes(),
-        warning_kinds=tuple(dict.fromkeys(warning.kind for warning in TranscriptWarning)),
-        model_kinds=tuple(ModelKind),
-    )
-
-
 def subtitle_style(settings: AnswerSettings) -> SubtitleStyle:
     """The look of subtitles if a request does not say."""
     return SubtitleStyle(
@@ -286,25 +180,6 @@ def subtitle_style(settings: AnswerSettings) -> SubtitleStyle:
         settings.subtitle_max_line_count,
         settings.subtitle_highlight_words,
         readable=settings.subtitle_style == "readable",
-    )
-
-
-def take_reading(
-    ready: threading.Event,
-    admission: Admission,
-    loaded: Sequence[ModelKey],
-    gpus: tuple[GpuMemory, ...],
-) -> Reading:
-    """What a scrape of /metrics shows at this moment."""
-    entries = [entry for entry in admission.entries() if entry.has_place]
-    num_waiting = sum(entry.state == "waiting" for entry in entries)
-    return Reading(
-        ready=ready.is_set(),
-        num_waiting=num_waiting,
-        num_running=len(entries) - num_waiting,
-        audio_s=admission.audio_s,
-        loaded=tuple((key.kind, key.short_name) for key in loaded),
-        gpus=gpus,
     )
 
 

@@ -21,7 +21,7 @@ from app.domain.errors import ServiceError
 from app.domain.options import TranscribeOptions
 from app.observability.record import RequestRecord
 from app.service.build import build_service, close_service
-from app.service.calls import Recording
+from app.service.recording import Recording
 
 folder, good, bad = map(Path, sys.argv[1:])
 settings = {

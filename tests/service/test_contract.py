@@ -33,7 +33,8 @@ from app.domain.options import SpeakerBounds, Task
 from app.engine.work import Work
 from app.models.catalog import OPENAI_NAMES
 from app.models.recognizers.whisper_engine import ALIASES
-from app.service.admission import Admission, Ticket
+from app.service.admission import Admission
+from app.service.ticket import Ticket
 from tests.support.paths import ROOT
 from tests.support.server import Server, running_server
 from tests.support.truth import audio_of, truth_of, word_error_rate, words_of

@@ -18,10 +18,10 @@ from app.api.request_state import client_name, record_of
 from app.domain.errors import IdempotencyMismatch, StillAccepting
 from app.jobs.buckets import check_bucket
 from app.jobs.doors.enqueue import ENQUEUE
+from app.jobs.idempotency import Idempotency
 from app.jobs.job import Job, JobRequest, JobState
 from app.jobs.jobs import Jobs
 from app.jobs.once import hash_of, submit_once
-from app.jobs.store import Idempotency
 from app.service.service import Service
 
 DESCRIPTION = """\

@@ -30,9 +30,9 @@ from app.api.rate_limits import account_of
 from app.api.request_state import client_name, record_of
 from app.api.uploads import Upload
 from app.domain.errors import UnsupportedOption
+from app.jobs.idempotency import Idempotency
 from app.jobs.job import Job, JobRequest, JobState, Source, WebhookTarget
 from app.jobs.jobs import Jobs
-from app.jobs.store import Idempotency
 from app.service.service import Service
 
 KIND = "submission"
@@ -77,12 +77,12 @@ class Reception:
         if key is None:
             yield None
             return
-        earlier = await self.desk.ask(lambda: self.jobs.store.reserve(client, key))
+        earlier = await self.desk.ask(lambda: self.jobs.store.keys.reserve(client, key))
         try:
             yield earlier
         finally:
             if earlier is None:  # no effect on a key that a job has got
-                await self.desk.ask(lambda: self.jobs.store.release(client, key))
+                await self.desk.ask(lambda: self.jobs.store.keys.release(client, key))
 
     def _parse(
         self, request: Request, fields: Mapping[str, list[str]]
@@ -105,7 +105,7 @@ class Reception:
         same = await self._idempotency(request, upload, wanted)
         if earlier is not None and same is not None:
             client = client_name(request.scope)
-            await self.desk.ask(lambda: self.jobs.store.check_payload(client, same))
+            await self.desk.ask(lambda: self.jobs.store.keys.check_payload(client, same))
             return earlier
 
         def submit() -> Job:

@@ -34,7 +34,7 @@ class Meter:
         self._stream.live.service.metrics.stream_heard(more_s)
         call = self._stream.call
         try:
-            await asyncio.to_thread(call.hear, until_s)
+            await asyncio.to_thread(call.audio.charge_stream, until_s)
         except ServiceError:  # it was heard all the same
             await asyncio.to_thread(call.account.spend, more_s)
             raise

@@ -9,7 +9,8 @@ from pathlib import Path
 from app.api.openai.parameters import REFERENCES
 from app.domain.errors import UndecodableAudio, UnsupportedOption, UploadTooLarge
 from app.domain.options import KnownSpeaker
-from app.service.calls import Call, Recording
+from app.service.calls import Call
+from app.service.recording import Recording
 from app.storage.tempdir import told_when_full
 
 REFERENCE_S = (2.0, 10.0)
@@ -40,7 +41,7 @@ def _known_speaker(call: Call, name: str, path: Path, number: int) -> KnownSpeak
     wanted = f"it must be a data URL in base64 with {least:g} to {most:g} seconds of one voice."
     try:
         _overwrite(path, read_data_url(path.read_bytes()))
-        audio = call.decode(Recording(path), max_duration_s=most + SLACK_S)
+        audio = call.audio.decode(Recording(path), max_duration_s=most + SLACK_S)
     except (ValueError, UndecodableAudio, UploadTooLarge):
         raise UnsupportedOption(f"{parameter}: {wanted}") from None
     if audio.duration_s < least - SLACK_S:

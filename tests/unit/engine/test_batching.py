@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 
 from app.domain.errors import ClientGone, DeadlineExceeded, ModelUnavailable, StageFailed
-from app.engine import background, batching, sizing, slots
-from app.engine.batching import Batcher, Recovery
+from app.engine import background, recovery, sizing, slots
+from app.engine.batching import Batcher
 from app.engine.pauses import pause
+from app.engine.recovery import Recovery
 from app.engine.sizing import BatchSizer
 from app.engine.slots import FairSlots
 from app.engine.work import Work
@@ -294,14 +295,14 @@ def test_a_thread_that_dies_between_queue_and_model(
 ) -> None:
     """Items that are in no queue any more and not yet in a call."""
     model, batcher = make()
-    size = batcher._sizer
+    sizer_of = batcher._sizers.of
 
-    def no_memory(batch: Sequence[Any], max_size: int) -> BatchSizer:
-        if batch[0].key == "x":
+    def no_memory(kind: tuple[Hashable, int], max_size: int) -> BatchSizer:
+        if kind[0] == "x":
             raise MemoryError
-        return size(batch, max_size)
+        return sizer_of(kind, max_size)
 
-    monkeypatch.setattr(batcher, "_sizer", no_memory)
+    monkeypatch.setattr(batcher._sizers, "of", no_memory)
     blocked = block(model, batcher)
     lost = batcher.submit("a", [("x", 1), ("x", 2)])
     model.gate.set()
@@ -625,7 +626,7 @@ def test_a_fault_of_ours_in_a_pause_is_not_blamed_on_the_batch(
     def no_memory(*args: Any) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(first, "_observe", no_memory)
+    monkeypatch.setattr(first._runner, "_observe", no_memory)
     [clip] = first.submit("clip", ["x"])
     for future in (long, clip):
         with pytest.raises(ModelUnavailable):
@@ -860,7 +861,7 @@ class Reader(Echo):
 def test_what_is_long_is_batched_apart_from_what_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was learned with clips must not make batches of what takes ten times as long."""
     monkeypatch.setattr(sizing, "TARGET_S", 0.05)
-    monkeypatch.setattr(batching, "time", SimpleNamespace(monotonic=lambda: Reader.now_s))
+    monkeypatch.setattr(recovery, "time", SimpleNamespace(monotonic=lambda: Reader.now_s))
     batcher = Batcher("reader", lambda: Reader(16))
     model = batcher.model
     try:

@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from app.engine import batching
 from app.engine.batching import Batcher
-from app.engine.sizing import BatchSizer
+from app.engine.sizing import BatchSizer, BatchSizers
 from app.engine.slots import FairSlots, FreeForAll
 from app.engine.urgency import SPEAKING_S
 from app.engine.work import Work
@@ -50,7 +49,7 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
     sizer = BatchSizer(8)
     for size in (1, 1, 2, 4, 8):
         sizer.observe(size, 0.1 + 0.1 * size)
-    monkeypatch.setattr(batching.Batcher, "_sizer", lambda *arguments: sizer)
+    monkeypatch.setattr(BatchSizers, "of", lambda *arguments: sizer)
     monkeypatch.setattr(sizer, "observe", lambda *arguments: None)
     batchers: list[Batcher[Any, Any]] = []
 

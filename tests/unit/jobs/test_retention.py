@@ -10,10 +10,10 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from app.domain.errors import StageFailed
+from app.jobs.idempotency import Idempotency
 from app.jobs.job import JobState, S3Object, Upload
 from app.jobs.retention import A_DAY_S, Retention
 from app.jobs.sources import Sources
-from app.jobs.store import Idempotency
 from app.jobs.tables import idempotency, jobs, transcripts
 from app.storage.objects import FORGOTTEN_S, LocalObjects
 from app.storage.tempdir import PrivateDirectory
@@ -50,7 +50,7 @@ def test_what_ended_long_ago_is_removed_with_all_that_belongs_to_it(
         uploads.put(path, name, lambda: None)
         return Upload(name=name)
 
-    assert process.store.reserve("a", "key") is None
+    assert process.store.keys.reserve("a", "key") is None
     done = process.submit(source=upload("done"), same=Idempotency("key", "0" * 64))
     run = process.begin(done)
     process.runs.keep(run, TRANSCRIPT)

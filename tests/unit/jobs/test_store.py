@@ -1,31 +1,23 @@
-"""JobStore: whose turn it is, idempotency, limits, cancelling and trying again."""
+"""JobStore: whose turn it is, limits, cancelling and trying again."""
 
 from __future__ import annotations
 
-import threading
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from app.domain.errors import (
-    IdempotencyMismatch,
     Overloaded,
     StageFailed,
-    StillAccepting,
     UnknownJob,
-    UnsupportedOption,
 )
 from app.jobs.database import Database
 from app.jobs.job import Job, JobState, JobStep, Priority, S3Object, Upload
 from app.jobs.queue import MAX_PRIORITY
 from app.jobs.rows import CLASSES, RANKS, queue_priority
 from app.jobs.run import Progress
-from app.jobs.store import Idempotency
 from tests.support.job_tables import TRANSCRIPT, Process
-
-SAME = Idempotency("key", "0" * 64)
 
 # -- turns ---------------------------------------------------------------------------------------
 
@@ -86,83 +78,6 @@ def test_too_many_waiting_jobs_are_refused(database: Database, tmp_path: Path) -
     assert caught.value.retry_after_s
     process.begin(first)
     process.submit("next")
-
-
-# -- idempotency ---------------------------------------------------------------------------------
-
-
-def accept(process: Process, same: Idempotency = SAME, client: str = "a") -> Job:
-    earlier = process.store.reserve(client, same.key)
-    if earlier is None:
-        return process.submit(client, same)
-    process.store.check_payload(client, same)
-    return earlier
-
-
-def test_a_key_stands_for_one_job(process: Process) -> None:
-    job = accept(process)
-    assert accept(process) == job
-    with pytest.raises(IdempotencyMismatch):
-        accept(process, Idempotency("key", "1" * 64))
-    assert accept(process, client="b").id != job.id
-    assert accept(process, Idempotency("other", "0" * 64)).id != job.id
-    process.store.release("a", "key")  # no effect on a key that is used
-    assert accept(process) == job
-    process.runs.cancelled(process.begin(job))
-    assert accept(process).state is JobState.CANCELLED
-    process.store.delete(job.id)
-    assert accept(process).id != job.id
-
-
-def test_a_key_is_taken_while_its_request_is_accepted(process: Process) -> None:
-    assert process.store.reserve("a", "key") is None
-    with pytest.raises(StillAccepting):
-        process.store.reserve("a", "key")
-    process.store.release("a", "key")
-    accept(process)
-
-
-@pytest.mark.parametrize("key", ["", "x" * 256])
-def test_keys_have_a_length(process: Process, key: str) -> None:
-    with pytest.raises(UnsupportedOption):
-        process.store.reserve("a", key)
-
-
-def test_of_many_equal_requests_at_once_one_is_accepted(process: Process) -> None:
-    begin = threading.Barrier(12)
-    found: list[Any] = []
-
-    def ask() -> None:
-        begin.wait()
-        try:
-            found.append(accept(process).id)
-        except StillAccepting:
-            found.append(None)
-        except Exception as error:  # noqa: BLE001 - told by the test
-            found.append(error)
-
-    threads = [threading.Thread(target=ask) for _ in range(12)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(found) == 12
-    assert {name for name in found if name is not None} == {accept(process).id}
-    assert len(process.line.entries) == 1
-
-
-def test_keys_of_a_dead_process_are_free(process: Process, tmp_path: Path) -> None:
-    other = Process(process.database, tmp_path)
-    assert other.store.reserve("a", "key") is None
-    assert process.executors.living() == {process.executors.id, other.executors.id}
-    other.die()
-    assert process.executors.living() == {process.executors.id}
-    job = accept(process)
-    with pytest.raises(StillAccepting):  # it was only frozen: its request may not count, too
-        other.submit("a", SAME)
-    other.store.release("a", "key")
-    assert accept(process) == job
-    assert process.store.counts()[JobState.QUEUED] == 1
 
 
 # -- other things --------------------------------------------------------------------------------
@@ -245,16 +160,6 @@ def test_whoever_waits_for_a_job_hears_that_it_was_cancelled(process: Process) -
     for job in (waiting, running):
         process.store.request_cancel(job.id, "a", lambda _, ended: told.append(ended))
     assert [(job.id, job.state) for job in told] == [(waiting.id, JobState.CANCELLED)]
-
-
-def test_a_key_that_could_not_be_given_back_is_free_again(process: Process) -> None:
-    """Its request failed while the database was gone, so the reservation is still there."""
-    assert process.store.reserve("a", "key") is None
-    with pytest.raises(StillAccepting):
-        process.store.reserve("a", "key")
-    process.store._no_longer_accepting("a", "key")
-    assert process.store.reserve("a", "key") is None
-    process.store.release("a", "key")
 
 
 def test_uploads_in_use_are_found_whatever_clients_wrote(process: Process) -> None:

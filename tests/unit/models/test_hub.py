@@ -17,14 +17,15 @@ from filelock import FileLock
 from app.config.environment import prepare_environment
 from app.config.settings import Settings
 from app.domain.errors import ClientGone, ModelUnavailable
-from app.engine.batching import NO_RECOVERY
 from app.engine.failures import MAX_INTERVAL_S, MIN_INTERVAL_S
 from app.engine.model import ModelKey, ModelKind
+from app.engine.recovery import NO_RECOVERY
 from app.engine.store import LoadWaits, ModelStore
 from app.engine.work import Work
 from app.models.loader import ModelLoader
-from app.observability.metrics import Metrics, Reading
-from app.service.build import service_facts
+from app.observability.gauges import Reading
+from app.observability.metrics import Metrics
+from app.service.readings import service_facts
 from tests.support.hub import Hub as FakeHub
 from tests.support.hub import fill
 from tests.support.malice import mirror

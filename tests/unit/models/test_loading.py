@@ -11,11 +11,12 @@ import numpy as np
 
 from app.config.environment import prepare_environment
 from app.config.settings import DEMO_DIR, Settings
-from app.engine.batching import NO_RECOVERY
 from app.engine.model import ModelKey, ModelKind
+from app.engine.recovery import NO_RECOVERY
 from app.models.loader import ModelLoader
-from app.observability.metrics import Metrics, Reading
-from app.service.build import service_facts
+from app.observability.gauges import Reading
+from app.observability.metrics import Metrics
+from app.service.readings import service_facts
 
 SETTINGS = Settings(_env_file=None)  # type: ignore[call-arg]
 prepare_environment(SETTINGS)

@@ -49,8 +49,9 @@ from app.models.alignment.aligner import Wav2Vec2Aligner, spell, word_spans  # n
 from app.models.alignment.wav2vec import Wav2Vec2  # noqa: E402
 from app.models.protocols import AlignmentItem, DetectionItem, RecognitionItem  # noqa: E402
 from app.models.pyannote.clustering import join_centroids  # noqa: E402
-from app.models.pyannote.diarizer import PyannoteDiarizer, _load_pipeline, fold_batch_norms  # noqa: E402
+from app.models.pyannote.diarizer import PyannoteDiarizer  # noqa: E402
 from app.models.pyannote.linkage import INLINE_ROWS, linkage  # noqa: E402
+from app.models.pyannote.pipelines import fold_batch_norms, load_pipeline  # noqa: E402
 from app.models.pyannote.vad import PyannoteVad  # noqa: E402
 from app.models.pyannote.windows import WindowBatches, choose_batches  # noqa: E402
 from app.models.recognizers.features import log_mel  # noqa: E402
@@ -469,7 +470,7 @@ def diarizer(pipeline_folder: Path) -> Iterator[PyannoteDiarizer]:
 
 @pytest.fixture(scope="module")
 def reference(pipeline_folder: Path) -> Any:
-    return _load_pipeline(str(pipeline_folder), None, Path("unused"))
+    return load_pipeline(str(pipeline_folder), None, Path("unused"))
 
 
 @pytest.fixture(scope="module")

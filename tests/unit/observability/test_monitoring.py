@@ -20,7 +20,9 @@ from app.audio.decode_pool import DecodeLimits, DecodePool
 from app.config.environment import trace_exporters
 from app.domain.errors import ConfigurationError
 from app.observability import logs
-from app.observability.metrics import Facts, GpuMemory, Metrics, Reading, memory_limit_bytes
+from app.observability.exposition import expose
+from app.observability.gauges import Facts, GpuMemory, Reading, memory_limit_bytes
+from app.observability.metrics import Metrics
 from app.observability.record import RequestRecord
 from app.observability.stages import Stage, StageClock
 from app.observability.tracing import Tracing
@@ -67,7 +69,7 @@ def test_each_service_has_metrics_of_its_own() -> None:
     first, second = (Metrics(facts, lambda: reading) for _ in range(2))
     record = RequestRecord("a", "POST", "/asr", warnings=("missing", "new"), error="ValueError")
     first.request(record)
-    text = first.expose()[0].decode()
+    text = expose(first.registry)[0].decode()
     for line in (
         'whisperx_asr_warnings_total{kind="missing"} 1.0',
         'whisperx_asr_warnings_total{kind="other"} 1.0',
@@ -79,7 +81,7 @@ def test_each_service_has_metrics_of_its_own() -> None:
         "whisperx_asr_ready 0.0",
     ):
         assert line in text.splitlines()
-    assert 'errors_total{kind="InternalError"} 0.0' in second.expose()[0].decode()
+    assert 'errors_total{kind="InternalError"} 0.0' in expose(second.registry)[0].decode()
 
 
 # -- logs ------------------------------------------------------------------------------------------

@@ -9,7 +9,8 @@ import pytest
 
 from app.domain.errors import Cancelled, Forbidden, Overloaded
 from app.engine.work import Work
-from app.service.admission import Admission, Ticket
+from app.service.admission import Admission
+from app.service.ticket import Ticket
 from app.service.upload_places import UploadPlaces
 
 

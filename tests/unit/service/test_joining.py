@@ -23,9 +23,10 @@ from app.engine.work import Work
 from app.observability.record import RequestRecord
 from app.pipeline.flow import NOBODY, Listener
 from app.service import joining
-from app.service.admission import Ticket
-from app.service.joining import Computation, Failed, Joining, JoiningLimits
+from app.service.computation import Computation
+from app.service.joining import Failed, Joining, JoiningLimits
 from app.service.threads import Threads
+from app.service.ticket import Ticket
 from tests.support.waiting import eventually
 
 HOUR_S = 3600.0

@@ -8,7 +8,7 @@ import pytest
 
 from app.domain.errors import Overloaded, UploadStalled
 from app.engine.work import Work
-from app.service.admission import Ticket
+from app.service.ticket import Ticket
 from app.service.upload_places import UploadPlace, UploadPlaces
 
 
