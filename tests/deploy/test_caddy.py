@@ -87,8 +87,8 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
     shared = {"DATA_DIR": folder / "data", "TRUSTED_PROXIES": "*"}
     ports = [free_port(), free_port()]
     with (
-        running_server(folder / "a", port=ports[0], **shared) as a,
-        running_server(folder / "b", port=ports[1], **shared) as b,
+        running_server(folder / "a", port=ports[0], computing=True, **shared) as a,
+        running_server(folder / "b", port=ports[1], computing=True, **shared) as b,
         _running_caddy(folder / "caddy", ports) as url,
     ):
         yield Front(Server(url, a.process, folder / "caddy"), (a, b))
@@ -155,7 +155,10 @@ def test_errors_are_the_services_own(front: Front) -> None:
 
 def test_a_lost_replica_costs_only_what_it_was_working_on(front: Front) -> None:
     def post(index: int) -> int:
-        return front.server.post(audio_of("en_short"), output="txt").status_code
+        try:
+            return front.server.post(audio_of("en_short"), output="txt").status_code
+        except httpx.RemoteProtocolError:  # the replica died after the head of its answer
+            return 502
 
     with ThreadPoolExecutor(BURST) as callers:
         assert list(callers.map(post, range(BURST))) == [200] * BURST
