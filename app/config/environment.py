@@ -72,6 +72,7 @@ def prepare_ray() -> None:
     # a busy machine takes longer to start a process than Ray waits
     os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")
     os.environ.setdefault("RAY_worker_register_timeout_seconds", "300")
+    os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "20")
 
 
 def hub_is_offline() -> bool:

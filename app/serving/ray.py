@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 import ray
 from ray import serve
+from ray.exceptions import RayError
 from ray.serve import Application
 from ray.serve.config import (
     AutoscalingConfig,
@@ -145,7 +146,7 @@ def serve_on_ray(settings: Settings) -> int:
         serve.shutdown()
     except Stopped:
         log.info("stopping before it has started")
-    except RuntimeError as error:
+    except (RuntimeError, RayError) as error:
         raise ConfigurationError(f"The service does not start on Ray: {error}") from error
     finally:
         ray.shutdown()
