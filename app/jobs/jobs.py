@@ -75,8 +75,9 @@ class Jobs:
         self.executors.close()
 
     def _close(self) -> None:
+        # The keeper goes on for so long: a process without heartbeats loses its jobs, and attempts.
         steps = (
-            self.lookout.close, self.keeper.close, self.runner.hand_over, self.queue.close,
+            self.lookout.close, self.runner.hand_over, self.keeper.close, self.queue.close,
             self.executors.leave,
         )  # fmt: skip
         for step in steps:
