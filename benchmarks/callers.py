@@ -29,14 +29,14 @@ def run_callers(plan: Plan, bars: dict[str, float]) -> Iterator[Figure]:
             count = max(LEAST_REQUESTS, num_callers * plan.clips_per_caller)
             audio_s = sum(islice(cycle(lengths_s), count))
             measured = {
-                side: _burst(server, recordings, num_callers, count, plan.speakers_in_clips)
+                side: burst(server, recordings, num_callers, count, plan.speakers_in_clips)
                 for side, server in servers.items()
             }
             bar = bars.get(f"{num_callers} callers, throughput", 0)
             yield from _figures(num_callers, audio_s, measured, bar)
 
 
-def _burst(
+def burst(
     server: Server, recordings: Sequence[bytes], num_callers: int, count: int, speakers: bool
 ) -> tuple[float, list[float]]:
     """(seconds in all, latency of each request)."""

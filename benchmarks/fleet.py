@@ -11,13 +11,13 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from itertools import cycle, islice
 from pathlib import Path
 
 from app.cli import free_port
 from benchmarks.audio import clips, duration_s, tile
+from benchmarks.callers import burst
 from benchmarks.results import Figure, percentile, show
 from benchmarks.servers import Server, running
 from benchmarks.setup import OUT, Plan
@@ -106,8 +106,8 @@ def _callers(plan: Plan) -> Iterator[Figure]:
     measured = []
     for starting in (ray(**TWO_EACH), behind_nginx()):  # one after the other: they share the cores
         with starting as server:
-            _burst(server, recordings, plan.ray_callers, plan.ray_callers)
-            measured.append(_burst(server, recordings, plan.ray_callers, count))
+            burst(server, recordings, plan.ray_callers, plan.ray_callers, speakers=False)
+            measured.append(burst(server, recordings, plan.ray_callers, count, speakers=False))
     (ours_s, ours), (theirs_s, theirs) = measured
     name = f"{plan.ray_callers} callers, two replicas"
     yield Figure(
@@ -121,19 +121,6 @@ def _callers(plan: Plan) -> Iterator[Figure]:
     for share in (0.5, 0.95):
         label = f"{name}, latency p{round(100 * share)}"
         yield Figure(label, percentile(ours, share), percentile(theirs, share))
-
-
-def _burst(
-    server: Server, recordings: Sequence[bytes], num_callers: int, count: int
-) -> tuple[float, list[float]]:
-    """(seconds in all, latency of each request)."""
-    started = time.perf_counter()
-    with ThreadPoolExecutor(num_callers) as callers:
-        posts = [
-            callers.submit(server.post, clip, False) for clip in islice(cycle(recordings), count)
-        ]
-        latencies = [post.result() for post in posts]
-    return time.perf_counter() - started, latencies
 
 
 @contextmanager

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from app.domain.transcript import Segment, Transcript
 from app.jobs.database import Database
-from app.jobs.spoken import distinct_words
+from app.jobs.spoken import words_of
 from app.jobs.tables import jobs, spoken, transcripts
 from app.jobs.transcripts import pack, unpack
 from benchmarks.audio import DATA
@@ -89,8 +89,8 @@ def _lengthen(database: Database, job: str) -> None:
         body = connection.execute(sa.select(transcripts.c.body).where(kept)).scalar_one()
         long = _repeated(unpack(body))
         connection.execute(sa.update(transcripts).where(kept).values(body=pack(long)))
-        words = distinct_words(" ".join(segment.text for segment in long.segments))
-        connection.execute(sa.update(spoken).where(spoken.c.job_id == job).values(words=words))
+        told = sa.update(spoken).where(spoken.c.job_id == job).values(words=words_of(long))
+        connection.execute(told)
         changed = sa.update(jobs).where(jobs.c.id == job).values(audio_s=long.duration_s)
         connection.execute(changed)
 

@@ -22,7 +22,7 @@ from app.jobs.queue import JobQueue
 from app.jobs.rescue import Interrupted, interrupted, of_others
 from app.jobs.rows import job_of, new_row, queue_priority, select_job
 from app.jobs.run import Progress, Run, Superseded
-from app.jobs.spoken import distinct_words
+from app.jobs.spoken import words_of
 from app.jobs.store import JOBS_QUEUE
 from app.jobs.tables import jobs, spoken, transcripts, turns
 from app.jobs.transcripts import pack
@@ -166,7 +166,7 @@ class Runs:
         """
         rows: dict[sa.Table, dict[str, Any]] = {
             transcripts: {"body": pack(transcript), "peaks": peaks},
-            spoken: {"words": distinct_words(" ".join(s.text for s in transcript.segments))},
+            spoken: {"words": words_of(transcript)},
         }
         with self._database.begin() as connection:
             self._update(connection, run, step=JobStep.STORE)

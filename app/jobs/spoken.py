@@ -6,6 +6,8 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
+from app.domain.transcript import Transcript
+
 MAX_WORD = 64  # characters that count
 MAX_BYTES = 900_000  # of a transcript's words: PostgreSQL indexes a little more at once
 # Thai, Lao, Burmese, Khmer, Japanese, Chinese: written without spaces.
@@ -14,6 +16,11 @@ UNSPACED = (
     "\U00020000-\U0003ffff"
 )
 RUNS = re.compile(rf"([{UNSPACED}]+)|([^\W_{UNSPACED}]+)")
+
+
+def words_of(transcript: Transcript) -> str:
+    """See `distinct_words`."""
+    return distinct_words(" ".join(segment.text for segment in transcript.segments))
 
 
 def distinct_words(text: str) -> str:

@@ -45,12 +45,17 @@ jobs = sa.Table(
     sa.Index("jobs_by_end", "finished_at"),
 )
 
+
+def _of_a_job() -> sa.Column[str]:
+    """The key of a table with one row at most for each job, which goes with it."""
+    job = sa.ForeignKey("jobs.id", ondelete="CASCADE")
+    return sa.Column("job_id", sa.String(36), job, primary_key=True)
+
+
 transcripts = sa.Table(
     "transcripts",
     metadata,
-    sa.Column(
-        "job_id", sa.String(36), sa.ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True
-    ),
+    _of_a_job(),
     sa.Column("body", sa.LargeBinary, nullable=False),
     sa.Column("peaks", sa.LargeBinary),
 )
@@ -60,9 +65,7 @@ transcripts = sa.Table(
 spoken = sa.Table(
     "spoken",
     metadata,
-    sa.Column(
-        "job_id", sa.String(36), sa.ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True
-    ),
+    _of_a_job(),
     sa.Column("words", sa.Text, nullable=False),
 )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import httpx
 import pytest
 import srt
 
+from tests.support.curl import curl_program
 from tests.support.media import speech
 from tests.support.server import Server
 from tests.support.truth import audio_of, matched_words, truth_of, word_error_rate
@@ -203,11 +203,8 @@ def test_a_plug_in_that_joins_words_by_the_time(server: Server) -> None:
 
 
 def curl(folder: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
-    program = shutil.which("curl")
-    if program is None:
-        pytest.skip("curl is not installed")
     return subprocess.run(
-        [program, "--silent", "--show-error", "--fail", *arguments],
+        [curl_program(), "--silent", "--show-error", "--fail", *arguments],
         cwd=folder,
         check=True,
         capture_output=True,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import socket
 import subprocess
 import time
@@ -20,6 +19,7 @@ import webvtt
 
 from app.api.asr.parameters import OUTPUTS
 from app.api.jobs.router import ADDRESSES
+from tests.support.curl import curl_program
 from tests.support.events import Told, read_events
 from tests.support.forms import MULTIPART, form, part
 from tests.support.held_server import HOLD, held
@@ -130,11 +130,10 @@ def works(server: Server) -> None:
 
 @pytest.mark.parametrize("prefix", ["/api/v1", ""])
 def test_the_documented_commands(tasks: Server, prefix: str) -> None:
-    if shutil.which("curl") is None:
-        pytest.skip("curl is not installed")
+    program = curl_program()
 
     def curl(path: str, *arguments: str) -> Any:
-        command = ["curl", *arguments, f"{tasks.url}{prefix}{path}", "-H"]
+        command = [program, *arguments, f"{tasks.url}{prefix}{path}", "-H"]
         output = subprocess.run(
             [*command, f"Authorization: Bearer {MVP}"], capture_output=True, check=True, timeout=120
         ).stdout

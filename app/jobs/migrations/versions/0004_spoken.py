@@ -48,7 +48,7 @@ def _batches(connection: sa.Connection) -> Iterator[list[Any]]:
 
 def _words(body: bytes) -> str:
     segments = json.loads(zlib.decompress(body))["transcript"]["segments"]
-    return distinct_words(" ".join(segment["text"] for segment in segments)).replace("\x00", "")
+    return distinct_words(" ".join(segment["text"] for segment in segments))
 
 
 def downgrade() -> None:
