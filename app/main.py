@@ -32,7 +32,7 @@ from app.jobs.build import build_jobs
 from app.jobs.jobs import Jobs
 from app.jobs.sqs import SqsWorker, build_sqs_worker
 from app.live.live import Live
-from app.service.build import close_service
+from app.service.build import CLOSE_TIMEOUT_S, close_service
 from app.service.service import Service
 from app.service.warmup import warm_up
 
@@ -102,7 +102,7 @@ async def running(
 ) -> AsyncIterator[None]:
     """Starts everything, and ends it in reverse order."""
     async with AsyncExitStack() as ending:
-        ending.callback(close_service, service)
+        ending.callback(close_service, service, CLOSE_TIMEOUT_S)
         if live is not None:
             ending.callback(live.close)
             await ending.enter_async_context(listening_for_wyoming(live, service.settings.host))

@@ -35,7 +35,7 @@ from app.service.threads import Threads
 from app.service.upload_places import UploadPlaces
 from app.storage.tempdir import PrivateDirectory, check_writable
 
-CLOSE_TIMEOUT_S = 5.0  # on a busy machine, memory takes seconds to free
+CLOSE_TIMEOUT_S = 5.0  # of servers; on a busy machine, memory takes seconds to free
 UPLOAD_WINDOWS = 12  # within UPLOAD_IDLE_TIMEOUT_SECONDS, to see which uploads are slow
 
 
@@ -183,14 +183,17 @@ def subtitle_style(settings: AnswerSettings) -> SubtitleStyle:
     )
 
 
-def close_service(service: Service) -> None:
-    """In reverse order of building. Does not wait for requests that still run."""
+def close_service(service: Service, within_s: float | None = None) -> None:
+    """In reverse order of building. Does not wait for requests that still run.
+
+    `within_s`: do not wait longer for calls of models that still run; whoever gives it must not
+    leave the interpreter by its usual way, which aborts if a thread is inside a library.
+    """
     service.stop_admitting()
     service.decode_pool.close()
-    # a model's thread ends when its call returns, which may take too long to wait for
     closing = threading.Thread(target=service.models.close, name="close", daemon=True)
     closing.start()
-    closing.join(CLOSE_TIMEOUT_S)
+    closing.join(within_s)
     service.threads.shutdown(wait=False, cancel_futures=True)
     service.calls.joining.shut_down()
     service.transcriber.close()

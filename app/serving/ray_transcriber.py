@@ -12,7 +12,7 @@ import ray
 
 from app.domain.options import DecodingOptions, TranscribeOptions
 from app.models.host_memory import keep_freed_memory
-from app.service.build import build_service, close_service
+from app.service.build import CLOSE_TIMEOUT_S, build_service, close_service
 from app.service.peers import Figures
 from app.service.warmup import warm_up
 from app.serving.autoscaling import BUSY, QUEUED_S
@@ -82,7 +82,7 @@ class Transcriber:
         if not hasattr(self, "_watch"):  # it could not be built, which tells why
             return
         self._watch.stop()
-        close_service(self._hall.service)
+        close_service(self._hall.service, CLOSE_TIMEOUT_S)
 
 
 def _unpacked(sound: Packed) -> Sound:

@@ -19,6 +19,7 @@ import psutil
 from app.audio.decode_pool import DecodeLimits, DecodePool
 from app.domain.errors import ServiceError, UndecodableAudio, UploadTooLarge
 from tests.support.corpus import Mutant, mutants, originals
+from tests.support.decoders import decoders
 
 SCALE = int(os.environ.get("FUZZ_SCALE", "1"))
 SEED = int(os.environ.get("FUZZ_SEED", "1"))
@@ -81,15 +82,13 @@ def test_hundreds_of_damaged_files(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     originals()
     before_mb = psutil.Process().memory_info().rss / MB
-    others = set(children())
     pool = DecodePool(tmp_path / "out", 2, DecodeLimits(TIMEOUT_S, 1024))
     outcomes, largest_mb = [], 0.0
     try:
         for outcome in decode_all(pool, tmp_path / "in", mutants(NUM_FILES, SEED)):
             outcomes.append(outcome)
             if len(outcomes) % 50 == 0:
-                workers = set(children()) - others
-                largest_mb = max(largest_mb, *(rss_mb(worker) for worker in workers), 0)
+                largest_mb = max(largest_mb, *map(rss_mb, decoders()), 0)
         assert list((tmp_path / "out").iterdir()) == []
         [good] = decode_all(pool, tmp_path / "in", [Mutant("good", originals()["flac"])])
         assert good.kind == "audio"
@@ -104,10 +103,6 @@ def test_hundreds_of_damaged_files(tmp_path: Path) -> None:
     assert slowest_s < 2 * TIMEOUT_S
     assert 0 < largest_mb < MAX_WORKER_MB
     assert psutil.Process().memory_info().rss / MB - before_mb < MAX_GROWTH_MB
-
-
-def children() -> list[psutil.Process]:
-    return psutil.Process().children(recursive=True)
 
 
 def rss_mb(process: psutil.Process) -> float:

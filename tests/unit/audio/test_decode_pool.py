@@ -37,6 +37,7 @@ from app.domain.errors import (
 )
 from app.domain.warnings import TranscriptWarning
 from app.storage import confinement
+from tests.support.decoders import decoders
 from tests.support.media import FORMATS, encode, speech
 from tests.support.scripted import kill_thread
 from tests.support.waiting import eventually
@@ -115,19 +116,7 @@ def replaced(pool: DecodePool, clip: Path, function: Callable[..., Any], *args: 
 
 def test_warm_up_starts_all_workers(pool: DecodePool, clip: Path) -> None:
     play(pool, clip)
-    assert len(_workers()) == 2
-
-
-def _workers() -> list[psutil.Process]:
-    children = psutil.Process().children()
-    return [c for c in children if _is_worker(c)]
-
-
-def _is_worker(process: psutil.Process) -> bool:
-    try:
-        return "app.audio.worker" in " ".join(process.cmdline())
-    except psutil.NoSuchProcess:  # gone, or about to be
-        return False
+    assert len(decoders()) == 2
 
 
 def process_of(pool: DecodePool) -> psutil.Process:
@@ -139,11 +128,11 @@ def process_of(pool: DecodePool) -> psutil.Process:
 
 def test_a_warm_pool_is_quick(pool: DecodePool, clip: Path) -> None:
     play(pool, clip)
-    warm = {worker.pid for worker in _workers()}
+    warm = {worker.pid for worker in decoders()}
     started = time.process_time()
     for _ in range(10):
         play(pool, clip)
-    assert {worker.pid for worker in _workers()} == warm, "a file does not wait for a start"
+    assert {worker.pid for worker in decoders()} == warm, "a file does not wait for a start"
     assert (time.process_time() - started) / 10 < 0.2
 
 
@@ -195,7 +184,7 @@ def test_killed_while_idle(pool: DecodePool, clip: Path) -> None:
     """The kernel kills what it likes when memory is short."""
     for _ in range(2):
         play(pool, clip)
-        for worker in _workers():
+        for worker in decoders():
             worker.kill()
         play(pool, clip)  # whether or not the pool knows it by now
         time.sleep(0.3)
@@ -441,7 +430,7 @@ def test_processes_are_replaced_before_leaks_add_up(tmp_path: Path, clip: Path) 
 
 
 def test_closing_ends_all_processes_and_all_waiting(tmp_path: Path, clip: Path) -> None:
-    before = set(_workers())
+    before = set(decoders())
     pool = DecodePool(tmp_path, 1, DecodeLimits(600, 1024))
     jobs = [pool._schedule(_sleep) for _ in range(3)]
     assert jobs[0].exception is not None
@@ -449,7 +438,7 @@ def test_closing_ends_all_processes_and_all_waiting(tmp_path: Path, clip: Path) 
     for job in jobs:
         with pytest.raises(CancelledError):
             job.result(5)
-    assert set(_workers()) <= before
+    assert set(decoders()) <= before
     with pytest.raises(ShuttingDown):
         pool.submit(clip, HOUR_S)
     pool.close()
