@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import gc
 import json
 import os
@@ -8,7 +9,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
+from httpx._transports import default as transports
 
 from app.models.host_memory import keep_freed_memory
 from tests.support.fleet import running_fleet
@@ -70,6 +73,8 @@ def goes_through_ray(item: pytest.Item) -> bool:
 
 def pytest_configure(config: pytest.Config) -> None:
     keep_freed_memory()  # as the service does
+    # for each client that is made, httpx reads all certificates: 25 ms, for thousands of them
+    transports.create_ssl_context = functools.cache(httpx.create_ssl_context)
     if RUN not in os.environ:  # else this is one of its processes
         os.environ[RUN] = folder = tempfile.mkdtemp(prefix="tests-")
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))

@@ -93,7 +93,7 @@ def test_the_event_loop_is_never_blocked(computing_server: Server) -> None:
     delays: list[float] = []
 
     def watch() -> None:
-        with httpx.Client(verify=False) as client:
+        with httpx.Client() as client:
             client.get(computing_server.url + "/health")
             while not done.is_set():
                 started = time.perf_counter()
@@ -134,9 +134,7 @@ def test_a_clip_overtakes_a_long_file(piecemeal_server: Server) -> None:
         clip = piecemeal_server.post(audio_of("en_short"))
         assert long_id in running()
         assert clip.status_code == 200
-        assert (
-            httpx.delete(f"{piecemeal_server.url}/queue/{long_id}", verify=False).status_code == 204
-        )
+        assert httpx.delete(f"{piecemeal_server.url}/queue/{long_id}").status_code == 204
         assert long.result().status_code == 410
 
 

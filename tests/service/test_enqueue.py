@@ -89,7 +89,7 @@ def asked(name: str = f"in/{SHORT}.flac", **more: Any) -> dict[str, Any]:
 
 def enqueue(service: Server, body: dict[str, Any]) -> str:
     """The ID of the accepted job, ours."""
-    response = httpx.post(f"{service.url}/enqueue", json=body, timeout=60, verify=False)
+    response = httpx.post(f"{service.url}/enqueue", json=body, timeout=60)
     assert response.status_code == 202, response.text
     assert response.json() == {"status": "queued", "job_id": body["job_id"]}
     return response.headers["location"].removeprefix("/status/")
@@ -97,7 +97,7 @@ def enqueue(service: Server, body: dict[str, Any]) -> str:
 
 def refused(service: Server, body: Any, status: int = 422) -> str:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    response = httpx.post(f"{service.url}/enqueue", content=content, timeout=60, verify=False)
+    response = httpx.post(f"{service.url}/enqueue", content=content, timeout=60)
     assert response.status_code == status, response.text
     detail: str = response.json()["detail"]
     return detail
@@ -186,7 +186,7 @@ def test_results_have_their_types(service: Server, store: S3Server) -> None:
 
 def test_what_has_no_effect_is_named(service: Server) -> None:
     body = asked(webhook="https://example.com", priority=1)
-    response = httpx.post(f"{service.url}/enqueue", json=body, verify=False)
+    response = httpx.post(f"{service.url}/enqueue", json=body)
     assert response.headers["x-asr-ignored"] == "webhook, priority"
 
 
@@ -249,7 +249,7 @@ def test_the_same_id_joins_its_job(service: Server, store: S3Server) -> None:
     with ThreadPoolExecutor(4) as threads:
         answers = list(
             threads.map(
-                lambda _: httpx.post(f"{service.url}/enqueue", json=body, timeout=60, verify=False),
+                lambda _: httpx.post(f"{service.url}/enqueue", json=body, timeout=60),
                 range(8),
             )
         )
@@ -258,7 +258,7 @@ def test_the_same_id_joins_its_job(service: Server, store: S3Server) -> None:
     finished(store, body)
     written = results(store, body)[0].stat().st_mtime_ns
     same = {**body, "job_id": body["job_id"].upper(), "language": "en", "max_speakers": 6}
-    again = httpx.post(f"{service.url}/enqueue", json={**body, "language": "en"}, verify=False)
+    again = httpx.post(f"{service.url}/enqueue", json={**body, "language": "en"})
     assert again.headers["location"] == job
     assert "another payload" in refused(service, {**same, "language": "es"})
     assert "another payload" in refused(service, {**body, "object_key": f"in/{TALK}.flac"})
@@ -406,7 +406,7 @@ def test_cancelled_while_a_recording_comes(service: Server, store: S3Server) -> 
         body = asked()
         job = enqueue(service, body)
         eventually(lambda: running(service, job))
-        cancelled = httpx.delete(f"{service.url}/queue/{job}", verify=False)
+        cancelled = httpx.delete(f"{service.url}/queue/{job}")
         assert cancelled.status_code == 204
         eventually(lambda: not running(service, job))  # although the store stands still
     finally:
@@ -423,14 +423,14 @@ def test_without_buckets_nothing_is_taken(server: Server) -> None:
 
 def test_an_object_is_a_recording_for_the_other_door_too(service: Server) -> None:
     def submit(url: str) -> httpx.Response:
-        return httpx.post(f"{service.url}/transcribe", data={"url": url}, timeout=60, verify=False)
+        return httpx.post(f"{service.url}/transcribe", data={"url": url}, timeout=60)
 
     accepted = submit(f"s3://media/in/{SHORT}.flac")
     assert accepted.status_code == 202, accepted.text
     address = f"{service.url}/result/{accepted.json()['task_id']}"
 
-    eventually(lambda: httpx.get(address, timeout=60, verify=False).status_code == 200)
-    heard = httpx.get(address, timeout=60, verify=False).json()
+    eventually(lambda: httpx.get(address, timeout=60).status_code == 200)
+    heard = httpx.get(address, timeout=60).json()
     said = [word["word"] for word in truth_of(SHORT)["words"]]
     assert word_error_rate(said, heard["full_text"]) == 0
     assert submit("s3://private/in/talk.flac").status_code == 403

@@ -23,7 +23,7 @@ NAME = "Gespräch <1>.flac"
 def task_id(server: Server) -> str:
     files = {"file": (NAME, audio_of("en_two_b").read_bytes())}
     fields = {"model": "demo", "metadata": '{"case": 7}'}
-    response = httpx.post(f"{server.url}/transcribe", files=files, data=fields, verify=False)
+    response = httpx.post(f"{server.url}/transcribe", files=files, data=fields)
     task = str(response.json()["task_id"])
     eventually(lambda: server.get(f"/status/{task}").json()["status"] == "done", 300)
     return task
@@ -31,7 +31,7 @@ def task_id(server: Server) -> str:
 
 def written(server: Server, body: Any, **query: str) -> httpx.Response:
     given = {"content": body} if isinstance(body, bytes) else {"json": body}
-    return httpx.post(f"{server.url}/format", params=query, verify=False, timeout=60, **given)
+    return httpx.post(f"{server.url}/format", params=query, timeout=60, **given)
 
 
 def test_a_result_is_written_as_the_service_writes_it(server: Server, task_id: str) -> None:

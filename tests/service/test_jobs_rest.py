@@ -66,7 +66,7 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def call(server: Server, method: str, path: str, key: str = MVP, **more: Any) -> httpx.Response:
     more.setdefault("timeout", 60)
     headers = {**bearer(key), **more.pop("headers", {})}
-    return httpx.request(method, server.url + path, headers=headers, verify=False, **more)
+    return httpx.request(method, server.url + path, headers=headers, **more)
 
 
 def post(
@@ -513,7 +513,7 @@ def test_what_history_refuses(tasks: Server, field: str, value: str) -> None:
 def follow(server: Server, task_id: str) -> list[Told]:
     """All events of a job, until the stream ends by itself."""
     with httpx.stream(
-        "GET", f"{server.url}/events/{task_id}", headers=bearer(MVP), timeout=300, verify=False
+        "GET", f"{server.url}/events/{task_id}", headers=bearer(MVP), timeout=300
     ) as response:
         assert response.status_code == 200
         assert response.headers["content-type"].startswith("text/event-stream")

@@ -57,18 +57,17 @@ def ask(
         files={"audio_file": ("audio.flac", content)},
         headers={**bearer(key), **({"X-Request-ID": request_id} if request_id else {})},
         timeout=timeout_s,
-        verify=False,
     )
 
 
 def queue(server: Server) -> dict[str, dict[str, Any]]:
-    answer = httpx.get(f"{server.url}/queue", headers=bearer(ALICE), verify=False)
+    answer = httpx.get(f"{server.url}/queue", headers=bearer(ALICE))
     return {entry["id"]: entry for entry in answer.json()["requests"]}
 
 
 def cancel(server: Server, request_id: str, key: str = ALICE) -> int:
     url = f"{server.url}/queue/{request_id}"
-    return httpx.delete(url, headers=bearer(key), verify=False).status_code
+    return httpx.delete(url, headers=bearer(key)).status_code
 
 
 def audio_left(response: httpx.Response) -> int:
@@ -86,7 +85,7 @@ def assert_text(text: str, name: str = "en_short") -> None:
 
 async def hang_up(server: Server, request_id: str, **query: Any) -> None:
     """As a client does whose time is over, once its recording is decoded."""
-    async with httpx.AsyncClient(verify=False, timeout=300) as client:
+    async with httpx.AsyncClient(timeout=300) as client:
         asking = asyncio.create_task(
             client.post(
                 f"{server.url}/asr",
@@ -116,7 +115,7 @@ def noted(server: Server, request_id: str) -> dict[str, Any] | None:
 def spaced(server: Server, request_id: str) -> Iterator[tuple[httpx.Response, Iterator[bytes]]]:
     """An answer, and its body byte by byte."""
     with (
-        httpx.Client(verify=False, timeout=300) as client,
+        httpx.Client(timeout=300) as client,
         client.stream(
             "POST",
             f"{server.url}/asr",
@@ -164,7 +163,7 @@ def test_equal_uploads_are_one_computation(joining: Server) -> None:
         line = noted(joining, request_id)
         assert line is not None
         assert line.get("joined") is has_joined
-    metrics = httpx.get(f"{joining.url}/metrics", headers=bearer(ALICE), verify=False).text
+    metrics = httpx.get(f"{joining.url}/metrics", headers=bearer(ALICE)).text
     assert 'whisperx_asr_joined_total{endpoint="/asr"} 3.0' in metrics
     [audio_s] = re.findall(r"whisperx_asr_audio_seconds_total{.*} (.*)", metrics)
     assert float(audio_s) == pytest.approx(truth_of("en_short")["duration"], abs=0.1), "once"

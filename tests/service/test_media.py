@@ -38,9 +38,7 @@ def keeping(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 def call(server: Server, method: str, path: str, key: str = ALICE, **more: Any) -> httpx.Response:
     headers = {**(bearer(key) if key else {}), **more.pop("headers", {})}
-    return httpx.request(
-        method, server.url + path, headers=headers, verify=False, timeout=60, **more
-    )
+    return httpx.request(method, server.url + path, headers=headers, timeout=60, **more)
 
 
 def done(server: Server, content: bytes = FLAC, name: str = "a.flac", **fields: str) -> str:

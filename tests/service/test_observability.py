@@ -135,7 +135,6 @@ def send(
         files={"audio_file": ("secret name.flac", content)},
         headers={"X-Request-ID": request_id, "traceparent": f"00-{TRACE_ID}-{PARENT_ID}-01"},
         timeout=120,
-        verify=False,
     )
 
 
@@ -253,7 +252,7 @@ def test_a_client_that_hangs_up_is_no_failure(observed: Server) -> None:
 def test_the_server_and_hostile_clients_share_the_pipe(observed: Server) -> None:
     """Neither a path nor garbage begins a line of its own: every line stays a JSON object."""
     hostile = "/a%0A%7B%22event%22%3A%22forged%22%7D%1B[31m%E2%80%A8"
-    response = httpx.get(observed.url + hostile, headers={"X-Request-ID": "evil"}, verify=False)
+    response = httpx.get(observed.url + hostile, headers={"X-Request-ID": "evil"})
     assert response.status_code == 404
     line = request_line(observed, "evil")
     assert line["path"].startswith('/a\n{"event":"forged"}\x1b[31m\u2028')
@@ -349,10 +348,10 @@ def test_clients_cannot_make_series(observed: Server) -> None:
     def knock(i: int) -> None:
         observed.get(f"/nothing/{i}")
         observed.get(f"/queue/{i}")
-        httpx.delete(f"{observed.url}/queue/{i}", verify=False)
+        httpx.delete(f"{observed.url}/queue/{i}")
         send(observed, f"knock-{i}", b"x", model=f"model-{i}", output=f"form-{i}")
         send(observed, f"knock-{i}", b"x", path=f"/asr/{i}", task=f"task-{i}")
-        httpx.request(f"BREW{i}", f"{observed.url}/asr", verify=False)
+        httpx.request(f"BREW{i}", f"{observed.url}/asr")
 
     def noted(i: int) -> bool:
         # BREW is no request: the parser refuses it
@@ -373,7 +372,7 @@ def test_the_formats_of_a_scrape(observed: Server) -> None:
     strange = {"Accept": "application/openmetrics-text;version=x"}
     assert httpx.get(observed.url + "/metrics", headers=strange).status_code == 200
     accept = {"Accept": "application/openmetrics-text; version=1.0.0"}
-    other = httpx.get(f"{observed.url}/metrics", headers=accept, verify=False)
+    other = httpx.get(f"{observed.url}/metrics", headers=accept)
     assert other.headers["content-type"].startswith("application/openmetrics-text")
     assert other.text.endswith("# EOF\n")
 
@@ -471,7 +470,7 @@ def test_the_console_shows_what_it_is_asked_to(tmp_path: Path) -> None:
         sent = send(server, "shown", audio_of("en_short"), output="json", diarize="true")
         assert sent.status_code == 200
         assert "X-ASR-Warning" in sent.headers
-        httpx.get(server.url + "/x%0Aforged status=200%1B[0m", verify=False)
+        httpx.get(server.url + "/x%0Aforged status=200%1B[0m")
         soon(lambda: [x for x in server.log().splitlines() if "app.request" in x and "=shown" in x])
         metrics = scrape(server)
         soon(lambda: "Transient error StatusCode.UNAVAILABLE" in server.log())

@@ -43,7 +43,6 @@ def post_with_id(server: Server, request_id: str, name: str = "en_two") -> httpx
         files={"audio_file": ("meeting.flac", audio_of(name).read_bytes())},
         headers={"X-Request-ID": request_id},
         timeout=600,
-        verify=False,
     )
 
 

@@ -203,7 +203,7 @@ def test_mistakes_are_told_and_the_stream_goes_on(server: Server) -> None:
             assert answer["error"]["message"]
         websocket.send(json.dumps({"type": "input_audio_buffer.clear"}))
         assert json.loads(websocket.recv(60))["type"] == "input_audio_buffer.cleared"
-    assert httpx.get(f"{server.url}/health", timeout=30, verify=False).status_code == 200
+    assert httpx.get(f"{server.url}/health", timeout=30).status_code == 200
 
 
 def test_a_wrong_key_opens_nothing(server: Server) -> None:

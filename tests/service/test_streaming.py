@@ -103,10 +103,7 @@ def test_a_stream_that_is_cancelled_says_so(piecemeal_server: Server) -> None:
     with streaming(piecemeal_server, LONG) as (response, events):
         next(e for e in events if e.name == "text")
         request_id = response.headers["x-request-id"]
-        assert (
-            httpx.delete(f"{piecemeal_server.url}/queue/{request_id}", verify=False).status_code
-            == 204
-        )
+        assert httpx.delete(f"{piecemeal_server.url}/queue/{request_id}").status_code == 204
         rest = list(events)
     assert rest[-1].name == "error"
     assert rest[-1].data == {"detail": "The request was cancelled.", "status": 410}

@@ -40,9 +40,7 @@ def synchronous(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def send(server: Server, *form: tuple[str, Any], **query: str) -> httpx.Response:
     """The fields of the form in their order."""
     parts = [(name, value if isinstance(value, tuple) else (None, value)) for name, value in form]
-    return httpx.post(
-        f"{server.url}/transcribe", params=query, files=parts, timeout=300, verify=False
-    )
+    return httpx.post(f"{server.url}/transcribe", params=query, files=parts, timeout=300)
 
 
 def file(content: bytes | None = None) -> tuple[str, tuple[str, bytes]]:
@@ -106,7 +104,7 @@ def test_a_service_without_jobs_says_so(synchronous: Server) -> None:
     for address, method in ADDRESSES.items():
         for prefix in PREFIXES:
             path = prefix + address.replace("{task_id}", "x")
-            answer = httpx.request(method, synchronous.url + path, verify=False)
+            answer = httpx.request(method, synchronous.url + path)
             assert answer.status_code == 404, path
             assert answer.json()["detail"] == TURNED_OFF
     assert send(synchronous, file()).status_code == 404

@@ -267,9 +267,9 @@ def test_a_large_upload_is_not_kept_in_memory(strict: Server) -> None:
 
 
 @pytest.mark.parametrize("kind", ["flac", "webm", "mp3"])
-def test_hours_in_a_few_kilobytes(strict: Server, kind: str) -> None:
-    bomb = encode(FORMATS[kind], (0, np.zeros(16_000 * 300, np.float32)))
-    assert len(bomb) < 3_000_000
+def test_minutes_in_a_few_kilobytes(strict: Server, kind: str) -> None:
+    bomb = encode(FORMATS[kind], (0, np.zeros(16_000 * 90, np.float32)))
+    assert len(bomb) < 1_000_000
     started = time.monotonic()
     refused(send(strict, form(file_part(bomb))), 413, "60 seconds")
     assert time.monotonic() - started < PATIENCE_S

@@ -50,7 +50,7 @@ def streaming(
     content = file.read_bytes() if isinstance(file, Path) else file
     started = time.monotonic()
     with (
-        httpx.Client(verify=False, timeout=300) as client,
+        httpx.Client(timeout=300) as client,
         client.stream(
             "POST",
             server.url + endpoint,

@@ -69,11 +69,10 @@ class Server:
             data=fields,
             files={"audio_file": (name, content)},
             timeout=timeout_s,
-            verify=False,  # spares the loading of certificates for each call
         )
 
     def get(self, path: str) -> httpx.Response:
-        return httpx.get(self.url + path, timeout=30, verify=False)
+        return httpx.get(self.url + path, timeout=30)
 
     def temp_files(self) -> list[Path]:
         """Uploads and decoded audio that lie about."""
@@ -212,7 +211,7 @@ def wait_until_ready(server: Server) -> None:
         if server.process.poll() is not None:
             break
         try:
-            if httpx.get(server.url + "/ready", timeout=5, verify=False).status_code == 200:
+            if httpx.get(server.url + "/ready", timeout=5).status_code == 200:
                 return
         except httpx.TransportError:
             pass

@@ -196,7 +196,6 @@ class Callers:
             data={"stream": "true"},
             files={name: ("soak.flac", content)},
             timeout=TIMEOUT_S,
-            verify=False,
         ) as response:
             lines = response.iter_lines()
             if lot.random() < 0.5:
@@ -237,7 +236,7 @@ class Callers:
         with ThreadPoolExecutor(1) as waiting:
             answer = waiting.submit(self._post, content, headers={"X-Request-ID": name})
             time.sleep(lot.random() * 0.5)
-            gone = httpx.delete(f"{self._server.url}/queue/{name}", verify=False, timeout=60)
+            gone = httpx.delete(f"{self._server.url}/queue/{name}", timeout=60)
             if gone.status_code not in (204, 404):
                 return gone.status_code, {204, 404}
             return answer.result(), {200} if gone.status_code == 404 else {200, 410}
@@ -262,7 +261,6 @@ class Callers:
             files={field: ("soak.flac", content)},
             headers=headers,
             timeout=TIMEOUT_S,
-            verify=False,  # spares the loading of certificates for each call
         )
         return response.status_code
 
