@@ -3,9 +3,9 @@
 A file in the folder FAULTS, named as the step, says which: `kill` and `freeze` once, each by the
 signal that does it; `hold` as long as the file says so. `<step>.held` tells whom it has met, by its
 process, and `<step>.calls` has a character for each time. A job with `{"poison": true}` in its
-metadata kills its process each time, once one with `{"beside": true}` has been seen. With a file
-`full`, there is no disk space for uploads. A process that was killed is started again, unless ALONE
-is set.
+metadata kills its process each time, once one with `{"beside": true}` has been seen and there is a
+file `accepted`. With a file `full`, there is no disk space for uploads. A process that was killed
+is started again, unless ALONE is set.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def before_run(model: Any, key: Any, source: str, settings: Any) -> Callable[...
 def poison(begin: Callable[..., Any]) -> Callable[..., Any]:
     def called(self: Any, run: Any, *args: Any) -> Any:
         if run.job.request.metadata.get("poison"):
-            while not (FAULTS / "beside").exists():
+            while not all((FAULTS / name).exists() for name in ("beside", "accepted")):
                 time.sleep(0.02)
             os.kill(os.getpid(), signal.SIGKILL)
         if run.job.request.metadata.get("beside"):

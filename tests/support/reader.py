@@ -71,7 +71,7 @@ def reading(browser: Browser, server: Server, job: str, **context: Any) -> Itera
     is in the console.
     """
     with visit(browser, server.url, f"#/job/{job}", **context) as seen:
-        expect(segments(seen.page).first).to_be_visible()
+        _wait_until_ready(seen.page)
         yield seen
         seen.check(server.url)
 
@@ -87,9 +87,15 @@ def reading_made(
         for kind, answer in answers.items():
             seen.page.route(f"**/{kind}/made*", partial(_fulfill, json.dumps(answer)))
         seen.page.goto(f"{server.url}/#/job/made")
-        expect(segments(seen.page).first).to_be_visible()
+        _wait_until_ready(seen.page)
         yield seen
         seen.check(server.url)
+
+
+def _wait_until_ready(page: Page) -> None:
+    """There are words to see, and keys work."""
+    expect(segments(page).first).to_be_visible()
+    expect(page.locator("article.reader:not([aria-busy])")).to_be_visible()
 
 
 def _fulfill(body: str, route: Route) -> None:

@@ -36,11 +36,11 @@ export function Transcript({ id, opened }) {
   const now = useRef({});
   now.current = { transcript, player };
   const acts = useMemo(() => actsOf(now, edits, setEditing, setMenu), []);
-  useKeys(keysOf({ player, acts, edits, field, help, turnFollowing: () => setFollowing((on) => !on) }));
+  useKeys(player ? keysOf({ player, acts, edits, field, help, turnFollowing: () => setFollowing((on) => !on) }) : {});
   const discard = ({ detail }) => { edits.discard(); if (!detail) acts.focus(); }; // by keyboard: the button goes
   const [last, next] = [history.past.at(-1), history.future[0]];
   return html`
-    <article class="reader">
+    <article class="reader" aria-busy=${player ? null : "true"}>
       <audio ref=${audio} preload="metadata"></audio>
       <${Title} about=${about} language=${transcript.language}>
         <${IconButton} icon="undo" label=${last ? `Undo: ${last.label}` : "Undo"} disabled=${!last} onClick=${edits.undo} />
