@@ -27,16 +27,15 @@ def test_the_page_loads_from_the_service_alone(browser: Browser, server: Server)
 def test_something_is_painted_before_the_scripts_are_there(
     browser: Browser, server: Server
 ) -> None:
-    context = browser.new_context()
     held: list[Route] = []
-    page = context.new_page()
-    page.route("**/*.js", lambda route: held.append(route))
-    page.goto(server.url, wait_until="commit")
-    heading = page.get_by_role("heading", name="Transcribe")
-    expect(heading).to_be_visible()
-    expect(page.get_by_role("navigation")).to_have_count(0)
-    assert held
-    page.unroute("**/*.js")  # and lets them go
-    expect(page.get_by_role("navigation")).to_be_visible()
-    expect(heading).to_have_count(1)  # the same one, or in its place
-    context.close()
+    with browser.new_context() as context:
+        page = context.new_page()
+        page.route("**/*.js", lambda route: held.append(route))
+        page.goto(server.url, wait_until="commit")
+        heading = page.get_by_role("heading", name="Transcribe")
+        expect(heading).to_be_visible()
+        expect(page.get_by_role("navigation")).to_have_count(0)
+        assert held
+        page.unroute("**/*.js")  # and lets them go
+        expect(page.get_by_role("navigation")).to_be_visible()
+        expect(heading).to_have_count(1)  # the same one, or in its place

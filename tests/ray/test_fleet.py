@@ -18,12 +18,12 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.fleet import replicas
+from tests.support.fleet import replica_names, replicas, samples
 from tests.support.media import speech
 from tests.support.monitoring import all_found, fleet_queries
 from tests.support.server import Server
 from tests.support.streams import stream
-from tests.support.truth import audio_of, normalize, truth_of, word_error_rate
+from tests.support.truth import audio_of, normalize, said_in, truth_of, word_error_rate
 from tests.support.waiting import eventually
 
 SHORT, LONG = audio_of("en_short"), audio_of("en_two_b")
@@ -35,27 +35,13 @@ RECOVERY_S = 600.0  # a replica starts within seconds on a machine that does not
 def _complete(fleet: Server) -> Iterator[None]:
     """Whatever a test does, all replicas are there again in the end, and serve."""
     yield
-    eventually(lambda: len(names(fleet)) == 4, RECOVERY_S)
-    assert text(fleet.post(SHORT, output="json")) == said(SHORT.stem)
-
-
-def names(fleet: Server) -> set[str]:
-    """Of all replicas, as the figures have them."""
-    return {labels["replica"] for labels, _ in samples(fleet, "whisperx_asr_ready")}
-
-
-def samples(fleet: Server, name: str) -> list[tuple[dict[str, str], float]]:
-    families = text_string_to_metric_families(fleet.get("/metrics").text)
-    return [(s.labels, s.value) for family in families for s in family.samples if s.name == name]
+    eventually(lambda: len(replica_names(fleet)) == 4, RECOVERY_S)
+    assert text(fleet.post(SHORT, output="json")) == said_in(SHORT.stem)
 
 
 def text(response: httpx.Response) -> list[str]:
     assert response.status_code == 200, response.text
     return normalize(response.json()["text"])
-
-
-def said(name: str) -> list[str]:
-    return [word for s in truth_of(name)["sentences"] for word in normalize(s["text"])]
 
 
 def kill_one(fleet: Server, deployment: str) -> None:
@@ -79,7 +65,7 @@ def test_all_of_a_burst_are_answered_whoever_dies(fleet: Server, who: str) -> No
     answers = burst(fleet, lambda: kill_one(fleet, who))
     assert Counter(answer.status_code for answer in answers) == {200: BURST}
     for i, answer in enumerate(answers):
-        wanted = said((LONG if i % 4 == 0 else SHORT).stem)
+        wanted = said_in((LONG if i % 4 == 0 else SHORT).stem)
         assert word_error_rate(wanted, " ".join(text(answer))) <= 0.05
 
 
@@ -206,7 +192,7 @@ def test_jobs_are_done_by_any_front_even_if_one_dies(fleet: Server) -> None:
     kill_one(fleet, "Front")
     eventually(lambda: all(state(fleet, job) == "done" for job in accepted), RECOVERY_S)
     texts = [fleet.get(f"/result/{job}?format=txt").text for job in accepted]
-    assert [normalize(text) for text in texts] == [said(SHORT.stem)] * 6
+    assert [normalize(text) for text in texts] == [said_in(SHORT.stem)] * 6
 
 
 def submitted(fleet: Server) -> str:
@@ -224,7 +210,7 @@ def state(fleet: Server, job: str) -> str:
 
 
 def test_figures_and_log_lines_name_their_replica(fleet: Server) -> None:
-    kinds = Counter(name.split("#")[0] for name in names(fleet))
+    kinds = Counter(name.split("#")[0] for name in replica_names(fleet))
     assert kinds == {"Front": 2, "Transcriber": 2}
     batches = samples(fleet, "whisperx_asr_batch_items_count")
     assert {labels["replica"].split("#")[0] for labels, value in batches if value} == {
@@ -277,5 +263,5 @@ def test_no_client_commands_the_proxy(fleet: Server) -> None:
         },
         timeout=600,
     )
-    assert text(response) == said(SHORT.stem)
+    assert text(response) == said_in(SHORT.stem)
     assert re.fullmatch("[0-9a-f]{16}", response.headers["x-request-id"])

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import httpx
 import psutil
-from prometheus_client.parser import text_string_to_metric_families
 
+from tests.support.fleet import replica_names
 from tests.support.media import speech
 from tests.support.server import Server
 from tests.support.streams import stream
-from tests.support.truth import audio_of, normalize, truth_of, word_error_rate
+from tests.support.truth import audio_of, said_in, truth_of, word_error_rate
 from tests.support.waiting import eventually
 
 SHORT, LONG = audio_of("en_short"), audio_of("en_two_b")
@@ -24,7 +24,7 @@ UPDATE_S = 600.0  # a minute on a machine that does nothing else
 
 
 def test_an_update_loses_no_request_and_no_stream(fleet: Server) -> None:
-    before, updated = names(fleet), threading.Event()
+    before, updated = replica_names(fleet), threading.Event()
     assert len(before) == 4
 
     def call(caller: int) -> list[tuple[Path, httpx.Response]]:
@@ -42,27 +42,23 @@ def test_an_update_loses_no_request_and_no_stream(fleet: Server) -> None:
         try:
             updating = pool.submit(update, fleet, FLEET_TARGET_AUDIO_SECONDS="500")
             # The front that has the stream may be the first to go: then no other one comes before.
-            eventually(lambda: names(fleet) - before, UPDATE_S)
+            eventually(lambda: replica_names(fleet) - before, UPDATE_S)
             client.say(sound[len(sound) // 2 :])
             assert client.end(UPDATE_S)[-1] == {"status": "ended"}
             updating.result()
-            eventually(lambda: len(names(fleet)) == 4 and not names(fleet) & before, UPDATE_S)
+            eventually(
+                lambda: len(replica_names(fleet)) == 4 and not replica_names(fleet) & before,
+                UPDATE_S,
+            )
         finally:
             updated.set()
         answers = [answer for caller in callers for answer in caller.result()]
     assert len(answers) >= 2 * CALLERS
     for audio, answer in answers:
         assert answer.status_code == 200, answer.text
-        assert word_error_rate(said(audio.stem), answer.json()["text"]) <= 0.05
+        assert word_error_rate(said_in(audio.stem), answer.json()["text"]) <= 0.05
     words = (word["word"] for word in truth_of("en_mono")["words"])
     assert word_error_rate(words, client.text()) <= 0.05
-
-
-def names(fleet: Server) -> set[str]:
-    """Of all replicas, as the figures have them."""
-    families = text_string_to_metric_families(fleet.get("/metrics").text)
-    ready = next(family for family in families if family.name == "whisperx_asr_ready")
-    return {sample.labels["replica"] for sample in ready.samples}
 
 
 def update(fleet: Server, **settings: str) -> None:
@@ -83,7 +79,3 @@ def update(fleet: Server, **settings: str) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout[-3000:]
-
-
-def said(name: str) -> list[str]:
-    return [word for s in truth_of(name)["sentences"] for word in normalize(s["text"])]

@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from app.jobs.signing import STANDARD, signed_headers
+from tests.support.curl import curl_program
 from tests.support.paths import ROOT
 from tests.support.ports import free_port
 from tests.support.server import Server
@@ -33,8 +34,7 @@ def _blocks(language: str) -> list[str]:
 
 def test_the_commands_work(server: Server) -> None:
     """Those that need no bucket, in the order in which they are shown."""
-    if shutil.which("curl") is None:
-        pytest.skip("no curl here")
+    curl_program()
     shown = [block for block in _blocks("sh") if "localhost" in block and "/enqueue" not in block]
     assert len(shown) >= 4
     script = "\n".join(shown).replace("http://localhost:9000", server.url)

@@ -4,7 +4,6 @@ are served.
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from websockets.sync.client import connect
 
 from app.api.jobs.router import ADDRESSES, PREFIXES, TURNED_OFF
 from app.api.live import refusals as live
+from tests.support.curl import curl_program
 from tests.support.media import FORMATS, encode, speech
 from tests.support.ports import free_port
 from tests.support.server import Server, ended_start, running_server
@@ -48,9 +48,7 @@ def file(content: bytes | None = None) -> tuple[str, tuple[str, bytes]]:
 
 
 def test_the_documented_command(synchronous: Server) -> None:
-    curl = shutil.which("curl")
-    if curl is None:
-        pytest.skip("curl is not installed")
+    curl = curl_program()
     (synchronous.folder / "audio.wav").write_bytes(encode(FORMATS["wav"], (0, speech("en_short"))))
     command = [curl, "-sS", "-X", "POST", "-F", "file=@audio.wav", "-F", "model_size=base"]
     command += ["-F", "language=en", f"{synchronous.url}/transcribe"]

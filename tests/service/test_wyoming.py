@@ -17,7 +17,7 @@ from wyoming.asr import Transcribe, Transcript, TranscriptChunk
 from wyoming.audio import AudioChunk, AudioStart, AudioStop
 from wyoming.client import AsyncTcpClient
 from wyoming.error import Error
-from wyoming.event import Event
+from wyoming.event import Event, Eventable
 from wyoming.info import Describe, Info
 from wyoming.ping import Ping, Pong
 
@@ -326,7 +326,7 @@ def test_sound_counts_while_it_comes(server: Server, port: int) -> None:
         async with AsyncTcpClient("127.0.0.1", port) as client:
             await client.write_event(START.event())
             sent_s, second = 0.0, AudioChunk(RATE, 2, 1, bytes(2 * RATE)).event()
-            reading = asyncio.create_task(read_until_error(client))
+            reading = asyncio.create_task(read_all(client, Error))
             try:
                 while not reading.done() and sent_s < 4 * LIMIT_S:  # no audio-stop comes
                     await client.write_event(second)
@@ -347,18 +347,12 @@ def test_sound_counts_while_it_comes(server: Server, port: int) -> None:
     assert server.post(audio_of(NAME)).status_code == 429
 
 
-async def read_all(client: AsyncTcpClient) -> list[Event]:
+async def read_all(client: AsyncTcpClient, last: type[Eventable] | None = None) -> list[Event]:
+    """To the end of the connection, or to the first event of a kind."""
     events = []
     while (event := await client.read_event()) is not None:
         events.append(event)
-    return events
-
-
-async def read_until_error(client: AsyncTcpClient) -> list[Event]:
-    events = []
-    while (event := await client.read_event()) is not None:
-        events.append(event)
-        if Error.is_type(event.type):
+        if last is not None and last.is_type(event.type):
             break
     return events
 

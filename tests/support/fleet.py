@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 import psutil
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.ports import free_port
 from tests.support.server import COMMAND, Server, server_environment
@@ -106,3 +107,14 @@ def replicas(server: Server, deployment: str) -> list[psutil.Process]:
             if process.name().startswith(title[:15]) and title in " ".join(process.cmdline()):
                 found.append(process)
     return found
+
+
+def samples(server: Server, name: str) -> list[tuple[dict[str, str], float]]:
+    """The labels and values of a figure of all replicas."""
+    families = text_string_to_metric_families(server.get("/metrics").text)
+    return [(s.labels, s.value) for family in families for s in family.samples if s.name == name]
+
+
+def replica_names(server: Server) -> set[str]:
+    """Of all replicas, as the figures have them."""
+    return {labels["replica"] for labels, _ in samples(server, "whisperx_asr_ready")}

@@ -32,6 +32,11 @@ def normalize(text: str) -> list[str]:
     return re.findall(r"[\w'’]+", text.lower())
 
 
+def said_in(name: str) -> list[str]:
+    """The words of a recording, normalized."""
+    return [word for s in truth_of(name)["sentences"] for word in normalize(s["text"])]
+
+
 def words_of(body: dict[str, Any]) -> list[dict[str, Any]]:
     return [word for segment in body["segments"] for word in segment.get("words", [])]
 
