@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from itertools import cycle, islice
 from pathlib import Path
 
-from app.cli import free_port
+from app.commands.demo import free_port
 from benchmarks.audio import clips, duration_s, tile
 from benchmarks.callers import burst
 from benchmarks.results import Figure, percentile, show

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import httpx
 
-from app.cli import free_port
+from app.commands.demo import free_port
 from benchmarks.setup import OUT
 
 SIDES = ("ours", "reference")
