@@ -31,4 +31,4 @@ class EnqueueSettings(SettingsGroup):
             raise ValueError("must be such as https://example.com/api/webhook/modal")
         if value and not parts.path.strip("/"):
             raise ValueError("must include a path, such as /api/webhook/modal")
-        return value.rstrip("/")
+        return value

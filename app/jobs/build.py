@@ -96,7 +96,9 @@ def _build(service: Service, settings: Settings) -> Jobs:
     def clean() -> None:
         retention.clean()
         deliveries.requeue_lost()
-        uploads.sweep(store.uploads_in_use)
+        store.keys.give_back()
+        if num_removed := uploads.sweep(store.uploads_in_use):
+            log.warning("removed %d uploads of which the database knows nothing", num_removed)
 
     service.metrics.show_jobs(Figures(store.counts))
     runs = Runs(database, queue, executors.id, ending, executors.living)

@@ -142,7 +142,7 @@ def _sqlite(path: Path) -> sa.Engine:
     def prepare(connection: Any, record: Any) -> None:
         connection.isolation_level = "IMMEDIATE"
         _use_wal(connection)
-        for pragma in ("synchronous=NORMAL", "foreign_keys=ON"):
+        for pragma in ("synchronous=FULL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")
 
     return engine

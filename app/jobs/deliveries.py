@@ -197,7 +197,12 @@ class Deliveries:
         with self._database.begin() as connection:
             noted = connection.execute(
                 sa.update(deliveries)
-                .where(deliveries.c.id == row.id, deliveries.c.turn == row.turn)
+                .where(
+                    deliveries.c.id == row.id,
+                    deliveries.c.turn == row.turn,
+                    # another process may have taken this try over, and been heard
+                    deliveries.c.state != DeliveryState.DELIVERED,
+                )
                 .values(
                     state=state,
                     num_tries=num_tries,

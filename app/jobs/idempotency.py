@@ -35,6 +35,7 @@ class IdempotencyKeys:
         self._clock = clock
         self._lock = threading.Lock()
         self._accepting: set[tuple[str, str]] = set()  # keys that this process has reserved
+        self._owed: set[tuple[str, str]] = set()  # to be given back in the tables
 
     def once(self, client: str, key: str, make: Callable[[], Job]) -> tuple[Job, bool]:
         """The job that has the key, or else the one that `make` gives it to; and whether it is new.
@@ -106,11 +107,30 @@ class IdempotencyKeys:
     def release(self, client: str, key: str) -> None:
         """Give a reserved key back, because its request was not accepted. No effect on a key that a
         job has got."""
-        self.let_go(client, key)
-        with self._database.begin() as connection:
-            connection.execute(
-                sa.delete(idempotency).where(*_reserved(client, key, self._executor))
-            )
+        self.give_up(client, key)
+        self.give_back()
+
+    def give_up(self, client: str, key: str) -> None:
+        """The first half of `release`, without the database."""
+        with self._lock:
+            self._accepting.discard((client, key))
+            self._owed.add((client, key))
+
+    def give_back(self) -> None:
+        """Tell the tables of all keys that were given up: another process may want them. Call this
+        now and then, as the database may have been gone.
+        """
+        with self._lock:
+            owed = list(self._owed)
+        for client, key in owed:
+            with self._lock:  # a new request with this key waits, so that it keeps its reservation
+                if (client, key) in self._accepting or (client, key) not in self._owed:
+                    self._owed.discard((client, key))
+                    continue
+                with self._database.begin() as connection:
+                    mine = _reserved(client, key, self._executor)
+                    connection.execute(sa.delete(idempotency).where(*mine))
+                self._owed.discard((client, key))
 
     def check_payload(self, client: str, same: Idempotency) -> None:
         """Raises IdempotencyMismatch if the key came with another payload before."""

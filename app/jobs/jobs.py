@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import JsonValue
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.domain.errors import DatabaseUnavailable, NotEnded, ServiceError
@@ -129,9 +130,9 @@ class Jobs:
             self.retention.discard_upload(job)
         return job
 
-    def retry(self, job_id: str, client: str) -> Job:
-        """Try a failed or cancelled job again. Raises UnknownJob."""
-        job = self.store.retry(job_id, client)
+    def retry(self, job_id: str, client: str, details: Mapping[str, JsonValue] = {}) -> Job:
+        """Try a failed or cancelled job again, see `JobStore.retry`. Raises UnknownJob."""
+        job = self.store.retry(job_id, client, details)
         self.runner.look()
         return job
 

@@ -161,7 +161,7 @@ class Keeper:
         now = time.monotonic()
         if now - self._beaten >= self._beat_s:
             self._executors.beat()
-            self._queue.take_over(self._executors.living())
+            self._queue.take_over(self._executors.living)
             self._beaten = now
         self._tell()
         if now - self._rescued >= RESCUE_S:

@@ -64,7 +64,7 @@ class Poster:
         """Redirects are not followed: they would take a signed body elsewhere."""
         try:
             request = httpx.Request("POST", url, headers=self._headers(headers), content=body)
-            return self._send(request, body)
+            return self._send(_authorized(request), body)
         except ForbiddenAddress:
             return Posted(reason=FORBIDDEN, refused=True)
         except (httpx.InvalidURL, httpcore.UnsupportedProtocol):
@@ -104,6 +104,14 @@ class Poster:
             return Posted(
                 response.status, retry_after_s=retry_after_s(answered.get("Retry-After", ""))
             )
+
+
+def _authorized(request: httpx.Request) -> httpx.Request:
+    """With the user and the password of its URL, as every client of HTTP sends them."""
+    url = request.url
+    if not url.userinfo or "Authorization" in request.headers:
+        return request
+    return next(httpx.BasicAuth(url.username, url.password).auth_flow(request))
 
 
 def _drain(response: httpcore.Response) -> None:

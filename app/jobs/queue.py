@@ -202,7 +202,7 @@ class JobQueue:
             raise ShuttingDown
         return self._client
 
-    def take_over(self, living: Collection[str]) -> int:
+    def take_over(self, living: Callable[[], Collection[str]]) -> int:
         """Queue again what processes work on that no longer live. Returns how many items. Has
         this process look if any items wait: whoever queued them may have died since.
 
@@ -211,10 +211,13 @@ class JobQueue:
         """
         taken = 0
         with told_when_unreachable():
-            for status in self._opened.list_workflows(
+            running = self._opened.list_workflows(
                 status=PENDING, name=WORKFLOW, load_input=False, load_output=False
-            ):
-                if status.executor_id in living or status.queue_name is None:
+            )
+            # asked after them: a process has a heartbeat before it works on anything
+            alive = living()
+            for status in running:
+                if status.executor_id in alive or status.queue_name is None:
                     continue
                 log.warning("taking over %s from a process that ended", status.workflow_id)
                 self._opened.resume_workflow(status.workflow_id, queue_name=status.queue_name)

@@ -99,9 +99,8 @@ class Intake:
         request, such as one that was moved back from the dead letters.
         """
         if job.state in (JobState.FAILED, JobState.CANCELLED):
-            is_another = job.request.details.get("message_id") != message.id
-            if is_another and message.num_receives == 1:
-                self._jobs.retry(job.id, self._terms.client)
+            if job.request.details.get("message_id") != message.id:
+                self._jobs.retry(job.id, self._terms.client, {"message_id": message.id})
         elif job.state is JobState.DONE:
             deliveries = self._jobs.deliveries.of_job(job.id)
             if deliveries and deliveries[-1].state is DeliveryState.FAILED:

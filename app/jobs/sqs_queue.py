@@ -38,14 +38,13 @@ class QueueUnavailable(Exception):
 @dataclass(frozen=True, slots=True)
 class Message:
     """A message in our hands. `receipt`: for this receipt only. `received`: by the process's
-    monotonic clock. `num_receives`: how often anybody has received it.
+    monotonic clock.
     """
 
     id: str
     receipt: str
     body: str
     attributes: Mapping[str, Any] = field(default_factory=dict)
-    num_receives: int = 1
     received: float = field(default_factory=time.monotonic)
 
     @property
@@ -65,6 +64,7 @@ class SqsQueue:
         self.url = url
         self._dead_letter_url = dead_letter_url
         self.visibility_s = visibility_s
+        self._laid_aside: set[str] = set()  # IDs of messages that are in both queues
 
     def receive(self, num_messages: int, wait_s: int) -> list[Message]:
         """Up to so many messages, hidden from others from now on."""
@@ -75,7 +75,6 @@ class SqsQueue:
             WaitTimeSeconds=wait_s,
             VisibilityTimeout=self.visibility_s,
             MessageAttributeNames=["All"],
-            MessageSystemAttributeNames=["ApproximateReceiveCount"],
         )
         return [_message_of(found) for found in answer.get("Messages", ())]
 
@@ -119,14 +118,17 @@ class SqsQueue:
         """
         if not self._dead_letter_url:
             return False
-        self._call(
-            "send_message",
-            QueueUrl=self._dead_letter_url,
-            MessageBody=message.body,
-            MessageAttributes=_with_facts(message.attributes, facts),
-            **self._order_of_sending(message),
-        )
+        if message.id not in self._laid_aside:
+            self._call(
+                "send_message",
+                QueueUrl=self._dead_letter_url,
+                MessageBody=message.body,
+                MessageAttributes=_with_facts(message.attributes, facts),
+                **self._order_of_sending(message),
+            )
+            self._laid_aside.add(message.id)
         self.delete(message)
+        self._laid_aside.discard(message.id)
         return True
 
     def _order_of_sending(self, message: Message) -> dict[str, str]:
@@ -152,7 +154,6 @@ def _message_of(found: Mapping[str, Any]) -> Message:
         found["ReceiptHandle"],
         found.get("Body", ""),
         found.get("MessageAttributes", {}),
-        int(found.get("Attributes", {}).get("ApproximateReceiveCount", 1)),
     )
 
 

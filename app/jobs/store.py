@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import time
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import sqlalchemy as sa
+from pydantic import JsonValue
 
 from app.domain.errors import Overloaded, UnknownJob
 from app.domain.transcript import Transcript
@@ -161,25 +162,29 @@ class JobStore:
                 announce(connection, job)
             return job
 
-    def retry(self, job_id: str, client: str) -> Job:
+    def retry(self, job_id: str, client: str, details: Mapping[str, JsonValue] = {}) -> Job:
         """Queue a failed or cancelled job again, with all its attempts. Not one whose upload was
-        removed when it was cancelled, nor any other: they stay as they are.
+        removed when it was cancelled, nor any other: they stay as they are. `details`: what its
+        door knows of it from now on, besides what it knew.
 
         Raises:
             UnknownJob
         """
         with self.database.begin() as connection:
             row = _locked(connection, job_id, client)
-            has_source = not isinstance(job_of(row).request.source, Upload)
+            request = job_of(row).request
+            has_source = not isinstance(request.source, Upload)
             if row.state != JobState.FAILED and not (
                 row.state == JobState.CANCELLED and has_source
             ):
                 return job_of(row)
-            rank = self._next_rank(connection, JobRequest.model_validate(row.request))
+            request = request.model_copy(update={"details": {**request.details, **details}})
+            rank = self._next_rank(connection, request)
             connection.execute(
                 sa.update(jobs)
                 .where(jobs.c.id == job_id)
                 .values(
+                    request=request.model_dump(mode="json"),
                     state=JobState.QUEUED,
                     step=None,
                     progress=0.0,

@@ -188,7 +188,7 @@ class Admission:
         ticket = next(iter(found), None)
         if ticket is None:
             return False
-        if ticket.client not in ("", client):
+        if ticket.client != client:
             raise Forbidden("This request came with another API key.")
         ticket.work.cancel(Cancelled("The request was cancelled."))
         return True

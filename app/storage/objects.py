@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -66,7 +68,9 @@ class LocalObjects:
             with told_when_full():
                 shutil.move(path, part)  # copies it from another file system
                 part.chmod(0o600)
+                _sync(part)
                 part.replace(self._folder / name)
+                _sync(self._folder)
         finally:
             part.unlink(missing_ok=True)
 
@@ -89,8 +93,21 @@ class LocalObjects:
 
     def sweep(self, used: Used) -> int:
         before = time.time() - FORGOTTEN_S
-        found = {path.name for path in self._folder.iterdir() if path.stat().st_mtime < before}
+        found = set()
+        for path in self._folder.iterdir():
+            with suppress(FileNotFoundError):  # its job has ended meanwhile
+                if path.stat().st_mtime < before:
+                    found.add(path.name)
         return discard_forgotten(self, found, used)
+
+
+def _sync(path: Path) -> None:
+    """A job that was accepted outlives the power, and so does its upload."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def discard_forgotten(store: ObjectStore, old: Iterable[str], used: Used) -> int:

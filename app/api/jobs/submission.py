@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from app.api.parameters import merge_parameters
 from app.api.rate_limits import account_of
 from app.api.request_state import client_name, record_of
 from app.api.uploads import Upload
-from app.domain.errors import UnsupportedOption
+from app.domain.errors import ServiceError, UnsupportedOption
 from app.jobs.idempotency import Idempotency
 from app.jobs.job import Job, JobRequest, JobState, Source, WebhookTarget
 from app.jobs.jobs import Jobs
@@ -82,7 +82,9 @@ class Reception:
             yield earlier
         finally:
             if earlier is None:  # no effect on a key that a job has got
-                await self.desk.ask(lambda: self.jobs.store.keys.release(client, key))
+                self.jobs.store.keys.give_up(client, key)
+                with suppress(ServiceError):  # it is tried again
+                    await self.desk.ask(self.jobs.store.keys.give_back)
 
     def _parse(
         self, request: Request, fields: Mapping[str, list[str]]

@@ -166,3 +166,11 @@ def test_a_database_that_is_gone_is_told_as_such(tmp_path: Path) -> None:
             process.store.find(job.id, "a")
         server.start()
         process.begin(job)
+
+
+def test_what_is_accepted_outlives_the_power(tmp_path: Path) -> None:
+    """SQLite may otherwise forget the last transactions of its log."""
+    database = Database("", tmp_path)
+    with database.read() as connection:
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2  # FULL
+    database.close()

@@ -16,7 +16,7 @@ from app.jobs.database import Database
 from app.jobs.deliveries import Deliveries, Delivery, DeliveryState
 from app.jobs.door import Notice
 from app.jobs.job import Job, JobOptions, JobRequest, Url
-from app.jobs.posting import Poster
+from app.jobs.posting import Posted, Poster
 from app.jobs.receivers import FAILURES, Receivers
 from app.jobs.rows import job_of, new_row, select_job
 from app.jobs.tables import jobs
@@ -186,6 +186,28 @@ def test_a_process_that_ends_before_its_note(
     assert bench.delivery.state is DeliveryState.DELIVERED
     bench.deliveries.handle(item)
     assert [got.headers["webhook-id"] for got in receiver.received] == [bench.delivery.id] * 2
+
+
+@pytest.mark.parametrize("late", [Posted(reason="No answer within 30 seconds."), Posted(409)])
+def test_a_late_result_changes_nothing_once_it_is_delivered(
+    bench: Bench, receiver: Site, late: Posted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that was frozen while it sent, so that another one has sent it, too."""
+    receiver.answers["/hook"] = status(204)
+    bench.send(f"{receiver.url}/hook")
+    item = bench.queue.take()
+    send = Poster.post
+
+    def frozen(*arguments: Any) -> Posted:
+        monkeypatch.setattr(Poster, "post", send)
+        bench.deliveries.handle(item)
+        return late
+
+    monkeypatch.setattr(Poster, "post", frozen)
+    bench.deliveries.handle(item)
+    assert bench.delivery.state is DeliveryState.DELIVERED
+    assert [one.status for one in bench.delivery.tries] == [204]
+    assert bench.queue.items == []
 
 
 def test_a_try_that_fails_unexpectedly(

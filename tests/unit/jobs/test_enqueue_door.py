@@ -229,3 +229,9 @@ def test_values_that_are_not_allowed(
     monkeypatch.setenv(name, value)
     with pytest.raises(ConfigurationError, match=name):
         load_settings()
+
+
+def test_a_slash_at_the_end_of_an_address_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A receiver that redirects to it gets nothing."""
+    monkeypatch.setenv("WEBHOOK_URL", "https://app.example.com/webhook/")
+    assert load_settings().webhook_url == "https://app.example.com/webhook/"

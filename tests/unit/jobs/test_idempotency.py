@@ -124,3 +124,28 @@ def test_a_key_that_could_not_be_given_back_is_free_again(process: Process) -> N
     process.store.keys.let_go("a", "key")
     assert process.store.keys.reserve("a", "key") is None
     process.store.keys.release("a", "key")
+
+
+def test_a_key_that_could_not_be_given_back_is_free_for_other_processes_later(
+    process: Process, tmp_path: Path
+) -> None:
+    """Their answer would be 409 for as long as this process lives."""
+    assert process.store.keys.reserve("a", "key") is None
+    process.store.keys.give_up("a", "key")
+    other = Process(process.database, tmp_path)
+    with pytest.raises(StillAccepting):
+        other.store.keys.reserve("a", "key")
+    process.store.keys.give_back()
+    assert other.store.keys.reserve("a", "key") is None
+    process.store.keys.give_back()
+    with pytest.raises(StillAccepting):  # it is not ours any more
+        process.store.keys.reserve("a", "key")
+
+
+def test_a_key_that_is_wanted_again_is_not_given_back(process: Process) -> None:
+    assert process.store.keys.reserve("a", SAME.key) is None
+    process.store.keys.give_up("a", SAME.key)
+    assert process.store.keys.reserve("a", SAME.key) is None
+    process.store.keys.give_back()
+    job = process.submit("a", same=SAME)
+    assert process.store.keys.reserve("a", SAME.key) == job

@@ -108,6 +108,17 @@ def test_statuses(receiver: Site, code: int, accepted: bool, final: bool) -> Non
     assert (posted.accepted, posted.final) == (accepted, final)
 
 
+def test_user_and_password_of_an_address(receiver: Site) -> None:
+    receiver.received.clear()
+    receiver.answers["/hook"] = status(204)
+    address = receiver.url.replace("://", "://anna:p%40ss@") + "/hook"
+    assert Poster(RULES, 30).post(address, BODY, {}).accepted
+    assert Poster(RULES, 30).post(address, BODY, {"Authorization": "Bearer theirs"}).accepted
+    first, second = (got.headers["authorization"] for got in receiver.received)
+    assert base64.b64decode(first.removeprefix("Basic ")) == b"anna:p@ss"
+    assert second == "Bearer theirs"
+
+
 def test_an_answer_without_end(receiver: Site) -> None:
     assert post(receiver, endless()).status == 200
 

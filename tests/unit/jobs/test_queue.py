@@ -102,10 +102,10 @@ def test_items_of_a_dead_process_are_taken_over(database: Database) -> None:
         add(queue, "waiting")
     with working(database, Worker(seen.append, 1), "alive") as queue:
         eventually(lambda: seen == ["waiting"])
-        assert queue.take_over({"alive", "dead"}) == 0
-        assert queue.take_over({"alive"}) == 1
+        assert queue.take_over(lambda: {"alive", "dead"}) == 0
+        assert queue.take_over(lambda: {"alive"}) == 1
         eventually(lambda: seen == ["waiting", "running"])
-        eventually(lambda: queue.take_over({"alive"}) == 0)
+        eventually(lambda: queue.take_over(lambda: {"alive"}) == 0)
     never.set()
 
 

@@ -209,6 +209,17 @@ def test_a_dead_letter_keeps_what_fits() -> None:
     assert not queue(Client()).lay_aside(letter, facts)
 
 
+def test_a_message_that_cannot_be_deleted_is_one_dead_letter() -> None:
+    client = Client(delete_message=refused("AccessDenied"))
+    ours, letter = queue(client, "https://sqs/1/dead"), Message("m", "r", "body")
+    for _ in range(3):
+        with pytest.raises(QueueUnavailable):
+            ours.lay_aside(letter, {})
+    client.answers.clear()
+    assert ours.lay_aside(letter, {})
+    assert [name for name, _ in client.calls].count("send_message") == 1
+
+
 def refused(code: str) -> ClientError:
     return ClientError({"Error": {"Code": code, "Message": "hidden"}}, "ReceiveMessage")
 

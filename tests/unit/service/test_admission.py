@@ -70,6 +70,10 @@ def test_background_work_takes_no_place_of_others() -> None:
         with pytest.raises(Forbidden):
             admission.cancel("job", "Bert")
         assert admission.cancel("job", "Anna")
+        with admission.enter("job", Work("nobody's", 60, background=True)):
+            with pytest.raises(Forbidden):  # such as a message of a queue: it came with no key
+                admission.cancel("nobody's", "Bert")
+            assert admission.cancel("nobody's")
         with pytest.raises(Cancelled):
             job.check()
 
