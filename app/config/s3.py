@@ -40,7 +40,10 @@ class S3Settings(SettingsGroup):
     s3_upload_prefix: str = Field(
         "uploads/",
         validation_alias="S3_UPLOAD_PREFIX",
-        description="What the names of uploads begin with in S3_UPLOAD_BUCKET.",
+        description=(
+            "What the names of uploads begin with in S3_UPLOAD_BUCKET. A bucket with its prefix "
+            "belongs to one database."
+        ),
     )
     s3_endpoint_url: str = Field(
         "",

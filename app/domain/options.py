@@ -22,7 +22,8 @@ class DecodingOptions:
 
     `language` None: detect it among `languages` (empty: among all). `context`: the text before the
     chunk; its end counts as a prompt, of a length that does not vary, so that chunks share batches.
-    `brief`: the chunk is a preview of at most `BRIEF_S`, which a recognizer may hear more cheaply.
+    `brief`: the chunk is of at most `BRIEF_S`, and a recognizer may hear it more cheaply, since it
+    is a preview or a first try.
     """
 
     language: str | None
@@ -84,7 +85,8 @@ class TranscribeOptions:
     `model`: the canonical name. `language` None: detect it, among `languages` if any are given;
     `multilingual`: for each chunk. `usual_language`: taken instead of detection by models that
     know it. `context`: what was said before the recording. `temperature` 0: raise it if decoding
-    fails. `beam_size` None: the operator's.
+    fails. `beam_size` None: the operator's. `hurry`: somebody waits for these words while people
+    speak: hear chunks briefly, and again where there is any doubt.
     `must_diarize`: fail if speakers are unavailable; `diarize` alone only warns. `known_speakers`
     appear by name in the transcript.
     """
@@ -102,6 +104,7 @@ class TranscribeOptions:
     beam_size: int | None = None
     speech: SpeechDetection = SpeechDetection()
     with_token_probs: bool = False
+    hurry: bool = False
     diarize: bool = False
     must_diarize: bool = False
     speakers: SpeakerBounds = SpeakerBounds()

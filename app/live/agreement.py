@@ -30,8 +30,8 @@ class Agreed:
 class Agreement:
     """The words of one utterance. Times are seconds of the stream."""
 
-    def __init__(self) -> None:
-        self.committed: list[SpokenWord] = []
+    def __init__(self, committed: Sequence[SpokenWord] = ()) -> None:
+        self.committed = list(committed)
         self._last: Sequence[SpokenWord] = ()
 
     @property
@@ -48,6 +48,13 @@ class Agreement:
         self.committed.extend(new[:same])
         self._last = new[same:]
         return Agreed(tuple(new[:same]), tuple(self._last))
+
+    def cut(self, at_s: float) -> list[SpokenWord]:
+        """Take the committed words away that were said after a time, and return them."""
+        middles = [(word.start_s + word.end_s) / 2 for word in self.committed]
+        kept = next((i for i, middle in enumerate(middles) if middle >= at_s), len(middles))
+        later, self.committed = self.committed[kept:], self.committed[:kept]
+        return later
 
     def remaining(self, words: Sequence[SpokenWord]) -> tuple[SpokenWord, ...]:
         """The words of the final hypothesis that are not committed yet."""

@@ -36,11 +36,14 @@ class Ears(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Spoken:
-    """What is known of an utterance. `context`: the text before it, empty if it does not count."""
+    """What is known of an utterance. `context`: the text before it, empty if it does not count.
+    `hurry`: see `TranscribeOptions`.
+    """
 
     options: LiveOptions
     language: str | None
     context: str = ""
+    hurry: bool = False
 
 
 class ModelEars:
@@ -104,4 +107,5 @@ def _transcribe_options(spoken: Spoken) -> TranscribeOptions:
         initial_prompt=live.prompt,
         hotwords=live.hotwords,
         context=spoken.context,
+        hurry=spoken.hurry,
     )

@@ -42,4 +42,4 @@ class Hearing:
     def _spoken(self, utterance: Utterance) -> Spoken:
         options, language = utterance.options, utterance.language
         context = self._context.before(language) if options.use_context else ""
-        return Spoken(options, language, context)
+        return Spoken(options, language, context, utterance.hurry)

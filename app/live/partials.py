@@ -15,6 +15,7 @@ from app.live.utterance import Utterance
 
 LEAST_S = 0.5  # of speech, for a first hypothesis
 SHORTEST_STEP_S, LONGEST_STEP_S = 0.5, 2.0
+LATE_STEP_S = 0.75
 STEP_PER_LATENCY = 1.2
 
 Listen = Callable[[Utterance, Samples], Future[Hypothesis]]
@@ -74,6 +75,11 @@ class Partials:
         """
         wanted = max(STEP_PER_LATENCY * self._latency_s, LONGEST_STEP_S * self.strain)
         return min(LONGEST_STEP_S, max(SHORTEST_STEP_S, wanted))
+
+    @property
+    def late(self) -> bool:
+        """Whether the models are too busy for hypotheses as often as wanted."""
+        return self.step_s >= LATE_STEP_S
 
     def look_ahead(self) -> None:
         """Ask for a hypothesis, if there is enough new sound."""

@@ -14,6 +14,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 
 from app.domain.errors import Cancelled, ServiceError, StageFailed
+from app.domain.transcript import SpokenWord
 from app.engine.work import Work
 from app.live import events
 from app.live.arrivals import Arrivals
@@ -67,11 +68,13 @@ class LiveSession:
         self._arrivals = Arrivals()
         self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._arrived_s = self._taken_s = 0.0  # each is written by one thread
+        self._encoding, self._odd = options.encoding, b""  # of what arrives
         self._running = True
         self._finishing = False
         self._faults = 0
         self._numbers = itertools.count(1) if numbers is None else numbers
         self._open: Utterance | None = None
+        self._carried: list[SpokenWord] = []  # over a cut, into the next utterance
         self._hearing = hearing = Hearing()
         self._sound = Sound(options, needs.new_track, start_s)
         post = self._inbox.put
@@ -106,9 +109,15 @@ class LiveSession:
 
     def hear(self, data: bytes) -> None:
         """The next bytes of the stream. Always from the same thread."""
+        odd = (len(self._odd) + len(data)) % self._encoding.sample_bytes
+        self._odd = (self._odd + data[-odd:])[-odd:] if odd else b""
         seconds = len(data) / self._options.bytes_per_s
         self._arrived_s += seconds
         self._inbox.put(partial(self._hear, data, seconds, self._clock()))
+
+    def rest(self, options: LiveOptions) -> bytes:
+        """The beginning of a sample whose end comes under other options. As `hear`."""
+        return self._odd if options.encoding is self._encoding else b""
 
     def commit(self, otherwise: Callable[[], None] = lambda: None) -> None:
         """End the utterance that is open. `otherwise`: called in the session's thread if none."""
@@ -124,6 +133,8 @@ class LiveSession:
 
     def reconfigure(self, options: LiveOptions) -> None:
         """Other options from here on."""
+        self._odd = self.rest(options)
+        self._encoding = options.encoding
         self._inbox.put(partial(self._reconfigure, options))
 
     def look_now(self) -> None:
@@ -204,11 +215,15 @@ class LiveSession:
             if isinstance(mark, Started):
                 self._start(max(mark.at_s, self._sound.tape.start_s))
             else:
-                self._stop(min(mark.at_s, self._sound.end_s))
+                at_s = min(mark.at_s, self._sound.end_s)
+                if mark.cut and self._open is not None:
+                    self._carried = self._open.cut(at_s)
+                self._stop(at_s)
 
     def _start(self, at_s: float) -> None:
         number = next(self._numbers)
-        self._open = Utterance(number, at_s, self._needs.new_work(), self._options)
+        carried, self._carried = self._carried, []
+        self._open = Utterance(number, at_s, self._needs.new_work(), self._options, carried)
         self._partials.begin(self._open, self._sound.tape)
         self._tell(events.SpeechStarted(number, at_s))
 
@@ -217,7 +232,12 @@ class LiveSession:
         if utterance is None:
             return
         self._partials.end()
+        if at_s <= utterance.start_s:  # nothing was said since it was cut
+            utterance.work.cancel(Cancelled("There is no sound."))
+            self._tell(events.Dropped(utterance.number))
+            return
         utterance.end_s = at_s
+        utterance.hurry = self._partials.late or bool(self._finals)
         utterance.work = self._needs.new_work()  # the time for its transcript begins now
         self._tell(events.SpeechEnded(utterance.number, at_s))
         self._finals.add(utterance, self._sound.tape.between(utterance.start_s, at_s).copy())

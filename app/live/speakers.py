@@ -7,8 +7,9 @@ corrects what was not to be known earlier.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,14 +58,19 @@ class Speakers:
     def _label(self, key: Key, voice: Vector, seconds: float) -> str:
         label = self._nearest(self._known, voice) or self._nearest(self._sums, voice)
         if label is None:
-            label = _number(sum(name not in self._known for name in self._sums))
+            label = next(filter(self._is_free, map(_number, itertools.count())))
         total = self._sums.get(label, np.zeros_like(voice))
         self._sums[label] = total + voice * max(seconds, 0.1)
-        if len(self._heard) < MOST_VOICES:
+        first = next(iter(self._heard.values()), None)
+        suits = first is None or len(first.voice) == len(voice)  # else it is of another model
+        if suits and len(self._heard) < MOST_VOICES:
             self._heard[key] = _Heard(voice, seconds, label)
         else:
             self._later[key] = label
         return label
+
+    def _is_free(self, label: str) -> bool:
+        return label not in self._sums and label not in self._known
 
     def _nearest(self, voices: Mapping[str, Vector], voice: Vector) -> str | None:
         alike = {
@@ -83,11 +89,17 @@ class Speakers:
         labels: dict[str, Counter[str]] = {}
         for key, name in names.items():
             labels.setdefault(self._heard[key].label, Counter())[name] += 1
-        later = {
-            key: labels[label].most_common(1)[0][0] if label in labels else label
-            for key, label in self._later.items()
-        }
-        return names | later
+        renamed = {label: found.most_common(1)[0][0] for label, found in labels.items()}
+        for label in self._later.values():
+            if label not in renamed:
+                renamed[label] = self._name_beside(label, renamed.values())
+        return names | {key: renamed[label] for key, label in self._later.items()}
+
+    def _name_beside(self, label: str, taken: Collection[str]) -> str:
+        """The name of a speaker who is in no cluster: a number of its own."""
+        if label in self._known:
+            return label
+        return next(name for name in map(_number, itertools.count()) if name not in taken)
 
     def _clusters(self) -> dict[Key, int]:
         sure = [key for key, heard in self._heard.items() if heard.seconds >= SURE_S]

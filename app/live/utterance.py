@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from app.domain.options import BRIEF_S
@@ -19,18 +20,27 @@ LANGUAGE_S = 2.0  # of speech, before its language is settled
 
 class Utterance:
     """`start_s`: seconds of the stream. `options`: those at its start. `language`: settled by the
-    first long hypothesis, unless it is given.
+    first long hypothesis, unless it is given. `hurry`: its transcript has no time to lose.
     """
 
-    def __init__(self, number: int, start_s: float, work: Work, options: LiveOptions) -> None:
+    def __init__(
+        self,
+        number: int,
+        start_s: float,
+        work: Work,
+        options: LiveOptions,
+        committed: Sequence[SpokenWord] = (),
+    ) -> None:
+        """`committed`: its first words, if they were told as those of the one before."""
         self.number = number
         self.start_s = start_s
         self.end_s: float | None = None
+        self.hurry = False
         self.work = work
         self.options = options
         self.language = options.language
         self.probability: float | None = None  # of the language, if it was not given
-        self._agreement = Agreement()
+        self._agreement = Agreement(committed)
         self._window_s = start_s
         self._skipped = False  # sound without a committed word
 
@@ -69,6 +79,12 @@ class Utterance:
         sure = guess.probability >= SURE_OF_LANGUAGE
         if sure and heard_s - self.start_s >= LANGUAGE_S:
             self.language = guess.language
+
+    def cut(self, at_s: float) -> list[SpokenWord]:
+        """End it in the middle of speech. The committed words from there on, which are those of the
+        next one.
+        """
+        return self._agreement.cut(at_s)
 
     def rest(self, transcript: Transcript) -> tuple[SpokenWord, ...]:
         """The words of its transcript, in times of the stream, after the committed ones."""

@@ -108,11 +108,15 @@ class Recognizer(
 ):
     """Speech to text. All items of a batch are of one class. The pipeline uses it as two typed
     batchers, one for each class of items: see `LeasedRecognizer`.
+
+    `brief_s`: a transcript in a hurry may be made of brief hearings of chunks up to this length;
+    0 where they save nothing worth having.
     """
 
     languages: frozenset[str]
     abilities: Abilities
     thresholds: HypothesisThresholds
+    brief_s: float
 
 
 @dataclass(frozen=True, slots=True)

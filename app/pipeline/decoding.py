@@ -29,18 +29,24 @@ MAX_TEMPERATURES_OF_HALVES = 2
 
 @dataclass(slots=True)
 class ChunkSource:
-    """Decodes a chunk and its parts. `num_decodes`: so far."""
+    """Decodes a chunk and its parts. `hurry`: see `TranscribeOptions`. `num_decodes`: so far."""
 
     recognizer: LeasedRecognizer
     work: Work
     options: DecodingOptions
+    hurry: bool = False
     num_decodes: int = 0
 
-    def decode(self, samples: Samples, temperature: float) -> TaskFuture[Hypothesis]:
+    def may_be_brief(self, samples: Samples) -> bool:
+        return self.hurry and len(samples) <= self.recognizer.model.brief_s * SAMPLE_RATE
+
+    def decode(
+        self, samples: Samples, temperature: float, brief: bool = False
+    ) -> TaskFuture[Hypothesis]:
         # everything after this chunk waits for a second try
         first = self.num_decodes > 0
         self.num_decodes += 1
-        options = replace(self.options, temperature=temperature)
+        options = replace(self.options, temperature=temperature, brief=brief)
         if temperature > self.options.temperature:  # what was said before may have misled it
             options = replace(options, context="")
         item = RecognitionItem(samples, options)
@@ -76,8 +82,9 @@ class ChunkDecoding:
         self._halves: tuple[ChunkDecoding, ...] = ()
         self._temperatures = iter(self._all_temperatures())
         temperature = next(self._temperatures)
+        self._is_brief = future is None and source.may_be_brief(samples)
         self._future: TaskFuture[Hypothesis] | None = None
-        self._await(future or source.decode(samples, temperature))
+        self._await(future or source.decode(samples, temperature, self._is_brief))
 
     def _all_temperatures(self) -> Sequence[float]:
         asked = self._source.options.temperature
@@ -107,6 +114,12 @@ class ChunkDecoding:
             self._compare()
 
     def _consider(self, hypothesis: Hypothesis) -> None:
+        if self._is_brief:
+            self._is_brief = False
+            if not self._is_beyond_doubt(hypothesis):
+                asked = self._source.options.temperature
+                self._await(self._source.decode(self._samples, asked))
+                return
         self._tried.append(hypothesis)
         # dividing the sound ends repetitions more often than a higher temperature does
         if self._judge.repeats_itself(hypothesis) and self._divide(hypothesis, []):
@@ -119,6 +132,15 @@ class ChunkDecoding:
         is_whole = not missing and not hypothesis.is_cut_off
         if is_whole or self._judge.is_silence(hypothesis) or not self._divide(hypothesis, missing):
             self.heard = self._credible(hypothesis)
+
+    def _is_beyond_doubt(self, hypothesis: Hypothesis) -> bool:
+        return (
+            self._judge.is_sure(hypothesis)
+            and not self._judge.repeats_itself(hypothesis)
+            and not hypothesis.is_cut_off
+            and not missing_speech(self.chunk, hypothesis)
+            and bool(self._credible(hypothesis))
+        )
 
     def _try_again(self) -> bool:
         temperature = next(self._temperatures, None)

@@ -91,7 +91,8 @@ class Flow:
         """
         samples = slice_audio(self._request.audio, chunk.start_s, chunk.end_s)
         options = replace(self._decoding, language=language or self._decoding.language)
-        source = ChunkSource(self._recognizer, self._request.work, options)
+        hurry = self._request.options.hurry
+        source = ChunkSource(self._recognizer, self._request.work, options, hurry)
         self._num_chunks += 1
         wake = partial(self._woken.put, self._num_chunks)
         decoding = ChunkDecoding(chunk, samples, source, wake, future)

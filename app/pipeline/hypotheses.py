@@ -55,17 +55,17 @@ class Judge:
         if chunk.speech:
             return not self._is_stray(chunk, hypothesis)
         return (
-            self._is_sure(hypothesis)
+            self.is_sure(hypothesis)
             and stats.no_speech_prob < thresholds.sure_no_speech_prob
             and not self.repeats_itself(hypothesis)
         )
 
-    def _is_sure(self, hypothesis: Hypothesis) -> bool:
+    def is_sure(self, hypothesis: Hypothesis) -> bool:
         return hypothesis.stats.avg_logprob > self.thresholds.sure_avg_logprob
 
     def _is_stray(self, chunk: Chunk, hypothesis: Hypothesis) -> bool:
         """Whether it is a doubtful word or two for seconds of music that only seemed speech."""
-        if chunk.speech_s < STRAY_SPEECH_S or self._is_sure(hypothesis):
+        if chunk.speech_s < STRAY_SPEECH_S or self.is_sure(hypothesis):
             return False
         unlikely = self._is_unlikely(hypothesis)
         least_per_s = FEW_LETTERS_PER_S if unlikely else STRAY_LETTERS_PER_S

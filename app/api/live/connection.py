@@ -19,7 +19,6 @@ from app.api.statuses import status_of
 from app.domain.errors import (
     ClientGone,
     DeadlineExceeded,
-    Overloaded,
     RateLimited,
     ServiceError,
     StageFailed,
@@ -143,7 +142,8 @@ class LiveConnection:
 
     def close(self, code: int = NORMAL) -> None:
         """Finish the session; the socket is closed once all is told."""
-        self._close_code = code
+        if not self.finishing:
+            self._close_code = code
         self._sessions.finish()
 
     def _close_for(self, reason: ServiceError) -> None:
@@ -266,7 +266,7 @@ class LiveConnection:
                 self._last_heard = now
             self.stream.call.work.check()  # cancelled by an operator
             if self._outbox.qsize() > MOST_UNSENT:
-                self._sessions.abort(Overloaded("The client does not read what it is sent."))
+                self._sessions.abort(DeadlineExceeded("The client does not read what it is sent."))
             elif self.live.draining:
                 self.close(RESTART)
             elif now - self._begun > settings.live_max_session_s:

@@ -9,6 +9,7 @@ from typing import Any
 
 from app.domain.transcript import SpokenWord, Turn
 from app.formats.live import aligned_json, spoken_json, stream_seconds
+from app.live.certain import CertainWords
 from app.live.events import (
     Dropped,
     Ended,
@@ -42,6 +43,7 @@ class Results:
         self.language = language or ""
         self._received_s = self._looked_s = self._heard_s = start_s
         self._end_s = start_s + chunk_s  # of the chunk whose result comes next
+        self._certain = CertainWords()
         self._words: list[SpokenWord] = []
         self._open: dict[int, float] = {}  # utterances without a transcript, and their begin
         self._probability = 1.0 if language else 0.0
@@ -66,19 +68,20 @@ class Results:
     def restart(self) -> None:
         """The next chunk begins with the next sound."""
         self._end_s = self._received_s + self.chunk_s
+        self._due_since = math.inf
 
     def hear(self, event: LiveEvent) -> Iterator[Message]:
         """The results that an event completes."""
+        certain = self._certain.hear(event)
         match event:
             case SpeechStarted():
                 self._open[event.utterance] = event.at_s
             case Partial():
-                self._words.extend(event.committed)
-                self._heard_s = max(self._heard_s, event.heard_s)
+                if event.utterance == min(self._open, default=event.utterance):
+                    self._heard_s = max(self._heard_s, event.heard_s)
                 self._learn(event.language, event.probability)
             case Final():
                 self._open.pop(event.utterance, None)
-                self._words.extend(event.rest)
                 self._heard_s = max(self._heard_s, event.end_s)
                 self._learn(event.transcript.language, None)
             case Failed() | Dropped():
@@ -87,6 +90,7 @@ class Results:
                 self._words = []
             case Looked():
                 self._looked_s = max(self._looked_s, event.at_s)
+        self._words.extend(certain)
         yield from self.ready()
         if isinstance(event, Ended) and self._words:
             yield self.take()

@@ -59,7 +59,9 @@ class Sessions:
         """Begin a session; the current one finishes. Waits while there are two. Has no effect once
         the stream is to end.
         """
+        rest = b""
         if self.current is not None:
+            rest = self.current.rest(options)
             self.current.finish()
         self._opening = True
         while len(self._open) >= MOST_OPEN and not self._finishing:
@@ -72,6 +74,8 @@ class Sessions:
         session = self._stream.open(options, partial(self._post, mine), start_s, self._numbers)
         self._open.append(mine)  # what it has told meanwhile waits for this thread
         self.current = self._running[mine] = session
+        if rest:
+            session.hear(rest)
 
     def finish(self) -> None:
         """Tell what is left, then `Ended`."""

@@ -25,6 +25,7 @@ CONFIG_WAIT_S = 0.5  # until a client is greeted that sends nothing; there it ha
 MAX_TEXT_CHARS = 512 << 10  # with the voices of many speakers
 RESET = {"status": "reset_complete"}
 COMMANDS = "command: must be reset, config or end."
+NO_OBJECT = "The first message is no JSON object; the defaults are used."
 
 
 class StreamContract:
@@ -67,9 +68,10 @@ class StreamContract:
 
     async def text(self, text: str) -> None:
         message = _object(text)
-        if self._connection.session is None and "command" not in message:
+        if self._connection.session is None and "command" not in (message or {}):
             await self._configure(message)
             return
+        message = message or {}
         match message.get("command"):
             case "reset":
                 self._reset()
@@ -115,10 +117,10 @@ class StreamContract:
 
     # -- configuration ---------------------------------------------------------------------------
 
-    async def _configure(self, message: Message) -> None:
-        """What is wrong in it does not count, as there."""
-        self._config, wrong, ignored = changed(self._service, self._config, message)
-        notes = [*wrong, *ignored]
+    async def _configure(self, message: Message | None) -> None:
+        """What is wrong in it does not count, as there. None: all is wrong."""
+        self._config, wrong, ignored = changed(self._service, self._config, message or {})
+        notes = [*wrong, *ignored, *([NO_OBJECT] if message is None else [])]
         if self._greeting is None:  # the client had been greeted before it said what it wants
             self._connection.send(_config_updated(notes))
         await self._begin(notes)
@@ -189,12 +191,12 @@ def _config_updated(notes: Iterable[str]) -> Message:
     return {"status": "config_updated", **({"notes": notes} if notes else {})}
 
 
-def _object(text: str) -> dict[str, Any]:
+def _object(text: str) -> dict[str, Any] | None:
     """Broken JSON counts as no configuration, as there."""
     if len(text) > MAX_TEXT_CHARS:
-        return {}
+        return None
     try:
         message = parsed(text)
     except (ValueError, UnsupportedOption):
-        return {}
-    return message if isinstance(message, dict) else {}
+        return None
+    return message if isinstance(message, dict) else None

@@ -20,7 +20,8 @@ from app.domain.errors import (
     ServiceError,
     UnsupportedOption,
 )
-from app.live.events import Ended, Failed, Final, LiveEvent, Partial
+from app.live.certain import CertainWords
+from app.live.events import Ended, Failed, Final, LiveEvent
 from app.live.live import Stream
 from app.live.options import LiveOptions
 
@@ -137,21 +138,19 @@ class Transcription:
         """Tell the words, then the transcript of all utterances."""
         await self._write(TranscriptStart(language=language))
         texts: list[str] = []
-        found = ""
+        certain, found = CertainWords(), ""
         while not isinstance(event := await self._told.get(), Ended):
             self._goes_on()
+            await self._chunk(word.text for word in certain.hear(event))
             match event:
-                case Partial() if event.committed:
-                    await self._chunk(word.text for word in event.committed)
                 case Final():
                     found = found or event.transcript.language
-                    texts += [segment.text.strip() for segment in event.transcript.segments]
-                    await self._chunk(word.text for word in event.rest)
+                    texts += [segment.text for segment in event.transcript.segments]
                 case Failed():
                     raise event.error
         if event.error is not None:
             raise event.error
-        await self._write(Transcript(" ".join(texts), language=found or None))
+        await self._write(Transcript("".join(texts).strip(), language=found or None))
         await self._write(TranscriptStop())
 
     async def _chunk(self, words: Iterable[str]) -> None:

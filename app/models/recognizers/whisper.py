@@ -48,9 +48,11 @@ PROMPTS_KEPT = 64  # tokenized once, not for each chunk
 NUM_CANDIDATES = 5  # sampled at a temperature over 0, the best one taken
 
 DETECT = "detect language"
-# Encoding takes most of the time, and half the sound takes less than half of it. Transcripts always
-# get 30 s, as in Whisper's training: with less, some models repeat themselves.
+# Encoding takes most of the time on a CPU, and half the sound takes less than half of it. Without a
+# hurry, all get 30 s, as in Whisper's training: with less, some models repeat themselves; with less
+# than 10 s, nearly all.
 BRIEF_SAMPLES = round(BRIEF_S * SAMPLE_RATE)
+SURE_BRIEF_S = BRIEF_S - 3  # silence at the end shows that nothing follows
 MIN_PROB = 1e-10  # the logarithm of 0 is not finite
 
 # A token's name has a letter for each of its bytes.
@@ -95,6 +97,9 @@ class WhisperRecognizer:
         )
         self.abilities = replace(WHISPER_ABILITIES, word_times=_has_alignment_heads(Path(folder)))
         self.thresholds = WHISPER_THRESHOLDS
+        # without word times, nothing shows whether a brief hearing has left something out
+        may_be_brief = kind == "cpu" and self.abilities.word_times
+        self.brief_s = SURE_BRIEF_S if may_be_brief else 0.0
         self.batch_size = batch_size
         self.memory_bytes = _weights_bytes(Path(folder), self._model)
 
@@ -129,7 +134,7 @@ class WhisperRecognizer:
     ) -> list[Hypothesis | LanguageGuesses]:
         samples = [item.samples for item in items]
         chunks = [item for item in items if isinstance(item, RecognitionItem)]
-        if chunks and chunks[0].options.brief:  # never heard twice, and the batch is of one kind
+        if chunks and chunks[0].options.brief:  # seldom heard twice, and the batch is of one kind
             return [*self._recognize(chunks, self._encode(samples, BRIEF_SAMPLES))]
         encoded = self._encodings.of(samples)
         if not chunks:

@@ -24,6 +24,14 @@ class Session:
         self.tell = tell
         self.finished = 0
         self.aborted: ServiceError | None = None
+        self.heard = b""
+        self.odd = b""
+
+    def rest(self, options: LiveOptions) -> bytes:
+        return self.odd
+
+    def hear(self, data: bytes) -> None:
+        self.heard += data
 
     def finish(self) -> None:
         self.finished += 1
@@ -153,3 +161,12 @@ def test_an_end_before_the_beginning() -> None:
         scene.sessions.abort(ClientGone())
 
     assert run(play).told == [Ended()]
+
+
+def test_the_beginning_of_a_sample_goes_to_the_session_that_hears_its_end() -> None:
+    async def play(scene: Scene) -> None:
+        await scene.open()
+        scene.opened[0].odd = b"a"
+        await scene.open()
+
+    assert [session.heard for session in run(play).opened] == [b"", b"a"]

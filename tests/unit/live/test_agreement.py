@@ -107,3 +107,19 @@ def test_true_hypotheses_tell_everything_once() -> None:
     for heard in range(1, len(said) + 1):
         told += agreement.hear(said[:heard], 0, FAR_S).committed
     assert text_of([*told, *agreement.remaining(said)]) == text_of(said)
+
+
+def test_words_after_a_cut_are_those_of_the_next_utterance() -> None:
+    """What was told of them is not told again, and is missing nowhere."""
+    said = spoken("we will reach the summit before it rains", 1.0)
+    first = Agreement()
+    for _ in range(2):
+        first.hear(said, 0, FAR_S)
+    second = Agreement(first.cut(4.4))
+    assert text_of(first.committed) == "we will reach the"
+    assert first.remaining(said[:4]) == ()
+    assert text_of(second.committed) == "summit before it rains"
+    again = spoken("Summit before it rains again", 1.0, 4.1)
+    assert second.hear(again, 4.4, FAR_S).committed == ()
+    assert text_of(second.hear(again, 4.4, FAR_S).committed) == "again"
+    assert second.remaining(again) == ()

@@ -23,6 +23,7 @@ from app.domain.transcript import (
 )
 from app.engine.work import Work
 from app.live import events, finals, partials
+from app.live.certain import CertainWords
 from app.live.ears import Spoken
 from app.live.options import LiveOptions
 from app.live.session import LiveSession, Needs
@@ -72,6 +73,76 @@ def hypothesis(text: str) -> Hypothesis:
 def transcript(text: str) -> Transcript:
     words = tuple(Word(w, i * 0.1, i * 0.1 + 0.1, 0.9) for i, w in enumerate(text.split()))
     return Transcript("en", 1.0, "m", (Segment(0.0, 1.0, f" {text}", words),))
+
+
+class Lecture:
+    """Hears speech without a pause, and the least of it at `dip_s`: a word every half second. The
+    samples are their own times.
+    """
+
+    def __init__(self, dip_s: float, seconds: float) -> None:
+        self.dip_s, self.seconds, self.now_s = dip_s, seconds, 0.0
+        self.words = [f"w{i}" for i in range(int(2 * seconds))]
+
+    def sound(self) -> bytes:
+        return (np.arange(int(16_000 * self.seconds)) / 1_600_000).astype("<f4").tobytes()
+
+    def add(self, samples: Samples) -> Any:
+        times = self.now_s + np.arange(len(samples) // 512) * 0.032
+        self.now_s += 0.032 * len(times)
+        return np.where(abs(times - self.dip_s) < 0.1, 0.4, 0.95)
+
+    def expect(self, work: Work) -> None:
+        pass
+
+    def is_credible(self, hypothesis: Hypothesis) -> bool:
+        return True
+
+    def _heard(self, samples: Samples) -> list[SpokenWord]:
+        begin_s, end_s = float(samples[0]) * 100, float(samples[-1]) * 100
+        return [
+            SpokenWord(f" {word}", i / 2 - begin_s, i / 2 + 0.45 - begin_s, 0.9)
+            for i, word in enumerate(self.words)
+            if begin_s - 0.05 <= i / 2 and i / 2 + 0.45 <= end_s + 0.01
+        ]
+
+    def listen(self, samples: Samples, spoken: Spoken, work: Work) -> Future[Hypothesis]:
+        words = tuple(self._heard(samples))
+        text = "".join(word.text for word in words)
+        return done(Hypothesis("en", text, (), (), STATS, words=words))
+
+    def transcribe(self, samples: Samples, spoken: Spoken, work: Work) -> Future[Transcript]:
+        heard, seconds = self._heard(samples), len(samples) / 16_000
+        words = tuple(Word(word.text.strip(), word.start_s, word.end_s, 0.9) for word in heard)
+        text = "".join(word.text for word in heard)
+        return done(Transcript("en", seconds, "m", (Segment(0.0, seconds, text, words),)))
+
+
+def done(result: Any) -> Future[Any]:
+    future: Future[Any] = Future()
+    future.set_result(result)
+    return future
+
+
+@pytest.mark.parametrize("dip_s", [22.5, 23.0, 25.0, 26.5])
+def test_each_word_is_told_once_where_speech_without_a_pause_is_cut(dip_s: float) -> None:
+    lecture, told = Lecture(dip_s, 40.0), []
+    needs = Needs(lambda: lecture, lambda: Work("w", 60))
+    session = LiveSession(needs, LiveOptions("m", Encoding.F32), told.append)
+    thread = threading.Thread(target=session.run, args=(lecture,), daemon=True)
+    thread.start()
+    sound = lecture.sound()
+    for at in range(0, len(sound), 6400):
+        seen = threading.Event()
+        session.hear(sound[at : at + 6400])
+        session.call(seen.set)
+        assert seen.wait(30)
+    session.finish()
+    thread.join(30)
+    certain = CertainWords()
+    words = [word.text.strip() for event in told for word in certain.hear(event)]
+    assert len([event for event in told if isinstance(event, events.Final)]) == 2
+    assert words == lecture.words
 
 
 class Talk:
@@ -219,6 +290,25 @@ def test_partials_that_fail_or_are_noise_are_not_text(talk: Talk) -> None:
     eventually(lambda: len(talk.ears.quick) == 2)
     talk.ears.quick[1][2].set_result(hypothesis("noise"))
     assert talk.wait(events.Partial).tentative == ()
+
+
+@pytest.mark.parametrize(("takes_s", "hurry"), [(0.2, False), (0.9, True)])
+def test_transcripts_are_in_a_hurry_while_the_models_are_busy(
+    talk: Talk, takes_s: float, hurry: bool
+) -> None:
+    talk.say(LOUD)
+    eventually(lambda: len(talk.ears.quick) == 1)
+    talk.now = takes_s
+    talk.ears.quick[0][2].set_result(hypothesis("one two"))
+    talk.wait(events.Partial)
+    talk.say(QUIET)
+    eventually(lambda: len(talk.ears.thorough) == 1)
+    assert talk.ears.thorough[0][1].hurry is hurry
+
+
+def test_a_transcript_behind_another_one_is_in_a_hurry(talk: Talk) -> None:
+    talk.utterances(2)
+    assert [spoken.hurry for _, spoken, _ in talk.ears.thorough] == [False, True]
 
 
 def test_a_session_is_busy_while_a_client_waits_for_it(talk: Talk) -> None:

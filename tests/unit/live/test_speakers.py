@@ -122,3 +122,25 @@ def test_a_transcript_without_speakers() -> None:
     assert voices.name(1, plain) is plain
     assert voices.corrected() == {}
     assert main_speaker(turns_of(plain)) is None
+
+
+def test_voices_of_two_models_are_different_people() -> None:
+    """Their numbers cannot be compared, not even at the end."""
+    speakers = Speakers(0.5)
+    assert heard(speakers, 1, said(0)) == "SPEAKER_00"
+    assert heard(speakers, 2, list(np.eye(3, 32)[0])) == "SPEAKER_01"
+    assert heard(speakers, 3, said(0)) == "SPEAKER_00"
+    assert speakers.corrected() == {
+        (1, "S"): "SPEAKER_00", (3, "S"): "SPEAKER_00", (2, "S"): "SPEAKER_01",
+    }  # fmt: skip
+
+
+def test_no_label_is_given_twice_whoever_becomes_known() -> None:
+    speakers = Speakers(0.5)
+    speakers.know({"Anna": said(0)})
+    labels = [heard(speakers, 1, said(0))]
+    speakers.know({})
+    labels.append(heard(speakers, 2, said(1)))
+    speakers.know({"Anna": said(0)})
+    labels.append(heard(speakers, 3, said(2)))
+    assert len(set(labels)) == 3

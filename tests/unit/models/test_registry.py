@@ -55,6 +55,7 @@ class Parrot:
         sure_avg_logprob=-0.1,
         sure_no_speech_prob=0.9,
     )
+    brief_s = 0.0
 
     def __init__(self, options: BuildOptions) -> None:
         self.options = options

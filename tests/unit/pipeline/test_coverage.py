@@ -58,7 +58,8 @@ def service(
 
 class Forgetful:
     """Says a word every 0.4 s of its sound, but of the first `attention_s` only. `loops`: text of
-    more than that goes round in circles; `cuts_off`: it ends for want of tokens.
+    more than that goes round in circles; `cuts_off`: it ends for want of tokens; `unsure`: it is
+    unlikely. `briefly`: all that happens in brief hearings only.
     """
 
     languages = frozenset({"en"})
@@ -66,12 +67,23 @@ class Forgetful:
     memory_bytes = 1
     abilities = replace(WHISPER_ABILITIES, word_times=True)
     thresholds = WHISPER_THRESHOLDS
+    brief_s = 12.0
 
-    def __init__(self, attention_s: float, loops: bool = False, cuts_off: bool = False) -> None:
+    def __init__(
+        self,
+        attention_s: float,
+        loops: bool = False,
+        cuts_off: bool = False,
+        unsure: bool = False,
+        briefly: bool = False,
+    ) -> None:
         self.attention_s = attention_s
         self.loops = loops
         self.cuts_off = cuts_off
+        self.unsure = unsure
+        self.briefly = briefly
         self.heard_s: list[float] = []
+        self.brief: list[bool] = []
 
     def batch_key(self, item: Any) -> str:
         return ""
@@ -89,10 +101,13 @@ class Forgetful:
             return None
         duration_s = len(item.samples) / SAMPLE_RATE
         self.heard_s.append(duration_s)
-        starts = np.arange(0, min(duration_s, self.attention_s) - WORD_S, WORD_S)
+        self.brief.append(item.options.brief)
+        attention_s = self.attention_s if item.options.brief or not self.briefly else duration_s
+        starts = np.arange(0, min(duration_s, attention_s) - WORD_S, WORD_S)
         words = tuple(SpokenWord(WORD, float(s), float(s) + WORD_S, 0.9) for s in starts)
-        forgot = duration_s > self.attention_s
-        decoding = DecodingStats(-0.2, 0.0, 3.0 if forgot and self.loops else 1.0, 0.0)
+        forgot = duration_s > attention_s
+        likely = -0.7 if forgot and self.unsure else -0.2
+        decoding = DecodingStats(likely, 0.0, 3.0 if forgot and self.loops else 1.0, 0.0)
         text = WORD * len(words)
         ends = tuple(len(WORD) * (i + 1) for i in range(len(words)))
         return Hypothesis(
@@ -110,13 +125,15 @@ class Forgetful:
         pass
 
 
-def transcribe(service: Service, model: Any, samples: np.ndarray) -> Transcript:
+def transcribe(
+    service: Service, model: Any, samples: np.ndarray, hurry: bool = False
+) -> Transcript:
     batcher = Batcher("scripted", lambda: model)
     store: Any = ScriptedStore(service.models.store, batcher)
     options = replace(service.transcriber._options, word_aligner=WordAligner.WHISPER)
     transcriber = Transcriber(store, service.catalog, ThreadPoolExecutor(1), options)
     try:
-        asked = TranscribeOptions("demo", language="en")
+        asked = TranscribeOptions("demo", language="en", hurry=hurry)
         return transcriber.transcribe(Audio(samples), asked, Work("coverage", 60))
     finally:
         batcher.close()
@@ -124,6 +141,36 @@ def transcribe(service: Service, model: Any, samples: np.ndarray) -> Transcript:
 
 def spoken_s(transcript: Transcript) -> float:
     return sum(len(segment.words or ()) for segment in transcript.segments) * WORD_S
+
+
+@pytest.mark.parametrize(
+    ("attention_s", "faults"),
+    [(1.0, {}), (1.0, {"loops": True}), (2.5, {"cuts_off": True}), (2.5, {"unsure": True})],
+    ids=["forgets", "loops", "is cut off", "is unsure"],
+)
+def test_a_brief_hearing_that_leaves_a_doubt_is_followed_by_a_whole_one(
+    service: Service, attention_s: float, faults: dict[str, bool]
+) -> None:
+    samples = samples_of(audio_of("en_short"))
+    everything = transcribe(service, Forgetful(1e9), samples)
+    hasty = Forgetful(attention_s, briefly=True, **faults)
+    transcript = transcribe(service, hasty, samples, hurry=True)
+    assert hasty.brief == [True, False]
+    assert spoken_s(transcript) == spoken_s(everything) > 2.5
+
+
+def test_only_in_a_hurry_a_short_chunk_is_heard_briefly(service: Service) -> None:
+    samples = samples_of(audio_of("en_short"))
+    hasty, patient = Forgetful(1e9), Forgetful(1e9)
+    transcribe(service, hasty, samples, hurry=True)
+    assert hasty.brief == [True]
+    transcribe(service, patient, samples)
+    assert patient.brief == [False]
+    long = Forgetful(1e9)
+    transcribe(service, long, samples_of(audio_of("en_long")), hurry=True)
+    assert max(long.heard_s) > long.brief_s
+    heard = zip(long.heard_s, long.brief, strict=True)
+    assert all(brief == (heard_s <= long.brief_s) for heard_s, brief in heard)
 
 
 @pytest.mark.parametrize(

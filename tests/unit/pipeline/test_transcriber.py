@@ -250,6 +250,7 @@ class Scripted:
     batch_size = 4
     memory_bytes = 1
     abilities, thresholds = WHISPER_ABILITIES, WHISPER_THRESHOLDS
+    brief_s = 0.0
 
     def __init__(self, by_temperature: dict[float, Hypothesis], align_error: Exception | None):
         self.by_temperature = by_temperature
