@@ -20,16 +20,20 @@ def without_echo(words: Sequence[SpokenWord]) -> Sequence[SpokenWord]:
     keys = [key_of(word) for word in words]
     for period in range(LEAST_WORDS, len(words)):
         repeated = _num_repeated(keys, period)
-        if repeated >= LEAST_WORDS and _is_too_fast(words[-period - repeated :]):
+        if repeated and _is_too_fast(words[-period - repeated :]):
             return without_echo(_without_one(words, period, repeated))
     return words
 
 
 def _num_repeated(keys: Sequence[str], period: int) -> int:
-    """How many keys at the end are those a period before; at most the period."""
+    """How many keys at the end are those a period before; at most the period, and 0 for too few.
+
+    The last one may differ: of a word that is cut off, the echo makes another.
+    """
     most = min(period, len(keys) - period)
-    same = (keys[-i] == keys[-i - period] for i in range(1, most + 1))
-    return next((i for i, is_same in enumerate(same) if not is_same), most)
+    same = [keys[-i] == keys[-i - period] for i in range(1, most + 1)]
+    num = next((i for i, is_same in enumerate(same) if i and not is_same), most)
+    return num if sum(same[:num]) >= LEAST_WORDS else 0
 
 
 def _is_too_fast(words: Sequence[SpokenWord]) -> bool:

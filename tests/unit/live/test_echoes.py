@@ -36,9 +36,10 @@ def times(*parts: tuple[int, float]) -> list[float]:
         ("It is raining at the airport.", times((10, 0.15), (6, 0.0))),
         ("it is raining at the airport", times((4, 0.15), (6, 0.0), (6, 0.15))),
         ("It is raining", times((10, 0.14), (3, 0.0))),
+        ("It is raining at the station.", times((10, 0.15), (6, 0.0))),
         ("It is raining at the airport. It is raining at the airport.", times((10, 0.15), (12, 0))),
     ],
-    ids=["after", "before", "in part", "twice"],
+    ids=["after", "before", "in part", "another end", "twice"],
 )
 def test_what_had_no_time_to_be_said_again_was_not(repeated: str, ends: list[float]) -> None:
     kept = without_echo(spoken(f"{SAID} {repeated}", ends))

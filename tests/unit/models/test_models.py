@@ -170,11 +170,13 @@ def test_a_preview_that_ends_in_a_word_says_no_sentence_twice(
         )
         for start_s, end_s in spans
     ]
-    last = [word["word"] for word in truth_of("en_mono")["words"]][-9:]
+    last = normalize(" ".join(word["word"] for word in truth_of("en_mono")["words"]))[-9:]
     for found in recognizer.run(items):
         assert isinstance(found, Hypothesis)
-        words = "".join(word.text for word in without_echo(found.words or ()))
-        assert normalize(words)[-9:] == normalize(" ".join(last))
+        words = normalize("".join(word.text for word in without_echo(found.words or ())))
+        # the last word is cut off: what becomes of it differs from one kind of CPU to the other
+        assert words[-9:-1] == last[:-1]
+        assert words.count("raining") == 1
 
 
 def test_what_cannot_share_a_batch_has_another_key(recognizer: WhisperRecognizer) -> None:
