@@ -36,6 +36,7 @@ class IdempotencyKeys:
         self._lock = threading.Lock()
         self._accepting: set[tuple[str, str]] = set()  # keys that this process has reserved
         self._owed: set[tuple[str, str]] = set()  # to be given back in the tables
+        self._freeing: set[tuple[str, str]] = set()  # that is under way: no reservation would last
 
     def once(self, client: str, key: str, make: Callable[[], Job]) -> tuple[Job, bool]:
         """The job that has the key, or else the one that `make` gives it to; and whether it is new.
@@ -66,7 +67,7 @@ class IdempotencyKeys:
         if not 0 < len(key) <= MAX_KEY:
             raise UnsupportedOption(f"Idempotency-Key: 1 to {MAX_KEY} characters.")
         with self._lock:
-            if (client, key) in self._accepting:
+            if (client, key) in self._accepting | self._freeing:
                 raise StillAccepting
             self._accepting.add((client, key))
         try:
@@ -111,7 +112,7 @@ class IdempotencyKeys:
         self.give_back()
 
     def give_up(self, client: str, key: str) -> None:
-        """The first half of `release`, without the database."""
+        """The first half of `release`, without the database: for the event loop."""
         with self._lock:
             self._accepting.discard((client, key))
             self._owed.add((client, key))
@@ -121,16 +122,19 @@ class IdempotencyKeys:
         now and then, as the database may have been gone.
         """
         with self._lock:
-            owed = list(self._owed)
-        for client, key in owed:
-            with self._lock:  # a new request with this key waits, so that it keeps its reservation
-                if (client, key) in self._accepting or (client, key) not in self._owed:
-                    self._owed.discard((client, key))
-                    continue
+            self._owed -= self._accepting  # those are wanted again
+            freeing = self._owed - self._freeing
+            self._freeing |= freeing
+        try:
+            for client, key in freeing:
                 with self._database.begin() as connection:
                     mine = _reserved(client, key, self._executor)
                     connection.execute(sa.delete(idempotency).where(*mine))
-                self._owed.discard((client, key))
+                with self._lock:
+                    self._owed.discard((client, key))
+        finally:
+            with self._lock:
+                self._freeing -= freeing
 
     def check_payload(self, client: str, same: Idempotency) -> None:
         """Raises IdempotencyMismatch if the key came with another payload before."""
