@@ -58,7 +58,7 @@ class Speakers:
     def _label(self, key: Key, voice: Vector, seconds: float) -> str:
         label = self._nearest(self._known, voice) or self._nearest(self._sums, voice)
         if label is None:
-            label = next(filter(self._is_free, map(_number, itertools.count())))
+            label = _free_number(self._sums.keys() | self._known.keys())
         total = self._sums.get(label, np.zeros_like(voice))
         self._sums[label] = total + voice * max(seconds, 0.1)
         first = next(iter(self._heard.values()), None)
@@ -68,9 +68,6 @@ class Speakers:
         else:
             self._later[key] = label
         return label
-
-    def _is_free(self, label: str) -> bool:
-        return label not in self._sums and label not in self._known
 
     def _nearest(self, voices: Mapping[str, Vector], voice: Vector) -> str | None:
         alike = {
@@ -92,14 +89,9 @@ class Speakers:
         renamed = {label: found.most_common(1)[0][0] for label, found in labels.items()}
         for label in self._later.values():
             if label not in renamed:
-                renamed[label] = self._name_beside(label, renamed.values())
+                known = label in self._known
+                renamed[label] = label if known else _free_number(renamed.values())
         return names | {key: renamed[label] for key, label in self._later.items()}
-
-    def _name_beside(self, label: str, taken: Collection[str]) -> str:
-        """The name of a speaker who is in no cluster: a number of its own."""
-        if label in self._known:
-            return label
-        return next(name for name in map(_number, itertools.count()) if name not in taken)
 
     def _clusters(self) -> dict[Key, int]:
         sure = [key for key, heard in self._heard.items() if heard.seconds >= SURE_S]
@@ -142,3 +134,7 @@ def _unit(vector: Sequence[float] | Vector) -> Vector:
 
 def _number(number: int) -> str:
     return f"SPEAKER_{number:02d}"
+
+
+def _free_number(taken: Collection[str]) -> str:
+    return next(label for label in map(_number, itertools.count()) if label not in taken)

@@ -67,11 +67,11 @@ class StreamContract:
         )
 
     async def text(self, text: str) -> None:
-        message = _object(text)
-        if self._connection.session is None and "command" not in (message or {}):
-            await self._configure(message)
+        found = _object(text)
+        message = found or {}
+        if self._connection.session is None and "command" not in message:
+            await self._configure(message, [] if found is not None else [NO_OBJECT])
             return
-        message = message or {}
         match message.get("command"):
             case "reset":
                 self._reset()
@@ -117,10 +117,10 @@ class StreamContract:
 
     # -- configuration ---------------------------------------------------------------------------
 
-    async def _configure(self, message: Message | None) -> None:
-        """What is wrong in it does not count, as there. None: all is wrong."""
-        self._config, wrong, ignored = changed(self._service, self._config, message or {})
-        notes = [*wrong, *ignored, *([NO_OBJECT] if message is None else [])]
+    async def _configure(self, message: Message, known: Iterable[str]) -> None:
+        """What is wrong in it does not count, as there. `known`: what is wrong with all of it."""
+        self._config, wrong, ignored = changed(self._service, self._config, message)
+        notes = [*known, *wrong, *ignored]
         if self._greeting is None:  # the client had been greeted before it said what it wants
             self._connection.send(_config_updated(notes))
         await self._begin(notes)

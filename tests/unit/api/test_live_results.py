@@ -5,15 +5,13 @@ from __future__ import annotations
 from app.api.live.results import Results
 from app.domain.transcript import SpokenWord, Transcript
 from app.live.events import Final, Looked, Partial, SpeechEnded, SpeechStarted
+from tests.support.spoken import spoken
 
 NOTHING = Transcript("en", 1.0, "m", ())
 
 
 def words(text: str, start_s: float) -> tuple[SpokenWord, ...]:
-    return tuple(
-        SpokenWord(f" {word}", start_s + i * 0.3, start_s + i * 0.3 + 0.2, 0.9)
-        for i, word in enumerate(text.split())
-    )
+    return tuple(spoken(text, 0.2, start_s))
 
 
 def test_a_result_waits_for_the_transcript_of_what_was_said_before() -> None:

@@ -9,15 +9,9 @@ import pytest
 
 from app.domain.transcript import SpokenWord
 from app.live.agreement import Agreement
+from tests.support.spoken import spoken
 
 FAR_S = 1e9
-
-
-def spoken(text: str, each_s: float = 0.4, start_s: float = 0.0) -> list[SpokenWord]:
-    return [
-        SpokenWord(f" {word}", start_s + i * each_s, start_s + (i + 1) * each_s, 0.9)
-        for i, word in enumerate(text.split())
-    ]
 
 
 def text_of(words: Sequence[SpokenWord]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from app.domain.errors import StageFailed
-from app.domain.transcript import SpokenWord, Transcript
+from app.domain.transcript import Transcript
 from app.live.certain import CertainWords
 from app.live.events import (
     Dropped,
@@ -19,20 +19,17 @@ from app.live.events import (
     Reset,
     SpeechStarted,
 )
+from tests.support.spoken import spoken
 
 NOTHING = Transcript("en", 1.0, "m", ())
 
 
-def words(text: str) -> tuple[SpokenWord, ...]:
-    return tuple(SpokenWord(f" {word}", 0.0, 0.1, 0.9) for word in text.split())
-
-
 def partial(utterance: int, text: str) -> Partial:
-    return Partial(utterance, words(text), (), 1.0, "en", None)
+    return Partial(utterance, tuple(spoken(text)), (), 1.0, "en", None)
 
 
 def final(utterance: int, rest: str) -> Final:
-    return Final(utterance, 0.0, 1.0, NOTHING, words(rest), None)
+    return Final(utterance, 0.0, 1.0, NOTHING, tuple(spoken(rest)), None)
 
 
 FIRST = [SpeechStarted(1, 0.0), partial(1, "one"), SpeechStarted(2, 1.0), partial(2, "three")]
