@@ -29,16 +29,19 @@ class LoadedModel(Protocol):
 
 @dataclass(slots=True)
 class Entry:
-    """`closing`: it is being unloaded, and nobody may lease it any more."""
+    """`closing`: it is being unloaded, and nobody may lease it any more. `awaited`: those who
+    waited for it are about to lease it; it must not make room for others before.
+    """
 
     model: LoadedModel
     last_used: float
     num_leases: int = 0
     closing: bool = False
+    awaited: bool = False
 
     @property
     def idle(self) -> bool:
-        return self.num_leases == 0 and not self.closing
+        return self.num_leases == 0 and not self.closing and not self.awaited
 
 
 Listed: TypeAlias = tuple[ModelKey, Entry]

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 MAX_RETRY_S = 60.0  # what those who gave up waiting for a load are told to wait
 ABANDONED_RETRY_S = 10
+HAND_OVER_S = 1.0  # those who waited for a model are woken at once
 EVICTION_WAIT_S = 2.0  # the next try needs the memory of the dropped models
 
 
@@ -153,6 +154,9 @@ class ModelStore:
                     continue
                 if entry is not None and entry.model.alive:
                     entry.num_leases += 1
+                    if entry.awaited:
+                        entry.awaited = False
+                        self._changed.notify_all()
                     return entry
                 if entry is not None:  # its thread died, as its other users will notice
                     self._models.remove(key, entry)
@@ -175,7 +179,8 @@ class ModelStore:
         def load() -> None:
             try:
                 with loading.settled_after(patience_s, _still_loading(key, patience_s)):
-                    self._load_entry(key, loading, _Try(num_leases=0))
+                    entry = self._load_entry(key, loading, _Try(num_leases=0))
+                self._hand_over(entry)
             except ServiceError:
                 pass  # those who wait are told
             except RuntimeError as error:
@@ -215,9 +220,16 @@ class ModelStore:
         if self._closed:
             entry.model.close()
             raise ShuttingDown
-        if attempt.num_leases:  # otherwise the waiting callers have not leased it yet
-            self._shrink()
+        self._shrink()
         return entry
+
+    def _hand_over(self, entry: Entry) -> None:
+        """If all who waited have given up, the model is like any other."""
+        with self._changed:
+            self._changed.wait_for(lambda: not entry.awaited or self._closed, HAND_OVER_S)
+            entry.awaited = False
+            self._changed.notify_all()
+        self._shrink()
 
     def _try_load(self, key: ModelKey, attempt: _Try) -> Entry:
         started = self._clock()
@@ -232,7 +244,8 @@ class ModelStore:
         seconds = self._clock() - started
         self._observer.loaded(key, seconds)
         log.info("loaded the %s %s in %.1f s", key.kind, key.name, seconds)
-        return Entry(model, last_used=self._clock(), num_leases=attempt.num_leases)
+        num_leases = attempt.num_leases
+        return Entry(model, self._clock(), num_leases, awaited=not num_leases)
 
     def _release(self, entry: Entry) -> None:
         with self._changed:

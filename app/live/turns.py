@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from app.domain.errors import ShuttingDown
+from app.domain.errors import ServiceError, ShuttingDown
 from app.service.threads import Threads
 
 MOST_AT_ONCE = 3  # of one session
@@ -67,9 +67,9 @@ class Turns:
         while (job := self._next()) is not None:
             try:
                 running = self._threads.start(job.run)
-            except RuntimeError:  # the threads have ended
+            except ServiceError as error:
                 self._leave(job.place)
-                job.future.set_exception(ShuttingDown())
+                job.future.set_exception(error)
             else:
                 running.add_done_callback(partial(self._done, job))
 

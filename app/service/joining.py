@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from app.domain.errors import (
     Cancelled,
     ClientGone,
-    Overloaded,
     ServiceError,
     ShuttingDown,
     UndecodableAudio,
@@ -38,7 +37,6 @@ log = logging.getLogger(__name__)
 SHARED_FAULTS = (UndecodableAudio, UploadTooLarge, UnsupportedOption)
 MAX_LINGERING = 8  # computations that nobody waits for
 MAX_KEPT = 64
-NO_THREAD = "The machine has no room for another request; try again later."
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +119,9 @@ class Joining:
 
         try:
             running = self._threads.start(lambda: compute(Listener(recognized, settled)))
-        except RuntimeError:  # the threads are closed, or the system has no more
+        except ServiceError as error:
             running = Future()
-            running.set_exception(ShuttingDown() if self._closed else Overloaded(NO_THREAD, 10))
+            running.set_exception(error)
         running.add_done_callback(lambda done: self._end(computation, done, clean_up))
 
     def _end(

@@ -8,10 +8,13 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
-from app.domain.errors import StageFailed
+from app.domain.errors import Overloaded, ShuttingDown, StageFailed
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+NO_THREAD = "The machine has no room for another request; try again later."
+RETRY_S = 10
 
 
 class Threads(ThreadPoolExecutor):
@@ -21,16 +24,36 @@ class Threads(ThreadPoolExecutor):
     that may not be collected for a long time.
     """
 
+    _closed = False
+
     def start(self, job: Callable[[], T]) -> Future[T]:
-        """Run a job of a request. Its log lines carry the request's id."""
+        """Run a job of a request. Its log lines carry the request's id.
+
+        Raises:
+            Overloaded: the system has no more threads.
+            ShuttingDown: the pool is closed.
+        """
+        withdrawn = False
 
         def guarded() -> T:
+            if withdrawn:
+                raise Overloaded(NO_THREAD, RETRY_S)
             try:
                 return job()
             except SystemExit as error:  # from a library; it must not end the event loop's thread
                 raise StageFailed("A stage ended unexpectedly.") from error
 
-        return self.submit(contextvars.copy_context().run, guarded)
+        try:
+            return self.submit(contextvars.copy_context().run, guarded)
+        except RuntimeError:
+            withdrawn = True  # the pool queues a job before it starts a thread for it
+            if self._closed:
+                raise ShuttingDown from None
+            raise Overloaded(NO_THREAD, RETRY_S) from None
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        self._closed = True
+        super().shutdown(wait, cancel_futures=cancel_futures)
 
     def submit(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         return super().submit(_forgetful(function), *args, **kwargs)

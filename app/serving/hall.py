@@ -138,7 +138,12 @@ class Hall:
             with structlog.contextvars.bound_contextvars(request_id=order.request_id):
                 return self._outcome(order, work, run)
 
-        return asyncio.wrap_future(self.service.threads.start(running))
+        try:
+            return asyncio.wrap_future(self.service.threads.start(running))
+        except ServiceError as error:
+            refused: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+            refused.set_result(self._told(work, None, error))
+            return refused
 
     def _outcome(self, order: Order, work: Work, run: Callable[[Work], Any]) -> Outcome:
         """Anything but an error of the service is raised, and the front logs it."""
@@ -147,6 +152,9 @@ class Hall:
             value = self._admitted(order, work, run)
         except ServiceError as error:
             failure = error.with_traceback(None)
+        return self._told(work, value, failure)
+
+    def _told(self, work: Work, value: Any, failure: ServiceError | None) -> Outcome:
         loaded = tuple(self.service.models.loaded())
         return Outcome(value, failure, shipped(work.stages), loaded, self.name)
 

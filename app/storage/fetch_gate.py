@@ -17,15 +17,29 @@ class Gate:
     def __init__(self, folder: Path, max_bytes: int, min_free_bytes: int) -> None:
         self.folder, self.max_bytes = folder, max_bytes
         self._min_free_bytes = min_free_bytes
-        self._next_check = 0
+        self._written = self._next_check = self._expected = 0
+
+    def expect(self, num_bytes: int) -> None:
+        """The file will have so many bytes, its source says. Raises Failure if that is too much."""
+        self._check_size(num_bytes)
+        if num_bytes > self._expected:
+            self._expected = num_bytes
+            self._check_room(num_bytes - self._written)
 
     def check(self, num_bytes: int) -> None:
-        """Raises Failure if so much is too much."""
-        if num_bytes > self.max_bytes:
-            raise Failure(Reason.TOO_LARGE)
+        """So many bytes are written or about to be. Raises Failure if that is too much."""
+        self._check_size(num_bytes)
+        self._written = num_bytes
         if num_bytes >= self._next_check:
             self._next_check = num_bytes + ROOM_CHECK_BYTES
-            try:
-                check_room(self.folder, ROOM_CHECK_BYTES, self._min_free_bytes)
-            except DiskFull:
-                raise Failure(Reason.DISK_FULL) from None
+            self._check_room(ROOM_CHECK_BYTES)
+
+    def _check_size(self, num_bytes: int) -> None:
+        if num_bytes > self.max_bytes:
+            raise Failure(Reason.TOO_LARGE)
+
+    def _check_room(self, num_bytes: int) -> None:
+        try:
+            check_room(self.folder, num_bytes, self._min_free_bytes)
+        except DiskFull:
+            raise Failure(Reason.DISK_FULL) from None

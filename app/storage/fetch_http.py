@@ -54,7 +54,7 @@ def fetch_file(url: str, target: Path, gate: Gate) -> str | Kind:
         kind = _kind(response, first)
         if kind is not None:
             return kind
-        gate.check(_announced_bytes(response))
+        gate.expect(_announced_bytes(response))
         _write(target, first, pieces, gate)
         return name_of(response)
 

@@ -45,8 +45,8 @@ def fetch_page(url: str, kind: Kind, target: Path, gate: Gate, limits: FetchLimi
 
 def _options(target: Path, gate: Gate, limits: FetchLimits) -> dict[str, Any]:
     def check_progress(progress: dict[str, Any]) -> None:
-        for figure in ("downloaded_bytes", "total_bytes"):  # max_filesize ignores playlists
-            gate.check(progress.get(figure) or 0)
+        gate.check(progress.get("downloaded_bytes") or 0)  # max_filesize ignores playlists
+        gate.expect(progress.get("total_bytes") or 0)
 
     def check_entry(info: dict[str, Any], *, incomplete: bool) -> None:
         if (info.get("n_entries") or 1) > 1:

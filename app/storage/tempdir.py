@@ -10,13 +10,11 @@ import secrets
 import shutil
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
 
 from app.domain.errors import ConfigurationError, DiskFull, Overloaded
 
-LOCK = "lock"
 PREFIX = "whisperx-asr-"
 OURS = re.compile(PREFIX + "[0-9a-f]{16}")  # the root may be a /tmp with folders of others
 DISK_FULL = "There is no disk space left for this file; try again later."
@@ -28,7 +26,8 @@ DEFAULT_MIN_FREE_BYTES = 1000 << 20  # at most
 
 
 class PrivateDirectory:
-    """One folder per process under a common root. A lock shows that the folder's owner is alive.
+    """One folder per process under a common root. Its owner locks it for as long as it lives: the
+    folder itself, as a cleanup by age would remove a file that nobody touches.
 
     `min_free_bytes`: the space that uploads and decoded audio leave free on the disk.
     """
@@ -67,8 +66,8 @@ class PrivateDirectory:
 
     def _create(self) -> None:
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._lock = _open_lock(self.path)
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        self._lock = ExitStack()
+        self._lock.enter_context(_locked(self.path))
 
     def new_path(self) -> Path:
         """A path with a random name: no part of an upload's name reaches the disk."""
@@ -117,10 +116,11 @@ def told_when_full() -> Iterator[None]:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _locked(folder: Path, waits: bool = True) -> Iterator[None]:
+    """Raises OSError if it cannot be opened, or somebody else has the lock and nobody waits."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
         yield
     finally:
         os.close(descriptor)
@@ -129,19 +129,8 @@ def _locked(folder: Path) -> Iterator[None]:
 def _remove_if_abandoned(folder: Path) -> None:
     if not OURS.fullmatch(folder.name) or folder.is_symlink():
         return
-    try:
-        with _open_lock(folder) as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
-    except OSError:
-        return  # in use, or not ours
-
-
-def _open_lock(folder: Path) -> BinaryIO:
-    """Opened without following a link and without truncating: in a folder that someone else made,
-    the name may lead to any file of ours."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
-    return os.fdopen(os.open(folder / LOCK, flags, 0o600), "r+b")
+    with suppress(OSError), _locked(folder, waits=False):  # in use, or not ours
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _check_owner(root: Path) -> None:

@@ -76,7 +76,7 @@ class Server:
 
     def temp_files(self) -> list[Path]:
         """Uploads and decoded audio that lie about."""
-        return [p for p in (self.folder / "tmp").rglob("*") if p.is_file() and p.name != "lock"]
+        return [p for p in (self.folder / "tmp").rglob("*") if p.is_file()]
 
     def mapped_audio(self) -> list[str]:
         """Decoded audio that the process has mapped; its files are unlinked at once."""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from contextlib import suppress
 
-from app.domain.errors import ServiceError
+from app.domain.errors import Overloaded, ServiceError
 from app.live.live import Stream
 
 CHARGE_EVERY_S = 10.0
@@ -26,15 +25,29 @@ class Meter:
 
     async def settle(self) -> None:
         """At the end: what has not been charged."""
-        with suppress(ServiceError):
-            await self._charge(math.ceil(self._heard_s))
+        until_s = math.ceil(self._heard_s)
+        try:
+            await self._charge(until_s)
+        except Overloaded:  # the queue has no room for it, but it was heard
+            await self._spend(until_s)
+        except ServiceError:
+            pass
 
     async def _charge(self, until_s: int) -> None:
+        try:
+            await asyncio.to_thread(self._stream.call.audio.charge_stream, until_s)
+        except Overloaded:  # nothing was counted: the next try counts all of it
+            raise
+        except ServiceError:  # it was heard all the same
+            await self._spend(until_s)
+            raise
+        self._count(until_s)
+
+    async def _spend(self, until_s: int) -> None:
+        await asyncio.to_thread(self._stream.call.account.spend, self._count(until_s))
+
+    def _count(self, until_s: int) -> int:
+        """The seconds that were not counted before."""
         more_s, self._charged_s = until_s - self._charged_s, until_s
         self._stream.live.service.metrics.stream_heard(more_s)
-        call = self._stream.call
-        try:
-            await asyncio.to_thread(call.audio.charge_stream, until_s)
-        except ServiceError:  # it was heard all the same
-            await asyncio.to_thread(call.account.spend, more_s)
-            raise
+        return more_s

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -364,3 +364,32 @@ def test_what_happens_to_models_is_told(open_store: Any, shelf: Shelf) -> None:
     assert told[:3] == ["loaded a 0", "unloaded a", "loaded b 0"]
     use(store, "d")
     assert told[-1] == "loaded d 0"
+
+
+def test_a_model_stays_for_those_who_waited_for_it(shelf: Shelf) -> None:
+    """Another request ends after the load, before the one that waited has its lease."""
+    store = ModelStore(shelf, max_models=1)
+    other = store.lease(key("a"))
+    other.__enter__()
+
+    def wait(loaded: Future[None]) -> None:
+        loaded.result()
+        other.__exit__(None, None, None)
+
+    with store.lease(key("b"), wait):
+        assert shelf.loads == ["a", "b"]
+    store.close()
+
+
+def test_a_model_that_nobody_waited_for_makes_room(shelf: Shelf) -> None:
+    store = ModelStore(shelf, max_models=1)
+
+    def give_up(loaded: Future[None]) -> None:
+        loaded.result()
+        raise ShuttingDown
+
+    with store.lease(key("a")):
+        with pytest.raises(ShuttingDown), store.lease(key("b"), give_up):
+            pass
+        eventually(lambda: list(store.loaded()) == [key("a")])
+    store.close()

@@ -43,7 +43,7 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     )
     assert killed.returncode == -signal.SIGKILL
     left = Path(killed.stdout.strip())
-    assert len(list(left.iterdir())) == 2
+    assert len(list(left.iterdir())) == 1
     directory = PrivateDirectory(tmp_path)
     assert not left.exists()
     directory.close()
@@ -63,7 +63,30 @@ def test_other_peoples_files_in_the_root_are_left_alone(tmp_path: Path) -> None:
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_lock_may_be_any_file(tmp_path: Path) -> None:
+def test_what_is_as_old_as_a_process_may_be_swept(tmp_path: Path) -> None:
+    """A cleanup by age leaves new uploads and removes whatever nobody has touched for days."""
+    first = PrivateDirectory(tmp_path)
+    old = set(first.path.iterdir())
+    mine = first.new_path()
+    mine.write_bytes(b"x")
+    for path in old:
+        path.unlink()
+    PrivateDirectory(tmp_path).close()
+    assert mine.exists()
+    first.close()
+
+
+def test_a_root_may_be_a_link(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "root").symlink_to(tmp_path / "disk")
+    directory = PrivateDirectory(tmp_path / "root")
+    directory.new_path().write_bytes(b"x")
+    directory.close()
+    directory.close()
+    assert list((tmp_path / "disk").iterdir()) == []
+
+
+def test_a_file_in_debris_may_be_any_file(tmp_path: Path) -> None:
     """What looks like debris may be of somebody else's making."""
     ours = tmp_path / "thesis.txt"
     ours.write_text("x")
@@ -113,8 +136,8 @@ def test_many_processes_start_at_once(tmp_path: Path) -> None:
     command = [sys.executable, "-c", script, str(tmp_path)]
     pipe = subprocess.PIPE
     starting = [subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) for _ in range(8)]
-    eventually(lambda: len(list(tmp_path.glob("*/*"))) == 16)
-    assert [process.communicate("")[0].strip() for process in starting] == ["2"] * 8
+    eventually(lambda: len(list(tmp_path.glob("*/*"))) == 8)
+    assert [process.communicate("")[0].strip() for process in starting] == ["1"] * 8
 
 
 def test_a_root_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None:
