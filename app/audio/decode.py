@@ -31,7 +31,7 @@ from app.audio.tracks import (
     candidates,
     first_with_sound,
 )
-from app.domain.errors import TooCostly, UndecodableAudio
+from app.domain.errors import TooCostly, UndecodableAudio, UnsupportedOption
 from app.domain.warnings import TranscriptWarning
 from app.storage.tempdir import check_room, told_when_full
 
@@ -156,8 +156,8 @@ def decode(request: DecodeRequest, limit_cpu: Callable[[float], None] = nothing)
 
 
 def _copy_raw(request: DecodeRequest, source: BinaryIO, outlet: Outlet) -> list[TranscriptWarning]:
-    if request.audio_track:
-        candidates((), request.audio_track)
+    if request.audio_track.strip("0"):
+        raise UnsupportedOption("audio_track: raw PCM has one track, 0.")
     while not outlet.full and (block := source.read(RAW_BLOCK_BYTES)):
         samples = np.frombuffer(block, "<i2", count=len(block) // 2)
         outlet.write(samples.astype(np.float32)[None] / np.float32(32768))

@@ -52,4 +52,5 @@ def _cue_text(
         return f"<u>{text}</u>" if part.word is underlined else text
 
     rows = (shown(line[0]) + "".join(part.gap + shown(part) for part in line[1:]) for line in lines)
-    return speaker_prefix(lines[0][0].segment.speaker) + "\n".join(rows)
+    speaker = lines[0][0].segment.speaker
+    return speaker_prefix(None if speaker is None else escape(speaker)) + "\n".join(rows)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app.domain.languages import LANGUAGES_WITHOUT_SPACES
 from app.domain.transcript import Segment, Word
 from app.formats.lines import display_width, line_starts, one_line, smallest_parts
+from app.formats.words import word_times
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,18 @@ def parts_of(segment: Segment, language: str) -> Iterator[Part]:
         word = Word(text[begin:end], start_s, end_s)
         yield Part(word, segment, text[last:begin], begin == 0 or begin in starts)
         last = end
+
+
+def timed_parts(segment: Segment, language: str) -> list[Part]:
+    """The words of a segment, or the parts of its text. All have times: a word that has none shares
+    those between its neighbors.
+    """
+    parts = [*(words_of if segment.words else parts_of)(segment, language)]
+    times = word_times([part.word for part in parts], segment.start_s, segment.end_s)
+    return [
+        replace(part, word=replace(part.word, start_s=start_s, end_s=end_s))
+        for part, (start_s, end_s) in zip(parts, times, strict=True)
+    ]
 
 
 def units_of(parts: Sequence[Part], width: int) -> Iterator[Sequence[Part]]:

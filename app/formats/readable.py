@@ -19,8 +19,7 @@ from app.domain.transcript import Segment, Transcript
 from app.formats.breaks import Unit, lines_of, num_lines
 from app.formats.cues import Cue, Escape, cues_of, speaker_prefix
 from app.formats.lines import display_width
-from app.formats.parts import Part, is_latin, parts_of, units_of, width_of, words_of
-from app.formats.words import word_times
+from app.formats.parts import Part, is_latin, timed_parts, units_of, width_of
 
 WIDTH = 42  # columns
 SQUARE_WIDTH = 32  # of languages whose letters take two
@@ -50,6 +49,10 @@ class Caption:
     end_s: float
     needed_s: float  # to read it
 
+    @property
+    def speaker(self) -> str | None:
+        return self.lines[0][0].segment.speaker
+
 
 def readable_cues(
     transcript: Transcript,
@@ -68,10 +71,15 @@ def readable_cues(
     captions = [
         caption
         for (units, width), following_s in zip(runs, [*starts, math.inf][1:], strict=True)
-        for caption in _captions(units, width, count, following_s)
+        for caption in _captions(units, width, count, _room_until_s(units, following_s))
     ]
     for caption, start_s, end_s in _settled(captions, transcript.duration_s):
         yield from _cues(caption, start_s, end_s, highlight, escape)
+
+
+def _room_until_s(units: Sequence[Unit], following_s: float) -> float:
+    """Speakers on channels of their own talk at the same time."""
+    return following_s if following_s >= units[-1].start_s else math.inf
 
 
 def _runs(
@@ -89,13 +97,7 @@ def _runs(
 
 
 def _units(segment: Segment, language: str, width: int) -> Iterator[Unit]:
-    parts = [*(words_of if segment.words else parts_of)(segment, language)]
-    times = word_times([part.word for part in parts], segment.start_s, segment.end_s)
-    timed = [
-        replace(part, word=replace(part.word, start_s=start_s, end_s=end_s))
-        for part, (start_s, end_s) in zip(parts, times, strict=True)
-    ]
-    groups = [group for group in units_of(timed, width) if group]
+    groups = [group for group in units_of(timed_parts(segment, language), width) if group]
     for i, group in enumerate(groups):
         yield Unit(
             group,
@@ -170,17 +172,27 @@ def _needed_s(columns: int) -> float:
 def _settled(
     captions: Sequence[Caption], duration_s: float
 ) -> Iterator[tuple[Caption, float, float]]:
-    """Each caption with its start and end. It stays until it is read, if nothing follows; a very
-    short one begins earlier, if there is room.
+    """Each caption with its start and end, in order. It stays until it is read, if nothing follows;
+    a very short one begins earlier, if there is room. Speech of another speaker at the same time
+    takes nothing from it.
     """
     shown_s = 0.0
-    for i, caption in enumerate(captions):
-        more = captions[i + 1 :][:1]
-        limit_s = more[0].start_s if more else max(duration_s, caption.end_s)
-        end_s = min(max(caption.end_s, caption.start_s + caption.needed_s), limit_s)
+    captions = sorted(captions, key=lambda caption: caption.start_s)
+    for caption, (limit_s, own_s) in zip(captions, _limits(captions, duration_s), strict=True):
+        spoken_s = min(caption.end_s, own_s)
+        end_s = max(spoken_s, min(caption.start_s + caption.needed_s, limit_s))
         start_s = min(caption.start_s, max(shown_s, end_s - LEAST_S))
         yield caption, start_s, max(start_s, end_s)
-        shown_s = end_s
+        shown_s = max(shown_s, end_s)
+
+
+def _limits(captions: Sequence[Caption], duration_s: float) -> list[tuple[float, float]]:
+    """When the next caption follows each, and when the next of its speaker does."""
+    limits, next_s, own_s = list[tuple[float, float]](), duration_s, dict[str | None, float]()
+    for caption in reversed(captions):
+        limits.append((next_s, own_s.get(caption.speaker, math.inf)))
+        next_s = own_s[caption.speaker] = caption.start_s
+    return limits[::-1]
 
 
 def _cues(

@@ -14,7 +14,7 @@ from itertools import groupby
 from app.domain.transcript import Segment, Transcript, Word
 from app.formats.cues import Cue, Escape, cues_of, speaker_prefix
 from app.formats.lines import display_width, one_line
-from app.formats.parts import Part, parts_of, units_of, width_of, words_of
+from app.formats.parts import Part, timed_parts, units_of, width_of, words_of
 from app.formats.readable import readable_cues
 from app.formats.times import milliseconds
 
@@ -60,14 +60,19 @@ def subtitle_cues(
         return
     for group in _joined(transcript.segments, style):
         aligned = all(segment.words for segment in group)
-        if aligned:
+        if style.breaks_lines:
+            parts = [part for s in group for part in timed_parts(s, transcript.language)]
+        elif aligned:
             parts = [part for s in group for part in words_of(s, transcript.language)]
-        elif style.breaks_lines:
-            parts = [part for s in group for part in parts_of(s, transcript.language)]
         else:
             parts = [Part(Word(s.text, s.start_s, s.end_s), s) for s in group if escape(s.text)]
+        highlight = style.highlight_words and any(map(_is_aligned, group))
         for lines in _break_lines(parts, style):
-            yield from cues_of(lines, style.highlight_words and aligned, escape)
+            yield from cues_of(lines, highlight, escape)
+
+
+def _is_aligned(segment: Segment) -> bool:
+    return any(word.start_s is not None for word in segment.words or ())
 
 
 def _joined(segments: Sequence[Segment], style: SubtitleStyle) -> Iterator[Sequence[Segment]]:

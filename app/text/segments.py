@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 from app.domain.transcript import Chunk, Hypothesis, Segment, SpeechRegion, SpokenWord, Word
 from app.text.sentences import SentenceSplitter
@@ -132,11 +134,19 @@ def cut_sentences(
 ) -> list[Segment]:
     """A sentence for each span, with the words that begin in it and their times.
 
-    `spans` cover the text. A span without words is white space and is left out.
+    `spans` cover the text, and so do the sentences: a span that ends within a word, as after
+    "Yahoo!" in "Yahoo!Mail", or in which no word begins, is one sentence with the next.
     """
-    sentences = []
-    for begin, end in spans:
-        words = [word for char, word in placed if begin <= char < end]
-        if words:
-            sentences.append(cut_words(segment, begin, end, words))
-    return sentences
+    within = {char + i for char, word in placed for i in range(1, len(word.text))}
+    chars = [char for char, _ in placed]
+    cuts = [(0, 0)]  # characters and words before each
+    for _, end in spans:
+        num_words = bisect_left(chars, end)
+        if end not in within and num_words > cuts[-1][1]:
+            cuts.append((end, num_words))
+    if len(cuts) > 1:
+        cuts[-1] = len(segment.text), len(placed)
+    return [
+        cut_words(segment, begin, end, [word for _, word in placed[first:last]])
+        for (begin, first), (end, last) in pairwise(cuts)
+    ]

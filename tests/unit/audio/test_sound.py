@@ -112,8 +112,15 @@ def test_a_track_that_is_not_there(decoded: Any, wanted: str) -> None:
         decoded(content, audio_track=wanted)
     assert "audio_track: " in caught.value.message
     assert "it has 0 (spa), 1 (eng), 2 (fre)." in caught.value.message
-    with pytest.raises(UnsupportedOption):
+    with pytest.raises(UnsupportedOption, match="raw PCM has one track, 0"):
         decoded(bytes(3200), raw_pcm=True, audio_track=wanted)
+
+
+@pytest.mark.parametrize("wanted", ["", "0", "00"])
+def test_raw_samples_are_one_track(decoded: Any, wanted: str) -> None:
+    [samples], warnings = decoded(b"\0\1" * 1600, raw_pcm=True, audio_track=wanted)
+    assert len(samples) == 1600
+    assert warnings == ()
 
 
 def test_attachments_are_no_tracks(decoded: Any) -> None:

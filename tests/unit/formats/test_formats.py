@@ -579,3 +579,27 @@ def test_no_cue_merges_two_speakers() -> None:
                 speaker, text = " ".join(lines).split("]: ", 1)
                 found += [(word, speaker.removeprefix("[")) for word in text.split()]
             assert found == expected
+
+
+def test_words_without_times_share_those_of_their_segment() -> None:
+    text = " a long chunk that could not be aligned at all"
+    words = tuple(map(Word, text.split()))
+    transcript = Transcript("en", 30.0, "demo", (Segment(1.0, 27.0, text, words),))
+    cues = list(
+        subtitles.subtitle_cues(transcript, SubtitleStyle(max_line_width=12, max_line_count=1))
+    )
+    assert len(cues) > 3
+    assert (cues[0].start_s, cues[-1].end_s) == (1.0, 27.0)
+    for cue, following in pairwise(cues):
+        assert cue.start_s < cue.end_s <= following.start_s
+    style = SubtitleStyle(max_line_width=12, max_line_count=1, highlight_words=True)
+    assert not any("<u>" in cue.text for cue in subtitles.subtitle_cues(transcript, style))
+
+
+def test_names_of_speakers_are_text_of_webvtt() -> None:
+    transcript = Transcript(
+        "en", 2.0, "demo", (Segment(0.0, 1.0, " Hello.", None, "Bob <CFO> & co"),)
+    )
+    assert "[Bob &lt;CFO> &amp; co]: Hello." in subtitles.to_vtt(transcript, PLAIN).replace(
+        "&gt;", ">"
+    )

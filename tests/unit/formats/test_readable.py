@@ -139,3 +139,25 @@ def test_segments_without_words_share_their_time() -> None:
 def test_nothing_to_say() -> None:
     assert cues_of(Transcript("en", 9.0, "demo")) == []
     assert cues_of(Transcript("en", 9.0, "demo", (Segment(0.0, 1.0, " ", ()),))) == []
+
+
+def test_who_speaks_at_the_same_time_takes_nothing_from_another() -> None:
+    """As of channels that are recognized by themselves."""
+    text = (
+        "I am really not sure that it would be the right thing for us to do now "
+        "because of the money that we would need for it"
+    )
+    begins = [i * 10 / 25 for i in range(len(text.split()))]
+    words = tuple(
+        Word(word, at, at + 0.3, speaker="A") for word, at in zip(text.split(), begins, strict=True)
+    )
+    end_s = words[-1].end_s or 0.0
+    long = Segment(0.0, end_s, f" {text}", words, "A")
+    short = Segment(1.0, 1.5, " Right.", (Word("Right.", 1.0, 1.5, speaker="B"),), "B")
+    cues = cues_of(Transcript("en", 12.0, "demo", (long, short)))
+    assert [cue.start_s for cue in cues] == sorted(cue.start_s for cue in cues)
+    assert all(cue.end_s - cue.start_s >= 0.8 - TIGHT for cue in cues)
+    own = [cue for cue in cues if "[A]" in cue.text]
+    assert own[-1].end_s >= end_s
+    for cue, following in pairwise(own):
+        assert cue.end_s <= following.start_s
