@@ -59,3 +59,11 @@ def test_another_one_does_what_a_lost_device_has_spoiled(error: Exception) -> No
 
 def test_what_nobody_could_do_is_told_nevertheless() -> None:
     assert isinstance(prepared(Device(UnsupportedOption("no"))).error, UnsupportedOption)
+
+
+def test_a_transcriber_without_a_thread_sends_the_request_on() -> None:
+    device = Device(StageFailed("failed"))
+    closed = hall(device)
+    closed.service.threads.shutdown()
+    assert isinstance(asyncio.run(closed.prepare(ORDER, None)).error, ShuttingDown)
+    assert device.calls == 0
