@@ -206,10 +206,33 @@ def test_cancelling_what_waits_and_what_is_sent(browser: Browser, service: Serve
             add(page, ("running.flac", SHORT))
             running = row(page, "In progress", "running.flac")
             expect(running.get_by_role("progressbar", name="Done of")).to_be_visible()
+            page.route("**/cancel/*", refuse(503, "Full."))
+            running.get_by_role("button", name="Cancel").click()
+            expect(page.locator(".messages")).to_contain_text("too much to do now")
+            page.unroute("**/cancel/*")
             running.get_by_role("button", name="Cancel").click()
             expect(running).to_contain_text("Is being cancelled")
         expect(past(page, "running.flac")).to_contain_text("Cancelled")
         assert [task["file_name"] for task in tasks(service)] == ["running.flac"]
+        seen.check(service.url, expected=GONE)
+
+
+def test_what_is_deleted_already_is_not_deleted_again(browser: Browser, service: Server) -> None:
+    with visit(browser, service.url) as seen:
+        page = seen.page
+        choose_options(page)
+        names = ["kept.flac", "first.flac", "second.flac"]
+        add(page, *((name, SHORT) for name in names))
+        for name in names:
+            expect(past(page, name)).to_be_visible()
+        past(page, "kept.flac").get_by_role("button", name="Delete").click()
+        page.get_by_label("Select all").check()
+        page.get_by_role("button", name="Delete 2").click()
+        past(page, "kept.flac").get_by_role("button", name="Undo").click()
+        expect(past(page, "first.flac")).to_have_count(0)
+        expect(past(page, "second.flac")).to_have_count(0)
+        expect(past(page, "kept.flac")).to_be_visible()
+        assert [task["file_name"] for task in tasks(service)] == ["kept.flac"]
         seen.check(service.url)
 
 
@@ -348,7 +371,34 @@ def test_a_key_is_asked_for_kept_and_forgotten(browser: Browser, keyed: Server) 
         page.get_by_role("button", name="Forget the key").click()
         expect(dialog).to_be_visible()
         expect(past(page, "mine.flac")).to_have_count(0)
+        dialog.get_by_role("button", name="Not now").click()
+        page.get_by_role("button", name="Enter a key").click()
+        enter(page, ALICE)
+        expect(past(page, "mine.flac")).to_be_visible()
         seen.check(keyed.url, expected=["401"])
+
+
+def test_a_file_of_somebody_unknown_is_not_sent_with_a_key(browser: Browser, keyed: Server) -> None:
+    with visit(browser, keyed.url) as seen:
+        key_dialog(seen.page).get_by_role("button", name="Not now").click()
+        add(seen.page, ("stray.flac", SHORT))
+        key_dialog(seen.page).get_by_role("button", name="Not now").click()
+        eventually(lambda: seen.page.evaluate(COPIES) == 1)
+        page = seen.context.new_page()  # somebody else's
+        seen.page.close()
+        page.goto(keyed.url)
+        enter(page, BOB)
+        stray = row(page, "In progress", "stray.flac")
+        expect(stray).to_contain_text("This was added before a key was given")
+        page.reload()
+        expect(stray).to_contain_text("This was added before a key was given")
+        assert tasks_of(keyed, BOB) == []
+        stray.get_by_role("button", name="Try again").click()
+        expect(past(page, "stray.flac")).to_be_visible()
+        assert [task["file_name"] for task in tasks_of(keyed, BOB)] == ["stray.flac"]
+        httpx.delete(
+            f"{keyed.url}/result/{tasks_of(keyed, BOB)[0]['task_id']}", headers=bearer(BOB)
+        )
 
 
 # As the recorder leaves it: with its sound in a piece of its own.

@@ -23,6 +23,9 @@ from tests.support.truth import normalize, truth_of, word_error_rate
 pytestmark = WITH_BROWSER
 SAID = [w["word"] for w in truth_of("en_mono")["words"]]
 END = re.compile(r"\W+".join(SAID[-4:]).replace(".", ""), re.I)
+NO_MORE_SOUND = """() => {
+  navigator.mediaDevices.getUserMedia = async () => { throw Error(); };
+}"""
 QUIET = np.zeros(16_000, np.float32)
 
 
@@ -49,7 +52,7 @@ def captions(page: Page) -> str:
 
 
 def test_live_captions(speaking: Browser, server: Server) -> None:
-    with visit(speaking, server.url, "#/live", permissions=["microphone"]) as seen:
+    with visit(speaking, server.url, "#/live", permissions=["microphone"], bypass_csp=True) as seen:
         seen.page.get_by_text("Options", exact=True).click()
         seen.page.get_by_label("Language").select_option("en")
         seen.page.get_by_role("button", name="Start").click()
@@ -57,7 +60,22 @@ def test_live_captions(speaking: Browser, server: Server) -> None:
         expect(seen.page.get_by_role("log")).to_contain_text(END)
         seen.page.get_by_role("button", name="Stop").click()
         expect(seen.page.get_by_role("button", name="Start anew")).to_be_enabled()
-        assert word_error_rate(SAID, captions(seen.page)) <= 0.1
+        said = captions(seen.page)
+        assert word_error_rate(SAID, said) <= 0.1
+        anew, asked = (
+            seen.page.get_by_role("button", name="Start anew"),
+            seen.page.locator("dialog"),
+        )
+        anew.click()
+        asked.get_by_role("button", name="Keep it").click()
+        seen.page.evaluate(
+            "() => { navigator.mediaDevices.getUserMedia = async () => { throw Error(); }; }"
+        )
+        anew.click()
+        assert violations(seen.page) == []
+        asked.get_by_role("button", name="Start anew without it").click()
+        expect(seen.page.locator(".notice.bad")).to_contain_text("microphone")
+        assert captions(seen.page) == said
         seen.check(server.url)
 
 
@@ -144,12 +162,13 @@ def test_the_queue_shows_a_stream_that_can_be_cancelled(browser: Browser, server
 
 
 def test_a_stream_with_a_wrong_key_asks_for_another(speaking: Browser, tmp_path: Path) -> None:
+    key = 'open/sesame=(12):%2F"@'
     with (
-        running_server(tmp_path, API_KEYS="ann:open-sesame-12345") as locked,
+        running_server(tmp_path, API_KEYS=f"ann:{key}") as locked,
         visit(speaking, locked.url, "#/live", permissions=["microphone"]) as seen,
     ):
         page = seen.page
-        page.get_by_label("API key").fill("open-sesame-12345")
+        page.get_by_label("API key").fill(key)
         page.get_by_role("button", name="Continue").click()
         page.get_by_role("button", name="Start").click()
         expect(page.get_by_text("Listening", exact=False)).to_be_visible()

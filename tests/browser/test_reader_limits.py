@@ -111,6 +111,24 @@ def test_an_hour_stays_fluent(browser: Browser, server: Server) -> None:
         assert page.evaluate("[...touched]") == [str(number + 1)]
 
 
+def test_a_correction_does_not_lead_back_to_what_was_found(
+    browser: Browser, server: Server
+) -> None:
+    lines = [made(f"line {n} is here", n * 2.0) for n in range(100)]
+    with reading_made(browser, server, {"segments": lines, "duration": 200.0}) as seen:
+        page = seen.page
+        field = page.get_by_label("Search in the transcript")
+        field.fill("line 3 is")
+        expect(page.get_by_text("1 of 1")).to_be_visible()
+        segments(page).nth(99).scroll_into_view_if_needed()
+        retype(page, 99, "Another text")
+        expect(segments(page).nth(99)).to_contain_text("Another text")
+        expect(segments(page).nth(99)).to_be_in_viewport()
+        expect(segments(page).nth(3)).not_to_be_in_viewport()
+        field.press("Enter")
+        expect(segments(page).nth(3)).to_be_in_viewport()
+
+
 HOSTILE = [
     "<script>window.hacked = 1</script> <img src=x onerror=window.hacked=1> &amp; ${1} {{1}}",
     "שלום, מה שלומך? كيف حالك",

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from fastapi import FastAPI
 from starlette.datastructures import QueryParams
@@ -171,7 +172,9 @@ def _in_subprotocol(value: bytes) -> Iterator[bytes]:
     for offered in value.split(b","):
         name = offered.strip()
         if name.startswith(KEY_SUBPROTOCOL):
-            yield name.removeprefix(KEY_SUBPROTOCOL)
+            key = name.removeprefix(KEY_SUBPROTOCOL)
+            yield key
+            yield unquote_to_bytes(key)  # a page has to write what no name may have as %2F
 
 
 def _password(credentials: bytes) -> Iterator[bytes]:

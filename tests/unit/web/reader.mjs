@@ -61,6 +61,15 @@ test("unchanged words keep their times, new ones share what is between", () => {
   assert.equal(edited(" "), undefined);
 });
 
+test("parts of words share their time, with what is written in between", () => {
+  const written = frozen(model.fromResult({ language: "en", segments: [said("e-mail is well-known", 0, "spk_1")] }));
+  const cut = (text) => timed(model.editText(written, 1, text).segments[0]);
+  assert.deepEqual(cut("e mail is well-known"), [["e", 0, 0.4], ["mail", 0.4, 0.8], ["is", 1, 1.8], ["well-known", 2, 2.8]]);
+  assert.deepEqual(cut("e then mail is well-known").slice(0, 4), [["e", 0, 0.267], ["then", 0.267, 0.533], ["mail", 0.533, 0.8], ["is", 1, 1.8]]);
+  const [first, second] = model.split(model.editText(written, 1, "e mail is well known"), 1, 1).segments;
+  assert.equal(first.end, second.start);
+});
+
 test("text without spaces keeps its characters' times", () => {
   const text = "今天天气好。";
   const segment = { start: 0, end: 6, speaker: null, text, words: [...text].map((word, i) => ({ word, start: i, end: i + 1 })) };

@@ -26,7 +26,7 @@ export function Past({ causes, onRetried }) {
   const over = useOver(filter, causes), removals = useRemovals();
   const settled = useSettled((search) => setFilter((before) => ({ ...before, search })));
   const choose = (id) => setChosen((before) => new Set(before.has(id) ? [...before].filter((one) => one !== id) : [...before, id]));
-  const retry = (task) => retryJob(task.task_id).then(onRetried, (error) => say(error.message, "bad")).then(over.again);
+  const retry = (task) => retryJob(task.task_id).then(() => onRetried(task), (error) => say(error.message, "bad")).then(over.again);
   const remove = (task) => removeSoon(task, over.again);
   if (over.tasks === null) return null;
   const isFiltered = filter.search || filter.status;
@@ -44,7 +44,7 @@ export function Past({ causes, onRetried }) {
           </select>
         </label>
       </div>
-      <${Chosen} tasks=${over.tasks} chosen=${chosen} setChosen=${setChosen} format=${format} onRemove=${remove} />
+      <${Chosen} tasks=${over.tasks.filter(({ task_id }) => !removals.has(task_id))} chosen=${chosen} setChosen=${setChosen} format=${format} onRemove=${remove} />
       ${over.tasks.length === 0 && html`<p class="pale">${isFiltered ? "Nothing is found." : "Transcripts of your recordings will be here."}</p>`}
       <ul class="items" aria-label="Recordings">
         ${over.tasks.map((task) => (removals.has(task.task_id) ? html`<${RemovedRow} key=${task.task_id} task=${task} />` : html`

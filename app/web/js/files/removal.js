@@ -12,6 +12,7 @@ const removals = store(new Map()); // job id -> { timer, headers }: with the key
 export const useRemovals = removals.use;
 
 export function removeSoon(task, whenGone) {
+  if (removals.get().has(task.task_id)) return; // its first timer could not be undone any more
   const timer = setTimeout(() => removeNow(task, whenGone), UNDO_MS);
   removals.set(new Map(removals.get()).set(task.task_id, { timer, headers: keyHeaders() }));
 }

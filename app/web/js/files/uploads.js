@@ -8,7 +8,7 @@ const AT_ONCE = 2;
 const TRANSIENT = [0, 409, 429, 502, 503, 504, 507]; // worth another try; 0: the connection was lost
 const WAIT_S = 5, LONGEST_WAIT_S = 60;
 
-// { id, file, parameters, state: waiting | sending | failed, share, error, waitS, tries, notBefore, kept }
+// { id, file, parameters, state: waiting | sending | failed, share, error, waitS, tries, notBefore, kept, stray }
 const uploads = store([]);
 const handedIn = store([]);
 
@@ -28,6 +28,10 @@ async function add(upload) {
   const fault = await faultOf(upload.file);
   if (fault) return change(upload.id, { state: "failed", error: fault, final: true });
   pump();
+  if (!upload.stray) await keepNow(upload);
+}
+
+async function keepNow(upload) {
   const kept = await keep(upload);
   if (uploads.get().some(({ id }) => id === upload.id)) change(upload.id, { kept });
   else forget(upload.id); // it has been handed in meanwhile
@@ -81,8 +85,11 @@ export function cancelUpload(id) {
   pump();
 }
 
+/** A stray is this key's from here on. */
 export function retryUpload(id) {
-  change(id, { state: "waiting", error: "", tries: 0, notBefore: 0 });
+  const upload = uploads.get().find((one) => one.id === id);
+  change(id, { state: "waiting", error: "", tries: 0, notBefore: 0, stray: false });
+  if (upload.stray) keepNow(upload);
   pump();
 }
 
@@ -90,10 +97,10 @@ const STRAY = "This was added before a key was given, perhaps by somebody else."
 
 /** Goes on with what an earlier visit has not handed in, once it is known whose key this is. */
 async function resume() {
-  uploads.get().forEach(own);
+  uploads.get().filter((upload) => !upload.stray).forEach(own);
   for (const { id, file, name, parameters, stray } of await left()) {
     if (uploads.get().some((upload) => upload.id === id)) continue;
-    add({ id, parameters, kept: true, file: file.name ? file : new File([file], name), ...(stray && { state: "failed", error: STRAY }) });
+    add({ id, parameters, kept: true, file: file.name ? file : new File([file], name), ...(stray && { stray, state: "failed", error: STRAY }) });
   }
 }
 

@@ -19,10 +19,15 @@ export function FilesView() {
   const uploads = useUploads(), active = useActive();
   const ended = useEnded(active);
   const [cancelling, setCancelling] = useState(new Set()); // a job that runs takes a moment to notice
+  const goesOn = (id) => setCancelling((before) => new Set([...before].filter((one) => one !== id)));
   const cancel = ({ task_id }) => {
     setCancelling((before) => new Set([...before, task_id]));
-    cancelJob(task_id).catch((error) => say(error.message, "bad")).then(active.again);
+    cancelJob(task_id).catch((error) => {
+      goesOn(task_id);
+      say(error.message, "bad");
+    }).then(active.again);
   };
+  const retried = ({ task_id }) => { goesOn(task_id); active.again(); };
   if (active.error?.status === 404) return html`<p class="notice warn">${NO_JOBS} <a href=${addressOfApi("docs").href}>Documentation</a></p>`;
   const waiting = active.tasks.filter(({ status }) => status === "queued");
   return html`
@@ -42,7 +47,7 @@ export function FilesView() {
           ${active.total > active.tasks.length && html`<p class="pale">and ${active.total - active.tasks.length} more.</p>`}
         </section>`}
       <p class="hidden-text" role="status">${ended.text}</p>
-      <${Past} causes=${[ended.number]} onRetried=${active.again} />
+      <${Past} causes=${[ended.number, active.recoveries]} onRetried=${retried} />
     </div>`;
 }
 

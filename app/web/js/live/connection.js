@@ -11,6 +11,9 @@ const PUMP_MS = 50;
 const UNHEARD = "The service could not be reached again: the last words are missing.";
 const NO_PLACE = "The service takes no live stream now: all its places may be taken, or a proxy passes no WebSockets on.";
 
+/** Names of protocols may have none of the characters that this encodes. Source: RFC 9110, 5.6.2. */
+const keyProtocol = (key) => (key ? [`openai-insecure-api-key.${encodeURIComponent(key).replace(/[()]/g, (sign) => `%${sign.charCodeAt().toString(16)}`)}`] : []);
+
 export class LiveConnection {
   /** listener: {onEvent(event, epoch), onState(state, sentence)}; state: connecting, open, lost, ended, failed. */
   constructor(options, rate, listener) {
@@ -27,8 +30,7 @@ export class LiveConnection {
   connect() {
     const address = addressOfApi("stream");
     address.protocol = address.protocol.replace("http", "ws");
-    const key = currentKey();
-    const socket = new WebSocket(address, key ? ["stream", `openai-insecure-api-key.${key}`] : ["stream"]);
+    const socket = new WebSocket(address, ["stream", ...keyProtocol(currentKey())]);
     this.socket = socket;
     this.ready = this.toldEnd = false;
     socket.onopen = () => socket.send(JSON.stringify(this.config()));

@@ -34,9 +34,9 @@ export function LiveView() {
     if (next === "lost") spoken.set(settled(spoken.get()));
     if (next === "ended" || next === "failed") silence();
   };
+  const onEvent = (event, epoch) => spoken.set(heard(spoken.get(), event, epoch));
   const start = async () => {
     setState("connecting");
-    spoken.set([]);
     setSentence("");
     const current = {};
     session.current = current;
@@ -44,12 +44,11 @@ export function LiveView() {
       const microphone = await listenToMicrophone((piece) => current.connection?.say(piece), () => stop("The microphone was disconnected."));
       if (session.current !== current) return microphone.close(); // stopped, or left, before it was allowed
       current.microphone = microphone;
+      spoken.set([]);
+      current.connection = new LiveConnection(options, microphone.rate, { onEvent, onState: follow });
     } catch (error) {
       if (session.current === current) follow("failed", error.message);
-      return;
     }
-    const onEvent = (event, epoch) => spoken.set(heard(spoken.get(), event, epoch));
-    current.connection = new LiveConnection(options, current.microphone.rate, { onEvent, onState: follow });
   };
   const stop = (words = "") => {
     silence();
@@ -75,8 +74,7 @@ export function LiveView() {
       ${!hasMicrophone() && html`<p class="notice warn">${NO_MICROPHONE_HERE}</p>`}
       <div class="row live-controls">
         ${active ? html`<button class="main" onClick=${() => stop()}>Stop</button>`
-    : html`<button class="main" disabled=${!hasMicrophone() || state === "ending"} onClick=${start}>
-            <span class="dot" aria-hidden="true"></span>${captions.length ? "Start anew" : "Start"}</button>`}
+    : html`<${StartButton} captions=${captions} disabled=${!hasMicrophone() || state === "ending"} onStart=${start} />`}
         ${active && html`<div class="grow"><${Level} stream=${session.current.microphone?.stream} /></div>`}
         <${Status} state=${state} speaking=${isSpeaking(captions)} />
       </div>
@@ -85,6 +83,25 @@ export function LiveView() {
       <${Captions} captions=${captions} active=${active} />
       ${(!active || state === "lost") && captions.length > 0 && html`<${Downloads} captions=${captions} onTaken=${() => { taken = captions; }} />`}
     </section>`;
+}
+
+/** Asks before captions are lost that nobody has taken. */
+function StartButton({ captions, disabled, onStart }) {
+  const dialog = useRef();
+  const press = () => (captions.length && captions !== taken ? dialog.current.showModal() : onStart());
+  return html`
+    <button class="main" disabled=${disabled} onClick=${press}>
+      <span class="dot" aria-hidden="true"></span>${captions.length ? "Start anew" : "Start"}</button>
+    <dialog ref=${dialog} aria-labelledby="anew-title">
+      <form method="dialog">
+        <h2 id="anew-title">Start anew?</h2>
+        <p>You have not copied or downloaded what was said so far. It will be gone.</p>
+        <div class="row">
+          <button autofocus>Keep it</button>
+          <button class="plain bad" onClick=${onStart}>Start anew without it</button>
+        </div>
+      </form>
+    </dialog>`;
 }
 
 const WORDS = { connecting: "Connecting …", lost: "Connecting again …", ending: "Finishing …" };

@@ -9,17 +9,18 @@ const MOST_MARKED = 400; // around the current one
 
 export function FindBar({ segments, field, onLeave }) {
   const [text, setText] = useState("");
-  const [at, setAt] = useState(0);
+  const [at, setAt] = useState({ number: 0 }); // another object with each step, even to the same match
   const found = useMemo(() => occurrences(segments, text), [segments, text]);
   const timer = useRef(0);
   const type = (event) => {
     const { value } = event.target;
     clearTimeout(timer.current);
-    timer.current = setTimeout(() => { setText(value); setAt(0); }, WAIT_MS);
+    timer.current = setTimeout(() => { setText(value); setAt({ number: 0 }); }, WAIT_MS);
   };
-  const current = found.length ? at % found.length : 0;
-  const step = (by) => found.length && setAt((current + by + found.length) % found.length);
+  const current = found.length ? at.number % found.length : 0;
+  const step = (by) => found.length && setAt({ number: (current + by + found.length) % found.length });
   useMarks(segments, found, current);
+  useEffect(() => { if (found.length) show(segments, found[current]); }, [text, at]); // not with each correction
   const onKeyDown = (event) => {
     if (event.key === "Enter") { event.preventDefault(); step(event.shiftKey ? -1 : 1); }
     if (event.key === "Escape") { event.target.value = ""; type(event); onLeave(); }
@@ -33,7 +34,7 @@ export function FindBar({ segments, field, onLeave }) {
     </search>`;
 }
 
-/** Marks the words that were found, and shows the current one. */
+/** Marks the words that were found. */
 function useMarks(segments, found, current) {
   useEffect(() => {
     const near = found.slice(Math.max(0, current - MOST_MARKED / 2), current + MOST_MARKED / 2);
@@ -41,10 +42,13 @@ function useMarks(segments, found, current) {
     nodes.forEach((node) => node.setAttribute("data-hit", ""));
     const own = found.length ? nodesOf(segments, found[current]) : [];
     own.forEach((node) => node.setAttribute("data-hit", "current"));
-    const target = own[0] ?? (found.length && nodeOf(segments[found[current].segment].id));
-    if (target) intoView(target);
     return () => nodes.forEach((node) => node.removeAttribute("data-hit"));
   }, [segments, found, current]);
+}
+
+function show(segments, hit) {
+  const target = nodesOf(segments, hit)[0] ?? nodeOf(segments[hit.segment].id);
+  if (target) intoView(target);
 }
 
 function nodesOf(segments, { segment, first, last }) {

@@ -28,7 +28,7 @@ export function editedWords(old, text, start, end) {
   const cuts = boundaries(old, spans, same, text);
   const owners = ownersOf(spans, same, text.length);
   const words = pieces(text, cuts).map(([begin, finish, gap]) => wordAt(old, owners, text, begin, finish, gap));
-  return old.some((word) => word.start !== null) ? withTimes(words, old, start, end) : words.map(bare);
+  return old.some((word) => word.start !== null) ? withTimes(withSharedTimes(words, old), old, start, end) : words.map(bare);
 }
 
 const bare = ({ word, gap }) => untimed(word, gap);
@@ -146,12 +146,40 @@ function wordAt(old, owners, text, begin, end, gap) {
   const from = new Set();
   for (let k = begin; k < end; k++) if (owners[k] >= 0 && IS_WRITTEN.test(text[k])) from.add(owners[k]);
   if (!from.size) for (let k = begin; k < end; k++) if (owners[k] >= 0) from.add(owners[k]);
-  const sources = [...from].map((i) => old[i]);
+  const owned = [...from].sort((one, other) => one - other);
+  const sources = owned.map((i) => old[i]);
   const same = sources.length === 1 && sources[0].word === word;
-  if (same) return { ...sources[0], gap };
+  if (same) return { ...sources[0], gap, owned };
   const timed = sources.filter(({ start }) => start !== null);
   const times = timed.length ? { start: timed[0].start, end: timed.at(-1).end } : { start: undefined, end: undefined };
-  return { word, ...times, score: sources.length === 1 ? sources[0].score : null, gap, ...(sources.length ? {} : { isNew: true }) };
+  return { word, ...times, score: sources.length === 1 ? sources[0].score : null, gap, owned };
+}
+
+/** Words that are parts of the same old ones share their time, with what was written in between. */
+function withSharedTimes(words, old) {
+  const result = words.slice();
+  for (let i = 0; i < words.length; i++) {
+    const last = lastOfPart(words, i);
+    if (last === i) continue;
+    const parts = words.slice(i, last + 1).flatMap(({ owned }) => owned);
+    const timed = parts.map((part) => old[part]).filter(({ start }) => start !== null);
+    if (timed.length) share(result, i, last + 1, timed[0].start, timed.at(-1).end);
+    i = last;
+  }
+  return result;
+}
+
+/** The last word that belongs to the same old ones as the first, or to the same as one between them. */
+function lastOfPart(words, first) {
+  let last = first, reach = words[first].owned.at(-1) ?? -1;
+  for (let i = first + 1; i < words.length; i++) {
+    const { owned } = words[i];
+    if (!owned.length) continue;
+    if (owned[0] > reach) break;
+    last = i;
+    reach = owned.at(-1);
+  }
+  return last;
 }
 
 /** New words share the time of those that they replace, or else that between their neighbors. */
@@ -167,7 +195,7 @@ function withTimes(words, old, start, end) {
     share(result, i, next, from, to);
     i = next;
   }
-  return result.map(({ isNew, ...word }) => word);
+  return result.map(({ owned, ...word }) => word);
 }
 
 function lastTime(words, i) {
