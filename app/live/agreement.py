@@ -1,7 +1,8 @@
 """Agreement: which words of an utterance that goes on are certain. Pure.
 
 Words that two consecutive hypotheses share at their beginning are committed, and never change.
-Source: LocalAgreement-2, Liu et al. 2020, as used by Macháček et al. 2023 for Whisper.
+Source: LocalAgreement-2, Liu et al. 2020, as used by Macháček et al. 2023 for Whisper. Where the
+speaker pauses, one hypothesis is enough: the next one of the same words would hear nothing new.
 
 Where the committed words end in a new hypothesis is found by its letters: its times of the same
 word may differ by some tenths of a second, and those of an aligner even more.
@@ -14,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from app.domain.transcript import SpokenWord
 
-HOLD_S = 0.3  # a word that ends so close to the end of the sound may be half of one
+HOLD_S = 0.2  # a word that ends so close to the end of the sound may be half of one
 COMPARED_S = 30.0  # of committed words with those of a new hypothesis
 LETTERS_PER_S = 4.0  # so many wrong letters count as much as a second of difference
 
@@ -39,15 +40,23 @@ class Agreement:
         """Where the committed words end."""
         return self.committed[-1].end_s if self.committed else 0.0
 
-    def hear(self, words: Sequence[SpokenWord], since_s: float, heard_s: float) -> Agreed:
-        """Take the words of the next hypothesis, for the sound from `since_s` to `heard_s`."""
+    def hear(
+        self, words: Sequence[SpokenWord], since_s: float, heard_s: float, whole: bool = False
+    ) -> Agreed:
+        """Take the words of the next hypothesis, for the sound from `since_s` to `heard_s`.
+        `whole`: it ends in a pause, so none of them is cut off.
+        """
         new = self._after_committed(words, since_s)
-        same = _common(self._last, new)
-        while same and new[same - 1].end_s > heard_s - HOLD_S:
-            same -= 1
+        same = len(new) if whole else self._num_agreed(new, heard_s)
         self.committed.extend(new[:same])
         self._last = new[same:]
         return Agreed(tuple(new[:same]), tuple(self._last))
+
+    def _num_agreed(self, new: Sequence[SpokenWord], heard_s: float) -> int:
+        same = _common(self._last, new)
+        while same and new[same - 1].end_s > heard_s - HOLD_S:
+            same -= 1
+        return same
 
     def cut(self, at_s: float) -> list[SpokenWord]:
         """Take the committed words away that were said after a time, and return them."""

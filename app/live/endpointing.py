@@ -12,7 +12,7 @@ HYSTERESIS = 0.15  # speech ends at a lower probability than it begins at
 SPEECH_FRAMES = 3  # of the last four: a click is no speech
 RECENT = 4
 SEARCH_S = 6.0  # an utterance that becomes too long is cut at its best pause in this time
-PAUSE_FRAMES = 5  # that a pause is judged by
+PAUSE_FRAMES = 5  # without speech are a pause
 LEAST_S = 0.5  # of an utterance before a cut
 
 
@@ -73,9 +73,10 @@ class Endpointer:
         return self._started_s is not None
 
     @property
-    def voiced_until_s(self) -> float:
-        """When an utterance was open last."""
-        return self.now_s if self.speaking else self._ended_s
+    def paused_at_s(self) -> float | None:
+        """When it became clear that the speaker pauses. None while somebody speaks."""
+        at_s = self._last_speech_s + PAUSE_FRAMES * FRAME_S
+        return at_s if self.now_s >= at_s else None
 
     @property
     def now_s(self) -> float:

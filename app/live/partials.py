@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import dataclass
 from functools import partial
 
 from app.domain.errors import ServiceError
@@ -21,6 +22,17 @@ STEP_PER_LATENCY = 1.2
 Listen = Callable[[Utterance, Samples], Future[Hypothesis]]
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """For a hypothesis of the sound from `since_s` to `heard_s`, which is in a pause or not."""
+
+    utterance: Utterance
+    since_s: float
+    heard_s: float
+    in_pause: bool
+    at: float
+
+
 class Partials:
     """In the session's thread only. One hypothesis is under way at a time."""
 
@@ -31,20 +43,21 @@ class Partials:
         tell: Callable[[events.LiveEvent], None],
         post: Callable[[Callable[[], None]], None],
         clock: Callable[[], float],
-        voiced_until_s: Callable[[], float],
+        paused_at_s: Callable[[], float | None],
     ) -> None:
-        """`post`: runs a function in the session's thread. `voiced_until_s`: the end of what is
-        worth listening to.
+        """`post`: runs a function in the session's thread. `paused_at_s`: when it became clear that
+        the speaker pauses, None while somebody speaks.
         """
         self._listen = listen
         self._is_credible = is_credible
         self._tell = tell
         self._post = post
         self._clock = clock
-        self._voiced_until_s = voiced_until_s
+        self._paused_at_s = paused_at_s
         self._tape = Tape()
         self._utterance: Utterance | None = None
         self._under_way: Future[Hypothesis] | None = None
+        self._in_pause = False  # what is under way was asked for in one
         self._latency_s = 0.0
         self._heard_s = 0.0
         self._wanted_s = 0.0  # a hypothesis is wanted up to here, however little is new
@@ -57,14 +70,16 @@ class Partials:
         self._troubled = False
 
     def end(self) -> None:
-        """The utterance is over: what was not begun is not needed any more."""
+        """The utterance is over. Its last words are told before its transcript, if they were asked
+        for in the pause; other hypotheses that were not begun are not needed any more.
+        """
         self._utterance = None
-        if self._under_way is not None:
+        if self._under_way is not None and not self._in_pause:
             self._under_way.cancel()
 
     def want_now(self) -> None:
-        """Listen to the sound so far. What is much at once is heard in two steps: it takes two
-        hypotheses to commit a word.
+        """Listen to the sound so far. What is much at once is heard in two steps: without a pause,
+        it takes two hypotheses to commit a word.
         """
         self._wanted_s = self._tape.end_s
 
@@ -86,7 +101,10 @@ class Partials:
         utterance, now_s = self._utterance, self._tape.end_s
         if utterance is None or self._under_way is not None:
             return
-        if self._heard_s >= self._voiced_until_s():  # silence has no words
+        paused_at_s = self._paused_at_s()
+        if paused_at_s is not None:
+            if self._heard_s < paused_at_s:  # else there is nothing new but silence
+                self._ask(utterance, now_s, in_pause=True)
             return
         new_s = now_s - self._heard_s
         wanted = self._wanted_s > self._heard_s
@@ -94,42 +112,33 @@ class Partials:
             now_s -= SHORTEST_STEP_S
         elif new_s < max(self.step_s, LEAST_S) and not wanted:
             return
-        self._ask(utterance, now_s)
+        self._ask(utterance, now_s, in_pause=False)
 
-    def _ask(self, utterance: Utterance, now_s: float) -> None:
-        window_s = utterance.window_s(now_s)
-        samples = self._tape.between(window_s, now_s)
-        self._heard_s = now_s
-        asked = self._clock()
+    def _ask(self, utterance: Utterance, now_s: float, in_pause: bool) -> None:
+        asked = _Asked(utterance, utterance.window_s(now_s), now_s, in_pause, self._clock())
+        self._heard_s, self._in_pause = now_s, in_pause
+        samples = self._tape.between(asked.since_s, now_s)
         self._under_way = future = self._listen(utterance, samples)
-        heard = partial(self._listened, utterance, window_s, now_s, asked, future)
+        heard = partial(self._listened, asked, future)
         future.add_done_callback(lambda _: self._post(heard))
 
-    def _listened(
-        self,
-        utterance: Utterance,
-        window_s: float,
-        heard_s: float,
-        asked: float,
-        done: Future[Hypothesis],
-    ) -> None:
+    def _listened(self, asked: _Asked, done: Future[Hypothesis]) -> None:
         self._under_way = None
         if not done.cancelled():
-            self._latency_s = self._clock() - asked
-        if utterance is self._utterance and not done.cancelled():
+            self._latency_s = self._clock() - asked.at
+        if not asked.utterance.closed and not done.cancelled():
             error = done.exception()
-            if error is not None:
-                self._complain(utterance, error)
-            else:
-                self._take(utterance, done.result(), window_s, heard_s)
+            if error is None:
+                self._take(asked, done.result())
+            elif asked.utterance is self._utterance:
+                self._complain(asked.utterance, error)
         self.look_ahead()
 
-    def _take(
-        self, utterance: Utterance, hypothesis: Hypothesis, window_s: float, heard_s: float
-    ) -> None:
+    def _take(self, asked: _Asked, hypothesis: Hypothesis) -> None:
+        utterance, heard_s = asked.utterance, asked.heard_s
         agreed = Agreed((), ())  # of noise, too, clients learn that it was heard
         if self._is_credible(hypothesis):
-            agreed = utterance.hear(hypothesis, window_s, heard_s)
+            agreed = utterance.hear(hypothesis, asked.since_s, heard_s, asked.in_pause)
         told = (agreed.committed, agreed.tentative, heard_s, hypothesis.language)
         self._tell(events.Partial(utterance.number, *told, utterance.probability))
 

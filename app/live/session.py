@@ -78,7 +78,7 @@ class LiveSession:
         self._hearing = hearing = Hearing()
         self._sound = Sound(options, needs.new_track, start_s)
         post = self._inbox.put
-        about_partials = self._tell, post, clock, self._voiced_until_s
+        about_partials = self._tell, post, clock, self._paused_at_s
         self._partials = Partials(hearing.listen, hearing.is_credible, *about_partials)
         self._voices = needs.voices
         self._voices.know(options.voices)
@@ -233,6 +233,7 @@ class LiveSession:
             return
         self._partials.end()
         if at_s <= utterance.start_s:  # nothing was said since it was cut
+            utterance.close()
             utterance.work.cancel(Cancelled("There is no sound."))
             self._tell(events.Dropped(utterance.number))
             return
@@ -254,6 +255,7 @@ class LiveSession:
         utterance, self._open = self._open, None
         if utterance is not None:
             self._partials.end()
+            utterance.close()
             utterance.work.cancel(Cancelled("The sound was dropped."))
             self._tell(events.Dropped(utterance.number))
 
@@ -272,9 +274,9 @@ class LiveSession:
         if not suits:
             self._sound = self._sound.continued(options)
 
-    def _voiced_until_s(self) -> float:
+    def _paused_at_s(self) -> float | None:
         wanted = self._open is not None and self._open.options.partials
-        return self._sound.voiced_until_s if wanted else 0.0
+        return self._sound.paused_at_s if wanted else 0.0
 
     def _look_now(self) -> None:
         if self._open is not None:

@@ -67,9 +67,10 @@ class Sound:
         return self._endpointer.speaking
 
     @property
-    def voiced_until_s(self) -> float:
-        """When somebody spoke last."""
-        return self._begin_s + self._endpointer.voiced_until_s
+    def paused_at_s(self) -> float | None:
+        """When it became clear that the speaker pauses. None while somebody speaks."""
+        at_s = self._endpointer.paused_at_s
+        return None if at_s is None else self._begin_s + at_s
 
     def suits(self, options: LiveOptions) -> bool:
         """Whether sound under these options is the same to us."""

@@ -43,11 +43,20 @@ class Utterance:
         self._agreement = Agreement(committed)
         self._window_s = start_s
         self._skipped = False  # sound without a committed word
+        self._closed = False
 
     @property
     def duration_s(self) -> float:
         """0 while it goes on."""
         return 0.0 if self.end_s is None else self.end_s - self.start_s
+
+    @property
+    def closed(self) -> bool:
+        """Whether no more hypotheses of it are told."""
+        return self._closed
+
+    def close(self) -> None:
+        self._closed = True
 
     def window_s(self, now_s: float) -> float:
         """Where the sound of the next hypothesis begins."""
@@ -65,25 +74,32 @@ class Utterance:
         self._skipped = self._skipped or not ends
         return ends[-1] if ends else at_s
 
-    def hear(self, hypothesis: Hypothesis, window_s: float, heard_s: float) -> Agreed:
-        """Take a hypothesis for the sound from `window_s` to `heard_s`."""
+    def hear(self, hypothesis: Hypothesis, window_s: float, heard_s: float, whole: bool) -> Agreed:
+        """Take a hypothesis for the sound from `window_s` to `heard_s`.
+
+        `whole`: it ends in a pause.
+        """
         if self.language is None and hypothesis.guesses:
             self._learn_language(hypothesis.guesses[0], heard_s)
         words = shifted(without_echo(hypothesis.words or ()), window_s)
         if self._skipped:
             return Agreed((), words)
-        return self._agreement.hear(words, window_s, heard_s)
+        return self._agreement.hear(words, window_s, heard_s, whole and self._is_sure_of_language)
+
+    @property
+    def _is_sure_of_language(self) -> bool:
+        return self.language is not None or (self.probability or 0.0) >= SURE_OF_LANGUAGE
 
     def _learn_language(self, guess: LanguageGuess, heard_s: float) -> None:
         self.probability = guess.probability
-        sure = guess.probability >= SURE_OF_LANGUAGE
-        if sure and heard_s - self.start_s >= LANGUAGE_S:
+        if self._is_sure_of_language and heard_s - self.start_s >= LANGUAGE_S:
             self.language = guess.language
 
     def cut(self, at_s: float) -> list[SpokenWord]:
         """End it in the middle of speech. The committed words from there on, which are those of the
         next one.
         """
+        self.close()
         return self._agreement.cut(at_s)
 
     def rest(self, transcript: Transcript) -> tuple[SpokenWord, ...]:
