@@ -88,7 +88,9 @@ class Utterance:
 
     @property
     def _is_sure_of_language(self) -> bool:
-        return self.language is not None or (self.probability or 0.0) >= SURE_OF_LANGUAGE
+        """Also where the recognizer does not guess it."""
+        sure = self.probability is None or self.probability >= SURE_OF_LANGUAGE
+        return sure or self.language is not None
 
     def _learn_language(self, guess: LanguageGuess, heard_s: float) -> None:
         self.probability = guess.probability

@@ -36,6 +36,14 @@ def test_a_word_at_the_end_of_the_sound_is_not_certain() -> None:
     assert (text_of(agreed.committed), text_of(agreed.tentative)) == ("with", "Linda")
 
 
+def test_before_a_pause_one_hypothesis_is_enough() -> None:
+    agreement = Agreement()
+    agreement.hear(spoken("with"), 0, 0.5)
+    agreed = agreement.hear(spoken("with Linda"), 0, 0.9, whole=True)
+    assert (text_of(agreed.committed), agreed.tentative) == ("with Linda", ())
+    assert text_of(agreement.remaining(spoken("With Linda today"))) == "today"
+
+
 @pytest.mark.parametrize("shift_s", [-0.3, -0.1, 0.1, 0.3])
 def test_other_times_of_the_same_words_lose_nothing(shift_s: float) -> None:
     agreement = Agreement()

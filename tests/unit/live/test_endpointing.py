@@ -31,6 +31,15 @@ def test_an_utterance_has_its_prefix_and_half_of_the_silence() -> None:
     assert ended.at_s == pytest.approx(3.25, abs=0.1)
 
 
+def test_a_pause_begins_with_the_fifth_frame_without_speech() -> None:
+    endpointer = Endpointer(EndpointOptions())
+    found = []
+    for probability in [*[SPEECH] * 10, *[SILENCE] * 6, *[SPEECH] * 2]:
+        endpointer.feed(probability)
+        found.append(endpointer.paused_at_s)
+    assert found[9:] == [None] * 5 + [pytest.approx(15 * FRAME_S)] * 2 + [None] * 2
+
+
 def test_clicks_are_no_speech() -> None:
     click = [*frames(1, SILENCE), SPEECH, SPEECH, *frames(1, SILENCE)]
     assert marks_of(click * 5) == []

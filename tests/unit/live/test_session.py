@@ -239,6 +239,64 @@ def test_partials_then_a_final_with_the_rest(talk: Talk) -> None:
     assert talk.done()[-1] == "Ended"
 
 
+PAUSE = QUIET[: len(QUIET) // 4]
+
+
+def committed(event: events.Partial) -> list[str]:
+    return [word.text for word in event.committed]
+
+
+def test_words_before_a_pause_are_certain_at_once(talk: Talk) -> None:
+    talk.say(LOUD, PAUSE)
+    for number, text in enumerate(("one", "one two")):
+        eventually(lambda number=number: len(talk.ears.quick) > number)
+        talk.ears.quick[number][2].set_result(hypothesis(text))
+    assert committed(talk.wait(events.Partial, 2)) == [" one", " two"]
+    talk.settle()
+    assert len(talk.ears.quick) == 2  # there is nothing new but silence
+    talk.say(LOUD)
+    eventually(lambda: len(talk.ears.quick) == 3)
+
+
+def test_words_asked_for_in_the_pause_are_told_after_the_end_of_the_utterance(talk: Talk) -> None:
+    talk.say(LOUD, PAUSE)
+    eventually(lambda: len(talk.ears.quick) == 1)
+    talk.ears.quick[0][2].set_result(hypothesis("one"))
+    eventually(lambda: len(talk.ears.quick) == 2)
+    talk.say(QUIET)
+    eventually(lambda: len(talk.ears.thorough) == 1)
+    talk.ears.quick[1][2].set_result(hypothesis("one two"))
+    assert committed(talk.wait(events.Partial, 2)) == [" one", " two"]
+    talk.ears.thorough[0][2].set_result(transcript("One two three."))
+    assert [w.text for w in talk.wait(events.Final).rest] == [" three."]
+
+
+@pytest.mark.parametrize("outcome", ["final", "failed", "dropped", "cut off"])
+def test_no_words_are_told_after_the_outcome_of_an_utterance(talk: Talk, outcome: str) -> None:
+    talk.say(LOUD, PAUSE)
+    eventually(lambda: len(talk.ears.quick) == 1)
+    if outcome == "dropped":
+        talk.session.clear()
+        talk.wait(events.Dropped)
+    else:
+        talk.session.commit()
+        eventually(lambda: len(talk.ears.thorough) == 1)
+    if outcome == "final":
+        talk.ears.thorough[0][2].set_result(transcript("One."))
+        talk.wait(events.Final)
+    elif outcome == "failed":
+        talk.ears.thorough[0][2].set_exception(UnsupportedOption("no"))
+        talk.wait(events.Failed)
+    elif outcome == "cut off":
+        talk.session.reset()
+        talk.wait(events.Reset)
+    if not talk.ears.quick[0][2].cancelled():
+        talk.ears.quick[0][2].set_result(hypothesis("one two"))
+    talk.settle()
+    talk.settle()
+    assert talk.of(events.Partial) == []
+
+
 def test_finals_come_in_order_whichever_is_ready_first(talk: Talk) -> None:
     talk.utterances(2)
     talk.ears.thorough[1][2].set_result(transcript("second"))
