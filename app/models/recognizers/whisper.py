@@ -55,6 +55,7 @@ DETECT = "detect language"
 BRIEF_SAMPLES = round(BRIEF_S * SAMPLE_RATE)
 SURE_BRIEF_S = BRIEF_S - 3  # silence at the end shows that nothing follows
 WORKERS_ON_CPU = 2  # they share the weights
+IN_FLOAT32 = ("float32", "int8_float32", "int16")  # NumPy has no bfloat16 to cut encodings in
 MIN_PROB = 1e-10  # the logarithm of 0 is not finite
 
 # A token's name has a letter for each of its bytes.
@@ -86,7 +87,7 @@ class WhisperRecognizer:
             local_files_only=True,
         )
         self._model: Any = model.model
-        self._halves = Halves(num_workers)
+        self._halves = Halves(num_workers if self._model.compute_type in IN_FLOAT32 else 1)
         self._encodings = Encodings(self._encode)
         self._hf_tokenizer = model.hf_tokenizer
         self._num_mels: int = self._model.n_mels
