@@ -41,13 +41,13 @@ class Agreement:
         return self.committed[-1].end_s if self.committed else 0.0
 
     def hear(
-        self, words: Sequence[SpokenWord], since_s: float, heard_s: float, whole: bool = False
+        self, words: Sequence[SpokenWord], since_s: float, heard_s: float, in_pause: bool = False
     ) -> Agreed:
         """Take the words of the next hypothesis, for the sound from `since_s` to `heard_s`.
-        `whole`: it ends in a pause, so none of them is cut off.
+        `in_pause`: it ends in one, so none of them is cut off.
         """
         new = self._after_committed(words, since_s)
-        same = len(new) if whole else self._num_agreed(new, heard_s)
+        same = len(new) if in_pause else self._num_agreed(new, heard_s)
         self.committed.extend(new[:same])
         self._last = new[same:]
         return Agreed(tuple(new[:same]), tuple(self._last))

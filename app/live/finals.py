@@ -108,7 +108,7 @@ class Finals:
         self._pending.clear()  # before their ends are heard of
         self._voices.forget_turns()
         for pending in dropped:
-            pending.utterance.close()
+            pending.utterance.closed = True
             pending.utterance.work.cancel(Cancelled("The sound was dropped."))
             self._tell(events.Dropped(pending.utterance.number))
 
@@ -143,7 +143,7 @@ class Finals:
     def _tell_settled(self) -> None:
         while self._pending and (settled := self._pending[0].settled) is not None:
             utterance = self._pending.popleft().utterance
-            utterance.close()
+            utterance.closed = True
             error = _error(settled)
             if error is None:
                 self._tell_final(utterance, settled.result())

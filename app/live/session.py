@@ -233,7 +233,7 @@ class LiveSession:
             return
         self._partials.end()
         if at_s <= utterance.start_s:  # nothing was said since it was cut
-            utterance.close()
+            utterance.closed = True
             utterance.work.cancel(Cancelled("There is no sound."))
             self._tell(events.Dropped(utterance.number))
             return
@@ -255,7 +255,7 @@ class LiveSession:
         utterance, self._open = self._open, None
         if utterance is not None:
             self._partials.end()
-            utterance.close()
+            utterance.closed = True
             utterance.work.cancel(Cancelled("The sound was dropped."))
             self._tell(events.Dropped(utterance.number))
 

@@ -21,6 +21,7 @@ LANGUAGE_S = 2.0  # of speech, before its language is settled
 class Utterance:
     """`start_s`: seconds of the stream. `options`: those at its start. `language`: settled by the
     first long hypothesis, unless it is given. `hurry`: its transcript has no time to lose.
+    `closed`: no more hypotheses of it are told.
     """
 
     def __init__(
@@ -43,20 +44,12 @@ class Utterance:
         self._agreement = Agreement(committed)
         self._window_s = start_s
         self._skipped = False  # sound without a committed word
-        self._closed = False
+        self.closed = False
 
     @property
     def duration_s(self) -> float:
         """0 while it goes on."""
         return 0.0 if self.end_s is None else self.end_s - self.start_s
-
-    @property
-    def closed(self) -> bool:
-        """Whether no more hypotheses of it are told."""
-        return self._closed
-
-    def close(self) -> None:
-        self._closed = True
 
     def window_s(self, now_s: float) -> float:
         """Where the sound of the next hypothesis begins."""
@@ -74,17 +67,21 @@ class Utterance:
         self._skipped = self._skipped or not ends
         return ends[-1] if ends else at_s
 
-    def hear(self, hypothesis: Hypothesis, window_s: float, heard_s: float, whole: bool) -> Agreed:
+    def hear(
+        self, hypothesis: Hypothesis, window_s: float, heard_s: float, in_pause: bool
+    ) -> Agreed:
         """Take a hypothesis for the sound from `window_s` to `heard_s`.
 
-        `whole`: it ends in a pause.
+        `in_pause`: it ends in one.
         """
         if self.language is None and hypothesis.guesses:
             self._learn_language(hypothesis.guesses[0], heard_s)
         words = shifted(without_echo(hypothesis.words or ()), window_s)
         if self._skipped:
             return Agreed((), words)
-        return self._agreement.hear(words, window_s, heard_s, whole and self._is_sure_of_language)
+        return self._agreement.hear(
+            words, window_s, heard_s, in_pause and self._is_sure_of_language
+        )
 
     @property
     def _is_sure_of_language(self) -> bool:
@@ -101,7 +98,7 @@ class Utterance:
         """End it in the middle of speech. The committed words from there on, which are those of the
         next one.
         """
-        self.close()
+        self.closed = True
         return self._agreement.cut(at_s)
 
     def rest(self, transcript: Transcript) -> tuple[SpokenWord, ...]:

@@ -39,7 +39,7 @@ def test_a_word_at_the_end_of_the_sound_is_not_certain() -> None:
 def test_before_a_pause_one_hypothesis_is_enough() -> None:
     agreement = Agreement()
     agreement.hear(spoken("with"), 0, 0.5)
-    agreed = agreement.hear(spoken("with Linda"), 0, 0.9, whole=True)
+    agreed = agreement.hear(spoken("with Linda"), 0, 0.9, in_pause=True)
     assert (text_of(agreed.committed), agreed.tentative) == ("with Linda", ())
     assert text_of(agreement.remaining(spoken("With Linda today"))) == "today"
 
