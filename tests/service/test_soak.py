@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.support.server import COMMAND, running_server
-from tests.support.soak import run_soak, summary
+from tests.support.server import running_server
+from tests.support.soak import COMMAND, run_soak, summary
 from tests.support.truth import audio_of
 
 SECONDS, ROUNDS = 8.0, 4
-MAX_GROWTH_MB = 150
+MAX_GROWTH_MB = 60
 
 
 def test_mixed_load_leaves_nothing_behind(tmp_path: Path) -> None:

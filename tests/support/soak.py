@@ -2,18 +2,18 @@
 
 `python -m tests.support.soak --minutes 30` (`make soak`). Callers send clips, conversations,
 damaged files and nonsense, hang up and cancel, in rounds; between two rounds the service is at rest
-and is looked at. Before the first round comes more at once than in any of them: freed memory is
-kept for the next request, and only what grows beyond the most that was ever in use is a leak. At
-rest there may be no queue entry, no temporary file and no mapped audio, and as many processes,
-threads and open files as a few callers need, however long it ran. Resident memory is that of the
-server and its children, read at rest, after the warm-up; its growth is the slope through these
-points (Theil-Sen: the median of the slopes of all pairs) times the time.
+and is looked at. At rest there may be no queue entry, no temporary file and no mapped audio, and as
+many processes, threads and open files as a few callers need, however long it ran. Resident memory
+is that of the server and its children, read at rest, once freed blocks have gone back to the
+kernel, after the warm-up; its growth is the slope through these points (Theil-Sen: the median of
+the slopes of all pairs) times the time.
 """
 
 from __future__ import annotations
 
 import argparse
 import random
+import signal
 import socket
 import statistics
 import sys
@@ -31,11 +31,11 @@ import httpx
 import psutil
 
 from tests.support.corpus import mutants
-from tests.support.server import COMMAND, Server, running_server
+from tests.support.server import Server, running_server
 from tests.support.truth import audio_of
 
+COMMAND = ("-m", "tests.support.trimming_server")
 CALLERS = 6
-WARM_UP_TIMES = 3  # each kind of request, before the first round
 WARM_UP = 1 / 3  # of the rounds
 MB = 1 << 20
 CLIPS = ("en_short", "es_short")
@@ -50,10 +50,6 @@ PATIENCE_S = 60  # until the last request has left, of those that hung up too
 MAX_MORE_THREADS = 4 * CALLERS
 MAX_MORE_FILES = 24
 MAX_MORE_PROCESSES = 2  # a worker that is being replaced
-
-
-# One request: (status, what it may be).
-Kind = Callable[[random.Random], tuple[int, set[int]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +126,7 @@ class Callers:
         self._lock = threading.Lock()
         self._random = random.Random(seed)
         self._damaged = [m.content for m in mutants(300, seed) if len(m.content) < 200_000]
-        self._kinds: list[tuple[int, Kind]] = [
+        self._kinds: list[tuple[int, Callable[[random.Random], tuple[int, set[int]]]]] = [
             (8, self.clip),
             (3, self.conversation),
             (3, self.translation),
@@ -148,9 +144,6 @@ class Callers:
         lot = random.Random(seed)
         weights = [weight for weight, _ in self._kinds]
         [(_, kind)] = lot.choices(self._kinds, weights)
-        self._send(kind, lot)
-
-    def _send(self, kind: Kind, lot: random.Random) -> None:
         name = kind.__name__.replace("_", " ")
         started = time.monotonic()
         try:
@@ -166,7 +159,7 @@ class Callers:
             if status not in expected:
                 self._report.odd.append(name_of_error)
 
-    # -- kinds of requests -------------------------------------------------------------------------
+    # -- kinds of requests: (status, what it may be) -----------------------------------------------
 
     def clip(self, lot: random.Random) -> tuple[int, set[int]]:
         diarize = lot.choice(("true", "false"))
@@ -276,13 +269,6 @@ class Callers:
 
     # -- rounds ------------------------------------------------------------------------------------
 
-    def warm_up(self) -> None:
-        """Every kind of request, more at once than in a round."""
-        kinds = [kind for _, kind in self._kinds] * WARM_UP_TIMES
-        lots = [random.Random(self._random.getrandbits(32)) for _ in kinds]
-        with ThreadPoolExecutor(len(kinds)) as callers:
-            list(callers.map(self._send, kinds, lots))
-
     def round(self, seconds: float) -> None:
         """All callers work for so long; over when the last has its answer."""
         until = time.monotonic() + seconds
@@ -303,6 +289,8 @@ def look(server: Server, started: float) -> Rest:
         if time.monotonic() > deadline:
             break
         time.sleep(0.05)
+    server.process.send_signal(signal.SIGUSR2)
+    server.get("/health")  # the handler of the signal ran before the answer
     process = psutil.Process(server.process.pid)
     children = process.children(recursive=True)
     return Rest(
@@ -338,8 +326,6 @@ def run_soak(server: Server, seconds: float, rounds: int, seed: int = 1) -> Repo
     sampler = threading.Thread(target=_sample_peak, args=(server, report, stop))
     sampler.start()
     try:
-        callers.warm_up()
-        started = time.monotonic()
         for number in range(rounds):
             left_s = started + seconds - time.monotonic()
             callers.round(max(0.1, left_s / (rounds - number)))
