@@ -1,7 +1,8 @@
-"""Batcher: joins the work of many requests into calls of one model. Owns the model's thread.
+"""Batcher: joins the work of many requests into calls of one model. Owns the model's threads.
 
-Each model is loaded, called and dropped in a thread of its own. Requests take turns item by item,
-so a two-hour file does not starve a ten-second one; a request that is alone gets whole batches.
+Each model is loaded, called and dropped in a thread of its own; one with several workers is called
+in as many threads, which share what waits. Requests take turns item by item, so a two-hour file
+does not starve a ten-second one; a request that is alone gets whole batches.
 If several models share a CPU, `slots.py` decides which one runs, and a long call pauses now and
 then to let a short clip go first. Background work (`background.py`) fills up what others leave.
 Nothing waits for a batch to fill: the next batch is what queued up while the device was busy.
@@ -10,6 +11,7 @@ Nothing waits for a batch to fill: the next batch is what queued up while the de
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -39,8 +41,18 @@ class _SchedulingFailed(BaseException):
     """
 
 
+class _Worker(Generic[Item, Outcome]):
+    """What one thread of a model does. `batches`: no longer queued; several while one batch pauses
+    for another. Empty between calls.
+    """
+
+    def __init__(self, runner: BatchRunner[Item, Outcome]) -> None:
+        self.runner = runner
+        self.batches: list[list[Task[Item, Outcome]]] = []
+
+
 class Batcher(Generic[Item, Outcome]):
-    """One model with its thread and its queue."""
+    """One model with its threads and its queue."""
 
     def __init__(
         self,
@@ -65,12 +77,13 @@ class Batcher(Generic[Item, Outcome]):
         self._ahead = ahead
         self._urgency = Urgency(clock)
         self._sizers = BatchSizers()
-        self._runner: BatchRunner[Item, Outcome] = BatchRunner(self._sizers, recovery, observe)
+        self._recovery = recovery
+        self._observe = observe
         self._changed = threading.Condition()
         self._queues: TaskQueues[Item, Outcome] = TaskQueues(self._slots, self._best_size)
+        self._share = 1  # of what waits, for the next batch: idle workers get as much
         self._closing = False
-        # No longer queued; several while one batch pauses for another. Empty between calls.
-        self._batches: list[list[Task[Item, Outcome]]] = []
+        self._workers: list[_Worker[Item, Outcome]] = []
         self._model: BatchModel[Item, Outcome] | None = None
         loaded: Future[BatchModel[Item, Outcome]] = Future()
         self._thread = threading.Thread(
@@ -100,13 +113,13 @@ class Batcher(Generic[Item, Outcome]):
 
     @property
     def alive(self) -> bool:
-        """Whether the thread still takes work."""
+        """Whether the model still takes work."""
         return self._thread.is_alive() and not self._closing
 
     @property
     def busy_s(self) -> float:
-        """Seconds since the model's current call began or last paused; 0 if there is no call."""
-        return self._runner.busy_s
+        """Seconds since the model's longest call began or last paused; 0 if there is no call."""
+        return max((worker.runner.busy_s for worker in self._workers), default=0.0)
 
     def submit(
         self, owner: Hashable, items: Iterable[Item], first: bool = False
@@ -118,7 +131,7 @@ class Batcher(Generic[Item, Outcome]):
             _ = self.model  # still there?
             self._urgency.note(owner)
             self._queues.add(owner, tasks, first)
-            self._changed.notify()
+            self._changed.notify_all()
         return [task.future for task in tasks]
 
     def expect(self, owner: Hashable) -> None:
@@ -129,10 +142,10 @@ class Batcher(Generic[Item, Outcome]):
         """Fail what is queued, drop the model and wait until its memory is free."""
         with self._changed:
             self._closing = True
-            self._changed.notify()
+            self._changed.notify_all()
         self._thread.join()
 
-    # -- the model's thread ----------------------------------------------------------------------
+    # -- the model's threads ---------------------------------------------------------------------
 
     def _run(
         self,
@@ -141,27 +154,47 @@ class Batcher(Generic[Item, Outcome]):
     ) -> None:
         try:
             model = load()
+            self._workers = [
+                _Worker(BatchRunner(self._sizers, self._recovery, self._observe))
+                for _ in range(model.num_workers)
+            ]
         except BaseException as error:  # noqa: BLE001 - reaches whoever asked for the model
             loaded.set_exception(error)
             return
         loaded.set_result(model)
+        helpers = [
+            threading.Thread(
+                target=self._work, args=(model, worker), name=self._thread.name, daemon=True
+            )
+            for worker in self._workers[1:]
+        ]
+        for helper in helpers:
+            helper.start()
+        self._work(model, self._workers[0])
+        for helper in helpers:
+            helper.join()
+        with self._changed:
+            queued = self._queues.take_all()
+        fail(queued)
+        self._model = None
+        model.close()
+
+    def _work(self, model: BatchModel[Item, Outcome], worker: _Worker[Item, Outcome]) -> None:
+        """Until the model closes. If one of its threads dies, the model does."""
         try:
             while self._wait_for_work():
                 with self._slots.slot(self._first_owner, self._ahead) as slot:
-                    self._serve(model, slot)
+                    self._serve(model, worker, slot)
         # Not only our own faults: libraries raise SystemExit, too.
         except BaseException:
             log.critical("the thread of the %s died", self._thread.name, exc_info=True)
         finally:
-            self._closing = True
-            for batch in self._batches:  # whatever ended the thread, nobody may wait forever
-                fail(batch)
-            self._batches = []
             with self._changed:
-                queued = self._queues.take_all()
-            fail(queued)
-            self._model = None
-            model.close()
+                self._closing = True
+                self._changed.notify_all()
+            for batch in worker.batches:  # whatever ended the thread, nobody may wait forever
+                fail(batch)
+            worker.batches = []
 
     def _wait_for_work(self) -> bool:
         """False when the thread must end."""
@@ -169,25 +202,31 @@ class Batcher(Generic[Item, Outcome]):
             self._changed.wait_for(lambda: bool(self._queues) or self._closing)
             return not self._closing
 
-    def _serve(self, model: BatchModel[Item, Outcome], slot: Slot) -> None:
+    def _serve(
+        self, model: BatchModel[Item, Outcome], worker: _Worker[Item, Outcome], slot: Slot
+    ) -> None:
         batch: list[Task[Item, Outcome]] = []
-        self._batches.append(batch)
         with self._changed:
+            idle = sum(not other.batches for other in self._workers if other is not worker)
+            self._share = math.ceil(self._queues.num_tasks / (1 + idle))
+            worker.batches.append(batch)
             if not self._closing:
                 self._queues.fill(batch, slot.owners)
         slot.owners = [task.owner for task in batch]
         if batch:
-            with pauses(lambda: self._let_pass(model, slot)):
-                self._runner.run(model, batch)
-        self._batches.pop()  # nothing of a request is kept
+            with pauses(lambda: self._let_pass(model, worker, slot)):
+                worker.runner.run(model, batch)
+        worker.batches.pop()  # nothing of a request is kept
 
-    def _let_pass(self, model: BatchModel[Item, Outcome], slot: Slot) -> None:
+    def _let_pass(
+        self, model: BatchModel[Item, Outcome], worker: _Worker[Item, Outcome], slot: Slot
+    ) -> None:
         """In the middle of a call: serve much lighter owners first, or let other models do so."""
         owners = slot.owners
-        with self._runner.paused():
+        with worker.runner.paused():
             try:
                 while self._slots.gives_way(slot, owners, self._first_owner):
-                    self._serve(model, slot)
+                    self._serve(model, worker, slot)
             except Exception as error:
                 raise _SchedulingFailed from error
 
@@ -200,5 +239,5 @@ class Batcher(Generic[Item, Outcome]):
         """Smaller while somebody speaks, if a batch cannot pause: their words wait for its end."""
         sizer = self._sizers.of(kind_of(batch), self.model.batch_size)
         if self._urgency.lasts and not self._slots.can_pause:
-            return sizer.within(SHORT_S)
-        return sizer.size
+            return min(self._share, sizer.within(SHORT_S))
+        return min(self._share, sizer.size)

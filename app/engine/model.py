@@ -13,9 +13,12 @@ Outcome = TypeVar("Outcome")
 
 
 class BatchModel(Protocol[Item, Outcome]):
-    """A model that works on several items at once."""
+    """A model that works on several items at once. `num_workers`: how many calls of `run` at the
+    same time, each in a thread of its own, are faster than one after the other.
+    """
 
     batch_size: int
+    num_workers: int
     memory_bytes: int
 
     def batch_key(self, item: Item) -> Hashable:

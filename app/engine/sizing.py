@@ -1,7 +1,8 @@
-"""How many items a batch should have, from measured times. Pure."""
+"""How many items a batch should have, from measured times. For any thread."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Hashable
 
 import cachetools
@@ -25,45 +26,50 @@ class BatchSizer:
         self._sizes = _halvings(max_size)
         self._item_s: dict[int, float] = {}  # size -> seconds for each item, smoothed
         self._num_batches = 0
+        self._lock = threading.RLock()
 
     def observe(self, num_items: int, seconds: float) -> None:
         """Record a batch. The first one only measures warming up; partial ones fit no size."""
-        self._num_batches += 1
-        if self._num_batches == 1 or num_items not in self._sizes:
-            return
-        item_s = seconds / num_items
-        known = self._item_s.get(num_items)
-        self._item_s[num_items] = item_s if known is None else known + SMOOTHING * (item_s - known)
+        with self._lock:
+            self._num_batches += 1
+            if self._num_batches > 1 and num_items in self._sizes:
+                self._learn(num_items, seconds / num_items)
+
+    def _learn(self, size: int, item_s: float) -> None:
+        known = self._item_s.get(size, item_s)
+        self._item_s[size] = known + SMOOTHING * (item_s - known)
         if self._num_batches % RETRY_AFTER == 0:
-            self._item_s = {size: s for size, s in self._item_s.items() if size <= num_items}
+            self._item_s = {other: s for other, s in self._item_s.items() if other <= size}
 
     def shrink(self, num_items: int) -> None:
         """So many items did not fit into memory: never try them again."""
-        self._sizes = _halvings(max(1, min(self._sizes[-1], num_items // 2)))
-        self._item_s = {size: s for size, s in self._item_s.items() if size <= self._sizes[-1]}
+        with self._lock:
+            self._sizes = _halvings(max(1, min(self._sizes[-1], num_items // 2)))
+            self._item_s = {size: s for size, s in self._item_s.items() if size <= self._sizes[-1]}
 
     @property
     def size(self) -> int:
         """The best known size, or an untried one that may be better."""
-        sizes = self._sizes
-        at = 0
-        while at + 1 < len(sizes) and self._is_worth_growing(at):
-            at += 1
-        while at > 0 and self._is_slow(at) and self._pays(at - 1, at) is not True:
-            at -= 1
-        return sizes[at]
+        with self._lock:
+            at = 0
+            while at + 1 < len(self._sizes) and self._is_worth_growing(at):
+                at += 1
+            while at > 0 and self._is_slow(at) and self._pays(at - 1, at) is not True:
+                at -= 1
+            return self._sizes[at]
 
     def within(self, seconds: float) -> int:
         """As `size`, but none that is known to take longer, nor anything above it."""
-        best = self._sizes[0]
-        for size in self._sizes[1:]:
-            item_s = self._item_s.get(size)
-            if item_s is not None and item_s * size > seconds:
-                break
-            best = size
-            if item_s is None:  # to be tried
-                break
-        return min(self.size, best)
+        with self._lock:
+            best = self._sizes[0]
+            for size in self._sizes[1:]:
+                item_s = self._item_s.get(size)
+                if item_s is not None and item_s * size > seconds:
+                    break
+                best = size
+                if item_s is None:  # to be tried
+                    break
+            return min(self.size, best)
 
     def _is_slow(self, at: int) -> bool:
         size = self._sizes[at]
@@ -90,11 +96,13 @@ class BatchSizers:
 
     def __init__(self) -> None:
         self._sizers: cachetools.LRUCache[Hashable, BatchSizer] = cachetools.LRUCache(MAX_KINDS)
+        self._lock = threading.Lock()
 
     def of(self, kind: Hashable, max_size: int) -> BatchSizer:
-        if kind not in self._sizers:
-            self._sizers[kind] = BatchSizer(max_size)
-        return self._sizers[kind]
+        with self._lock:
+            if kind not in self._sizers:
+                self._sizers[kind] = BatchSizer(max_size)
+            return self._sizers[kind]
 
 
 def _halvings(size: int) -> list[int]:

@@ -232,8 +232,9 @@ class FairSlots:
         """Free the slot. Its owners may come back at once."""
         self._running.remove(slot)
         self._patience.served(slot.owners)
-        self._served = slot.owners
-        self._expected_until = time.monotonic() + EXPECT_S
+        if slot.owners:
+            self._served = slot.owners
+            self._expected_until = time.monotonic() + EXPECT_S
         self._changed.notify_all()
 
     @property

@@ -41,6 +41,11 @@ class TaskQueues(Generic[Item, Outcome]):
         """Whether anything waits."""
         return bool(self._queues)
 
+    @property
+    def num_tasks(self) -> int:
+        """How many wait, also of those that were cancelled."""
+        return sum(map(len, self._queues.values()))
+
     def add(
         self, owner: Hashable, tasks: Sequence[Task[Item, Outcome]], first: bool = False
     ) -> None:

@@ -1,7 +1,7 @@
 """What models must do, so that everything else can be written and tested without them.
 
-A model object is created and called in one thread only, its own; see `batching.py`. It holds
-weights and nothing of a request.
+A model object is created and called in threads of its own only, one unless it has more workers; see
+`batching.py`. It holds weights and nothing of a request.
 """
 
 from __future__ import annotations

@@ -76,6 +76,7 @@ class Wav2Vec2Aligner:
         )
         self._spaces = language not in LANGUAGES_WITHOUT_SPACES
         self._splitter = SentenceSplitter(language)
+        self.num_workers = 1
         self.batch_size = batch_size
         self.memory_bytes = self._model.memory_bytes
 

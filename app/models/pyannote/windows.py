@@ -42,6 +42,7 @@ class WindowModel:
         self._step_s = step_s
         self._window_samples = round(window_s * SAMPLE_RATE)
         self._step_samples = round(step_s * SAMPLE_RATE)
+        self.num_workers = 1
         self.batch_size = blocks_per_batch(windows_per_batch)
         self._of_silence: npt.NDArray[np.float32] | None = None
 

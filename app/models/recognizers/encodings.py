@@ -25,7 +25,7 @@ Encoding = npt.NDArray[np.float32]
 class Encodings:
     """Encodes chunks, and keeps the last encodings while their recordings are in memory.
 
-    Only in the host's memory and in float32, as on every CPU. GPU thread only.
+    Only in the host's memory and in float32, as on every CPU. Any thread.
     """
 
     def __init__(self, encode: Callable[[Sequence[Samples]], StorageView]) -> None:
@@ -54,7 +54,7 @@ class Encodings:
         return StorageView.from_array(np.stack([found[digest] for digest in digests]))
 
     def _keep(self, digest: bytes, chunk: Samples, encoding: Encoding) -> None:
-        # a list first: recordings may go in other threads
+        # a list first: recordings may come and go in other threads
         for oldest in list(self._kept)[: max(0, len(self._kept) + 1 - MOST_KEPT)]:
             self._kept.pop(oldest, None)
         recording = chunk.base if isinstance(chunk.base, np.ndarray) else chunk

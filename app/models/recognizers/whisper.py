@@ -34,7 +34,6 @@ from app.models.devices import free_memory
 from app.models.protocols import DetectionItem, LanguageGuesses, RecognitionItem
 from app.models.recognizers.encodings import Encodings
 from app.models.recognizers.features import log_mel
-from app.models.recognizers.halves import Halves
 from app.models.recognizers.prompts import (
     CONTEXT_TOKENS,
     MAX_PROMPT_CHARS,
@@ -54,8 +53,7 @@ DETECT = "detect language"
 # than 10 s, nearly all.
 BRIEF_SAMPLES = round(BRIEF_S * SAMPLE_RATE)
 SURE_BRIEF_S = BRIEF_S - 3  # silence at the end shows that nothing follows
-WORKERS_ON_CPU = 2  # they share the weights
-IN_FLOAT32 = ("float32", "int8_float32", "int16")  # NumPy has no bfloat16 to cut encodings in
+WORKERS_ON_CPU = 2  # of CTranslate2, which share the weights
 MIN_PROB = 1e-10  # the logarithm of 0 is not finite
 
 # A token's name has a letter for each of its bytes.
@@ -76,18 +74,17 @@ class WhisperRecognizer:
         """`folder`: of a model in CTranslate2 format; see `WhisperEngine`."""
         self._device = device
         kind, _, index = device.partition(":")
-        num_workers = WORKERS_ON_CPU if kind == "cpu" and cpu_threads > 1 else 1
+        self.num_workers = WORKERS_ON_CPU if kind == "cpu" and cpu_threads > 1 else 1
         model = WhisperModel(
             str(folder),
             device=kind,
             device_index=int(index or 0),
             compute_type=compute_type,
             cpu_threads=cpu_threads,
-            num_workers=num_workers,
+            num_workers=self.num_workers,
             local_files_only=True,
         )
         self._model: Any = model.model
-        self._halves = Halves(num_workers if self._model.compute_type in IN_FLOAT32 else 1)
         self._encodings = Encodings(self._encode)
         self._hf_tokenizer = model.hf_tokenizer
         self._num_mels: int = self._model.n_mels
@@ -110,7 +107,6 @@ class WhisperRecognizer:
         self.memory_bytes = _weights_bytes(Path(folder), self._model)
 
     def close(self) -> None:
-        self._halves.close()
         self._model.unload_model()
         del self._model, self._encodings
         free_memory()
@@ -158,15 +154,7 @@ class WhisperRecognizer:
                 for o, own in zip(options, guesses, strict=True)
             ]
         pause()
-
-        def decode(rows: Sequence[int]) -> list[Hypothesis]:
-            own = [options[row] for row in rows]
-            part = encoded if len(rows) == len(items) else rows_of(encoded, rows)
-            return self._with_words(
-                [items[row] for row in rows], self._generate(part, own), own, part
-            )
-
-        hypotheses = self._halves.call(decode, len(items))
+        hypotheses = self._with_words(items, self._generate(encoded, options), options, encoded)
         return [replace(h, guesses=own) for h, own in zip(hypotheses, guesses, strict=True)]
 
     def _encode(self, samples: Sequence[Samples], num_samples: int = N_SAMPLES) -> Any:
@@ -176,12 +164,7 @@ class WhisperRecognizer:
             view = ctranslate2.StorageView.from_array(features.contiguous())
         else:
             view = ctranslate2.StorageView.from_array(np.ascontiguousarray(features.numpy()))
-        if not self._halves.active:
-            return self._model.encode(view, to_cpu=False)
-        rows = self._halves.call(
-            lambda rows: [*np.asarray(self._model.encode(rows_of(view, rows)))], len(samples)
-        )
-        return ctranslate2.StorageView.from_array(np.stack(rows))
+        return self._model.encode(view, to_cpu=False)
 
     def _detect(self, encoded: Any, num_items: int) -> list[LanguageGuesses]:
         if not self._multilingual:
@@ -300,11 +283,6 @@ class WhisperRecognizer:
         ends = np.cumsum([len(self._hf_tokenizer.id_to_token(t) or "") for t in tokens], dtype=int)
         last = len(char_at_byte) - 1
         return tuple(int(char_at_byte[min(end, last)]) for end in ends)
-
-
-def rows_of(view: Any, rows: Sequence[int]) -> Any:
-    """These items of a batch in the host's memory."""
-    return ctranslate2.StorageView.from_array(np.asarray(view)[list(rows)])
 
 
 def likeliest(guesses: Sequence[LanguageGuess], options: DecodingOptions) -> str:

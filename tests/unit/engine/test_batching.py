@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import threading
 import time
@@ -11,7 +12,7 @@ from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from itertools import pairwise
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -30,8 +31,9 @@ from tests.support.waiting import eventually
 class Echo:
     """A model without weights: answers with the item, records its batches, fails on demand."""
 
-    def __init__(self, batch_size: int = 4) -> None:
+    def __init__(self, batch_size: int = 4, num_workers: int = 1) -> None:
         self.batch_size = batch_size
+        self.num_workers = num_workers
         self.memory_bytes = 1
         self.batches: list[list[Any]] = []
         self.threads: set[int] = set()
@@ -69,8 +71,8 @@ class Echo:
 def make() -> Iterator[Callable[..., tuple[Echo, Batcher[Any, Any]]]]:
     batchers: list[Batcher[Any, Any]] = []
 
-    def create(batch_size: int = 4) -> tuple[Echo, Batcher[Any, Any]]:
-        batcher = Batcher("echo", lambda: Echo(batch_size))
+    def create(batch_size: int = 4, num_workers: int = 1) -> tuple[Echo, Batcher[Any, Any]]:
+        batcher = Batcher("echo", lambda: Echo(batch_size, num_workers))
         batchers.append(batcher)
         for _ in range(8):  # until its batches have grown
             values(batcher.submit("warming up", ["warm"] * batch_size))
@@ -545,20 +547,24 @@ def wait_for_steps(batcher: Batcher[Layered], number: int = 25) -> None:
 
 @pytest.fixture
 def layered(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> Iterator[tuple[Batcher[Any, Any], Batcher[Any, Any], list[float]]]:
-    """Two models that share a CPU, and the seconds of the first one's batches."""
+    """Two models that share a CPU, and the seconds of the first one's batches; with one worker
+    each, or with as many as the parameter says.
+    """
     monkeypatch.setattr(slots, "LEEWAY_S", 0.05)
     shared, took_s = FairSlots(), list[float]()
+    load = functools.partial(Layered, num_workers=getattr(request, "param", 1))
     pair = (
-        Batcher("one", Layered, slots=shared, observe=lambda n, room, s: took_s.append(s)),
-        Batcher("two", Layered, slots=shared),
+        Batcher("one", load, slots=shared, observe=lambda n, room, s: took_s.append(s)),
+        Batcher("two", load, slots=shared),
     )
     yield (*pair, took_s)
     for batcher in pair:
         batcher.close()
 
 
+@pytest.mark.parametrize("layered", [1, 2], indirect=True)
 @pytest.mark.parametrize("which", [0, 1])
 def test_a_clip_passes_in_the_middle_of_a_long_batch(layered: Any, which: int) -> None:
     """On the same model and on another one."""
@@ -576,6 +582,7 @@ def test_a_clip_passes_in_the_middle_of_a_long_batch(layered: Any, which: int) -
     assert took_s[-1] < model.worked_s + model.paused_s / 2, "a batch takes what it does not pause"
 
 
+@pytest.mark.parametrize("layered", [1, 2], indirect=True)
 def test_equals_do_not_break_into_a_batch(layered: Any) -> None:
     first, second, _ = layered
     long = first.submit("a long file", ["long"])
@@ -587,6 +594,7 @@ def test_equals_do_not_break_into_a_batch(layered: Any) -> None:
     assert first.model.batches == [["long"], ["x"]]
 
 
+@pytest.mark.parametrize("layered", [1, 2], indirect=True)
 def test_a_stream_of_clips_does_not_starve_a_batch(layered: Any) -> None:
     first, second, _ = layered
     [long] = first.submit("a long file", ["long"])
@@ -626,7 +634,7 @@ def test_a_fault_of_ours_in_a_pause_is_not_blamed_on_the_batch(
     def no_memory(*args: Any) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(first._runner, "_observe", no_memory)
+    monkeypatch.setattr(first._workers[0].runner, "_observe", no_memory)
     [clip] = first.submit("clip", ["x"])
     for future in (long, clip):
         with pytest.raises(ModelUnavailable):
@@ -653,6 +661,7 @@ def test_nobody_slips_into_the_turn_of_a_clip_that_is_gone(layered: Any) -> None
     values(second.submit("clip", ["x"]))
 
 
+@pytest.mark.parametrize("layered", [1, 2], indirect=True)
 def test_a_stream_of_clips_leaves_a_long_file_its_share(
     layered: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -754,6 +763,7 @@ def test_background_work_is_not_put_off_for_ever(
         batcher.close()
 
 
+@pytest.mark.parametrize("layered", [1, 2], indirect=True)
 def test_a_model_can_close_while_a_batch_pauses(layered: Any) -> None:
     first, second, _ = layered
     [long] = first.submit("a long file", ["long"])
@@ -778,6 +788,78 @@ def test_a_model_that_dies_or_closes_gives_up_its_turn(
     third.close()
     assert sum(future.exception(10) is not None for future in queued) > 0
     assert values(long) == list(range(50))
+
+
+# -- several workers -----------------------------------------------------------------------------
+
+
+class Paired(Echo):
+    """Two calls at a time, or none ends."""
+
+    def __init__(self) -> None:
+        super().__init__(num_workers=2)
+        self.both = threading.Barrier(2, timeout=30)
+
+    def run(self, items: Sequence[Any]) -> list[Any]:
+        self.both.wait()
+        return super().run(items)
+
+
+@pytest.fixture
+def paired() -> Iterator[tuple[Paired, Batcher[Any, Any]]]:
+    batcher: Batcher[Any, Any] = Batcher("paired", Paired)
+    yield cast("Paired", batcher.model), batcher
+    batcher.close()
+
+
+def test_two_workers_share_what_waits(paired: tuple[Paired, Batcher[Any, Any]]) -> None:
+    model, batcher = paired
+    for _ in range(8):
+        assert values(batcher.submit("a", list("1234"))) == list("1234")
+    assert sorted(map(len, model.batches[-2:])) == [2, 2]
+    assert values(batcher.submit("a", ["1"]) + batcher.submit("b", ["2"])) == ["1", "2"]
+    batcher.close()
+    assert model.closed
+    assert len(model.threads) == 2
+    assert threading.get_ident() not in model.threads
+
+
+def test_one_of_two_calls_fails_alone(paired: tuple[Paired, Batcher[Any, Any]]) -> None:
+    _, batcher = paired
+    bad, good = batcher.submit("a", ["poison", "x"])
+    with pytest.raises(StageFailed):
+        bad.result(60)
+    assert good.result(60) == "x"
+    assert batcher.alive
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_model_dies_with_one_of_its_threads(make: Any) -> None:
+    """What the other one works on comes to its end first."""
+    model, batcher = make(1, num_workers=2)
+    running = block(model, batcher)
+    model.entered.clear()
+    [fatal] = batcher.submit("a", ["exit"])
+    assert model.entered.wait(10)
+    queued = batcher.submit("a", ["after"])
+    model.gate.set()
+    assert running.result(60) == "block"
+    with pytest.raises(ModelUnavailable):
+        fatal.result(60)
+    assert queued[0].exception(60) is None or isinstance(queued[0].exception(), ModelUnavailable)
+    eventually(lambda: model.closed)
+    assert not batcher.alive
+
+
+def test_a_call_that_hangs_is_seen_beside_others(make: Any) -> None:
+    model, batcher = make(1, num_workers=2)
+    begun = time.monotonic()
+    hangs = block(model, batcher)
+    time.sleep(0.2)
+    assert 0.2 <= batcher.busy_s <= time.monotonic() - begun
+    model.gate.set()
+    hangs.result(60)
+    eventually(lambda: batcher.busy_s == 0)
 
 
 # -- sizes of batches ----------------------------------------------------------------------------

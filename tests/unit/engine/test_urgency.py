@@ -20,7 +20,7 @@ from tests.support.waiting import eventually
 class Model:
     """Waits for its gate; an item's first letter is its batch key."""
 
-    batch_size, memory_bytes = 8, 1
+    batch_size, num_workers, memory_bytes = 8, 1, 1
 
     def __init__(self) -> None:
         self.batches: list[list[str]] = []

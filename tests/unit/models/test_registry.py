@@ -43,6 +43,7 @@ class Parrot:
     """Says the same whatever it hears, less surely at its first temperature."""
 
     batch_size = 2
+    num_workers = 1
     memory_bytes = 1
     languages = frozenset({"en"})
     abilities = Abilities(temperatures=True)

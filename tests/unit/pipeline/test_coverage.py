@@ -64,6 +64,7 @@ class Forgetful:
 
     languages = frozenset({"en"})
     batch_size = 4
+    num_workers = 1
     memory_bytes = 1
     abilities = replace(WHISPER_ABILITIES, word_times=True)
     thresholds = WHISPER_THRESHOLDS

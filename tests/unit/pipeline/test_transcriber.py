@@ -248,6 +248,7 @@ class Scripted:
 
     languages = frozenset({"en"})
     batch_size = 4
+    num_workers = 1
     memory_bytes = 1
     abilities, thresholds = WHISPER_ABILITIES, WHISPER_THRESHOLDS
     brief_s = 0.0
