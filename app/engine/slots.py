@@ -19,7 +19,8 @@ from app.engine.urgency import Urgency
 
 EXPECT_S = 0.02  # how long to wait for the next stage of an owner that was just served
 MAX_OWNERS = 256
-NUM_SLOTS = 2  # one computes while the other is in a part that uses one core or none
+NUM_SLOTS = 3  # Whisper's two workers and another model, all of which use one core or none in parts
+NUM_SLOTS_URGENT = 2  # while somebody speaks: what is under way is over sooner
 # Two owners may run at once, or share a batch, unless one used more than HEAVIER times the seconds
 # of the other plus LEEWAY_S: a clip has all cores to itself, while equals share them.
 HEAVIER = 2.0
@@ -128,6 +129,7 @@ class FairSlots:
         self._waiting: list[First] = []
         self._running: list[Slot] = []
         self._patience = Patience()
+        self._urgency = Urgency()
         self._now = 0.0  # the level of tags
         self._used: OrderedDict[Hashable, _Use] = OrderedDict()  # read without the lock
         self._served: list[Hashable] = []  # by the last slot; may come back until _expected_until
@@ -210,6 +212,7 @@ class FairSlots:
         owner = first()
         slot.owners = [] if owner is None else [owner]
         slot.since = time.monotonic()
+        self._urgency.note(owner)
         self._running.append(slot)
         self._now = max(self._now, self._order_of(owner)[1])
         self._changed.notify_all()  # there may be another slot
@@ -243,7 +246,8 @@ class FairSlots:
 
     @property
     def _full(self) -> bool:
-        return len(self._running) >= self._num_slots
+        most = NUM_SLOTS_URGENT if self._urgency.lasts else NUM_SLOTS
+        return len(self._running) >= min(most, self._num_slots)
 
     def _order_of(self, owner: Hashable | None) -> Order:
         return (False, -math.inf) if owner is None else self.order(owner)

@@ -553,7 +553,7 @@ def layered(
     each, or with as many as the parameter says.
     """
     monkeypatch.setattr(slots, "LEEWAY_S", 0.05)
-    shared, took_s = FairSlots(), list[float]()
+    shared, took_s = FairSlots(2), list[float]()
     load = functools.partial(Layered, num_workers=getattr(request, "param", 1))
     pair = (
         Batcher("one", load, slots=shared, observe=lambda n, room, s: took_s.append(s)),
