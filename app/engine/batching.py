@@ -140,10 +140,13 @@ class Batcher(Generic[Item, Outcome]):
 
     def close(self) -> None:
         """Fail what is queued, drop the model and wait until its memory is free."""
+        self._stop()
+        self._thread.join()
+
+    def _stop(self) -> None:
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        self._thread.join()
 
     # -- the model's threads ---------------------------------------------------------------------
 
@@ -158,18 +161,12 @@ class Batcher(Generic[Item, Outcome]):
                 _Worker(BatchRunner(self._sizers, self._recovery, self._observe))
                 for _ in range(model.num_workers)
             ]
+            helpers = [self._start_helper(model, worker) for worker in self._workers[1:]]
         except BaseException as error:  # noqa: BLE001 - reaches whoever asked for the model
+            self._stop()
             loaded.set_exception(error)
             return
         loaded.set_result(model)
-        helpers = [
-            threading.Thread(
-                target=self._work, args=(model, worker), name=self._thread.name, daemon=True
-            )
-            for worker in self._workers[1:]
-        ]
-        for helper in helpers:
-            helper.start()
         self._work(model, self._workers[0])
         for helper in helpers:
             helper.join()
@@ -178,6 +175,15 @@ class Batcher(Generic[Item, Outcome]):
         fail(queued)
         self._model = None
         model.close()
+
+    def _start_helper(
+        self, model: BatchModel[Item, Outcome], worker: _Worker[Item, Outcome]
+    ) -> threading.Thread:
+        helper = threading.Thread(
+            target=self._work, args=(model, worker), name=self._thread.name, daemon=True
+        )
+        helper.start()
+        return helper
 
     def _work(self, model: BatchModel[Item, Outcome], worker: _Worker[Item, Outcome]) -> None:
         """Until the model closes. If one of its threads dies, the model does."""
@@ -189,9 +195,7 @@ class Batcher(Generic[Item, Outcome]):
         except BaseException:
             log.critical("the thread of the %s died", self._thread.name, exc_info=True)
         finally:
-            with self._changed:
-                self._closing = True
-                self._changed.notify_all()
+            self._stop()
             for batch in worker.batches:  # whatever ended the thread, nobody may wait forever
                 fail(batch)
             worker.batches = []

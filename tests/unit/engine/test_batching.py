@@ -851,6 +851,22 @@ def test_a_model_dies_with_one_of_its_threads(make: Any) -> None:
     assert not batcher.alive
 
 
+def test_a_machine_without_room_for_a_second_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, num_started = threading.Thread.start, 0
+
+    def start_one(thread: threading.Thread) -> None:
+        nonlocal num_started
+        num_started += 1
+        if num_started > 1:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_one)
+    with pytest.raises(RuntimeError, match="can't start"):
+        Batcher("echo", lambda: Echo(num_workers=2))
+    assert num_started == 2
+
+
 def test_a_call_that_hangs_is_seen_beside_others(make: Any) -> None:
     model, batcher = make(1, num_workers=2)
     begun = time.monotonic()
