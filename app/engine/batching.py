@@ -157,22 +157,24 @@ class Batcher(Generic[Item, Outcome]):
     ) -> None:
         try:
             model = load()
+        except BaseException as error:  # noqa: BLE001 - reaches whoever asked for the model
+            loaded.set_exception(error)
+            return
+        try:
             self._workers = [
                 _Worker(BatchRunner(self._sizers, self._recovery, self._observe))
                 for _ in range(model.num_workers)
             ]
             helpers = [self._start_helper(model, worker) for worker in self._workers[1:]]
-        except BaseException as error:  # noqa: BLE001 - reaches whoever asked for the model
+        except BaseException as error:  # noqa: BLE001
             self._stop()
+            model.close()
             loaded.set_exception(error)
             return
         loaded.set_result(model)
         self._work(model, self._workers[0])
         for helper in helpers:
             helper.join()
-        with self._changed:
-            queued = self._queues.take_all()
-        fail(queued)
         self._model = None
         model.close()
 
@@ -196,8 +198,10 @@ class Batcher(Generic[Item, Outcome]):
             log.critical("the thread of the %s died", self._thread.name, exc_info=True)
         finally:
             self._stop()
-            for batch in worker.batches:  # whatever ended the thread, nobody may wait forever
-                fail(batch)
+            with self._changed:
+                queued = self._queues.take_all()
+            for tasks in (*worker.batches, queued):  # whatever happened, nobody may wait forever
+                fail(tasks)
             worker.batches = []
 
     def _wait_for_work(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -138,5 +139,6 @@ class BatchRunner(Generic[Item, Outcome]):
 
 def _blame(task: Task[Item, Outcome], error: Exception) -> None:
     task.context.run(log.error, "a batch failed", exc_info=error)
-    ours = error if isinstance(error, ServiceError) else StageFailed(MODEL_FAILED)
+    # a copy: the traceback of a kept error would keep the batch
+    ours = copy.copy(error) if isinstance(error, ServiceError) else StageFailed(MODEL_FAILED)
     task.future.set_exception(ours)

@@ -205,8 +205,9 @@ class FairSlots:
         try:
             while not self._is_next(first):
                 left_s = self._expected_until - time.monotonic()
-                # tags change without a notice, so only busy slots are sure to wake others
-                self._changed.wait(None if self._full else left_s if left_s > 0 else EXPECT_S)
+                # tags and urgency change without a notice: only busy slots are sure to wake others
+                busy = len(self._running) >= self._num_slots
+                self._changed.wait(None if busy else left_s if left_s > 0 else EXPECT_S)
         finally:
             self._waiting.remove(first)
         owner = first()

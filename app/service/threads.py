@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
-from app.domain.errors import Overloaded, ShuttingDown, StageFailed
+from app.domain.errors import Overloaded, ServiceError, ShuttingDown, StageFailed
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -18,10 +18,11 @@ RETRY_S = 10
 
 
 class Threads(ThreadPoolExecutor):
-    """Clears the frames of every exception that a job raises.
+    """Drops the traceback of an expected exception that a job raises. That of a fault goes to the
+    log; its frames are cleared.
 
-    A traceback holds the variables of each frame, such as a mapped recording of hours, in cycles
-    that may not be collected for a long time.
+    A traceback holds the variables of each frame and what its function refers to, such as a mapped
+    recording of hours, in cycles that may not be collected for a long time.
     """
 
     _closed = False
@@ -64,10 +65,23 @@ def _forgetful(function: Callable[P, T]) -> Callable[P, T]:
         try:
             return function(*args, **kwargs)
         except BaseException as error:
-            reason: BaseException | None = error
-            while reason is not None:
+            del args, kwargs  # this frame runs still, and cannot be cleared
+            expected = isinstance(error, ServiceError) and not isinstance(error, StageFailed)
+            for reason in _reasons(error):
                 traceback.clear_frames(reason.__traceback__)
-                reason = reason.__cause__ or reason.__context__
+                if expected:
+                    reason.__traceback__ = None
             raise
 
     return call
+
+
+def _reasons(error: BaseException) -> list[BaseException]:
+    """The error and all that led to it."""
+    found, left = list[BaseException](), [error]
+    while left:
+        reason = left.pop()
+        if reason not in found:
+            found.append(reason)
+            left += filter(None, (reason.__cause__, reason.__context__))
+    return found
