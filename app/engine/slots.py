@@ -247,7 +247,7 @@ class FairSlots:
 
     @property
     def _full(self) -> bool:
-        most = NUM_SLOTS_URGENT if self._urgency.lasts else NUM_SLOTS
+        most = NUM_SLOTS_URGENT if self._urgency.lasts else self._num_slots
         return len(self._running) >= min(most, self._num_slots)
 
     def _order_of(self, owner: Hashable | None) -> Order:

@@ -14,6 +14,7 @@ from app.domain.errors import (
     StorageRefused,
     StorageUnavailable,
 )
+from app.storage.tls import causes
 
 NO_OBJECT = "There is no such object in the bucket."
 NO_BUCKET = "There is no such bucket."
@@ -59,11 +60,11 @@ FORBIDDEN, TOO_MANY, LEAST_SERVER_ERROR = 403, 429, 500
 
 def error_of(error: Exception) -> ServiceError:
     """`error`: of boto3 or botocore."""
-    responses = (getattr(found, "response", None) for found in _chain(error))
+    responses = (getattr(found, "response", None) for found in causes(error))
     answered = next((response for response in responses if isinstance(response, dict)), None)
     if answered is not None:
         return _answered(answered)
-    names = {type(found).__name__ for found in _chain(error)}
+    names = {type(found).__name__ for found in causes(error)}
     if "S3DownloadFailedError" in names:  # a part has another ETag
         return StorageUnavailable(CHANGED)
     if names & NO_CREDENTIALS:
@@ -71,15 +72,6 @@ def error_of(error: Exception) -> ServiceError:
     if names & UNUSABLE_NAME:
         return StorageRefused("The names of the bucket and the object are not valid.")
     return StorageUnavailable(UNREACHABLE)
-
-
-def _chain(error: BaseException | None) -> list[BaseException]:
-    """An error and those that it was raised for."""
-    found: list[BaseException] = []
-    while error is not None and error not in found:
-        found.append(error)
-        error = error.__cause__ or error.__context__
-    return found
 
 
 def _answered(response: dict[str, Any]) -> ServiceError:

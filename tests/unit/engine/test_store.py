@@ -23,7 +23,6 @@ def key(name: str) -> ModelKey:
 
 class Weights:
     def __init__(self, memory_bytes: int = 10) -> None:
-        self.num_workers = 1
         self.memory_bytes = memory_bytes
         self.alive = True
         self.busy_s = 0.0

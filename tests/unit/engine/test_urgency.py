@@ -116,6 +116,29 @@ def test_batches_that_can_pause_stay_full(make: Any) -> None:
     assert 8 in [len(batch) for batch in model.batches]
 
 
+@pytest.mark.parametrize(("urgent", "at_once"), [(False, 3), (True, 2)])
+def test_a_cpu_does_less_at_once_while_somebody_speaks(urgent: bool, at_once: int) -> None:
+    shared, go_on = FairSlots(), threading.Event()
+    begun: list[str] = []
+
+    def take(name: str) -> None:
+        work = Work(name, 60, urgent=urgent)
+        with shared.slot(lambda: work, ahead=False):
+            begun.append(name)
+            assert go_on.wait(30)
+
+    threads = [threading.Thread(target=take, args=(name,)) for name in "abcd"]
+    for thread in threads:
+        thread.start()
+    eventually(lambda: len(begun) == at_once)
+    time.sleep(0.2)  # no other one follows
+    assert len(begun) == at_once
+    go_on.set()
+    for thread in threads:
+        thread.join(30)
+    assert sorted(begun) == list("abcd")
+
+
 def test_endless_speech_starves_nobody(make: Any) -> None:
     """Each urgent item is followed by another; the upload has its turns all the same."""
     model, batcher = make(FreeForAll())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import pytest
 
 from app.config.settings import DEMO_DIR
 from app.domain.options import DecodingOptions
@@ -63,3 +64,20 @@ def gist(outcome: Outcome) -> tuple[object, ...]:
         return (outcome[0].language,)
     ends = [round(word.end_s, 1) for word in outcome.words or ()]
     return outcome.language, outcome.tokens, ends
+
+
+def test_clear_speech_is_the_same_word_for_word() -> None:
+    sound = speech("en_mono")
+    options = DecodingOptions(language="en", beam_size=2)
+    wanted: list[Item] = [
+        RecognitionItem(np.ascontiguousarray(sound[16_000 * i : 16_000 * (i + 5)]), options)
+        for i in range(5)
+    ]
+    one, two = (
+        [outcome for outcome in heard(threads, wanted) if isinstance(outcome, Hypothesis)]
+        for threads in (1, 2)
+    )
+    assert [h.text for h in one] == [h.text for h in two]
+    assert len({h.text for h in one}) == 5
+    starts = [[word.start_s for h in found for word in h.words or ()] for found in (one, two)]
+    assert starts[0] == pytest.approx(starts[1], abs=0.021)
