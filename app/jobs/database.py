@@ -37,6 +37,7 @@ MIGRATION_LOCK = 0x57_41_53_52  # any number that nobody else locks in this data
 POOL_SIZE, POOL_OVERFLOW = 10, 20
 CONNECT_TIMEOUT_S = 5
 BUSY_TIMEOUT_S = 30
+IDLE_TIMEOUT_S = 30  # of a transaction: its process is frozen, and others wait for its locks
 RETRY_S = 0.5
 # Notices within some 20 s that a machine is gone, which may never say so.
 KEEPALIVE = {
@@ -45,7 +46,7 @@ KEEPALIVE = {
     "keepalives_count": 3,
     "tcp_user_timeout": 20_000,
 }
-# InternalError: the server has become a replica that only reads.
+# InternalError: the server has become a replica that only reads, or has ended an idle transaction.
 UNREACHABLE = (OperationalError, InterfaceError, InternalError, PoolTimeout)
 
 
@@ -166,7 +167,7 @@ def _postgresql(url: str) -> sa.Engine:
     parsed = make_url(url)
     if parsed.get_backend_name() not in ("postgresql", "postgres"):
         raise ArgumentError
-    return sa.create_engine(
+    engine = sa.create_engine(
         parsed.set(drivername="postgresql+psycopg"),
         pool_size=POOL_SIZE,
         max_overflow=POOL_OVERFLOW,
@@ -177,6 +178,14 @@ def _postgresql(url: str) -> sa.Engine:
             **KEEPALIVE,
         },
     )
+
+    @sa.event.listens_for(engine, "connect")
+    def prepare(connection: Any, record: Any) -> None:
+        # not among the options of a connection: PgBouncer refuses those
+        connection.execute(f"SET idle_in_transaction_session_timeout = '{IDLE_TIMEOUT_S}s'")
+        connection.commit()
+
+    return engine
 
 
 def _first_line(error: DBAPIError) -> str:

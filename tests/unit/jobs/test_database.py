@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import subprocess
 import sys
 import threading
@@ -23,7 +24,7 @@ from app.jobs.tables import jobs, metadata
 from tests.support.job_tables import Process
 from tests.support.paths import ROOT
 from tests.support.ports import free_port
-from tests.support.postgres import running_postgres
+from tests.support.postgres import PostgresServer, running_postgres
 
 CONFIG = Config()
 CONFIG.set_main_option("script_location", str(MIGRATIONS))
@@ -166,6 +167,30 @@ def test_a_database_that_is_gone_is_told_as_such(tmp_path: Path) -> None:
             process.store.find(job.id, "a")
         server.start()
         process.begin(job)
+
+
+def test_a_frozen_process_keeps_no_lock(
+    postgres: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.jobs.database.IDLE_TIMEOUT_S", 1)
+    url = postgres.new_database(secrets.token_hex(8))
+    frozen, other = Database(url, tmp_path), Database(url, tmp_path)
+    job = Process(frozen, tmp_path).submit()
+    rename = sa.update(jobs).where(jobs.c.id == job.id)
+
+    def freeze_while_another_writes() -> None:
+        with frozen.begin() as connection:
+            connection.execute(rename.values(client="frozen"))
+            with other.begin() as waiting:
+                waiting.exec_driver_sql("SET LOCAL lock_timeout = '30s'")
+                waiting.execute(rename.values(client="other"))
+
+    with pytest.raises(DatabaseUnavailable):
+        freeze_while_another_writes()
+    with frozen.begin() as connection:
+        assert connection.execute(sa.select(jobs.c.client)).scalar() == "other"
+    frozen.close()
+    other.close()
 
 
 def test_what_is_accepted_outlives_the_power(tmp_path: Path) -> None:
