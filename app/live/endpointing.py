@@ -95,7 +95,7 @@ class Endpointer:
         if silent_s >= self._options.silence_s:
             return [self._end(self._last_speech_s + self._options.silence_s / 2)]
         if self.now_s - self._started_s >= self._options.longest_s:
-            if silent_s >= PAUSE_FRAMES * FRAME_S:  # a pause is just now
+            if self.paused_at_s is not None:
                 return [self._end(self._last_speech_s + silent_s / 2)]
             return self._cut(self._started_s)
         return []

@@ -196,8 +196,10 @@ def test_events_that_were_asked_for(server: Server) -> None:
         assert abs(word["start"] - truth["start"]) < 0.2
         assert word["score"] > 0
     kinds = [m["event"] for m in client.messages if "event" in m]
-    assert kinds[0] == "speech_started"
-    assert kinds[-2:] == ["speech_ended", "final"]
+    assert kinds[-1] == "final"
+    # the last words may be told before or after the end of the utterance
+    others = [kind for kind in kinds if kind != "partial"]
+    assert others == ["speech_started", "speech_ended", "final"]
 
 
 def test_languages_change_between_utterances(server: Server) -> None:
