@@ -1,10 +1,17 @@
-"""Context: what was said before an utterance, for the recognizer."""
+"""Context: what was said before an utterance, for the recognizer: as text, and as sound."""
 
 from __future__ import annotations
 
-from app.domain.transcript import Transcript
+from collections import deque
+
+import numpy as np
+
+from app.domain.transcript import SAMPLE_RATE, Samples, Transcript
 
 CONTEXT_CHARS = 500
+LEFT_CONTEXT_S = 12.0
+PAUSE = np.zeros(round(0.3 * SAMPLE_RATE), np.float32)
+CONNECTED_S = 2.0  # what is said after a longer pause has little to do with what was before
 
 
 class Context:
@@ -26,3 +33,27 @@ class Context:
 
     def forget(self) -> None:
         self._text = ""
+
+
+class LeftContext:
+    """The sound of the last utterances, with a short pause after each."""
+
+    def __init__(self) -> None:
+        self._utterances: deque[Samples] = deque()
+        self._end_s = 0.0
+
+    def note(self, start_s: float, samples: Samples) -> None:
+        """An utterance that has ended. Too much is forgotten, in whole utterances."""
+        if not self.before(start_s):
+            self.forget()
+        self._utterances.append(np.concatenate([samples, PAUSE]))
+        self._end_s = start_s + len(samples) / SAMPLE_RATE
+        while sum(map(len, self._utterances)) > LEFT_CONTEXT_S * SAMPLE_RATE:
+            self._utterances.popleft()
+
+    def before(self, start_s: float) -> tuple[Samples, ...]:
+        """What was said just before an utterance that begins at a time."""
+        return tuple(self._utterances) if start_s - self._end_s <= CONNECTED_S else ()
+
+    def forget(self) -> None:
+        self._utterances.clear()

@@ -7,6 +7,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+import numpy as np
+
 from app.domain.errors import ServiceError
 from app.domain.options import BRIEF_S, DecodingOptions, TranscribeOptions
 from app.domain.transcript import SAMPLE_RATE, Audio, Hypothesis, Samples, Transcript
@@ -37,13 +39,14 @@ class Ears(Protocol):
 @dataclass(frozen=True, slots=True)
 class Spoken:
     """What is known of an utterance. `context`: the text before it, empty if it does not count.
-    `hurry`: see `TranscribeOptions`.
+    `hurry`: see `TranscribeOptions`. `left_context`: the sound of the utterances before it.
     """
 
     options: LiveOptions
     language: str | None
     context: str = ""
     hurry: bool = False
+    left_context: tuple[Samples, ...] = ()
 
 
 class ModelEars:
@@ -107,5 +110,6 @@ def _transcribe_options(spoken: Spoken) -> TranscribeOptions:
         initial_prompt=live.prompt,
         hotwords=live.hotwords,
         context=spoken.context,
+        left_context=np.concatenate(spoken.left_context) if spoken.left_context else None,
         hurry=spoken.hurry,
     )

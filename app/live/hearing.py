@@ -1,11 +1,12 @@
-"""Hearing: what a session asks its ears about an utterance, and the text that was said before."""
+"""Hearing: what a session asks its ears about an utterance, and what was said before."""
 
 from __future__ import annotations
 
 from concurrent.futures import Future
+from dataclasses import replace
 
 from app.domain.transcript import Hypothesis, Samples, Transcript
-from app.live.context import Context
+from app.live.context import Context, LeftContext
 from app.live.ears import Ears, Spoken
 from app.live.utterance import Utterance
 
@@ -19,6 +20,7 @@ class Hearing:
 
     def __init__(self) -> None:
         self._context = Context()
+        self._left_context = LeftContext()
 
     def expect(self, utterance: Utterance) -> None:
         self.ears.expect(utterance.work)
@@ -30,7 +32,11 @@ class Hearing:
         return self.ears.is_credible(found)
 
     def transcribe(self, utterance: Utterance, samples: Samples) -> Future[Transcript]:
-        return self.ears.transcribe(samples, self._spoken(utterance), utterance.work)
+        if utterance.left_context is None:
+            utterance.left_context = self._left_context.before(utterance.start_s)
+            self._left_context.note(utterance.start_s, samples)
+        spoken = replace(self._spoken(utterance), left_context=utterance.left_context)
+        return self.ears.transcribe(samples, spoken, utterance.work)
 
     def note(self, transcript: Transcript) -> None:
         """What was said."""
@@ -38,6 +44,7 @@ class Hearing:
 
     def forget(self) -> None:
         self._context.forget()
+        self._left_context.forget()
 
     def _spoken(self, utterance: Utterance) -> Spoken:
         options, language = utterance.options, utterance.language

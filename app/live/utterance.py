@@ -6,7 +6,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from app.domain.options import BRIEF_S
-from app.domain.transcript import Hypothesis, LanguageGuess, Segment, SpokenWord, Transcript, Word
+from app.domain.transcript import (
+    Hypothesis,
+    LanguageGuess,
+    Samples,
+    Segment,
+    SpokenWord,
+    Transcript,
+    Word,
+)
 from app.engine.work import Work
 from app.live.agreement import Agreed, Agreement, shifted
 from app.live.echoes import without_echo
@@ -21,7 +29,8 @@ LANGUAGE_S = 2.0  # of speech, before its language is settled
 class Utterance:
     """`start_s`: seconds of the stream. `options`: those at its start. `language`: settled by the
     first long hypothesis, unless it is given. `hurry`: its transcript has no time to lose.
-    `closed`: no more hypotheses of it are told.
+    `left_context`: the sound before it, once its transcript is asked for. `closed`: no more
+    hypotheses of it are told.
     """
 
     def __init__(
@@ -37,6 +46,7 @@ class Utterance:
         self.start_s = start_s
         self.end_s: float | None = None
         self.hurry = False
+        self.left_context: tuple[Samples, ...] | None = None
         self.work = work
         self.options = options
         self.language = options.language

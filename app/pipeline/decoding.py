@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
+import numpy as np
+
 from app.domain.options import DecodingOptions
 from app.domain.transcript import SAMPLE_RATE, Chunk, Hypothesis, Samples, SpeechRegion
 from app.engine.tasks import TaskFuture
@@ -18,6 +20,7 @@ from app.models.leases import LeasedRecognizer
 from app.models.protocols import RecognitionItem
 from app.pipeline.chunking import divide
 from app.pipeline.hypotheses import Judge, missing_speech
+from app.pipeline.left_context import better_with_context
 from app.text.letters import num_letters
 
 Heard: TypeAlias = tuple[Chunk, Hypothesis]
@@ -25,16 +28,20 @@ Heard: TypeAlias = tuple[Chunk, Hypothesis]
 MAX_DIVISIONS = 3
 MAX_DECODES = 16  # of a chunk and all its parts, to limit what noise costs
 MAX_TEMPERATURES_OF_HALVES = 2
+LONGEST_S = 30.0  # of the sound of one decode
 
 
 @dataclass(slots=True)
 class ChunkSource:
-    """Decodes a chunk and its parts. `hurry`: see `TranscribeOptions`. `num_decodes`: so far."""
+    """Decodes a chunk and its parts. `hurry`: see `TranscribeOptions`. `left_context`: the sound
+    just before the chunk, if it is known. `num_decodes`: so far.
+    """
 
     recognizer: LeasedRecognizer
     work: Work
     options: DecodingOptions
     hurry: bool = False
+    left_context: Samples | None = None
     num_decodes: int = 0
 
     def may_be_brief(self, samples: Samples) -> bool:
@@ -51,6 +58,22 @@ class ChunkSource:
             options = replace(options, context="")
         item = RecognitionItem(samples, options)
         [future] = self.work.submit(self.recognizer.recognition, [item], first=first)
+        return future
+
+    @property
+    def context_s(self) -> float:
+        return 0.0 if self.left_context is None else len(self.left_context) / SAMPLE_RATE
+
+    def decode_after_context(self, samples: Samples) -> TaskFuture[Hypothesis] | None:
+        """None if there is none, or too much for the recognizer."""
+        if self.left_context is None:
+            return None
+        together = np.concatenate([self.left_context, samples])
+        if len(together) > LONGEST_S * SAMPLE_RATE:
+            return None
+        # the text before is in the sound now
+        item = RecognitionItem(together, replace(self.options, context=""))
+        [future] = self.work.submit(self.recognizer.recognition, [item], first=True)
         return future
 
 
@@ -79,6 +102,7 @@ class ChunkDecoding:
         self._depth = depth
         self._tried: list[Hypothesis] = []
         self._whole: Hypothesis | None = None  # from before it was divided
+        self._alone: Hypothesis | None = None  # from before it was heard after its context
         self._halves: tuple[ChunkDecoding, ...] = ()
         self._temperatures = iter(self._all_temperatures())
         temperature = next(self._temperatures)
@@ -114,6 +138,9 @@ class ChunkDecoding:
             self._compare()
 
     def _consider(self, hypothesis: Hypothesis) -> None:
+        if self._alone is not None:
+            self._choose(self._alone, hypothesis)
+            return
         if self._is_brief:
             self._is_brief = False
             if not self._is_beyond_doubt(hypothesis):
@@ -131,7 +158,23 @@ class ChunkDecoding:
         missing = missing_speech(self.chunk, hypothesis)
         is_whole = not missing and not hypothesis.is_cut_off
         if is_whole or self._judge.is_silence(hypothesis) or not self._divide(hypothesis, missing):
-            self.heard = self._credible(hypothesis)
+            self._accept(hypothesis)
+
+    def _accept(self, hypothesis: Hypothesis) -> None:
+        """Or hear it again after its context."""
+        heard = self._credible(hypothesis)
+        if heard and not self._depth and self._judge.is_in_doubt(hypothesis):
+            future = self._source.decode_after_context(self._samples)
+            if future is not None:
+                self._alone = hypothesis
+                self._await(future)
+                return
+        self.heard = heard
+
+    def _choose(self, alone: Hypothesis, whole: Hypothesis) -> None:
+        better = better_with_context(alone, whole, self._source.context_s)
+        heard = self._credible(better) if better is not None else ()
+        self.heard = heard or self._credible(alone)
 
     def _is_beyond_doubt(self, hypothesis: Hypothesis) -> bool:
         return (

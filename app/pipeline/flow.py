@@ -9,6 +9,8 @@ from functools import partial
 from queue import SimpleQueue
 from typing import TypeAlias
 
+import numpy as np
+
 from app.domain.options import DecodingOptions, Task, TranscribeOptions
 from app.domain.transcript import SAMPLE_RATE, Audio, Chunk, Hypothesis, Samples, Segment
 from app.domain.warnings import TranscriptWarning
@@ -91,12 +93,19 @@ class Flow:
         """
         samples = slice_audio(self._request.audio, chunk.start_s, chunk.end_s)
         options = replace(self._decoding, language=language or self._decoding.language)
-        hurry = self._request.options.hurry
-        source = ChunkSource(self._recognizer, self._request.work, options, hurry)
+        hurry, context = self._request.options.hurry, self._left_context(chunk)
+        source = ChunkSource(self._recognizer, self._request.work, options, hurry, context)
         self._num_chunks += 1
         wake = partial(self._woken.put, self._num_chunks)
         decoding = ChunkDecoding(chunk, samples, source, wake, future)
         self._recognizing[self._num_chunks] = decoding
+
+    def _left_context(self, chunk: Chunk) -> Samples | None:
+        """Of the first chunk, up to its start: the pause before it tells where it begins."""
+        before = self._request.options.left_context
+        if before is None or self._num_chunks:
+            return None
+        return np.concatenate([before, slice_audio(self._request.audio, 0.0, chunk.start_s)])
 
     def settle(self, wait: bool) -> None:
         """Take what is recognized further; `wait`: until everything is recognized."""

@@ -307,6 +307,38 @@ def test_finals_come_in_order_whichever_is_ready_first(talk: Talk) -> None:
     assert [final.utterance for final in talk.of(events.Final)] == [1, 2]
 
 
+def context_s(talk: Talk) -> list[list[float]]:
+    """Seconds of the utterances before each one that was to be transcribed."""
+    return [[len(u) / 16_000 for u in of.left_context] for _, of, _ in talk.ears.thorough]
+
+
+def test_an_utterance_is_transcribed_with_the_sound_before_it(talk: Talk) -> None:
+    talk.utterances(2)
+    talk.say(QUIET, QUIET, LOUD, QUIET)  # too long a pause
+    eventually(lambda: len(talk.ears.thorough) == 3)
+    assert context_s(talk) == [[], [pytest.approx(1.55, abs=0.1)], []]
+    talk.ears.thorough[1][2].set_exception(ModelUnavailable("gone"))
+    eventually(lambda: len(talk.ears.thorough) == 4)
+    assert context_s(talk)[3] == context_s(talk)[1]  # it is tried again as before
+
+
+def test_only_so_much_sound_before_an_utterance_is_kept(talk: Talk) -> None:
+    talk.utterances(12)
+    assert [len(before) for before in context_s(talk)][-3:] == [6, 6, 6]
+    assert max(map(sum, context_s(talk))) < 12
+    talk.say(*[LOUD] * 13, QUIET, LOUD, QUIET)
+    eventually(lambda: len(talk.ears.thorough) == 14)
+    assert context_s(talk)[-1] == []
+
+
+def test_nothing_of_before_is_heard_after_a_reset(talk: Talk) -> None:
+    talk.utterances(1)
+    talk.session.reset()
+    talk.say(LOUD, QUIET)
+    eventually(lambda: len(talk.ears.thorough) == 2)
+    assert context_s(talk) == [[], []]
+
+
 def test_a_failed_transcript_is_tried_again_and_told(talk: Talk) -> None:
     talk.utterances(1)
     talk.ears.thorough[0][2].set_exception(ModelUnavailable("gone"))

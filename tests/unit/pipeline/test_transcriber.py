@@ -337,6 +337,64 @@ def test_a_second_try_passes_what_waits_behind_it(service: Service) -> None:
     assert order.index("again") < len(order) - 2, "not behind all other chunks"
 
 
+CLEAR, UNCLEAR = " He was not an ill disposed man", " He was not an old sposed man"
+
+
+@pytest.mark.parametrize(
+    ("alone", "after_context", "said", "num_heard"),
+    [
+        ((UNCLEAR, -0.3), (CLEAR, -0.1), CLEAR, 2),
+        ((UNCLEAR, -0.3), (CLEAR, -0.4), UNCLEAR, 2),
+        ((UNCLEAR, -0.3), ("", -0.1), UNCLEAR, 2),
+        ((UNCLEAR, -0.1), (CLEAR, -0.1), UNCLEAR, 1),
+    ],
+)
+def test_what_is_in_doubt_is_heard_again_after_what_was_before(
+    service: Service,
+    alone: tuple[str, float],
+    after_context: tuple[str, float],
+    said: str,
+    num_heard: int,
+) -> None:
+    before, seconds = np.zeros(3 * 16_000, np.float32), []
+
+    class Mishearing(Scripted):
+        def _answer(self, item: Any) -> Any:
+            if not isinstance(item, RecognitionItem):
+                return super()._answer(item)
+            seconds.append(len(item.samples) / 16_000)
+            if len(seconds) == 1:
+                return in_words([], *alone)
+            return in_words([SpokenWord(" Before.", 0.5, 1.0, 0.9)], *after_context)
+
+    batcher = Batcher("mishearing", lambda: Mishearing({}, None))
+    store: Any = ScriptedStore(service.models.store, batcher)
+    real = service.transcriber
+    transcriber = Transcriber(store, service.catalog, ThreadPoolExecutor(1), real._options)
+    options = TranscribeOptions("demo", language="en", left_context=before)
+    transcript = transcriber.transcribe(audio("en_short"), options, Work("scripted", 60))
+    batcher.close()
+    assert [segment.text for segment in transcript.segments] == [said]
+    assert len(seconds) == num_heard
+    if num_heard > 1:
+        assert seconds[1] >= 3.0 + seconds[0]
+
+
+def in_words(before: list[SpokenWord], text: str, logprob: float) -> Hypothesis:
+    """The text at the time of the speech, after three seconds of other sound if there is any."""
+    since_s = 3.6 if before else 0.6
+    words = [*before]
+    for i, word in enumerate(text.split()):
+        words.append(SpokenWord(f" {word}", since_s + 0.3 * i, since_s + 0.3 * i + 0.3, 0.9))
+    texts = [word.text for word in words]
+    return replace(
+        hypothesis("".join(texts), logprob),
+        tokens=tuple(range(len(texts))),
+        token_ends=tuple(sum(map(len, texts[: i + 1])) for i in range(len(texts))),
+        words=tuple(words),
+    )
+
+
 def test_known_speakers_must_be_alike_enough(service: Service) -> None:
     real = service.transcriber
     turn = next(t for t in truth_of("en_two")["turns"] if t["end"] - t["start"] >= 2)

@@ -1,0 +1,76 @@
+"""Left context: a chunk that is in doubt, heard once more after the sound before it. Pure.
+
+Recognizers mishear short utterances that they hear alone. With the sound before it, one is heard
+better, but it may be lost as a whole, and its first word may seem to be in the pause before it. So
+its text is the part of what was heard that is most like the text of the chunk alone, and as long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from difflib import SequenceMatcher
+
+from app.domain.transcript import Hypothesis, SpokenWord
+from app.text.letters import num_letters
+
+MISTIMED_S = 1.6  # a word next to a pause may have times within it, or within what is before it
+FEWER_LETTERS, MORE_LETTERS = 2.0, 0.2  # the latter is a share
+
+
+def better_with_context(
+    alone: Hypothesis, whole: Hypothesis, context_s: float
+) -> Hypothesis | None:
+    """The part of `whole` that is the chunk heard `alone`, or None if it is no better.
+
+    `whole` begins with `context_s` seconds of other sound.
+    """
+    text = "".join(word.text for word in whole.words or ())
+    if text != whole.text or whole.stats.avg_logprob <= alone.stats.avg_logprob:
+        return None
+    words = whole.words or ()
+    part = _from(whole, _first_word(words, alone.text, context_s), context_s)
+    least = num_letters(alone.text) - FEWER_LETTERS
+    most = num_letters(alone.text) * (1 + MORE_LETTERS)
+    return part if least <= num_letters(part.text) <= most else None
+
+
+def _first_word(words: Sequence[SpokenWord], alone: str, context_s: float) -> int:
+    """The index of the first word of the chunk: where the text after it is most like `alone`."""
+    middles = ((word.start_s + word.end_s) / 2 for word in words)
+    last = next((i for i, middle in enumerate(middles) if middle > context_s), len(words))
+    first = last
+    while first and words[first - 1].end_s > context_s - MISTIMED_S:
+        first -= 1
+    matcher = SequenceMatcher(None, b=_letters(alone), autojunk=False)
+
+    def likeness(index: int) -> float:
+        matcher.set_seq1(_letters("".join(word.text for word in words[index:])))
+        return matcher.ratio()
+
+    return max(range(last, first - 1, -1), key=likeness)
+
+
+def _letters(text: str) -> str:
+    return "".join(filter(str.isalnum, text.casefold()))
+
+
+def _from(whole: Hypothesis, index: int, context_s: float) -> Hypothesis:
+    """What `whole` says from a word on, in times after the context."""
+    words = whole.words or ()
+    begin = sum(len(word.text) for word in words[:index])
+    kept = [i for i, end in enumerate(whole.token_ends) if end > begin]
+    return replace(
+        whole,
+        text=whole.text[begin:],
+        tokens=tuple(whole.tokens[i] for i in kept),
+        token_ends=tuple(whole.token_ends[i] - begin for i in kept),
+        likelihoods=tuple(whole.likelihoods[i] for i in kept if whole.likelihoods),
+        token_probs=tuple(whole.token_probs[i] for i in kept if whole.token_probs),
+        words=tuple(_earlier(word, context_s) for word in words[index:]),
+    )
+
+
+def _earlier(word: SpokenWord, by_s: float) -> SpokenWord:
+    start_s, end_s = max(0.0, word.start_s - by_s), max(0.0, word.end_s - by_s)
+    return replace(word, start_s=start_s, end_s=end_s)
