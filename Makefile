@@ -7,7 +7,7 @@ UV := $(BIN)/uv
 TORCH_BACKEND ?=
 FILES ?=
 CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
-WORKERS ?= $(shell echo $$(($(CORES) < 8 ? $(CORES) + 1 : 8)))
+WORKERS ?= $(shell echo $$(($(CORES) < 4 ? 2 * $(CORES) : 8)))
 NO_TESTS := 5
 # else every start of the service compiles its libraries anew
 unexport PYTHONDONTWRITEBYTECODE
@@ -35,7 +35,7 @@ demo: $(VENV)/.run
 serve: $(VENV)/.run
 	$(BIN)/whisperx-asr serve
 
-# Several processes, since many tests wait for the most part; each model of theirs has one thread, or
+# Several processes for each core, since many tests wait for the most part; each model of theirs has one thread, or
 # those of several servers get into each other's way. No test may be in FILES for one of the two.
 test: check
 	OMP_NUM_THREADS=1 CPU_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -m "not serial" $(FILES) \
