@@ -35,8 +35,8 @@ demo: $(VENV)/.run
 serve: $(VENV)/.run
 	$(BIN)/whisperx-asr serve
 
-# Several processes for each core, since many tests wait for the most part; each model of theirs has one thread, or
-# those of several servers get into each other's way. No test may be in FILES for one of the two.
+# Two processes for each core, since many tests wait for the most part; each model of theirs has one thread,
+# or those of several servers get into each other's way. No test may be in FILES for one of the two.
 test: check
 	OMP_NUM_THREADS=1 CPU_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -m "not serial" $(FILES) \
 		|| [ $$? -eq $(NO_TESTS) ]

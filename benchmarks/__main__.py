@@ -11,7 +11,7 @@ from benchmarks.results import HEADER, Figure, write_json, write_markdown
 from benchmarks.setup import OUT, Plan, apply_settings, describe_machine
 
 SPEED = ("stages", "overhead", "callers", "head-of-line", "streaming", "memory", "jobs")
-SECTIONS = (*SPEED, "live", "words")
+SECTIONS = (*SPEED, "live", "words", "utterances")
 ON_REQUEST = ("ray", "page")  # they need the extra, and a browser
 MODELS = ("demo", "tiny", "base", "small", "large-v3", "large-v3-turbo")  # of geometry.py
 
@@ -126,6 +126,11 @@ def _measure(
         kinds = [name for name in options.words_kinds.split(",") if name]
         sides = options.words_sides.split(",")
         yield from run_words(options.words_model, options.words_seed, kinds, sides)
+    if "utterances" in sections:
+        apply_settings(None)
+        from benchmarks.utterances import run_utterances
+
+        yield from run_utterances(options.words_model, options.words_seed)
 
 
 def _measure_page(repeats: int) -> Iterator[Figure]:

@@ -139,6 +139,13 @@ class Ours:
         transcript = self._service.transcriber.transcribe(self.decode(path), options, work)
         return " ".join(segment.text.strip() for segment in transcript.segments)
 
+    def text_of_utterance(self, samples: Samples, left_context: Samples | None) -> str:
+        """The text of an utterance of a stream. `left_context`: the sound before it."""
+        options = TranscribeOptions(self._model, LANGUAGE, left_context=left_context)
+        work = Work("benchmark", TIMEOUT_S)
+        transcript = self._service.transcriber.transcribe(Audio(samples), options, work)
+        return " ".join(segment.text.strip() for segment in transcript.segments)
+
 
 def _values(work: Work, futures: Sequence[Future[T]]) -> list[T]:
     return [work.wait(future) for future in futures]

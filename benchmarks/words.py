@@ -55,12 +55,12 @@ def run_words(
     if model.endswith(".en"):
         recordings = [r for r in recordings if r.language == "en"]
     paths = write_material(recordings, folder)
-    weights = _weights(model)
+    weights = weights_of(model)
     scores: dict[str, Score] = {}
     for side, (name, settings) in zip(SIDES, PATHS.items(), strict=False):
         if side in sides:
             logging.disable(logging.ERROR)  # about the missing aligner
-            ours = _ours(weights, settings)
+            ours = ours_of(weights, settings)
             scores[f"ours {name}"] = _score(recordings, paths, ours.text)
             ours.close()
             logging.disable(logging.NOTSET)
@@ -111,7 +111,7 @@ def write_material(recordings: Sequence[Recording], folder: Path) -> dict[str, P
     return paths
 
 
-def _weights(model: str) -> Path:
+def weights_of(model: str) -> Path:
     if Path(model).is_dir():
         return Path(model).resolve()
     from tests.support.real_models import whisper_folder
@@ -123,7 +123,7 @@ def _threads() -> int:
     return int(os.environ.get("CPU_THREADS") or 0) or len(os.sched_getaffinity(0))
 
 
-def _ours(weights: Path, settings: dict[str, str]) -> Ours:
+def ours_of(weights: Path, settings: dict[str, str]) -> Ours:
     os.environ |= {
         "ASR_MODEL": str(weights),
         "ALLOWED_MODELS": str(weights),

@@ -15,8 +15,9 @@ from app.domain.options import DecodingOptions
 from app.domain.transcript import Hypothesis
 from app.models.protocols import DetectionItem, RecognitionItem
 from app.models.recognizers.whisper import WhisperRecognizer
+from app.models.silero import StreamingVad
 from app.pipeline.hypotheses import Judge
-from benchmarks import words
+from benchmarks import utterances, words
 from benchmarks.__main__ import main
 from benchmarks.audio import LONGEST, clips, duration_s, read_samples
 from benchmarks.material.synthesis import SHIPPED_SEED
@@ -110,6 +111,24 @@ def test_words_of_real_recordings_are_counted_on_all_sides(
         assert set(lost["runs"]) >= {path, "faster-whisper", "faster-whisper with VAD"}
         assert lost["ours"] == 0
         assert figures[f"speed, {path}"]["ours"] > 0
+
+
+@pytest.mark.usefixtures("environment")
+def test_utterances_are_heard_alone_and_after_what_was_before(
+    tmp_path: Path, real_models: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [spoken] = (r for r in material(SHIPPED_SEED) if r.name == "sentences-017-slt")
+    found = utterances.utterances_of(spoken, StreamingVad())
+    assert len(found) > 3
+    assert sum(len(samples) for _, samples in found) > 0.6 * len(spoken.samples)
+    monkeypatch.setattr(utterances, "material", lambda seed: [spoken])
+    out = tmp_path / "results.json"
+    arguments = ["--only", "utterances", "--words-model", str(real_models["tiny.en"])]
+    assert main([*arguments, "--out", str(out)]) == 0
+    wrong, lost = json.loads(out.read_text())["figures"]
+    assert max(wrong["ours"], wrong["reference"]) < 20
+    assert lost["ours"] <= lost["limit"]
+    assert f"{len(found)} utterances" in wrong["note"]
 
 
 def test_the_shipped_material_is_whole() -> None:
