@@ -21,7 +21,7 @@ from tests.support.truth import audio_of, words_of
 from tests.support.waiting import eventually
 
 PROGRAM = (str(ROOT / "tests" / "support" / "hasty_server.py"),)
-HUB_TIMEOUT_S = 6.0  # what nobody but the first may wait for
+HUB_TIMEOUT_S = 12.0  # what nobody but the first may wait for
 
 
 @pytest.fixture(scope="module")
