@@ -139,7 +139,7 @@ class Ours:
         transcript = self._service.transcriber.transcribe(self.decode(path), options, work)
         return " ".join(segment.text.strip() for segment in transcript.segments)
 
-    def text_of_utterance(self, samples: Samples, left_context: Samples | None) -> str:
+    def text_of_utterance(self, samples: Samples, left_context: tuple[Samples, ...]) -> str:
         """The text of an utterance of a stream. `left_context`: the sound before it."""
         options = TranscribeOptions(self._model, LANGUAGE, left_context=left_context)
         work = Work("benchmark", TIMEOUT_S)

@@ -72,7 +72,7 @@ def _heard(ours: Ours, utterances: Sequence[Utterance], with_context: bool) -> s
     for start_s, samples in utterances:
         before = context.before(start_s) if with_context else ()
         context.note(start_s, samples)
-        texts.append(ours.text_of_utterance(samples, np.concatenate(before) if before else None))
+        texts.append(ours.text_of_utterance(samples, before))
     return " ".join(texts)
 
 

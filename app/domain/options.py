@@ -85,9 +85,9 @@ class TranscribeOptions:
     `model`: the canonical name. `language` None: detect it, among `languages` if any are given;
     `multilingual`: for each chunk. `usual_language`: taken instead of detection by models that
     know it. `context`: what was said before the recording. `left_context`: the sound just before
-    it, with which its first chunk is heard again if in doubt. `temperature` 0: raise it if
-    decoding fails. `beam_size` None: the operator's. `hurry`: somebody waits for these words while
-    people speak: hear chunks briefly, and again where there is any doubt.
+    it, with which its first chunk is heard again if the recognizer is unsure. `temperature` 0:
+    raise it if decoding fails. `beam_size` None: the operator's. `hurry`: somebody waits for these
+    words while people speak: hear chunks briefly, and again where there is any doubt.
     `must_diarize`: fail if speakers are unavailable; `diarize` alone only warns. `known_speakers`
     appear by name in the transcript.
     """
@@ -101,7 +101,7 @@ class TranscribeOptions:
     initial_prompt: str = ""
     hotwords: str = ""
     context: str = ""
-    left_context: Samples | None = None
+    left_context: tuple[Samples, ...] = ()
     temperature: float = 0.0
     beam_size: int | None = None
     speech: SpeechDetection = SpeechDetection()

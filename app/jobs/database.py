@@ -125,6 +125,8 @@ class Database:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             else:
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK)))
+                # it may compute for long between two statements
+                connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
 

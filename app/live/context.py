@@ -43,12 +43,15 @@ class LeftContext:
         self._end_s = 0.0
 
     def note(self, start_s: float, samples: Samples) -> None:
-        """An utterance that has ended. Too much is forgotten, in whole utterances."""
+        """An utterance has ended. The oldest are forgotten once it is too much; one that is too
+        long alone leaves nothing.
+        """
         if not self.before(start_s):
             self.forget()
-        self._utterances.append(np.concatenate([samples, PAUSE]))
+        self._utterances.extend((samples, PAUSE))
         self._end_s = start_s + len(samples) / SAMPLE_RATE
         while sum(map(len, self._utterances)) > LEFT_CONTEXT_S * SAMPLE_RATE:
+            self._utterances.popleft()
             self._utterances.popleft()
 
     def before(self, start_s: float) -> tuple[Samples, ...]:

@@ -7,8 +7,6 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-import numpy as np
-
 from app.domain.errors import ServiceError
 from app.domain.options import BRIEF_S, DecodingOptions, TranscribeOptions
 from app.domain.transcript import SAMPLE_RATE, Audio, Hypothesis, Samples, Transcript
@@ -110,6 +108,6 @@ def _transcribe_options(spoken: Spoken) -> TranscribeOptions:
         initial_prompt=live.prompt,
         hotwords=live.hotwords,
         context=spoken.context,
-        left_context=np.concatenate(spoken.left_context) if spoken.left_context else None,
+        left_context=spoken.left_context,
         hurry=spoken.hurry,
     )

@@ -35,7 +35,9 @@ class Hearing:
         if utterance.left_context is None:
             utterance.left_context = self._left_context.before(utterance.start_s)
             self._left_context.note(utterance.start_s, samples)
-        spoken = replace(self._spoken(utterance), left_context=utterance.left_context)
+        spoken = self._spoken(utterance)
+        if utterance.options.use_context and not utterance.hurry:
+            spoken = replace(spoken, left_context=utterance.left_context)
         return self.ears.transcribe(samples, spoken, utterance.work)
 
     def note(self, transcript: Transcript) -> None:

@@ -16,8 +16,9 @@ class LiveOptions:
     """`model`: the canonical name. `language` None: detect it for each utterance.
 
     `endpoints` None: the client says where utterances end. `partials`: tell words before their
-    utterance has ended. `use_context`: what was said before is a prompt for what follows.
-    `diarize`: tell who speaks. `voices`: embeddings of known speakers by their names.
+    utterance has ended. `use_context`: what was said before is a prompt for what follows, and its
+    sound is heard again where the recognizer is unsure. `diarize`: tell who speaks. `voices`:
+    embeddings of known speakers by their names.
     """
 
     model: str

@@ -92,7 +92,7 @@ class HypothesisThresholds:
     and above `max_no_speech_prob`.
     `doubted_no_speech_prob`: a hypothesis from a higher temperature must not exceed it.
     `sure_...`: where the detector found no speech, a hypothesis must be better than both.
-    In doubt: below `doubted_avg_logprob`, and heard again where there is more to hear it by.
+    Unsure: below `unsure_avg_logprob`, and heard again where there is more to hear it by.
     """
 
     temperatures: tuple[float, ...]
@@ -102,7 +102,7 @@ class HypothesisThresholds:
     doubted_no_speech_prob: float
     sure_avg_logprob: float
     sure_no_speech_prob: float
-    doubted_avg_logprob: float
+    unsure_avg_logprob: float
 
 
 class Recognizer(

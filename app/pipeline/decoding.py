@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from app.domain.errors import ServiceError
 from app.domain.options import DecodingOptions
 from app.domain.transcript import SAMPLE_RATE, Chunk, Hypothesis, Samples, SpeechRegion
 from app.engine.tasks import TaskFuture
@@ -41,7 +42,7 @@ class ChunkSource:
     work: Work
     options: DecodingOptions
     hurry: bool = False
-    left_context: Samples | None = None
+    left_context: tuple[Samples, ...] = ()
     num_decodes: int = 0
 
     def may_be_brief(self, samples: Samples) -> bool:
@@ -62,15 +63,13 @@ class ChunkSource:
 
     @property
     def context_s(self) -> float:
-        return 0.0 if self.left_context is None else len(self.left_context) / SAMPLE_RATE
+        return sum(map(len, self.left_context)) / SAMPLE_RATE
 
     def decode_after_context(self, samples: Samples) -> TaskFuture[Hypothesis] | None:
         """None if there is none, or too much for the recognizer."""
-        if self.left_context is None:
+        if not self.left_context or self.context_s + len(samples) / SAMPLE_RATE > LONGEST_S:
             return None
-        together = np.concatenate([self.left_context, samples])
-        if len(together) > LONGEST_S * SAMPLE_RATE:
-            return None
+        together = np.concatenate([*self.left_context, samples])
         # the text before is in the sound now
         item = RecognitionItem(together, replace(self.options, context=""))
         [future] = self.work.submit(self.recognizer.recognition, [item], first=True)
@@ -131,16 +130,26 @@ class ChunkDecoding:
         """
         if self._future is not None and self._future.done():
             future, self._future = self._future, None
-            self._consider(self._source.work.wait(future))
+            self._take(future)
         for half in self._halves:
             half.advance()
         if self._halves and self.heard is None:
             self._compare()
 
-    def _consider(self, hypothesis: Hypothesis) -> None:
-        if self._alone is not None:
-            self._choose(self._alone, hypothesis)
+    def _take(self, future: TaskFuture[Hypothesis]) -> None:
+        if self._alone is None:
+            self._consider(self._source.work.wait(future))
             return
+        try:
+            whole = self._source.work.wait(future)
+        except ServiceError:
+            self._source.work.check()
+            self.heard = self._credible(self._alone)  # the first hearing was good
+            return
+        better = better_with_context(self._alone, whole, self._source.context_s)
+        self.heard = (better and self._credible(better)) or self._credible(self._alone)
+
+    def _consider(self, hypothesis: Hypothesis) -> None:
         if self._is_brief:
             self._is_brief = False
             if not self._is_beyond_doubt(hypothesis):
@@ -163,18 +172,14 @@ class ChunkDecoding:
     def _accept(self, hypothesis: Hypothesis) -> None:
         """Or hear it again after its context."""
         heard = self._credible(hypothesis)
-        if heard and not self._depth and self._judge.is_in_doubt(hypothesis):
+        timed = hypothesis.words is not None
+        if heard and timed and not self._depth and self._judge.is_unsure(hypothesis):
             future = self._source.decode_after_context(self._samples)
             if future is not None:
                 self._alone = hypothesis
                 self._await(future)
                 return
         self.heard = heard
-
-    def _choose(self, alone: Hypothesis, whole: Hypothesis) -> None:
-        better = better_with_context(alone, whole, self._source.context_s)
-        heard = self._credible(better) if better is not None else ()
-        self.heard = heard or self._credible(alone)
 
     def _is_beyond_doubt(self, hypothesis: Hypothesis) -> bool:
         return (

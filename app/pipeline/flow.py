@@ -9,8 +9,6 @@ from functools import partial
 from queue import SimpleQueue
 from typing import TypeAlias
 
-import numpy as np
-
 from app.domain.options import DecodingOptions, Task, TranscribeOptions
 from app.domain.transcript import SAMPLE_RATE, Audio, Chunk, Hypothesis, Samples, Segment
 from app.domain.warnings import TranscriptWarning
@@ -100,12 +98,14 @@ class Flow:
         decoding = ChunkDecoding(chunk, samples, source, wake, future)
         self._recognizing[self._num_chunks] = decoding
 
-    def _left_context(self, chunk: Chunk) -> Samples | None:
-        """Of the first chunk, up to its start: the pause before it tells where it begins."""
+    def _left_context(self, chunk: Chunk) -> tuple[Samples, ...]:
+        """Of the first chunk, up to its start: the pause before it shows where it begins. A
+        translation has no word times that could tell it from its context.
+        """
         before = self._request.options.left_context
-        if before is None or self._num_chunks:
-            return None
-        return np.concatenate([before, slice_audio(self._request.audio, 0.0, chunk.start_s)])
+        if not before or self._num_chunks or self._decoding.task is Task.TRANSLATE:
+            return ()
+        return (*before, slice_audio(self._request.audio, 0.0, chunk.start_s))
 
     def settle(self, wait: bool) -> None:
         """Take what is recognized further; `wait`: until everything is recognized."""

@@ -63,8 +63,8 @@ class Judge:
     def is_sure(self, hypothesis: Hypothesis) -> bool:
         return hypothesis.stats.avg_logprob > self.thresholds.sure_avg_logprob
 
-    def is_in_doubt(self, hypothesis: Hypothesis) -> bool:
-        return hypothesis.stats.avg_logprob < self.thresholds.doubted_avg_logprob
+    def is_unsure(self, hypothesis: Hypothesis) -> bool:
+        return hypothesis.stats.avg_logprob < self.thresholds.unsure_avg_logprob
 
     def _is_stray(self, chunk: Chunk, hypothesis: Hypothesis) -> bool:
         """Whether it is a doubtful word or two for seconds of music that only seemed speech."""

@@ -2,7 +2,8 @@
 
 Recognizers mishear short utterances that they hear alone. With the sound before it, one is heard
 better, but it may be lost as a whole, and its first word may seem to be in the pause before it. So
-its text is the part of what was heard that is most like the text of the chunk alone, and as long.
+its text is the end of what was heard that is most like the text of the chunk alone, if about as
+long.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from difflib import SequenceMatcher
+from math import log
 
 from app.domain.transcript import Hypothesis, SpokenWord
 from app.text.letters import num_letters
 
 MISTIMED_S = 1.6  # a word next to a pause may have times within it, or within what is before it
 FEWER_LETTERS, MORE_LETTERS = 2.0, 0.2  # the latter is a share
+LEAST_LIKELY = 1e-9
 
 
 def better_with_context(
@@ -25,20 +28,41 @@ def better_with_context(
 
     `whole` begins with `context_s` seconds of other sound.
     """
-    text = "".join(word.text for word in whole.words or ())
-    if text != whole.text or whole.stats.avg_logprob <= alone.stats.avg_logprob:
-        return None
     words = whole.words or ()
-    part = _from(whole, _first_word(words, alone.text, context_s), context_s)
+    if "".join(word.text for word in words) != whole.text:
+        return None
+    begin = _first_word(words, alone.text, context_s)
+    if begin is None:
+        return None
+    part = _from(whole, begin, context_s)
+    return part if _is_as_long(part, alone) and _is_likelier(part, alone) else None
+
+
+def _is_as_long(part: Hypothesis, alone: Hypothesis) -> bool:
     least = num_letters(alone.text) - FEWER_LETTERS
     most = num_letters(alone.text) * (1 + MORE_LETTERS)
-    return part if least <= num_letters(part.text) <= most else None
+    return least <= num_letters(part.text) <= most
 
 
-def _first_word(words: Sequence[SpokenWord], alone: str, context_s: float) -> int:
-    """The index of the first word of the chunk: where the text after it is most like `alone`."""
+def _is_likelier(part: Hypothesis, alone: Hypothesis) -> bool:
+    return _logprob(part, alone) > _logprob(alone, part)
+
+
+def _logprob(of: Hypothesis, other: Hypothesis) -> float:
+    """The mean of its tokens, where both tell it."""
+    if not (of.likelihoods and other.likelihoods):
+        return of.stats.avg_logprob
+    return sum(log(max(p, LEAST_LIKELY)) for p in of.likelihoods) / len(of.likelihoods)
+
+
+def _first_word(words: Sequence[SpokenWord], alone: str, context_s: float) -> int | None:
+    """The index of the first word of the chunk: where the text after it is most like `alone`. None
+    if that is not clear.
+    """
     middles = ((word.start_s + word.end_s) / 2 for word in words)
-    last = next((i for i, middle in enumerate(middles) if middle > context_s), len(words))
+    last = next((i for i, middle in enumerate(middles) if middle > context_s), None)
+    if last is None:
+        return None
     first = last
     while first and words[first - 1].end_s > context_s - MISTIMED_S:
         first -= 1
@@ -48,7 +72,10 @@ def _first_word(words: Sequence[SpokenWord], alone: str, context_s: float) -> in
         matcher.set_seq1(_letters("".join(word.text for word in words[index:])))
         return matcher.ratio()
 
-    return max(range(last, first - 1, -1), key=likeness)
+    begin = max(range(last, first - 1, -1), key=likeness)
+    # the length would not tell that so short a word is lost
+    is_clear = begin == first or num_letters(words[begin - 1].text) > FEWER_LETTERS
+    return begin if is_clear else None
 
 
 def _letters(text: str) -> str:
@@ -65,8 +92,8 @@ def _from(whole: Hypothesis, index: int, context_s: float) -> Hypothesis:
         text=whole.text[begin:],
         tokens=tuple(whole.tokens[i] for i in kept),
         token_ends=tuple(whole.token_ends[i] - begin for i in kept),
-        likelihoods=tuple(whole.likelihoods[i] for i in kept if whole.likelihoods),
-        token_probs=tuple(whole.token_probs[i] for i in kept if whole.token_probs),
+        likelihoods=tuple(whole.likelihoods[i] for i in kept) if whole.likelihoods else (),
+        token_probs=tuple(whole.token_probs[i] for i in kept) if whole.token_probs else (),
         words=tuple(_earlier(word, context_s) for word in words[index:]),
     )
 

@@ -26,5 +26,5 @@ WHISPER_THRESHOLDS = HypothesisThresholds(
     sure_avg_logprob=-0.6,
     sure_no_speech_prob=0.5,
     # Of 80 utterances of a few seconds, tiny.en is less sure of 32, and base of 21.
-    doubted_avg_logprob=-0.2,
+    unsure_avg_logprob=-0.2,
 )

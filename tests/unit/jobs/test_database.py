@@ -172,10 +172,11 @@ def test_a_database_that_is_gone_is_told_as_such(tmp_path: Path) -> None:
 def test_a_frozen_process_keeps_no_lock(
     postgres: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.jobs.database.IDLE_TIMEOUT_S", 1)
     url = postgres.new_database(secrets.token_hex(8))
     frozen, other = Database(url, tmp_path), Database(url, tmp_path)
     job = Process(frozen, tmp_path).submit()
+    monkeypatch.setattr("app.jobs.database.IDLE_TIMEOUT_S", 1)
+    frozen.engine.dispose()  # new connections
     rename = sa.update(jobs).where(jobs.c.id == job.id)
 
     def freeze_while_another_writes() -> None:

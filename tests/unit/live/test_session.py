@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -312,27 +313,57 @@ def context_s(talk: Talk) -> list[list[float]]:
     return [[len(u) / 16_000 for u in of.left_context] for _, of, _ in talk.ears.thorough]
 
 
+def say_in_turn(talk: Talk, number: int) -> None:
+    """Utterances whose transcripts come before the next one ends."""
+    for _ in range(number):
+        talk.say(LOUD, QUIET)
+        told = len(talk.ears.thorough)
+        eventually(lambda told=told: len(talk.ears.thorough) > told)
+        talk.ears.thorough[-1][2].set_result(transcript("said"))
+        talk.wait(events.Final, len(talk.ears.thorough))
+
+
 def test_an_utterance_is_transcribed_with_the_sound_before_it(talk: Talk) -> None:
-    talk.utterances(2)
-    talk.say(QUIET, QUIET, LOUD, QUIET)  # too long a pause
+    say_in_turn(talk, 2)
+    talk.say(QUIET, QUIET)  # too long a pause
+    talk.say(LOUD, QUIET)
     eventually(lambda: len(talk.ears.thorough) == 3)
-    assert context_s(talk) == [[], [pytest.approx(1.55, abs=0.1)], []]
+    assert context_s(talk) == [[], [pytest.approx(1.25, abs=0.1), 0.3], []]
+
+
+def test_it_is_tried_again_with_the_same_sound_before_it(talk: Talk) -> None:
+    say_in_turn(talk, 1)
+    talk.say(LOUD, QUIET)
+    eventually(lambda: len(talk.ears.thorough) == 2)
     talk.ears.thorough[1][2].set_exception(ModelUnavailable("gone"))
-    eventually(lambda: len(talk.ears.thorough) == 4)
-    assert context_s(talk)[3] == context_s(talk)[1]  # it is tried again as before
+    eventually(lambda: len(talk.ears.thorough) == 3)
+    assert context_s(talk)[2] == context_s(talk)[1] != []
+
+
+@pytest.mark.parametrize("options", [replace(OPTIONS, use_context=False), OPTIONS])
+def test_no_sound_of_before_where_it_is_not_wanted_or_too_late(options: LiveOptions) -> None:
+    talk = Talk(options)
+    talk.utterances(1)
+    if not options.use_context:
+        talk.ears.thorough[0][2].set_result(transcript("one"))
+        talk.wait(events.Final)  # else the second is late, and has no time to lose
+    talk.say(LOUD, QUIET)
+    eventually(lambda: len(talk.ears.thorough) == 2)
+    assert context_s(talk) == [[], []]
+    talk.session.abort()
 
 
 def test_only_so_much_sound_before_an_utterance_is_kept(talk: Talk) -> None:
-    talk.utterances(12)
-    assert [len(before) for before in context_s(talk)][-3:] == [6, 6, 6]
+    say_in_turn(talk, 12)
+    assert [len(before) for before in context_s(talk)][-3:] == [12, 12, 12]
     assert max(map(sum, context_s(talk))) < 12
-    talk.say(*[LOUD] * 13, QUIET, LOUD, QUIET)
-    eventually(lambda: len(talk.ears.thorough) == 14)
+    talk.say(*[LOUD] * 12)
+    say_in_turn(talk, 2)
     assert context_s(talk)[-1] == []
 
 
 def test_nothing_of_before_is_heard_after_a_reset(talk: Talk) -> None:
-    talk.utterances(1)
+    say_in_turn(talk, 1)
     talk.session.reset()
     talk.say(LOUD, QUIET)
     eventually(lambda: len(talk.ears.thorough) == 2)

@@ -55,7 +55,7 @@ class Parrot:
         doubted_no_speech_prob=0.9,
         sure_avg_logprob=-0.1,
         sure_no_speech_prob=0.9,
-        doubted_avg_logprob=-0.1,
+        unsure_avg_logprob=-0.1,
     )
     brief_s = 0.0
 

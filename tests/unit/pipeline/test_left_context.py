@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import pytest
 
 from app.domain.transcript import DecodingStats, Hypothesis, SpokenWord
@@ -20,7 +23,7 @@ def heard(text: str, logprob: float, times: list[tuple[float, float]]) -> Hypoth
     ]  # fmt: skip
     ends = [sum(map(len, texts[: i + 1])) for i in range(len(texts))]
     stats = DecodingStats(logprob, 0.0, 1.0, 0.0)
-    likely = [0.5 + i / 100 for i in range(len(texts))]
+    likely = [math.exp(logprob)] * len(texts)
     tokens = range(100, 100 + len(texts))
     return Hypothesis(
         "en", text, tuple(tokens), tuple(ends), stats, tuple(likely), words=tuple(words)
@@ -58,7 +61,7 @@ def test_the_chunk_is_cut_out_with_tokens_and_times() -> None:
     assert better.text == said
     assert better.tokens == tuple(range(106, 115))
     assert better.token_ends[-1] == len(said)
-    assert better.likelihoods[0] == pytest.approx(0.56)
+    assert len(better.likelihoods) == 9
     assert better.words is not None
     assert (better.words[0].text, better.words[-1].text) == (" They", " walls.")
     assert better.words[0].start_s == pytest.approx(0.3)
@@ -85,6 +88,21 @@ def test_what_is_not_as_long_is_not_believed(said: str) -> None:
 
 def test_what_is_less_likely_is_not_believed() -> None:
     assert text_of(together(ALONE, logprob=-0.5)) is None
+
+
+def test_a_context_that_is_sure_makes_nothing_likely() -> None:
+    whole = together(ALONE, logprob=-0.1)
+    likely = tuple(0.99 if i < 6 else 0.5 for i in range(len(whole.tokens)))
+    assert text_of(replace(whole, likelihoods=likely)) is None
+
+
+def test_the_context_is_not_told_for_a_chunk_that_was_lost() -> None:
+    lost = heard(" Was it closed? Yes, sir.", -0.1, spaced(5, 3.0))
+    assert text_of(lost, alone(" Yes sure.")) is None
+
+
+def test_no_word_of_a_letter_is_lost_in_the_pause() -> None:
+    assert text_of(together(" I saw it.", first=(4.5, 4.9)), alone(" We saw it.")) is None
 
 
 def test_without_times_of_words_nothing_is_cut() -> None:

@@ -371,7 +371,7 @@ def test_what_is_in_doubt_is_heard_again_after_what_was_before(
     store: Any = ScriptedStore(service.models.store, batcher)
     real = service.transcriber
     transcriber = Transcriber(store, service.catalog, ThreadPoolExecutor(1), real._options)
-    options = TranscribeOptions("demo", language="en", left_context=before)
+    options = TranscribeOptions("demo", language="en", left_context=(before,))
     transcript = transcriber.transcribe(audio("en_short"), options, Work("scripted", 60))
     batcher.close()
     assert [segment.text for segment in transcript.segments] == [said]
