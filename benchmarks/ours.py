@@ -134,16 +134,16 @@ class Ours:
 
     def text(self, path: Path, language: str) -> str:
         """The text of the file."""
-        options = TranscribeOptions(self._model, language)
-        work = Work("benchmark", TIMEOUT_S)
-        transcript = self._service.transcriber.transcribe(self.decode(path), options, work)
-        return " ".join(segment.text.strip() for segment in transcript.segments)
+        return self._text(self.decode(path), TranscribeOptions(self._model, language))
 
     def text_of_utterance(self, samples: Samples, left_context: tuple[Samples, ...]) -> str:
         """The text of an utterance of a stream. `left_context`: the sound before it."""
         options = TranscribeOptions(self._model, LANGUAGE, left_context=left_context)
+        return self._text(Audio(samples), options)
+
+    def _text(self, audio: Audio, options: TranscribeOptions) -> str:
         work = Work("benchmark", TIMEOUT_S)
-        transcript = self._service.transcriber.transcribe(Audio(samples), options, work)
+        transcript = self._service.transcriber.transcribe(audio, options, work)
         return " ".join(segment.text.strip() for segment in transcript.segments)
 
 

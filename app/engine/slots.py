@@ -247,8 +247,8 @@ class FairSlots:
 
     @property
     def _full(self) -> bool:
-        most = NUM_SLOTS_URGENT if self._urgency.lasts else self._num_slots
-        return len(self._running) >= min(most, self._num_slots)
+        urgent = self._urgency.lasts and len(self._running) >= NUM_SLOTS_URGENT
+        return urgent or len(self._running) >= self._num_slots
 
     def _order_of(self, owner: Hashable | None) -> Order:
         return (False, -math.inf) if owner is None else self.order(owner)

@@ -57,9 +57,7 @@ class ChunkSource:
         options = replace(self.options, temperature=temperature, brief=brief)
         if temperature > self.options.temperature:  # what was said before may have misled it
             options = replace(options, context="")
-        item = RecognitionItem(samples, options)
-        [future] = self.work.submit(self.recognizer.recognition, [item], first=first)
-        return future
+        return self._submit(samples, options, first)
 
     @property
     def context_s(self) -> float:
@@ -71,8 +69,13 @@ class ChunkSource:
             return None
         together = np.concatenate([*self.left_context, samples])
         # the text before is in the sound now
-        item = RecognitionItem(together, replace(self.options, context=""))
-        [future] = self.work.submit(self.recognizer.recognition, [item], first=True)
+        return self._submit(together, replace(self.options, context=""), first=True)
+
+    def _submit(
+        self, samples: Samples, options: DecodingOptions, first: bool
+    ) -> TaskFuture[Hypothesis]:
+        item = RecognitionItem(samples, options)
+        [future] = self.work.submit(self.recognizer.recognition, [item], first=first)
         return future
 
 
@@ -101,7 +104,7 @@ class ChunkDecoding:
         self._depth = depth
         self._tried: list[Hypothesis] = []
         self._whole: Hypothesis | None = None  # from before it was divided
-        self._alone: Hypothesis | None = None  # from before it was heard after its context
+        self._alone: tuple[Heard, ...] = ()  # before it was heard after its context
         self._halves: tuple[ChunkDecoding, ...] = ()
         self._temperatures = iter(self._all_temperatures())
         temperature = next(self._temperatures)
@@ -137,17 +140,18 @@ class ChunkDecoding:
             self._compare()
 
     def _take(self, future: TaskFuture[Hypothesis]) -> None:
-        if self._alone is None:
+        if not self._alone:
             self._consider(self._source.work.wait(future))
             return
         try:
             whole = self._source.work.wait(future)
         except ServiceError:
             self._source.work.check()
-            self.heard = self._credible(self._alone)  # the first hearing was good
+            self.heard = self._alone  # the first hearing was good
             return
-        better = better_with_context(self._alone, whole, self._source.context_s)
-        self.heard = (better and self._credible(better)) or self._credible(self._alone)
+        [(_, alone)] = self._alone
+        better = better_with_context(alone, whole, self._source.context_s)
+        self.heard = (better and self._credible(better)) or self._alone
 
     def _consider(self, hypothesis: Hypothesis) -> None:
         if self._is_brief:
@@ -176,7 +180,7 @@ class ChunkDecoding:
         if heard and timed and not self._depth and self._judge.is_unsure(hypothesis):
             future = self._source.decode_after_context(self._samples)
             if future is not None:
-                self._alone = hypothesis
+                self._alone = heard
                 self._await(future)
                 return
         self.heard = heard

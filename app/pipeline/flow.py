@@ -99,8 +99,8 @@ class Flow:
         self._recognizing[self._num_chunks] = decoding
 
     def _left_context(self, chunk: Chunk) -> tuple[Samples, ...]:
-        """Of the first chunk, up to its start: the pause before it shows where it begins. A
-        translation has no word times that could tell it from its context.
+        """Of the first chunk, up to its start: the pause before it shows where it begins. The
+        words of a translation are not timed well enough to be told from those of its context.
         """
         before = self._request.options.left_context
         if not before or self._num_chunks or self._decoding.task is Task.TRANSLATE:

@@ -15,6 +15,7 @@ from math import log
 
 from app.domain.transcript import Hypothesis, SpokenWord
 from app.text.letters import num_letters
+from app.text.segments import cut_text
 
 MISTIMED_S = 1.6  # a word next to a pause may have times within it, or within what is before it
 FEWER_LETTERS, MORE_LETTERS = 2.0, 0.2  # the latter is a share
@@ -86,16 +87,8 @@ def _from(whole: Hypothesis, index: int, context_s: float) -> Hypothesis:
     """What `whole` says from a word on, in times after the context."""
     words = whole.words or ()
     begin = sum(len(word.text) for word in words[:index])
-    kept = [i for i, end in enumerate(whole.token_ends) if end > begin]
-    return replace(
-        whole,
-        text=whole.text[begin:],
-        tokens=tuple(whole.tokens[i] for i in kept),
-        token_ends=tuple(whole.token_ends[i] - begin for i in kept),
-        likelihoods=tuple(whole.likelihoods[i] for i in kept) if whole.likelihoods else (),
-        token_probs=tuple(whole.token_probs[i] for i in kept) if whole.token_probs else (),
-        words=tuple(_earlier(word, context_s) for word in words[index:]),
-    )
+    part = cut_text(whole, begin, len(whole.text))
+    return replace(part, words=tuple(_earlier(word, context_s) for word in words[index:]))
 
 
 def _earlier(word: SpokenWord, by_s: float) -> SpokenWord:

@@ -6,6 +6,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
+from typing import TypeVar
 
 from app.domain.transcript import Chunk, Hypothesis, Segment, SpeechRegion, SpokenWord, Word
 from app.text.sentences import SentenceSplitter
@@ -15,31 +16,32 @@ BEFORE_SPEECH_S = 0.1
 AFTER_SPEECH_S = 0.3
 ALIGNMENT_MARGINS_S = 0.0, 0.2  # before the first speech and after the last
 
+Said = TypeVar("Said", Segment, Hypothesis)
 Placed = tuple[int, Word]  # the character of the text at which a word begins, and the word
 
 
-def cut_segment(segment: Segment, begin: int, end: int) -> Segment:
-    """The characters `begin` to `end` of a segment's text, with the tokens that end in them.
+def cut_text(said: Said, begin: int, end: int) -> Said:
+    """The characters `begin` to `end` of its text, with the tokens that end in them.
 
     The caller sets times, words and speaker.
     """
-    kept = [i for i, token_end in enumerate(segment.token_ends) if begin < token_end <= end]
+    kept = [i for i, token_end in enumerate(said.token_ends) if begin < token_end <= end]
     return replace(
-        segment,
-        text=segment.text[begin:end],
-        tokens=tuple(segment.tokens[i] for i in kept),
-        token_ends=tuple(segment.token_ends[i] - begin for i in kept),
-        likelihoods=tuple(segment.likelihoods[i] for i in kept) if segment.likelihoods else (),
-        token_probs=tuple(segment.token_probs[i] for i in kept) if segment.token_probs else (),
+        said,
+        text=said.text[begin:end],
+        tokens=tuple(said.tokens[i] for i in kept),
+        token_ends=tuple(said.token_ends[i] - begin for i in kept),
+        likelihoods=tuple(said.likelihoods[i] for i in kept) if said.likelihoods else (),
+        token_probs=tuple(said.token_probs[i] for i in kept) if said.token_probs else (),
     )
 
 
 def cut_words(segment: Segment, begin: int, end: int, words: Sequence[Word]) -> Segment:
-    """As `cut_segment`, with these words and their times; the segment's if they have none."""
+    """As `cut_text`, with these words and their times; the segment's if they have none."""
     starts = [word.start_s for word in words if word.start_s is not None]
     ends = [word.end_s for word in words if word.end_s is not None]
     return replace(
-        cut_segment(segment, begin, end),
+        cut_text(segment, begin, end),
         words=tuple(words),
         start_s=min(starts, default=segment.start_s),
         end_s=max(ends, default=segment.end_s),

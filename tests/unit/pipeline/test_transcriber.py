@@ -282,6 +282,15 @@ class Scripted:
         pass
 
 
+def scripted_transcriber(
+    service: Service, batcher: Batcher[Any, Any], **options: Any
+) -> Transcriber:
+    """With `options` instead of the service's."""
+    chosen = replace(service.transcriber._options, **options)
+    store: Any = ScriptedStore(service.models.store, batcher)
+    return Transcriber(store, service.catalog, ThreadPoolExecutor(1), chosen)
+
+
 def run_scripted(
     service: Service,
     by_temperature: dict[float, Hypothesis],
@@ -290,12 +299,7 @@ def run_scripted(
 ) -> tuple[Scripted, Any]:
     batcher = Batcher("scripted", lambda: Scripted(by_temperature, align_error))
     model = batcher.model
-    real = service.transcriber
-    chosen = real._options
-    if options:
-        chosen = replace(chosen, **options)
-    store: Any = ScriptedStore(service.models.store, batcher)
-    transcriber = Transcriber(store, service.catalog, ThreadPoolExecutor(1), chosen)
+    transcriber = scripted_transcriber(service, batcher, **options)
     try:
         work = Work("scripted", 60)
         return model, transcriber.transcribe(audio("en_short"), TranscribeOptions("demo"), work)
@@ -326,9 +330,7 @@ def test_a_second_try_passes_what_waits_behind_it(service: Service) -> None:
             return super()._answer(item)
 
     batcher = Batcher("failing", lambda: Failing({}, None))
-    store: Any = ScriptedStore(service.models.store, batcher)
-    real = service.transcriber
-    transcriber = Transcriber(store, service.catalog, ThreadPoolExecutor(1), real._options)
+    transcriber = scripted_transcriber(service, batcher)
     options = TranscribeOptions("demo", language="en")
     transcriber.transcribe(audio("en_long"), options, Work("scripted", 60))
     batcher.close()
@@ -368,9 +370,7 @@ def test_what_is_in_doubt_is_heard_again_after_what_was_before(
             return in_words([SpokenWord(" Before.", 0.5, 1.0, 0.9)], *after_context)
 
     batcher = Batcher("mishearing", lambda: Mishearing({}, None))
-    store: Any = ScriptedStore(service.models.store, batcher)
-    real = service.transcriber
-    transcriber = Transcriber(store, service.catalog, ThreadPoolExecutor(1), real._options)
+    transcriber = scripted_transcriber(service, batcher)
     options = TranscribeOptions("demo", language="en", left_context=(before,))
     transcript = transcriber.transcribe(audio("en_short"), options, Work("scripted", 60))
     batcher.close()
