@@ -14,9 +14,9 @@ from app.domain.transcript import SAMPLE_RATE, Samples
 from app.models.silero import FRAME_SAMPLES, StreamingVad
 from benchmarks.audio import read_samples
 from benchmarks.material.nothing import quiet_recordings
-from benchmarks.material.recording import read_pack
+from benchmarks.material.recording import Recording, read_pack
 from benchmarks.material.synthesis import SHIPPED, SHIPPED_SEED
-from benchmarks.scoring import count_errors
+from benchmarks.scoring import add_up, count_errors
 from benchmarks.utterances import utterances_of
 from tests.support.real_models import SOURCES
 from tests.support.server import Server
@@ -98,23 +98,37 @@ def test_languages_change_between_utterances(real_server: Server) -> None:
     assert {final["language"] for final in finals(client)} == {"en", "de"}
 
 
-def test_what_is_misheard_alone_is_heard_after_what_was_before(real_server: Server) -> None:
-    """Alone, Whisper has a word in six of these short sentences wrong."""
-    [spoken] = (r for r in read_pack(SHIPPED, "sentences") if r.name == "sentences-079-en-us")
+MISHEARD_ALONE = ("sentences-010-en-us", "sentences-041-en-us")
+
+
+def in_time(server: Server, spoken: Recording, **config: Any) -> list[dict[str, Any]]:
+    """What is told where nobody is late: each utterance begins once the one before it is told."""
     ends_s = [at_s + len(of) / SAMPLE_RATE for at_s, of in utterances_of(spoken, StreamingVad())]
     sent = 0
-    with stream(real_server, events=True, language="en") as client:
+    with stream(server, events=True, language="en", **config) as client:
         for number, end_s in enumerate(ends_s, 1):
             until = round((end_s + 0.35) * SAMPLE_RATE)  # its silence is noticed by then
             client.say(spoken.samples[sent:until], SAMPLE_RATE)
             sent = until
-            if number < len(ends_s):  # nobody is late
+            if number < len(ends_s):
                 eventually(lambda number=number: len(finals(client)) >= number, PATIENCE_S)
         client.end(PATIENCE_S)
     told = finals(client)
     assert len(told) == len(ends_s)
-    assert count_errors(spoken.texts[0], text_of(told)).rate < 0.12
-    assert len({final["text"] for final in told}) == len(told)  # nothing of the context is told
+    return told
+
+
+def test_what_is_misheard_alone_is_heard_after_what_was_before(real_server: Server) -> None:
+    """How many words are wrong depends on the processor: alone 12 to 15, after sound 4 to 7."""
+    alone, after = [], []
+    for spoken in read_pack(SHIPPED, "sentences"):
+        if spoken.name in MISHEARD_ALONE:
+            told = in_time(real_server, spoken, use_context=False)
+            alone.append(count_errors(spoken.texts[0], text_of(told)))
+            told = in_time(real_server, spoken)
+            after.append(count_errors(spoken.texts[0], text_of(told)))
+            assert len({final["text"] for final in told}) == len(told)  # not the context again
+    assert add_up(after).rate < 0.7 * add_up(alone).rate
 
 
 def test_speech_that_never_pauses_is_cut_between_words(
