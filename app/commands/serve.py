@@ -22,6 +22,7 @@ def run(options: argparse.Namespace) -> int:
     settings = load_settings({name: v for name, v in given.items() if v is not None})
     if options.ray:
         return _serve_on_ray(settings)
+    gc.disable()  # until all is imported: a quarter of what that costs
     # Imported here because the server's libraries are slow to import, and `--help` should be fast.
     from app.observability import logs
 
@@ -43,6 +44,7 @@ def run(options: argparse.Namespace) -> int:
     service = build_service(settings)
     app = create_app(service, options.sqs)
     gc.freeze()  # libraries stay: no collection looks through their million objects again
+    gc.enable()
     code = serve(service, app, sockets)
     # the interpreter would wait for threads that are inside a model
     logging.shutdown()

@@ -9,6 +9,7 @@ connection ends, so do its servers; with the last one, the forge.
 from __future__ import annotations
 
 import gc
+import inspect
 import json
 import os
 import queue
@@ -168,11 +169,14 @@ def main() -> None:
     from app.config.settings import load_settings
 
     prepare_environment(load_settings())
+    gc.disable()
     with warnings.catch_warnings(action="ignore"):
         for library in LIBRARIES:
             import_module(library)
+    inspect.stack()  # looks at all modules once; Lightning asks for it with each model
     gc.collect()
     gc.freeze()  # else each server looks through all of it, and copies what it marks
+    gc.enable()
     os.dup2(2, 1)  # what libraries print
     with socket.socket(socket.AF_UNIX) as listener:
         _listen(listener, Path(sys.argv[1]))

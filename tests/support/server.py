@@ -110,6 +110,7 @@ def server_environment(folder: Path, **settings: Any) -> dict[str, str]:
         "TEMP_DIR": str(folder / "tmp"),
         "DATA_DIR": str(folder / "data"),
         "SHUTDOWN_DRAIN_SECONDS": "0",
+        "DECODE_WORKERS": "1",  # each is a process
         "JOIN_EQUAL_UPLOADS": "false",  # else, few of the tests' requests are computed
         **{key: str(value) for key, value in settings.items()},
     }
