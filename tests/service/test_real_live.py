@@ -29,6 +29,7 @@ from tests.support.waiting import eventually
 REAL = DATA / "real"
 READ = [f"austen-{number}" for number in ("0870", "0880", "0890", "0920", "0930")]
 SOUNDS = ("white-35", "pink-25", "hum50", "typing", "chords", "melody")  # 5 s of each
+MISHEARD_ALONE = ("sentences-010-en-us", "sentences-041-en-us")
 PATIENCE_S = 600.0  # real models are slow on a busy machine
 PAUSE = np.zeros(2 * SAMPLE_RATE, np.float32)
 
@@ -98,9 +99,6 @@ def test_languages_change_between_utterances(real_server: Server) -> None:
         told = [final for final in finals(client) if final["language"] == language]
         assert count_errors(said[language], text_of(told), language).rate <= most
     assert {final["language"] for final in finals(client)} == {"en", "de"}
-
-
-MISHEARD_ALONE = ("sentences-010-en-us", "sentences-041-en-us")
 
 
 def in_time(server: Server, spoken: Recording, **config: Any) -> list[dict[str, Any]]:
