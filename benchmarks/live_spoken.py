@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import cycle, islice
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -25,24 +26,27 @@ MARGIN_S = 0.25  # before the first word of a piece
 
 @dataclass(frozen=True, slots=True)
 class TrueWord:
+    """`end_s`: NaN if it is not known."""
+
     text: str
     end_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class Spoken:
-    """`samples`: float32 (num_samples,) at 16 kHz. `words`: in the order of their ends, where these
-    are known.
-    """
+    """`samples`: float32 (num_samples,) at 16 kHz. `words`: in the order of their ends."""
 
     name: str
     samples: Samples
-    text: str
-    words: tuple[TrueWord, ...] = ()
+    words: tuple[TrueWord, ...]
 
     @property
     def duration_s(self) -> float:
         return len(self.samples) / SAMPLE_RATE
+
+    @property
+    def text(self) -> str:
+        return " ".join(word.text for word in self.words)
 
 
 def streams(material: list[Spoken], count: int) -> list[Spoken]:
@@ -77,7 +81,7 @@ def _cut(
         for word in sorted(words, key=lambda word: float(word["end"]))
         if begin_s <= word["start"] and word["end"] <= end_s + 0.01
     )
-    return Spoken(name, np.concatenate([sound, _silence(TAIL_S)]), _text(spoken), spoken)
+    return Spoken(name, np.concatenate([sound, _silence(TAIL_S)]), spoken)
 
 
 def recordings(folder: Path, seconds: float) -> list[Spoken]:
@@ -108,7 +112,7 @@ def _read(path: Path) -> Spoken | None:
         for word in truth.get("w", ())
         if word["t"][:1] not in "<["  # silence and noise
     ]
-    return Spoken(path.stem, read_samples(path), _text(words), tuple(words)) if words else None
+    return Spoken(path.stem, read_samples(path), tuple(words)) if words else None
 
 
 def _in_a_row(single: list[Spoken], seconds: float) -> Spoken:
@@ -121,20 +125,19 @@ def _in_a_row(single: list[Spoken], seconds: float) -> Spoken:
         sound += [spoken.samples, _silence(PAUSE_S)]
         words += [TrueWord(word.text, at_s + word.end_s) for word in spoken.words]
         at_s += spoken.duration_s + PAUSE_S
-    whole = np.concatenate([*sound, _silence(TAIL_S)])
-    return Spoken(single[0].name, whole, _text(words), tuple(words))
+    return Spoken(single[0].name, np.concatenate([*sound, _silence(TAIL_S)]), tuple(words))
 
 
 def sentences() -> list[Spoken]:
     """Those of `words`, by synthetic voices: many words, whose times are not known."""
     return [
-        Spoken(r.name, np.concatenate([r.samples, _silence(TAIL_S)]), r.texts[0])
-        for r in read_pack(SHIPPED, "sentences")
+        Spoken(
+            recording.name,
+            np.concatenate([recording.samples, _silence(TAIL_S)]),
+            tuple(TrueWord(word, nan) for word in recording.texts[0].split()),
+        )
+        for recording in read_pack(SHIPPED, "sentences")
     ]
-
-
-def _text(words: Iterable[TrueWord]) -> str:
-    return " ".join(word.text for word in words)
 
 
 def _silence(seconds: float) -> Samples:

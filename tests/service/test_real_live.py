@@ -132,11 +132,10 @@ def test_what_is_misheard_alone_is_heard_after_what_was_before(patient_server: S
     alone, after = [], []
     for spoken in read_pack(SHIPPED, "sentences"):
         if spoken.name in MISHEARD_ALONE:
-            told = in_time(patient_server, spoken, use_context=False)
-            alone.append(count_errors(spoken.texts[0], text_of(told)))
-            told = in_time(patient_server, spoken)
-            after.append(count_errors(spoken.texts[0], text_of(told)))
-            assert len({final["text"] for final in told}) == len(told)  # not the context again
+            for errors, use_context in ((alone, False), (after, True)):
+                told = in_time(patient_server, spoken, use_context=use_context)
+                errors.append(count_errors(spoken.texts[0], text_of(told)))
+                assert len({final["text"] for final in told}) == len(told)  # not the context again
     assert add_up(after).rate < 0.7 * add_up(alone).rate
 
 

@@ -14,7 +14,6 @@ from benchmarks.one_lock import Agreement, Heard
 SPOKEN = Spoken(
     "s",
     np.zeros(64_000, np.float32),
-    "We have five",
     tuple(TrueWord(text, i + 1.0) for i, text in enumerate(("We", "have", "five"))),
 )
 
