@@ -152,13 +152,7 @@ class Deliveries:
 
     def _waiting(self, delivery_id: str, turn: str) -> sa.Row[Any] | None:
         with self._database.read() as connection:
-            return connection.execute(
-                sa.select(deliveries).where(
-                    deliveries.c.id == delivery_id,
-                    deliveries.c.turn == turn,
-                    deliveries.c.state == DeliveryState.WAITING,
-                )
-            ).one_or_none()
+            return connection.execute(_select_waiting(delivery_id, turn)).one_or_none()
 
     def _try_in_turn(self, row: sa.Row[Any]) -> None:
         """Now, or later if its receiver has enough to do."""
@@ -175,8 +169,7 @@ class Deliveries:
     def _put_off(self, row: sa.Row[Any], delay_s: float) -> None:
         """It counts as no try."""
         with self._database.begin() as connection:
-            same = (deliveries.c.id == row.id) & (deliveries.c.turn == row.turn)
-            if connection.execute(sa.select(deliveries.c.id).where(same)).one_or_none():
+            if connection.execute(_select_waiting(row.id, row.turn)).one_or_none():
                 self._queue_turn(connection, row.job_id, row.id, delay_s)
 
     def _try(self, row: sa.Row[Any]) -> Posted:
@@ -272,6 +265,15 @@ def _delivery_of(row: sa.Row[Any]) -> Delivery:
         tries=tuple(Try(*tried) for tried in row.tries),
         created_at=row.created_at,
         next_at=row.next_at,
+    )
+
+
+def _select_waiting(delivery_id: str, turn: str) -> sa.Select[Any]:
+    """The delivery, if nobody has sent it or queued it again since this turn."""
+    return sa.select(deliveries).where(
+        deliveries.c.id == delivery_id,
+        deliveries.c.turn == turn,
+        deliveries.c.state == DeliveryState.WAITING,
     )
 
 

@@ -210,6 +210,27 @@ def test_a_late_result_changes_nothing_once_it_is_delivered(
     assert bench.queue.items == []
 
 
+def test_what_is_put_off_meanwhile_stays_delivered(
+    bench: Bench, receiver: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that waited for its receiver, so that another one has sent it."""
+    receiver.answers["/hook"] = status(204)
+    bench.send(f"{receiver.url}/hook")
+    item = bench.queue.take()
+    begin = Receivers.begin
+
+    def waits(*arguments: Any) -> float:
+        monkeypatch.setattr(Receivers, "begin", begin)
+        bench.deliveries.handle(item)
+        return 30.0
+
+    monkeypatch.setattr(Receivers, "begin", waits)
+    bench.deliveries.handle(item)
+    assert bench.delivery.state is DeliveryState.DELIVERED
+    assert bench.delivery.next_at is None
+    assert bench.queue.items == []
+
+
 def test_a_try_that_fails_unexpectedly(
     bench: Bench, receiver: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
