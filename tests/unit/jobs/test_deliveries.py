@@ -188,45 +188,37 @@ def test_a_process_that_ends_before_its_note(
     assert [got.headers["webhook-id"] for got in receiver.received] == [bench.delivery.id] * 2
 
 
-@pytest.mark.parametrize("late", [Posted(reason="No answer within 30 seconds."), Posted(409)])
-def test_a_late_result_changes_nothing_once_it_is_delivered(
-    bench: Bench, receiver: Site, late: Posted, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("owner", "step", "result"),
+    [
+        (Receivers, "begin", 30.0),  # put off
+        (Poster, "post", Posted(reason="No answer within 30 seconds.")),
+        (Poster, "post", Posted(409)),
+    ],
+)
+def test_what_comes_late_changes_nothing_once_it_is_delivered(
+    bench: Bench,
+    receiver: Site,
+    owner: type,
+    step: str,
+    result: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A process that was frozen while it sent, so that another one has sent it, too."""
+    """A process that was frozen in a step, so that another one has sent it, too."""
     receiver.answers["/hook"] = status(204)
     bench.send(f"{receiver.url}/hook")
     item = bench.queue.take()
-    send = Poster.post
+    real = getattr(owner, step)
 
-    def frozen(*arguments: Any) -> Posted:
-        monkeypatch.setattr(Poster, "post", send)
+    def frozen(*arguments: Any) -> Any:
+        monkeypatch.setattr(owner, step, real)
         bench.deliveries.handle(item)
-        return late
+        return result
 
-    monkeypatch.setattr(Poster, "post", frozen)
+    monkeypatch.setattr(owner, step, frozen)
     bench.deliveries.handle(item)
     assert bench.delivery.state is DeliveryState.DELIVERED
     assert [one.status for one in bench.delivery.tries] == [204]
-    assert bench.queue.items == []
-
-
-def test_what_is_put_off_meanwhile_stays_delivered(
-    bench: Bench, receiver: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A process that waited for its receiver, so that another one has sent it."""
-    receiver.answers["/hook"] = status(204)
-    bench.send(f"{receiver.url}/hook")
-    item = bench.queue.take()
-    begin = Receivers.begin
-
-    def waits(*arguments: Any) -> float:
-        monkeypatch.setattr(Receivers, "begin", begin)
-        bench.deliveries.handle(item)
-        return 30.0
-
-    monkeypatch.setattr(Receivers, "begin", waits)
-    bench.deliveries.handle(item)
-    assert bench.delivery.state is DeliveryState.DELIVERED
     assert bench.delivery.next_at is None
     assert bench.queue.items == []
 
